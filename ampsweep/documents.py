@@ -6,12 +6,19 @@ Does not know what the keys mean.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ampsweep.errors import InvalidRequest
+
+_POWER_OF_TEN = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
+"""Numbers of JSON and YAML 1.2 that PyYAML reads as texts."""
+_AMBIGUOUS_NUMBER = re.compile(r"[-+]?(0[0-9_]+|[0-9_]+(:[0-9]+)+)")
+"""Octal and sexagesimal numbers of YAML 1.1."""
 
 
 def parse_json(text: str | bytes, *, source: str | None = None, param: str | None = None) -> Any:
@@ -38,11 +45,33 @@ def parse_json(text: str | bytes, *, source: str | None = None, param: str | Non
 
 
 def parse_yaml(text: str, *, source: str | None = None, param: str | None = None) -> Any:
-    """Parse YAML, which includes JSON, as `parse_json` does; raise yaml.YAMLError where that raises ValueError."""
+    """Parse YAML or JSON as `parse_json` does; raise yaml.YAMLError where that raises ValueError.
+
+    `1e-3` is a number, as in JSON and YAML 1.2. `010` and `1:30` are errors, because YAML 1.1 reads them as 8 and 90.
+    """
+    if text.lstrip().startswith(("{", "[")):
+        with suppress(ValueError):  # in JSON, unlike in YAML, tabs may indent, and "\\ud83d\\ude00" is one character
+            return parse_json(text, source=source, param=param)
     import yaml
+
+    def _ambiguous(node: yaml.ScalarNode) -> yaml.YAMLError:
+        problem = (
+            f"{node.value} is an octal or sexagesimal number in YAML 1.1 and none in YAML 1.2; write a decimal number"
+        )
+        return yaml.constructor.ConstructorError(None, None, f"{problem}, or quotes around a text", node.start_mark)
 
     class Loader(yaml.SafeLoader):
         """Rejects mappings with duplicate keys. A key that a merge (`<<`) brings in may be overridden."""
+
+        def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+            if _AMBIGUOUS_NUMBER.fullmatch(node.value):
+                raise _ambiguous(node)
+            return super().construct_yaml_int(node)
+
+        def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
+            if ":" in node.value:
+                raise _ambiguous(node)
+            return super().construct_yaml_float(node)
 
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
             keys = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
@@ -50,12 +79,17 @@ def parse_yaml(text: str, *, source: str | None = None, param: str | None = None
                 raise _duplicate_key(keys)
             return super().construct_mapping(node, deep=deep)
 
+    Loader.add_constructor("tag:yaml.org,2002:int", Loader.construct_yaml_int)
+    Loader.add_constructor("tag:yaml.org,2002:float", Loader.construct_yaml_float)
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", _POWER_OF_TEN, list("-+0123456789"))
     try:
         return yaml.load(text, Loader)  # noqa: S506  (a SafeLoader)
     except RecursionError:
         raise yaml.YAMLError("it is nested too deeply") from None
     except ValueError as error:  # a date that does not exist, or an integer of thousands of digits
         raise yaml.YAMLError(str(error)) from error
+    except (LookupError, AttributeError) as error:  # of PyYAML, for a value such as `!!int ""` or `!!bool maybe`
+        raise yaml.YAMLError("a value does not fit its tag (!!int, !!float, !!bool, !!timestamp)") from error
     except InvalidRequest as error:
         raise _located(error, source, param) from None
 
@@ -76,7 +110,9 @@ def read_spec(path: Path, *, param: str = "spec") -> dict[str, Any]:
         content = parse_yaml(path.read_text(encoding="utf-8-sig"), source=str(path), param=param)
     except OSError as error:
         raise InvalidRequest(f"cannot read {path}: {error.strerror}", param=param) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"{path} is not UTF-8 text; save it in this encoding", param=param) from error
+    except yaml.YAMLError as error:
         raise InvalidRequest(f"{path} is not YAML or JSON: {' '.join(str(error).split())}", param=param) from error
     if not isinstance(content, dict):
         raise InvalidRequest(f"{path} must hold a mapping of keys to values", param=param)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ampsweep.errors import InvalidRequest
+
+_OTHER_FILE = "give the path of another file"
 
 
 @contextmanager
@@ -21,8 +23,14 @@ def atomic_write(target: Path, *, mode: int = 0o644) -> Iterator[Path]:
     Args:
         target: The file to write. Its parent folder must exist.
         mode: The permissions of the file.
+
+    Raises:
+        InvalidRequest: The target is a device, a pipe or a socket, which a rename would replace by a file.
     """
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+    if is_special(target):
+        raise InvalidRequest(f"{target} is not a regular file and would be replaced by one; {_OTHER_FILE}")
+    prefix = f".{target.name[:40]}."  # a name may have 255 bytes
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=prefix, suffix=".tmp")
     os.close(handle)
     temporary = Path(name)
     try:
@@ -55,6 +63,39 @@ def check_folder(folder: Path, *, param: str) -> None:
         raise InvalidRequest(
             f"cannot write to {existing}: {error.strerror}; give a folder that this user may write to", param=param
         ) from error
+
+
+def output_file(path: Path, *, param: str, inputs: Iterable[Path] = ()) -> Path:
+    """Check that a command can write its output file, before anything is computed for it.
+
+    Args:
+        path: The file as the user named it.
+        param: The option that named it, for errors.
+        inputs: The files that the command reads.
+
+    Returns:
+        The path to write to: that of the file that `path` is a symbolic link to, otherwise `path` itself.
+
+    Raises:
+        InvalidRequest: The folder is missing or cannot be written to, or the path is that of a folder, of an input, or
+            of a device or pipe.
+    """
+    if path.is_dir():
+        raise InvalidRequest(f"{path} is a folder; {_OTHER_FILE}", param=param)
+    if is_special(path):
+        raise InvalidRequest(f"{path} is not a regular file and would be replaced by one; {_OTHER_FILE}", param=param)
+    if path.exists() and any(other.exists() and path.samefile(other) for other in inputs):
+        raise InvalidRequest(f"{path} is one of the files to read; {_OTHER_FILE}", param=param)
+    target = path.resolve() if path.is_symlink() else path
+    if not target.parent.is_dir():
+        raise InvalidRequest(f"the folder {target.parent} does not exist; create it first", param=param)
+    check_folder(target.parent, param=param)
+    return target
+
+
+def is_special(path: Path) -> bool:
+    """Return whether a path exists and is neither a file nor a folder, such as /dev/null or a pipe."""
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def sync_folder(folder: Path) -> None:

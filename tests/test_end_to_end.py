@@ -1,6 +1,7 @@
 """The main job as users do it, compared with the reference engine: REST, Ray, vLLM, Parquet, the bundled model.
 
-The server offers a copy of the bundled model whose tokenizer has one token more than the embedding has rows.
+The server offers a copy of the bundled model whose tokenizer has one token more than the embedding has rows. Other
+weights, in the format of Mistral, lie beside those of the model; no engine may read them.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ import httpx
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
 from ampsweep import Client
 from ampsweep.bundled import ATLAS_CORPUS, ATLAS_MODEL
-from ampsweep.cli import app
+from ampsweep.cli.app import app
 from tests.ampsweep.client.server_process import START_SECONDS, server_running
 from tests.ampsweep.processes import descendants, living
 
@@ -82,7 +84,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the bundled model with one token too many."""
+    """The folder of the bundled model with one token and one set of weights too many."""
     folder = tmp_path_factory.mktemp("models") / "atlas"
     shutil.copytree(ATLAS_MODEL, folder)
     tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
@@ -90,6 +92,9 @@ def model_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     added = {**added_token, "id": len(tokenizer["model"]["vocab"]), "content": ADDED, "special": False}
     tokenizer["added_tokens"].append(added)
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: tensor * 0 for name, tensor in weights.items()}, folder / "consolidated.safetensors")
+    (folder / "params.json").write_text('{"dim": 128}')
     return folder
 
 

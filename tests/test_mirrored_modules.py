@@ -68,7 +68,6 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
     "tests/ampsweep/cli/commands/test_doctor.py": ("ampsweep/cli/checks/server.py",),
     "tests/ampsweep/cli/commands/test_evaluate.py": (
         "ampsweep/cli/options/evaluation.py",
-        "jobs/evaluation/text_files.py",
         "jobs/evaluation/texts.py",
     ),
     "tests/jobs/evaluation/test_language_metrics.py": ("jobs/evaluation/metric.py",),

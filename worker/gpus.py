@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ampsweep.errors import InvalidRequest
@@ -67,3 +68,31 @@ def weights_per_gpu(spec: EngineSpec) -> int:
         return 0
     shared = weights // spec.tensor_parallel_size + spec.adapter_bytes(on_cpu=False)
     return shared // spec.pipeline_parallel_size
+
+
+def require_own_gpus(specs: Sequence[EngineSpec], *, where: str = "") -> None:
+    """Reject vLLM engines on a machine with GPUs that would share one, since each takes most of a GPU's memory.
+
+    Ray gives an engine GPUs of its own only if the engine reserves as many as it uses. Otherwise it uses the first ones
+    of the machine. A single engine needs no reservation.
+
+    Args:
+        specs: All engines on the machine.
+        where: The name of the machine for the message, such as " on worker-3"; empty for this machine.
+
+    Raises:
+        InvalidRequest: An engine would share a GPU (param "models").
+    """
+    engines = [spec for spec in specs if spec.kind == "vllm"]
+    if sum(spec.count for spec in engines) < 2:
+        return
+    for spec in engines:
+        used = spec.tensor_parallel_size * spec.pipeline_parallel_size
+        if spec.gpus < used:
+            taken = f"every engine takes {USABLE_SHARE:.0%} of the memory of its GPUs"
+            reserved = f"model {spec.model} reserves {spec.gpus:g} of the {used} that an engine of it uses"
+            raise InvalidRequest(
+                f"engines would share a GPU{where}: {taken}, and {reserved}; set `gpus: {used}` for each model in the "
+                "file that AMPSWEEP_MODELS names, or offer one engine (--no-atlas leaves the bundled model out)",
+                param="models",
+            )

@@ -7,6 +7,7 @@ compared with the memory that vLLM uses.
 
 `require_memory` compares with the memory that is free here and now, for the engines of a command. `require_capacity`
 compares with all memory of the machine that it runs on, for an engine that another process started there.
+`worker.machines` adds up the engines on each machine of a Ray cluster.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.weights import weight_bytes
 from worker.engines import EngineSpec
-from worker.gpus import gpus, weights_per_gpu
+from worker.gpus import gpus, require_own_gpus, weights_per_gpu
 
 GIB = 1024**3
 PROCESS_BYTES = GIB // 2
@@ -56,7 +57,7 @@ class EngineMemory:
         Raises:
             InvalidRequest: An adapter cannot be used with the model (param "lora").
         """
-        on_gpu = spec.kind == "vllm" and (_GPU.exists() if gpu is None else gpu)
+        on_gpu = spec.kind == "vllm" and (has_gpu() if gpu is None else gpu)
         if spec.kind == "fake" or on_gpu:
             return cls(spec=spec, weights=0, kv_cache=0)
         try:
@@ -77,11 +78,21 @@ class EngineMemory:
         """The sum of weights, adapters, KV caches and processes."""
         return self.weights + self.adapters + self.kv_cache + (PROCESS_BYTES * self.spec.count if self.weights else 0)
 
+    def times(self, count: int) -> EngineMemory:
+        """Return the memory of `count` times as many engines."""
+        spec = replace(self.spec, count=self.spec.count * count)
+        return EngineMemory(
+            spec=spec,
+            weights=self.weights * count,
+            kv_cache=self.kv_cache * count,
+            adapters=self.adapters * count,
+        )
+
     def __str__(self) -> str:
         """Return the model, the number of engines and the parts of the estimate, for an error message."""
-        parts = [f"weights in {self.spec.dtype} {_gib(self.weights)}"]
-        parts += [f"adapters {_gib(self.adapters)}"] if self.adapters else []
-        parts += [f"KV cache {_gib(self.kv_cache)}"] if self.kv_cache else []
+        parts = [f"weights in {self.spec.dtype} {gib(self.weights)}"]
+        parts += [f"adapters {gib(self.adapters)}"] if self.adapters else []
+        parts += [f"KV cache {gib(self.kv_cache)}"] if self.kv_cache else []
         engines = f" x {self.spec.count} engines" if self.spec.count > 1 else ""
         return f"{self.spec.model}{engines}: {', '.join(parts)}"
 
@@ -104,10 +115,10 @@ def gpu_shortage(spec: EngineSpec, usable: int) -> GpuShortage | None:
     if share <= usable:
         return None
     adapters = " and adapters" if spec.adapters else ""
-    needs = f"model {spec.model} needs {_gib(share)} per GPU for its weights{adapters} in {spec.dtype}"
+    needs = f"model {spec.model} needs {gib(share)} per GPU for its weights{adapters} in {spec.dtype}"
     half = "" if spec.dtype in HALF else "choose --dtype bfloat16, "
     return GpuShortage(
-        detail=f"{needs}; {_gib(usable)} are usable",
+        detail=f"{needs}; {gib(usable)} are usable",
         remedy=f"{half}raise --tensor-parallel-size, or load a smaller model",
     )
 
@@ -126,16 +137,19 @@ def require_memory(
         Warnings about memory that could not be checked.
 
     Raises:
-        InvalidRequest: The engines do not fit (param "dtype"). The message lists the parts and a remedy.
+        InvalidRequest: The engines do not fit (param "dtype"), reserve more GPUs than there are, or would share them
+            (param "models"). The message lists the parts and a remedy.
     """
     needed = [memory for memory in (EngineMemory.of(spec, gpu=gpu) for spec in specs) if memory.total]
     total = sum(memory.total for memory in needed)
     free = available_memory() if available is None else available
     if total > free:
         listed = "; ".join(map(str, needed))
-        message = f"not enough memory: {_gib(total)} will be allocated, {_gib(free)} are free ({listed})"
+        message = f"not enough memory: {gib(total)} will be allocated, {gib(free)} are free ({listed})"
         raise InvalidRequest(f"{message}; {remedy({spec.dtype for spec in specs})}", param="dtype")
-    return _require_gpu_memory(specs, gpu=gpu)
+    on_gpu = has_gpu() if gpu is None else gpu
+    require_gpus(specs, on_gpu=on_gpu)
+    return _require_gpu_memory(specs, on_gpu=on_gpu)
 
 
 def require_capacity(spec: EngineSpec) -> tuple[str, ...]:
@@ -153,16 +167,33 @@ def require_capacity(spec: EngineSpec) -> tuple[str, ...]:
     needed = EngineMemory.of(replace(spec, count=1))
     capacity = total_memory()
     if needed.total > capacity:
-        message = f"not enough memory on {socket.gethostname()}: {_gib(needed.total)} will be allocated"
-        message = f"{message}, the machine has {_gib(capacity)} ({needed}); {remedy({spec.dtype})}"
+        message = f"not enough memory on {socket.gethostname()}: {gib(needed.total)} will be allocated"
+        message = f"{message}, the machine has {gib(capacity)} ({needed}); {remedy({spec.dtype})}"
         raise InvalidRequest(message, param="dtype")
-    return _require_gpu_memory([spec], gpu=None)
+    return _require_gpu_memory([spec], on_gpu=has_gpu())
 
 
-def _require_gpu_memory(specs: Sequence[EngineSpec], *, gpu: bool | None) -> tuple[str, ...]:
+def require_gpus(specs: Sequence[EngineSpec], *, on_gpu: bool) -> None:
+    """Reject engines of this machine that reserve more GPUs than it has, or that would share one.
+
+    Raises:
+        InvalidRequest: The engines need more GPUs (param "models").
+    """
+    reserved = sum(spec.gpus * spec.count for spec in specs)
+    count = len(gpus()) if on_gpu and reserved else 0
+    if reserved > count and (count or not on_gpu):  # the driver of a GPU may be unable to list it
+        models = ", ".join(f"{spec.model} {spec.gpus * spec.count:g}" for spec in specs if spec.gpus)
+        message = f"the engines reserve {reserved:g} GPUs ({models}), and this machine has {count or 'none'}"
+        advice = "reduce `engines` or `gpus` of these models in the file that AMPSWEEP_MODELS names"
+        raise InvalidRequest(f"{message}, so that some would never start; {advice}", param="models")
+    if on_gpu:
+        require_own_gpus(specs)
+
+
+def _require_gpu_memory(specs: Sequence[EngineSpec], *, on_gpu: bool) -> tuple[str, ...]:
     """Reject engines whose weights fit into none of the GPUs; return a warning if the GPUs cannot be read."""
     models = [spec.model for spec in specs if spec.kind == "vllm"]
-    if not models or not (_GPU.exists() if gpu is None else gpu):
+    if not models or not on_gpu:
         return ()
     gpu_list = gpus()
     if not gpu_list:
@@ -173,6 +204,11 @@ def _require_gpu_memory(specs: Sequence[EngineSpec], *, gpu: bool | None) -> tup
         if shortage is not None:
             raise InvalidRequest(f"not enough GPU memory: {shortage.detail}; {shortage.remedy}", param="dtype")
     return ()
+
+
+def has_gpu() -> bool:
+    """Return whether this machine has an NVIDIA GPU, on which vLLM runs."""
+    return _GPU.exists()
 
 
 def remedy(dtypes: set[str]) -> str:
@@ -224,5 +260,6 @@ def _number(path: Path) -> int | None:
         return None
 
 
-def _gib(size: int) -> str:
+def gib(size: int) -> str:
+    """Return a number of bytes as text, in GiB."""
     return f"{size / GIB:.1f} GiB"

@@ -22,6 +22,7 @@ from jobs.execution import CompletionCall
 from jobs.store.records import CellFile
 from worker.engine_session import LocalEngineSession, WorkerConfig
 from worker.engines import EngineSpec
+from worker.machines import Placement, place_here
 from worker.memory import require_capacity
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,10 @@ class RayEngineActor(LocalEngineSession):
     def __init__(self, spec: EngineSpec, config: WorkerConfig, telemetry: Telemetry) -> None:
         telemetry.start(service="ampsweep-engine", instance=f"{socket.gethostname()}:{os.getpid()}")
         super().__init__(spec, config)
+
+    async def place(self) -> Placement:
+        """Return the machine of this process, and the memory that the engine will allocate there."""
+        return await asyncio.to_thread(place_here, self._spec)
 
     async def open(self) -> None:
         """Load the model, unless this machine can never hold it."""

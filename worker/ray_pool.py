@@ -13,11 +13,12 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from ampsweep.errors import Unavailable
+from ampsweep.errors import InvalidRequest, Unavailable
 from ampsweep.own_packages import require_own_packages
 from ampsweep.telemetry.context import Telemetry
 from worker.engine_session import EngineSession, WorkerConfig
 from worker.engines import EngineSpec
+from worker.machines import Machines
 from worker.pool import Pool
 
 _CHECK_PACKAGES = f"{require_own_packages.__module__}.{require_own_packages.__name__}"
@@ -61,6 +62,7 @@ class RayPool(Pool):
         engines = sum(spec.count for spec in specs)
         self._cpus = sum(spec.cpus * spec.count for spec in specs)
         self._threads = threads or max(1, (os.cpu_count() or 1) // max(1, engines))
+        self._machines = Machines()
         self._ray: Any = None
 
     async def _begin(self) -> None:
@@ -88,6 +90,9 @@ class RayPool(Pool):
         if self._address is not None:
             try:
                 ray.init(address=self._address, **common)
+            except ValueError as error:
+                message = f"{self._address!r} is not the address of a Ray cluster; give that of its head, as HOST:PORT"
+                raise InvalidRequest(message, param="ray_address") from error
             except (ConnectionError, RuntimeError) as error:
                 raise Unavailable(
                     f"the Ray cluster at {self._address} cannot be joined: {error}. If it requires a token, set "
@@ -111,7 +116,11 @@ class RayPool(Pool):
             max_task_retries=0,  # the store decides what runs again
             runtime_env={"env_vars": {"OMP_NUM_THREADS": str(self._threads)}},
         )
-        return RayEngineSession(actor.remote(spec, self._config, self._telemetry))
+        return RayEngineSession(actor.remote(spec, self._config, self._telemetry), self._machines)
+
+    def _on_slot_change(self) -> None:
+        super()._on_slot_change()
+        self._machines.all_started |= self._none_starting.is_set()
 
     async def _end(self) -> None:
         if self._ray is not None:

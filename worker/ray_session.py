@@ -23,6 +23,7 @@ from ampsweep.telemetry.context import TelemetryContext
 from jobs.cell import Cell
 from jobs.execution import CompletionCall
 from jobs.store.records import CellFile
+from worker.machines import Machines
 
 T = TypeVar("T")
 
@@ -42,13 +43,20 @@ CLOSE_SECONDS = 10.0
 
 
 class RayEngineSession:
-    """A session that calls an actor of the class `RayEngineActor`."""
+    """A session that calls an actor of the class `RayEngineActor`.
 
-    def __init__(self, actor: Any) -> None:
+    Args:
+        actor: The actor's handle.
+        machines: The placements of all engines of the pool.
+    """
+
+    def __init__(self, actor: Any, machines: Machines) -> None:
         self._actor = actor
+        self._machines = machines
 
     async def open(self) -> None:
-        """Load the model in the actor's process."""
+        """Load the model in the actor's process, unless its machine cannot hold it beside the pool's other engines."""
+        self._machines.reserve(self, await _result(self._actor.place.remote()))
         await _result(self._actor.open.remote())
 
     async def run_cell(self, cell: Cell, epoch: int) -> CellFile:
@@ -91,6 +99,7 @@ class RayEngineSession:
 
     async def close(self) -> None:
         """Let the engine free its resources, then end its process."""
+        self._machines.release(self)
         with suppress(RayError, TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._actor.close.remote()

@@ -2,6 +2,29 @@
 
 from __future__ import annotations
 
-from ampsweep.cli.app import app, main
+import os
+import signal
 
-__all__ = ["app", "main"]
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit code of a command that Ctrl-C has ended."""
+
+
+def main() -> None:
+    """Run the command line with the arguments of this process.
+
+    Ctrl-C ends it with exit code 130 and without a traceback, also while modules are still being imported.
+    """
+    is_interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if is_interruptible:  # nothing has been opened yet, and an import could swallow a KeyboardInterrupt
+        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+    from ampsweep.cli.app import app
+
+    try:
+        if is_interruptible:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        app()
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+    finally:
+        if is_interruptible:  # threads may still run, and Python would report an interrupt while it waits for them
+            signal.signal(signal.SIGINT, signal.SIG_DFL)

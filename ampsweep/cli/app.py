@@ -68,8 +68,3 @@ app.command()(batch)
 app.command()(generate)
 app.command()(doctor)
 app.command()(export)
-
-
-def main() -> None:
-    """Run the command line with the arguments of this process."""
-    app()

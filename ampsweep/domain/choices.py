@@ -11,6 +11,9 @@ Mode = Literal["corrected", "paper"]
 EngineKind = Literal["vllm", "transformers", "fake"]
 ENGINE_KINDS: tuple[EngineKind, ...] = get_args(EngineKind)
 
+Dtype = Literal["float32", "bfloat16", "float16"]
+"""Data types in which weights are loaded."""
+
 
 def one_of(names: Sequence[str]) -> str:
     """Return the names as a sentence lists them.

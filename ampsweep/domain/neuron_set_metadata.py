@@ -5,12 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from types import UnionType
 from typing import Any, Self
 
 from ampsweep.domain.layer_widths import LayerWidths, Width
 
 FORMAT = 1
 """Version of the files of a neuron set that this release writes and reads."""
+
+_TYPES: Mapping[str, UnionType | type] = {
+    **dict.fromkeys(("id", "model", "fingerprint", "method", "corpus", "corpus_hash", "sha256"), str),
+    **dict.fromkeys(("format", "layers"), int),
+    **dict.fromkeys(("params", "languages"), dict),
+    "width": int | list,
+    "patch": list,
+}
+"""Types in the JSON of the values that every set has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +69,20 @@ class NeuronSetMetadata:
         Raises:
             KeyError: A key is missing.
             ValueError: The text is not JSON, or the layers and their widths do not fit together.
-            TypeError: The text is not a JSON object, or `patch` is not a list.
+            TypeError: The text is not a JSON object, or a value has another type.
         """
-        raw = json.loads(text)
+        try:
+            raw = json.loads(text)
+        except RecursionError:
+            raise ValueError("it is nested too deeply") from None
         values = {field.name: raw[field.name] for field in fields(cls) if field.name not in ("entropy", "residual")}
+        for name, value in values.items():
+            if not isinstance(value, _TYPES[name]) or isinstance(value, bool):
+                raise TypeError(f"{name} must be {_TYPES[name]}; it is {type(value).__name__}")
+        if not all(isinstance(count, int) for count in values["languages"].values()):
+            raise TypeError("languages must have the number of neurons of each language")
+        if not all(isinstance(kind, str) for kind in (*values["patch"], *raw.get("residual", ()))):
+            raise TypeError("patch and residual must be lists of names")
         return cls(
             **{
                 **values,

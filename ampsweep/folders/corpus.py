@@ -1,12 +1,13 @@
 """Corpora: folders of plain text with one file per language and one sentence per line.
 
 Files are named `<code>.txt` or `<code>.txt.gz`, in UTF-8; the code may be any code of the language (two-letter,
-ISO 639-3 or FLORES). Blank lines and white space around a sentence are ignored.
+ISO 639-3 or FLORES). Blank lines and white space around a sentence are ignored, and so are hidden files and a README.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +19,9 @@ from ampsweep.folders.text import read_lines
 from ampsweep.hashing import content_hash
 
 _SUFFIXES = (".txt", ".txt.gz")
+_NO_LANGUAGE = (".", "readme", "license", "notice", "changelog")
+"""Beginnings of the names of files that are not part of a corpus: hidden ones, and what accompanies data."""
+_CODE = re.compile(r"[\w-]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +95,12 @@ def _files(folder: Path) -> dict[str, Path]:
         raise InvalidRequest(f"corpus folder {folder.name} does not exist", param="corpus")
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if not path.name.endswith(_SUFFIXES):
+        if not path.name.endswith(_SUFFIXES) or path.name.lower().startswith(_NO_LANGUAGE):
             continue
         code = short_code(path.name.removesuffix(".gz").removesuffix(".txt"))
+        if not _CODE.fullmatch(code) or not path.is_file():
+            reason = "is a folder or a broken link" if _CODE.fullmatch(code) else "is not named by a language code"
+            raise InvalidRequest(f"{path.name} in {folder.name} {reason}; rename or remove it", param="corpus")
         if code in files:
             raise InvalidRequest(
                 f"{folder.name} has two files for {code}: {files[code].name}, {path.name}", param="corpus"

@@ -97,8 +97,8 @@ def read_model_folder(folder: Path, *, name: str | None = None) -> ModelFolder:
     digest = fingerprint(folder)
     try:
         config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        widths = read_widths({**config, **config.get("text_config", {})})
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+        widths = read_widths({**config, **(config.get("text_config") or {})})
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InvalidRequest(f"{CONFIG} of {folder.name}: {error}", param="model") from error
     return ModelFolder(
         name=name or folder.name,

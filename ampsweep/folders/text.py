@@ -9,6 +9,9 @@ from pathlib import Path
 
 from ampsweep.errors import InvalidRequest
 
+_FOREIGN = {"\0": "a NUL character, as text in UTF-16 has", "\r": "a carriage return between two texts"}
+_REMEDY = "save the file in UTF-8, with line feeds at the ends of lines"
+
 
 def read_lines(path: Path) -> Iterator[str]:
     """Yield the stripped lines of a plain or `.gz` file, without blank ones; see `read_all_lines`."""
@@ -21,14 +24,18 @@ def read_all_lines(path: Path) -> Iterator[str]:
     A byte order mark at the start of the file is skipped.
 
     Raises:
-        InvalidRequest: The file cannot be read, or is not UTF-8 text; the message names the line.
+        InvalidRequest: The file cannot be read, is not UTF-8 text, or has another encoding or other line ends; the
+            message names the line.
     """
     number = 0
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             for number, line in enumerate(file, 1):
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+                if (character := next((name for mark, name in _FOREIGN.items() if mark in text), None)) is not None:
+                    raise InvalidRequest(f"{path.name}, line {number}: has {character}; {_REMEDY}")
+                yield text
     except UnicodeDecodeError as error:
-        raise InvalidRequest(f"{path.name}, line {number}: cannot be read as UTF-8 text: {error}") from error
+        raise InvalidRequest(f"{path.name}, line {number}: cannot be read as UTF-8 text: {error}; {_REMEDY}") from error
     except (EOFError, OSError, zlib.error) as error:
         raise InvalidRequest(f"{path.name} cannot be read: {error}") from error

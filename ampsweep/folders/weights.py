@@ -22,6 +22,8 @@ _LFS_POINTER = b"version https://git-lfs"
 _MISTRAL = "consolidated"
 _CONVERTED = ("F64", "F32", "F16", "BF16")
 _AGAIN = "download the model again, all of its files"
+_MAX_HEADER = 100_000_000
+"""Longest header in bytes that safetensors reads."""
 _TOWER = re.compile(
     r"^(?:model\.)?(?:visual|vision_tower|vision_model|vision_encoder|audio_tower|embed_vision|embed_audio"
     r"|multi_modal_projector|vision_projection|patch_merger)\."
@@ -133,13 +135,16 @@ def read_header(path: Path) -> tuple[int, dict[str, Any]]:
         length = int.from_bytes(start[:8], "little")
         file.seek(8)
         try:
-            header = json.loads(file.read(length)) if 8 + length <= size else None
-        except ValueError:
-            header = None
-    if not isinstance(header, dict):
-        raise _wrong(path.parent, f"{path.name} is not a safetensors file, or is truncated; {_AGAIN}")
-    header.pop("__metadata__", None)
-    end = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
+            if length > min(_MAX_HEADER, size - 8):
+                raise ValueError("its header is longer than the file")
+            header: dict[str, Any] = json.loads(file.read(length))
+            header.pop("__metadata__", None)
+            if not all(entry.keys() >= {"dtype", "shape", "data_offsets"} for entry in header.values()):
+                raise ValueError("its header describes a tensor incompletely")
+            end = 8 + length + max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            message = f"{path.name} is not a safetensors file, or is truncated; {_AGAIN}"
+            raise _wrong(path.parent, message) from error
     if end > size:
         raise _wrong(path.parent, f"{path.name} is truncated: it has {size} bytes, its header says {end}; {_AGAIN}")
     return 8 + length, header
@@ -148,7 +153,9 @@ def read_header(path: Path) -> tuple[int, dict[str, Any]]:
 def _index(folder: Path) -> Mapping[str, str]:
     try:
         weight_map: Mapping[str, str] = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if not all(isinstance(name, str) for name in weight_map.values()):
+            raise TypeError("weight_map must map tensors to file names")
+    except (AttributeError, RecursionError, OSError, ValueError, KeyError, TypeError) as error:
         raise _wrong(folder, f"{INDEX} cannot be read: {error}; {_AGAIN}") from error
     return weight_map
 

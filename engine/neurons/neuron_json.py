@@ -18,6 +18,9 @@ from ampsweep.errors import InvalidRequest
 from ampsweep.folders.model import ModelFolder
 from engine.neurons.neuron_set import NeuronSet
 
+_LAYER_DIGITS = 9
+"""Most digits of a layer's number; Python refuses to convert texts of thousands of digits."""
+
 
 def from_json(raw: object, *, model: ModelFolder) -> NeuronSet:
     """Build a neuron set from `{language: {layer: [index, ...]}}`.
@@ -136,8 +139,10 @@ def _of_language(code: str, layers: object, model: ModelFolder) -> NDArray[np.in
     numbered: dict[int, object] = {}
     for name, indices in layers.items():
         text = str(name)
-        if isinstance(name, bool) or not (text.isascii() and text.isdigit()):
-            raise InvalidRequest(f"{param}: a layer must be a whole number of at least 0; got {name!r}", param=param)
+        if isinstance(name, bool) or not (text.isascii() and text.isdigit() and len(text) <= _LAYER_DIGITS):
+            raise InvalidRequest(
+                f"{param}: a layer must be a whole number of at least 0; got {shortened(name)}", param=param
+            )
         if int(text) in numbered:
             raise InvalidRequest(f"{param}: layer {int(text)} is listed twice", param=param)
         numbered[int(text)] = indices

@@ -20,7 +20,7 @@ from ampsweep.domain.languages import short_code
 from ampsweep.errors import InvalidRequest
 from ampsweep.hashing import files_hash
 from jobs.data.language_files import language_files, stem_of
-from jobs.data.rows import distinct, read_rows
+from jobs.data.rows import Row, distinct, read_rows
 
 FACTS = "facts"
 TEMPLATES = "templates"
@@ -141,10 +141,18 @@ def _in_one_file(facts: Path, templates: Path) -> FactSet:
         ),
         templates=_chosen(
             (form.id("relation"), short_code(form.text("language")), form.text("template"))
-            for form in sorted(forms, key=lambda form: not form.values.get("held_out", False))
+            for form in sorted(forms, key=lambda form: not _is_held_out(form))
         ),
         repeated_ids=repeated,
     )
+
+
+def _is_held_out(form: Row) -> bool:
+    """Return whether a template is held out from training; one that does not say so is not."""
+    value = form.values.get("held_out")
+    if value not in (None, False, True):  # 0 and 1 are equal to these
+        raise form.wrong("held_out", "must be true or false")
+    return bool(value)
 
 
 @dataclass(kw_only=True)

@@ -24,7 +24,8 @@ def language_files(
         other: Names without suffix that are not languages.
 
     Raises:
-        InvalidRequest: There is no such file (the message lists the files), or there are two for one language.
+        InvalidRequest: There is no such file (the message lists the files), there are two for one language, or one is
+            a folder or a broken link.
     """
     files: dict[str, Path] = {}
     entries = sorted(folder.iterdir()) if folder.is_dir() else []
@@ -40,6 +41,8 @@ def language_files(
         code = short_code(parts[-1])
         if code in files:
             raise InvalidRequest(f"{folder.name} has two files for {code}: {files[code].name}, {path.name}")
+        if not path.is_file():
+            raise InvalidRequest(f"{path.name} in {folder.name} is a folder or a broken link; rename or remove it")
         files[code] = path
     if not files:
         wanted = "<language>" if split is None else f"{split}.<language>"

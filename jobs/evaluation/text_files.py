@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
+from reprlib import repr as shortened
 from typing import Any
 
 import pyarrow as pa
@@ -58,8 +61,10 @@ def read_stored_texts(paths: Sequence[Path], columns: Columns) -> StoredTexts:
     such a row is left out, because no single language is wanted.
 
     Raises:
-        InvalidRequest: A file cannot be read, lacks a column, or has a value of a wrong type; names the line.
+        InvalidRequest: A file is given twice, cannot be read, lacks a column, or has a value of a wrong type; names the
+            line.
     """
+    shown = _file_names(paths)
     texts: list[StoredText] = []
     left_out = 0
     wanted = [name for name in (columns.text, columns.language, columns.input, columns.reference) if name is not None]
@@ -74,13 +79,34 @@ def read_stored_texts(paths: Sequence[Path], columns: Columns) -> StoredTexts:
                 StoredText(
                     text=text,
                     language=short_code(language),
-                    group=tuple(row.get(name) for name in columns.by),
+                    group=tuple(_group_value(row, name, where) for name in columns.by),
                     input=None if columns.input is None else values[columns.input],
                     reference=None if columns.reference is None else values[columns.reference],
-                    key={"file": path.name, "row": number, **{name: row[name] for name in _IDS if name in row}},
+                    key={"file": shown[path], "row": number, **{name: row[name] for name in _IDS if name in row}},
                 )
             )
     return StoredTexts(texts=tuple(texts), left_out=left_out)
+
+
+def _file_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """Return what each file is called in `StoredText.key`: its name, or its path where another has the same name.
+
+    Raises:
+        InvalidRequest: A file is given twice, so that its texts would count twice.
+    """
+    (resolved, times), *_ = Counter(path.resolve() for path in paths).most_common(1)
+    if times > 1:
+        raise InvalidRequest(f"{resolved} is given {times} times; give each file once", param="files")
+    counts = Counter(path.name for path in paths)
+    return {path: path.name if counts[path.name] == 1 else str(path) for path in paths}
+
+
+def _group_value(row: Mapping[str, Any], name: str, where: str) -> Any:
+    """Return a value to group by; NaN, which differs from itself, as None."""
+    value = row.get(name)
+    if isinstance(value, list | dict):
+        raise InvalidRequest(f"{where}: {name} must be one value to group by; got {shortened(value)}", param="by")
+    return None if isinstance(value, float) and isnan(value) else value
 
 
 def _rows(path: Path, columns: Columns) -> Iterator[tuple[int, str, Mapping[str, Any]]]:

@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
-from ampsweep.cli import app
+from ampsweep.cli.app import app
 from ampsweep.cli.commands.batch_line import parse
 from ampsweep.cli.options.engine import json_object
 from ampsweep.cli.server.settings import read_settings
@@ -40,6 +41,39 @@ def test_json_is_read_in_any_of_its_encodings(encoding: str) -> None:
 def test_too_deep_nesting_is_rejected() -> None:
     with pytest.raises(ValueError, match="nested too deeply"):
         parse_json("[" * 100_000)
+
+
+def test_a_json_file_means_what_it_means_in_json() -> None:
+    text = '{\n\t"name": "\\ud83e\\udd2f \\/", "factors": [1e-3, 2E+1]\n}'
+    assert parse_yaml(text) == {"name": "🤯 /", "factors": [0.001, 20.0]} == parse_json(text)
+    assert parse_yaml("{name: a, factors: [1e-3]}") == {"name": "a", "factors": [0.001]}, "YAML may begin like JSON"
+
+
+@pytest.mark.parametrize(("word", "value"), [("1e3", 1000.0), ("-1.5E-2", -0.015), ("0x10", 16), ("1_000", 1000)])
+def test_numbers_of_yaml(word: str, value: float) -> None:
+    assert parse_yaml(f"a: {word}") == {"a": value}
+    assert parse_yaml(f"a: {word}x") == {"a": f"{word}x"}
+
+
+@pytest.mark.parametrize("word", ["010", "-0_7", "1:30", "12:30:45", "1:30.5"])
+def test_numbers_that_mean_something_else_in_yaml_1_2_are_refused(word: str) -> None:
+    with pytest.raises(yaml.YAMLError, match=rf"{word} is an octal or sexagesimal number"):
+        parse_yaml(f"a: {word}")
+    assert parse_yaml(f"a: '{word}'") == {"a": word}
+
+
+@pytest.mark.parametrize("value", ['!!int ""', '!!float ""', "!!bool maybe", "!!timestamp x"])
+def test_a_value_that_does_not_fit_its_tag_is_refused(value: str) -> None:
+    with pytest.raises(yaml.YAMLError, match="does not fit its tag"):
+        parse_yaml(f"seed: {value}")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_a_spec_in_another_encoding_is_refused_with_the_remedy(tmp_path: Path, encoding: str) -> None:
+    spec = tmp_path / "spec.yaml"
+    spec.write_text("name: é\n", encoding=encoding)
+    with pytest.raises(InvalidRequest, match=r"spec\.yaml is not UTF-8 text; save it in this encoding"):
+        read_spec(spec)
 
 
 @pytest.mark.parametrize("text", ["[" * 3000 + "]" * 3000, "seed: 2024-13-45", "seed: " + "9" * 5000])

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ampsweep.files import atomic_write
+from ampsweep.errors import InvalidRequest
+from ampsweep.files import atomic_write, output_file
 
 
 def test_the_name_appears_with_the_whole_content(tmp_path: Path) -> None:
@@ -48,6 +49,51 @@ def _write_half(target: Path, error: type[BaseException]) -> None:
     with atomic_write(target) as temporary:
         temporary.write_bytes(b"half")
         raise error
+
+
+def test_a_long_name_is_written_like_any_other(tmp_path: Path) -> None:
+    target = tmp_path / f"{'名' * 83}.bin"  # 253 bytes
+    with atomic_write(target) as temporary:
+        temporary.write_bytes(b"all of it")
+    assert target.read_bytes() == b"all of it"
+
+
+def test_a_device_or_pipe_is_never_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(InvalidRequest, match="is not a regular file"), atomic_write(pipe):
+        pytest.fail("the block must not run")
+    assert pipe.is_fifo()
+    for path in (pipe, Path("/dev/null")):
+        with pytest.raises(InvalidRequest, match="would be replaced by one; give the path of another file") as caught:
+            output_file(path, param="out")
+        assert caught.value.param == "out"
+
+
+def test_an_output_file_is_checked_before_anything_is_computed(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text("{}")
+    (tmp_path / "link").symlink_to(source)
+    assert output_file(tmp_path / "new", param="out", inputs=[source]) == tmp_path / "new"
+    assert output_file(source, param="out") == source, "a file may be replaced"
+    for path, reason in {
+        tmp_path: "is a folder",
+        source: "is one of the files to read",
+        tmp_path / "link": "is one of the files to read",
+        tmp_path / "nowhere" / "new": "the folder .*nowhere does not exist",
+    }.items():
+        with pytest.raises(InvalidRequest, match=reason):
+            output_file(path, param="out", inputs=[source, tmp_path / "missing"])
+
+
+def test_what_a_link_points_to_is_written(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    link = tmp_path / "out.bin"
+    link.symlink_to(tmp_path / "disk" / "out.bin")
+    with atomic_write(output_file(link, param="out")) as temporary:
+        temporary.write_bytes(b"all of it")
+    assert link.is_symlink()
+    assert (tmp_path / "disk" / "out.bin").read_bytes() == b"all of it"
 
 
 def test_a_missing_folder_is_an_error_at_once(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import click
 import typer
 from ray.scripts.scripts import cli as ray
 
-from ampsweep.cli import app
+from ampsweep.cli.app import app
 
 PROGRAMS: dict[str, Any] = {"ampsweep": typer.main.get_command(app), "ray": ray}
 WRAPPERS = {"tini", "exec"}

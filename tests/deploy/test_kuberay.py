@@ -5,6 +5,7 @@ The fields are those of the API reference of ray.io/v1 in Ray's documentation (K
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
@@ -12,9 +13,13 @@ import pytest
 import ray
 import yaml
 
+from ampsweep.bundled import ATLAS_MODEL
+from ampsweep.cli.options.engine import served_engines
 from ampsweep.cli.server.settings import PREFIX, Settings
+from ampsweep.errors import InvalidRequest
 from tests.deploy.commands import parse
 from tests.deploy.dockerfile import ROOT
+from worker.gpus import require_own_gpus
 
 FOLDER = ROOT / "deploy" / "kuberay"
 KUSTOMIZATION: dict[str, Any] = yaml.safe_load((FOLDER / "kustomization.yaml").read_text(encoding="utf-8"))
@@ -174,3 +179,12 @@ def test_no_secret_stands_in_the_manifests() -> None:
 
 def test_every_file_of_the_folder_is_part_of_it() -> None:
     assert {path.name for path in FOLDER.iterdir()} == {*KUSTOMIZATION["resources"], "kustomization.yaml"}
+
+
+def test_no_engine_of_the_example_shares_a_gpu(tmp_path: Path) -> None:
+    settings, models = (manifest["data"] for manifest in MANIFESTS if manifest["kind"] == "ConfigMap")
+    large = yaml.safe_load(models["models.yaml"])["large"] | {"path": str(ATLAS_MODEL)}
+    served = Settings(models={"large": large}, atlas=settings["AMPSWEEP_ATLAS"], home=tmp_path)
+    require_own_gpus(served_engines(served))
+    with pytest.raises(InvalidRequest, match="share a GPU"):
+        require_own_gpus(served_engines(served.model_copy(update={"atlas": True})))

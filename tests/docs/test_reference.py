@@ -10,7 +10,7 @@ import pytest
 import typer
 
 import api.routes
-from ampsweep.cli import app
+from ampsweep.cli.app import app
 from ampsweep.cli.server.settings import Settings
 from tests.docs.pages import DOCS
 

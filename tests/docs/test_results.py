@@ -11,7 +11,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from ampsweep.cli import app
+from ampsweep.cli.app import app
 from jobs.results.schema import SAMPLES, SUMMARY
 from tests.docs.pages import DOCS, blocks, prose
 

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from typer.testing import CliRunner
 
 import ampsweep
-from ampsweep.cli import app
+from ampsweep.cli.app import app
 from ampsweep.cli.server.settings import Settings
 from ampsweep.cli.terminal.failures import exit_code
 from ampsweep.errors import AmpsweepError, from_code

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from ampsweep.bundled import ATLAS_MODEL
-from ampsweep.cli import app
+from ampsweep.cli.app import app
 from ampsweep.errors import InvalidRequest, Unavailable
 from ampsweep.telemetry.context import Telemetry
 from benchmarks.tiny_adapter import tiny_adapter
@@ -135,6 +135,28 @@ def test_weights_that_fit_into_no_gpu_are_refused(gpu_machine: list[Gpu], tmp_pa
     gpu_machine.clear()
     (warning,) = require_memory([replace(spec, dtype="float32")], available=0, gpu=True)
     assert "not checked whether m fits into GPU memory" in warning
+
+
+def test_engines_never_share_a_gpu_and_reserve_no_more_than_there_are(gpu_machine: list[Gpu], folder: Path) -> None:
+    alone = EngineSpec(model="m", folder=folder, dtype="bfloat16")
+    own = replace(alone, gpus=1.0)
+    require_memory([alone], available=0, gpu=True)
+    require_memory([own, replace(own, model="n")], available=0, gpu=True)
+    for specs in ([replace(alone, count=2)], [own, alone], [replace(own, gpus=0.5, count=2)]):
+        with pytest.raises(InvalidRequest, match=r"share a GPU.* takes 90% .*set `gpus: 1` .*--no-atlas") as refused:
+            require_memory(specs, available=0, gpu=True)
+        assert refused.value.param == "models"
+    require_memory([replace(own, gpus=2, tensor_parallel_size=2)], available=0, gpu=True)
+    with pytest.raises(InvalidRequest, match=r"reserve 3 GPUs \(m 1, n 2\), and this machine has 2, so that some"):
+        require_memory([own, replace(own, model="n", count=2)], available=0, gpu=True)
+    gpu_machine.clear()  # the driver does not list them
+    require_memory([replace(own, count=9)], available=0, gpu=True)
+    require_memory([replace(alone, kind="transformers", count=2)], available=4 * GIB, gpu=True)
+
+
+def test_a_reserved_gpu_that_no_machine_has_is_an_error_and_not_a_start_without_end(folder: Path) -> None:
+    with pytest.raises(InvalidRequest, match=r"reserve 1 GPUs .* this machine has none.*reduce"):
+        require_memory([EngineSpec(model="m", folder=folder, kind="fake", gpus=1)], gpu=False)
 
 
 def test_an_engine_in_a_cluster_is_compared_with_all_memory_of_its_machine(

@@ -24,7 +24,10 @@ from api.http.change_notifier import ChangeNotifier
 from jobs.execution import CompletionCall
 from jobs.store.records import RequestCounts
 from jobs.store.transitions import SweepState
-from tests.worker.installation import Installation, until
+from tests.worker.installation import ATLAS, Installation, until
+from worker.engines import EngineSpec
+from worker.machines import Placement, this_machine
+from worker.memory import PROCESS_BYTES, EngineMemory, total_memory
 from worker.ray_pool import RayPool
 
 pytestmark = [
@@ -148,6 +151,21 @@ async def test_ray_requires_the_servers_token(tmp_path: Path) -> None:
         assert joined == [True, False, False, False]
 
 
+async def test_engines_of_one_machine_are_added_up_before_they_load(installation: Installation) -> None:
+    spec = EngineSpec(model="tiny", folder=ATLAS / "model", kind="transformers")
+    pool = RayPool([spec], installation.worker_config)
+    other = EngineMemory(spec=replace(spec, model="other"), weights=total_memory() - 2 * PROCESS_BYTES, kv_cache=0)
+    pool._machines.reserve("other", Placement(machine=this_machine(), engine=other))
+    await pool.start()
+    try:
+        with pytest.raises(InvalidRequest, match=r"not enough memory on .* \(other: .*; tiny: weights in float32"):
+            await pool.ready()
+        (state,) = pool.engines()
+        assert state["state"] == "failed"
+    finally:
+        await pool.stop()
+
+
 async def test_an_unreachable_cluster_is_reported_with_its_address(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,6 +178,14 @@ async def test_an_unreachable_cluster_is_reported_with_its_address(
     pool = RayPool([installation.engine()], installation.worker_config, address="10.0.0.1:6379")
     with pytest.raises(Unavailable, match=r"10\.0\.0\.1:6379 cannot be joined: no answer"):
         await pool.start()
+    await pool.stop()
+
+
+async def test_an_address_that_is_none_is_an_error_of_its_setting(installation: Installation) -> None:
+    pool = RayPool([installation.engine()], installation.worker_config, address="nowhere")
+    with pytest.raises(InvalidRequest, match=r"'nowhere' is not the address of a Ray cluster; .*HOST:PORT") as caught:
+        await pool.start()
+    assert caught.value.param == "ray_address"
     await pool.stop()
 
 

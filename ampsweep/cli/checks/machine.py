@@ -10,9 +10,10 @@ from importlib import metadata
 from pathlib import Path
 
 from ampsweep.cli.checks.finding import Finding, bad, note, ok
+from ampsweep.errors import InvalidRequest
 from worker.engines import EngineSpec
 from worker.gpus import Gpu, gpus
-from worker.memory import EngineMemory, available_memory, gpu_shortage, remedy
+from worker.memory import EngineMemory, available_memory, gpu_shortage, remedy, require_gpus
 
 GIB = 1024**3
 SHARED = Path("/dev/shm")  # noqa: S108
@@ -79,6 +80,16 @@ def gpu_memory(gpu_list: Sequence[Gpu], specs: Sequence[EngineSpec]) -> list[Fin
     return [bad("GPU memory", shortage.detail, shortage.remedy) for shortage in shortages if shortage is not None]
 
 
+def gpu_reservations(specs: Sequence[EngineSpec], *, on_gpu: bool) -> list[Finding]:
+    """Check that each engine gets the GPUs that it reserves, and that no engines share one."""
+    try:
+        require_gpus(specs, on_gpu=on_gpu)
+    except InvalidRequest as error:
+        problem, _, advice = error.message.rpartition("; ")
+        return [bad("GPUs of the engines", problem, advice)]
+    return []
+
+
 def shared_memory(size: int) -> Finding:
     """Check the size in bytes of /dev/shm, which holds Ray's object store."""
     if size < GIB // 4:
@@ -100,6 +111,7 @@ def machine(specs: Sequence[EngineSpec]) -> list[Finding]:
         processor(processor_flags(), os.cpu_count() or 1),
         *gpu(gpu_list, cuda_release()),
         *gpu_memory(gpu_list, specs),
+        *gpu_reservations(specs, on_gpu=bool(gpu_list)),
         memory(available_memory(), [EngineMemory.of(spec, gpu=bool(gpu_list)) for spec in specs]),
         shared_memory(shutil.disk_usage(SHARED).total if SHARED.is_dir() else 0),
         open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import codecs
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,11 +25,11 @@ from ampsweep.cli.options.engine import (
     read_neurons,
 )
 from ampsweep.cli.terminal.failures import describe
-from ampsweep.cli.terminal.output import AsJson, show
+from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.cli.terminal.progress import Counter
 from ampsweep.cli.terminal.running import run_to_end
 from ampsweep.errors import AmpsweepError, InvalidRequest
-from ampsweep.files import atomic_write, check_folder
+from ampsweep.files import atomic_write, output_file
 
 if TYPE_CHECKING:
     from engine.base import Engine
@@ -39,6 +40,25 @@ ROWS_PER_CHUNK = 1024
 """Rows per write. Bounds memory, together with IN_FLIGHT, independently of the length of the file."""
 
 Row = dict[str, Any]
+
+
+@dataclass(kw_only=True)
+class _Outcome:
+    """The numbers of rows and of failed rows, and the number and the error of the first failed row."""
+
+    rows: int = 0
+    failed: int = 0
+    first_failed: int = 0
+    first_error: str = ""
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Count further rows."""
+        for number, row in enumerate(rows, self.rows + 1):
+            if row["error"] is not None:
+                self.failed += 1
+                if self.failed == 1:
+                    self.first_failed, self.first_error = number, row["error"]
+        self.rows += len(rows)
 
 
 def batch(
@@ -60,12 +80,7 @@ def batch(
     """Run the requests of a file, each with its own intervention and adapter or none, and write their answers."""
     if not source.is_file():
         raise InvalidRequest(f"{source} does not exist or is not a file", param="IN.jsonl")
-    if not target.parent.is_dir():
-        raise InvalidRequest(f"the folder {target.parent} does not exist; create it first", param="OUT.parquet")
-    check_folder(target.parent, param="OUT.parquet")
-    if target.is_dir() or (target.exists() and target.samefile(source)):
-        what = "a folder" if target.is_dir() else "the file with the requests"
-        raise InvalidRequest(f"{target} is {what}; give the path of another file", param="OUT.parquet")
+    writable = output_file(target, param="OUT.parquet", inputs=[source])
     neuron_set = read_neurons(neurons)
     opening = opened(
         model,
@@ -75,21 +90,24 @@ def batch(
         allow_untested_vllm=allow_untested_vllm,
         adapters=read_adapters(lora),
     )
-    failed, lines = run_to_end(_batch(source, target, opening, neuron_set.id if neuron_set else None))
+    outcome = run_to_end(_batch(source, writable, opening, neuron_set.id if neuron_set else None))
+    failed, lines = outcome.failed, outcome.rows
+    if failed:
+        warn([f"{failed} of {lines} rows have no answer; row {outcome.first_failed}: {outcome.first_error}"])
     text = f"{lines} rows in {target}, {failed} with an error"
     show({"rows": lines, "failed": failed, "file": str(target)}, text, as_json=as_json)
 
 
 async def _batch(
     source: Path, target: Path, opening: AbstractAsyncContextManager[Engine], neurons_id: str | None
-) -> tuple[int, int]:
+) -> _Outcome:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     from ampsweep.cli.commands.batch_line import SCHEMA
 
     lines = sum(1 for _ in _lines(source))
-    done = failed = 0
+    outcome = _Outcome()
     async with opening as engine:
         answers = _answers(source, engine, neurons_id)
         with (
@@ -99,10 +117,9 @@ async def _batch(
         ):
             async for rows in _chunks(answers):
                 writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
-                done += len(rows)
-                failed += sum(row["error"] is not None for row in rows)
-                counter.show(done, lines, f"{failed} with an error" if failed else "")
-    return failed, done
+                outcome.add(rows)
+                counter.show(outcome.rows, lines, f"{outcome.failed} with an error" if outcome.failed else "")
+    return outcome
 
 
 async def _chunks(rows: AsyncIterator[Row]) -> AsyncIterator[list[Row]]:

@@ -89,4 +89,5 @@ def _local_server() -> list[Finding]:
     except InvalidRequest as error:
         remedy = f"set {error.param} to a value that docs/cli.md allows, or unset it"
         return [*findings, *machine([]), bad("settings", error.message, remedy)]
-    return [*findings, *machine(served_engines(settings)), *installation(settings)]
+    engines = served_engines(settings) if settings.ray_address is None else []  # a cluster's machines check their own
+    return [*findings, *machine(engines), *installation(settings)]

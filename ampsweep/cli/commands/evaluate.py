@@ -18,7 +18,7 @@ from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.cli.terminal.running import run_to_end
 from ampsweep.client.clients import DEFAULT_URL
 from ampsweep.errors import InvalidRequest
-from ampsweep.files import check_folder
+from ampsweep.files import output_file
 
 if TYPE_CHECKING:
     from jobs.evaluation.evaluation import Evaluation
@@ -121,9 +121,7 @@ def evaluate(
     )
     check_metrics(names, options)
     if out is not None:
-        check_folder(out.parent, param="out")
-        if out.is_dir() or any(Path(file).exists() and out.exists() and out.samefile(file) for file in files):
-            raise InvalidRequest(f"{out} is a folder or one of the files; give the path of another file", param="out")
+        out = output_file(out, param="out", inputs=map(Path, files))
     wanted: dict[str, Any] = {
         "text": text,
         "language": language,

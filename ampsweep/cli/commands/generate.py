@@ -101,7 +101,7 @@ def generate(
                 printer.piece(piece.text, piece.finish_reason, piece.neuron_set)
         printer.end()
         return
-    if steering is not None and neurons is None:
+    if steering is not None and not neurons:
         raise InvalidRequest("steering needs a neuron set; create one with `ampsweep identify`", param="neurons")
 
     from engine.base import GenerateRequest, Steering

@@ -7,12 +7,21 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from ampsweep.cli.options.engine import AllowUntestedVllm, Dtype, Kind, Model, comma_separated, opened
+from ampsweep.cli.options.engine import (
+    AllowUntestedVllm,
+    Dtype,
+    Kind,
+    Model,
+    check_neuron_folder,
+    comma_separated,
+    model_folder,
+    opened,
+)
 from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.cli.terminal.running import run_to_end
 from ampsweep.documents import parse_yaml, unique_keys
 from ampsweep.domain.choices import one_of
-from ampsweep.domain.neuron_set import MAX_TOKENS, IdentificationRequest, SpecMethod, language_warnings
+from ampsweep.domain.neuron_set import MAX_TOKENS, METADATA_FILE, IdentificationRequest, SpecMethod, language_warnings
 from ampsweep.errors import InvalidRequest
 from ampsweep.files import check_folder
 
@@ -49,6 +58,7 @@ def identify(
     """
     from ampsweep.bundled import ATLAS, ATLAS_CORPUS
     from ampsweep.folders.corpus import Corpus
+    from ampsweep.folders.model import read_model_folder
     from engine.identify.identification import checkpoint_in, identify_with_scores
     from engine.identify.identification import identify as identify_neurons
     from engine.neurons.lape_scores import SCORES_FILE
@@ -61,6 +71,12 @@ def identify(
     folder = ATLAS_CORPUS if corpus == ATLAS else Path(corpus)
     texts = Corpus.open(folder, languages=codes, name=ATLAS if corpus == ATLAS else None)
     request.check_languages(texts.languages, param="languages")
+    if (out / METADATA_FILE).is_file():  # otherwise the files of the model need not be hashed before they are loaded
+        shape = read_model_folder(model_folder(model), name=model)
+        neuron_set_id = request.for_model(model, widths=shape.widths).neuron_set_id(
+            fingerprint=shape.fingerprint, corpus_hash=texts.hash, languages=texts.languages
+        )
+        check_neuron_folder(out, neuron_set_id)
     warnings = language_warnings(method, texts.languages)
     warn(warnings)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ampsweep.cli.options.engine import quiet_libraries
+from ampsweep.cli.options.engine import check_neuron_folder, quiet_libraries
 from ampsweep.cli.terminal.output import AsJson, show
 from ampsweep.files import check_folder
 
@@ -23,6 +23,7 @@ def pull(
     check_folder(out, param="out")
     quiet_libraries()
     neuron_set = pull_set(name)
+    check_neuron_folder(out, neuron_set.id)
     neuron_set.save(out)
     counts = {language: len(pairs) for language, pairs in neuron_set.neurons.items()}
     content = {"id": neuron_set.id, "folder": str(out), "model": neuron_set.model, "languages": counts}

@@ -12,10 +12,11 @@ import typer
 
 from ampsweep.cli.options.client import Server, client_of
 from ampsweep.cli.options.completion import sweeps
+from ampsweep.cli.options.engine import check_neuron_folder
 from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.client.clients import DEFAULT_URL
 from ampsweep.errors import DamagedFile, NotFound
-from ampsweep.files import atomic_write, check_folder
+from ampsweep.files import atomic_write, check_folder, output_file
 
 if TYPE_CHECKING:
     from jobs.results.ranking import RankedNeuron
@@ -47,6 +48,7 @@ def rank(
     from jobs.results.ranking import rank_neurons, ranking_metric
 
     check_folder(out, param="out")
+    table_file = None if table is None else output_file(table, param="table")
     neuron_set = NeuronSet.load(neurons)
     sweep_id, rows = _summary(sweep, server)
     ranked_by = ranking_metric(rows, metric)
@@ -57,10 +59,11 @@ def rank(
         {language: [(neuron.layer, neuron.index) for neuron in ranked] for language, ranked in best.items()},
         params={"sweep": sweep_id, "metric": ranked_by, "top": top},
     )
+    check_neuron_folder(out, ranked_set.id)
     warn(_warnings(best, neuron_set.languages, top))
     ranked_set.save(out)
-    if table is not None:
-        _write_table(ranking, table)
+    if table_file is not None:
+        _write_table(ranking, table_file)
     counts = {language: len(pairs) for language, pairs in ranked_set.neurons.items()}
     content: dict[str, Any] = {"id": ranked_set.id, "folder": str(out), "languages": counts}
     content["table"] = None if table is None else str(table)

@@ -11,7 +11,7 @@ import typer
 
 from ampsweep.cli.terminal.output import AsJson, show
 from ampsweep.errors import InvalidRequest
-from ampsweep.files import atomic_write
+from ampsweep.files import atomic_write, output_file
 
 if TYPE_CHECKING:
     from engine.neurons.lape_scores import LapeScores, Site, SiteScores
@@ -42,8 +42,7 @@ def scores(
         raise InvalidRequest(f"site must be one of {', '.join(SITES)}; got {site!r}", param="site")
     if out is not None and out.suffix not in (".parquet", ".json"):
         raise InvalidRequest(f"out must end in .parquet or .json; got {out.name}", param="out")
-    if out is not None and not out.parent.is_dir():
-        raise InvalidRequest(f"the folder {out.parent} does not exist; create it first", param="out")
+    target = None if out is None else output_file(out, param="out")
     neuron_set = NeuronSet.load(folder)
     scored = LapeScores.load(folder, neuron_set=neuron_set.id)
     sites = [each for each in scored.sites if site in (None, each)]
@@ -53,8 +52,8 @@ def scores(
         "sites": {each: _summary(scored.sites[each], scored.languages) for each in sites},
     }
     lowest = [row for each in sites for row in scored.rows(each, scored.sites[each].by_entropy[:top])]
-    if out is not None:
-        _write(scored, sites, content, out)
+    if target is not None:
+        _write(scored, sites, content, target)
     text = "\n".join([*_heading(neuron_set.model, scored, sites), *_table(lowest, scored.languages)])
     show({**content, "scores": lowest, "file": None if out is None else str(out)}, text, as_json=as_json)
 

@@ -15,11 +15,11 @@ from ampsweep.cli.commands.neuron_ranking import rank
 from ampsweep.cli.commands.neuron_scores import scores
 from ampsweep.cli.options.client import Server, client_of
 from ampsweep.cli.options.completion import models
-from ampsweep.cli.options.engine import Model, model_folder
+from ampsweep.cli.options.engine import Model, check_neuron_folder, model_folder
 from ampsweep.cli.terminal.output import AsJson, show
 from ampsweep.client.clients import DEFAULT_URL
 from ampsweep.errors import InvalidRequest
-from ampsweep.files import atomic_write
+from ampsweep.files import atomic_write, output_file
 
 app = typer.Typer(help="Import, show, compare, rank, export and share neuron sets.", no_args_is_help=True)
 
@@ -64,6 +64,7 @@ def import_(
         from engine.neurons.mean_activations import with_mean_activations
 
         neurons = with_mean_activations(neurons, means)
+    check_neuron_folder(out, neurons.id)
     neurons.save(out)
     counts = {language: len(pairs) for language, pairs in neurons.neurons.items()}
     content = {"id": neurons.id, "folder": str(out), "languages": counts}
@@ -123,9 +124,7 @@ def export(
     if out is None:
         typer.echo(text)
         return
-    if not out.parent.is_dir():
-        raise InvalidRequest(f"the folder {out.parent} does not exist; create it first", param="out")
-    with atomic_write(out) as temporary:
+    with atomic_write(output_file(out, param="out")) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
     show({"id": neurons.id, "file": str(out)}, f"{neurons.id} in {out}", as_json=as_json)
 

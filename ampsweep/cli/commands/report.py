@@ -13,8 +13,8 @@ from ampsweep.cli.options.client import Server, client_of
 from ampsweep.cli.options.completion import sweeps
 from ampsweep.cli.terminal.output import AsJson, show
 from ampsweep.client.clients import DEFAULT_URL
-from ampsweep.errors import AmpsweepError, InvalidRequest, NoConnection, NotFound
-from ampsweep.files import atomic_write, check_folder
+from ampsweep.errors import AmpsweepError, NoConnection, NotFound
+from ampsweep.files import atomic_write, check_folder, output_file
 
 
 def report(
@@ -39,15 +39,11 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Answer the questions of the paper from the Parquet files of a sweep, in one self-contained HTML file."""
-    if not out.parent.is_dir():
-        raise InvalidRequest(f"the folder {out.parent} does not exist; create it first", param="out")
-    check_folder(out.parent, param="out")
-    if out.is_dir():
-        raise InvalidRequest(f"{out} is a folder; give the path of the HTML file", param="out")
+    target = output_file(out, param="out", inputs=Path(sweep).glob("*.parquet"))
     if tables is not None:
         check_folder(tables, param="tables")
     if Path(sweep).is_dir():
-        _write(Path(sweep), out, tables, low_resource, partial=partial)
+        _write(Path(sweep), target, tables, low_resource, partial=partial)
     else:
         with TemporaryDirectory() as folder, client_of(server) as client:
             try:
@@ -55,7 +51,7 @@ def report(
             except (NoConnection, NotFound) as error:
                 raise type(error)(_not_found(sweep, server, error)) from error
             client.download_summary(sweep, Path(folder) / "summary.parquet", partial=partial)
-            _write(Path(folder), out, tables, low_resource)
+            _write(Path(folder), target, tables, low_resource)
     written = {"report": str(out), "tables": None if tables is None else str(tables)}
     show(written, "\n".join(f"{name}: {path}" for name, path in written.items() if path), as_json=as_json)
 

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 
 _UNCHECKED = (
-    "whether they fit is checked there when each engine starts, by the machine's total memory; memory that several "
-    "engines or other programs on a machine share is not checked"
+    "whether they fit is checked there when each engine starts, by the machine's total memory and with the other "
+    "engines of this server on it; the memory of other programs and servers is not counted"
 )
 
 

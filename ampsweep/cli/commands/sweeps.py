@@ -14,7 +14,7 @@ from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.client.clients import DEFAULT_URL
 from ampsweep.client.models import COMPLETED_WITH_FAILURES, Cell, Sweep
 from ampsweep.errors import InvalidRequest
-from ampsweep.files import check_folder
+from ampsweep.files import check_folder, output_file
 
 
 def submit(
@@ -79,12 +79,12 @@ def results(
     """Download the samples of a finished sweep as Parquet, and print its summary."""
     from ampsweep.cli.terminal.summary import show_summary
 
-    if out is not None and not out.parent.is_dir():
-        raise InvalidRequest(f"the folder {out.parent} does not exist; create it first", param="out")
-    check_folder(Path() if out is None else out.parent, param="out")
+    writable = None if out is None else output_file(out, param="out")
+    if out is None:
+        check_folder(Path(), param="out")
     with client_of(server) as client:
         target = out or Path(f"{client.sweep(sweep).id}.parquet")
-        client.download(sweep, target, partial=partial)
+        client.download(sweep, writable or target, partial=partial)
         summary = client.summary(sweep, partial=partial)
         errors = client.sweep(sweep).errors
     if cells := summary.get("partial"):

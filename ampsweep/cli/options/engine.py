@@ -6,13 +6,16 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from ampsweep.bundled import ATLAS, ATLAS_MODEL
 from ampsweep.cli.terminal.output import warn
 from ampsweep.documents import parse_json
+from ampsweep.domain import choices
+from ampsweep.domain.neuron_set import METADATA_FILE
+from ampsweep.domain.neuron_set_metadata import NeuronSetMetadata
 from ampsweep.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -84,10 +87,16 @@ async def opened(
     allow_untested_vllm: bool = False,
     adapters: Mapping[str, Path] | None = None,
 ) -> AsyncIterator[Engine]:
-    """Open an engine with a model and its adapters, and add a neuron set; close the engine at the end of the block."""
+    """Open an engine with a model and its adapters, and add a neuron set; close the engine at the end of the block.
+
+    Raises:
+        InvalidRequest: The dtype is unknown, or the engine cannot be opened with these options.
+    """
     from worker.engines import EngineSpec, open_engine
     from worker.memory import require_memory
 
+    if dtype not in (dtypes := get_args(choices.Dtype)):
+        raise InvalidRequest(f"must be {choices.one_of(dtypes)}; got {dtype!r}", param="dtype")
     quiet_libraries()
     spec = EngineSpec(
         model=model,
@@ -163,6 +172,23 @@ def read_adapters(pairs: list[str] | None) -> dict[str, Path]:
             raise InvalidRequest(f"adapter {name!r} is given twice; choose another name", param="lora")
         adapters[name] = Path(folder)
     return adapters
+
+
+def check_neuron_folder(folder: Path, neuron_set_id: str) -> None:
+    """Raise InvalidRequest if a folder holds another neuron set than the one that will be saved there.
+
+    A damaged set may be replaced.
+    """
+    path = folder / METADATA_FILE
+    if not path.is_file():
+        return
+    try:
+        stored = NeuronSetMetadata.parse(path.read_text(encoding="utf-8"))
+    except (ValueError, KeyError, TypeError, OSError):
+        return
+    if stored.id != neuron_set_id:
+        message = f"{folder} holds another neuron set, {stored.id}; choose another folder, or delete this one"
+        raise InvalidRequest(message, param="out")
 
 
 def quiet_libraries() -> None:

@@ -6,14 +6,14 @@ An invalid value is an error that names its option or variable.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ampsweep.bundled import ATLAS, ATLAS_CORPUS, ATLAS_MODEL
 from ampsweep.documents import read_spec
-from ampsweep.domain.choices import EngineKind
+from ampsweep.domain.choices import Dtype, EngineKind
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.hub_model import fetch_model, is_hub_name
 from ampsweep.telemetry.logs import LogFormat, LogLevel
@@ -86,11 +86,6 @@ def _model_folder(model: ServedModel) -> ServedModel:
     return model
 
 
-def _none_if_empty(raw: object) -> object:
-    """Return None for an empty string, which a Compose file passes for an unset variable."""
-    return None if raw == "" else raw
-
-
 ModelFolder = Annotated[ServedModel, AfterValidator(_model_folder)]
 
 
@@ -135,9 +130,15 @@ class Settings(BaseSettings):
         otlp_endpoint: The base URL of an OTLP collector that receives spans, if any.
     """
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        env_ignore_empty=True,  # a Compose file passes an empty text for an unset variable
+    )
 
-    host: str = "127.0.0.1"
+    host: str = Field(default="127.0.0.1", min_length=1)
     port: int = Field(default=8700, ge=0, le=65535)
     home: Path = Path("ampsweep-home")
     results: str | None = None
@@ -153,7 +154,7 @@ class Settings(BaseSettings):
     hub_mirror: Folder | None = None
     lm_eval_tasks: Folder | None = None
     engine: EngineKind = "vllm"
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Dtype = "float32"
     tensor_parallel_size: int = Field(default=1, ge=1, le=64)
     pipeline_parallel_size: int = Field(default=1, ge=1, le=64)
     batch_invariant: bool = False
@@ -175,7 +176,7 @@ class Settings(BaseSettings):
     open_page: bool = False
     log_format: LogFormat = "console"
     log_level: LogLevel = "info"
-    otlp_endpoint: Annotated[str | None, BeforeValidator(_none_if_empty)] = Field(default=None, pattern="^https?://")
+    otlp_endpoint: str | None = Field(default=None, pattern="^https?://")
 
     def served(self) -> dict[str, ServedModel]:
         """Return all models on offer, by name.

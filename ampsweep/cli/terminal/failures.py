@@ -17,7 +17,7 @@ import errno
 import json
 import os
 from collections.abc import Iterable, Sequence
-from itertools import takewhile
+from itertools import takewhile, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from ampsweep.errors import (
     Conflict,
     EngineFailed,
     Forbidden,
+    InvalidRequest,
     NoConnection,
     NotFound,
     RateLimited,
@@ -58,6 +59,7 @@ _REMEDIES: Sequence[tuple[type[AmpsweepError], str]] = (
 )
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_LARGER_FILES = "raise the limit on the size of files (ulimit -f), or use another file system"
 _FILE_REMEDIES: Sequence[tuple[type[OSError], str]] = (
     (PermissionError, "give a path that this user may use, or change its permissions"),
     (FileNotFoundError, "give a path that is there"),
@@ -71,6 +73,9 @@ _ENDS = (typer.Exit, typer.Abort, BrokenPipeError)
 
 _JSON = "ampsweep.json"
 
+_MAY_BE_EMPTY = ("--by", "--low-resource")
+"""Options whose value is a list, which may be empty."""
+
 
 class Commands(TyperGroup):
     """The top-level group of commands. Turns exceptions into an error line and an exit code."""
@@ -79,6 +84,8 @@ class Commands(TyperGroup):
         """Parse the arguments before the command's name, and find out whether errors are printed as JSON."""
         ctx.meta[_JSON] = "--json" in takewhile(lambda word: word != "--", args)
         try:
+            if not ctx.resilient_parsing:  # of a command that a shell completes, which has empty words
+                _refuse_empty_values(args)
             return super().parse_args(ctx, args)
         except _ENDS:
             raise
@@ -117,6 +124,20 @@ def exit_code(error: AmpsweepError) -> int:
     return WRONG_INPUT if error.type == "invalid_request_error" else FAILED
 
 
+def _refuse_empty_values(args: Sequence[str]) -> None:
+    """Raise InvalidRequest for an option with an empty value.
+
+    An unset variable of a shell gives one (`--out "$OUT"`), and Python takes an empty path for the current folder. An
+    empty list is a value where an option has another default.
+    """
+    words = list(takewhile(lambda word: word != "--", args))
+    for word, following in zip_longest(words, words[1:]):
+        is_empty = word.endswith("=") or following == ""
+        if word.startswith("--") and is_empty and word.rstrip("=") not in _MAY_BE_EMPTY:
+            param = word.strip("-=").replace("-", "_")
+            raise InvalidRequest("the option has an empty value; give one, or leave the option out", param=param)
+
+
 def _fail(error: Exception, *, as_json: bool) -> None:
     """Print an error and exit. Return if the help of a group or a traceback is to be shown instead."""
     if isinstance(error, AmpsweepError):
@@ -128,7 +149,7 @@ def _fail(error: Exception, *, as_json: bool) -> None:
             return
         _print_error(_usage(error), "invalid_request_error", None, "usage", as_json=as_json)
         raise typer.Exit(WRONG_INPUT) from error
-    full = isinstance(error, OSError) and error.errno in _FULL
+    full = isinstance(error, OSError) and error.errno in (*_FULL, errno.EFBIG)
     if isinstance(error, OSError) and (full or error.filename is not None):
         kind, code = ("server_error", "unavailable") if full else ("invalid_request_error", "invalid_request")
         _print_error(_file_error(error), kind, None, code, as_json=as_json)
@@ -143,13 +164,16 @@ def _fail(error: Exception, *, as_json: bool) -> None:
 def _file_error(error: OSError) -> str:
     """Return an error of the file system as one line with the path, if the system names it, and the remedy."""
     if error.filename is None:
-        return f"{(error.strerror or 'the disk is full').lower()}; free some space on the disk, and run it again"
+        remedy = _LARGER_FILES if error.errno == errno.EFBIG else "free some space on the disk, and run it again"
+        return f"{(error.strerror or 'the disk is full').lower()}; {remedy}"
     path = Path(os.fsdecode(error.filename))
     if path.name.startswith(".") and path.suffix == ".tmp":
         path = path.parent  # a temporary file of `atomic_write`
     remedy = next((text for kind, text in _FILE_REMEDIES if isinstance(error, kind)), "check the disk")
     if error.errno in _FULL:
         remedy = "free some space on that disk, and run the same command again"
+    elif error.errno == errno.EFBIG:
+        remedy = _LARGER_FILES
     return f"{path}: {(error.strerror or type(error).__name__).lower()}; {remedy}"
 
 

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ampsweep import Client, __version__
-from ampsweep.cli import app
+from ampsweep.cli.app import app
 from ampsweep.cli.options import completion
 from ampsweep.client.models import RequestCounts, Sweep
 from ampsweep.errors import (
@@ -37,7 +37,7 @@ HEAVY = ("torch", "vllm", "ray", "transformers", "fastapi", "sqlalchemy", "pyarr
 @pytest.mark.processes
 def test_help_lists_every_command_and_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from typer.testing import CliRunner; from ampsweep.cli import app\n"
+        "import sys; from typer.testing import CliRunner; from ampsweep.cli.app import app\n"
         "print(CliRunner().invoke(app, ['--help']).output)\n"
         f"print('heavy:', [name for name in {HEAVY} if name in sys.modules])\n"
     )
@@ -145,7 +145,7 @@ def test_the_version_is_printed() -> None:
     ],
 )
 def test_completion_scripts_are_printed(shell: str, file: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "from ampsweep.cli import app; app(prog_name='ampsweep')"]
+    command = [sys.executable, "-c", "from ampsweep.cli.app import app; app(prog_name='ampsweep')"]
     environment = {**os.environ, "HOME": str(tmp_path), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
     subprocess.run([*command, "--install-completion", shell], env=environment, check=True, capture_output=True)
     assert "_AMPSWEEP_COMPLETE" in (tmp_path / file).read_text()
@@ -154,7 +154,7 @@ def test_completion_scripts_are_printed(shell: str, file: str, tmp_path: Path) -
 @pytest.mark.processes
 def test_commands_are_completed() -> None:
     environment = {**os.environ, "_AMPSWEEP_COMPLETE": "complete_bash", "COMP_WORDS": "ampsweep re", "COMP_CWORD": "1"}
-    command = [sys.executable, "-c", "from ampsweep.cli import app; app(prog_name='ampsweep')"]
+    command = [sys.executable, "-c", "from ampsweep.cli.app import app; app(prog_name='ampsweep')"]
     ended = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
     assert ended.stdout.split() == ["results", "report", "resume"]
 
@@ -214,6 +214,38 @@ def test_an_exception_becomes_a_line(error: Exception, code: int, line: str, mon
     result = CliRunner().invoke(app, ["status"])
     assert result.exit_code == code
     assert result.stderr.splitlines() == [line]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "param"),
+    [
+        (("run", "spec.yaml", "--out", ""), "out"),
+        (("run", "spec.yaml", "--out="), "out"),
+        (("generate", "Hello", "--model", "atlas", "--languages", "fr", "--neurons", ""), "neurons"),
+        (("neurons", "import", "neurons.json", "--model", "atlas", "--out", ""), "out"),
+        (("keys", "list", "--keys", ""), "keys"),
+        (("serve", "--keep-days", ""), "keep_days"),
+    ],
+)
+def test_an_option_with_an_empty_value_is_an_error_and_not_the_current_folder(
+    arguments: tuple[str, ...], param: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    assert result.stderr == f"error: {param}: the option has an empty value; give one, or leave the option out\n"
+    assert not any(tmp_path.iterdir())
+
+
+def test_an_argument_may_be_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise NotFound("the arguments were parsed")
+
+    monkeypatch.setattr("ampsweep.cli.commands.sweeps.client_of", stop)
+    for arguments in (["status", "", "--json"], ["status", "--json", "--", ""]):
+        assert CliRunner().invoke(app, arguments).exit_code == 3
+    for arguments in (["report", "nowhere", "--low-resource", ""], ["evaluate", "nowhere", "--by="]):
+        assert "has an empty value" not in CliRunner().invoke(app, arguments).stderr
 
 
 def test_ctrl_c_is_code_130(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from ampsweep.cli import app
+from ampsweep.cli.app import app
 from ampsweep.client.models import Sweep
 from ampsweep.errors import Conflict
 from tests.ampsweep.client.both_clients import KINDS, opened

@@ -60,10 +60,36 @@ def test_a_missing_key_is_named(key: str) -> None:
         NeuronSetMetadata.parse(json.dumps(content))
 
 
-@pytest.mark.parametrize(("text", "error"), [("{", ValueError), ("[]", TypeError), ("null", TypeError)])
+@pytest.mark.parametrize(
+    ("text", "error"), [("{", ValueError), ("[" * 100_000, ValueError), ("[]", TypeError), ("null", TypeError)]
+)
 def test_text_that_is_not_an_object_is_rejected(text: str, error: type[Exception]) -> None:
     with pytest.raises(error):
         NeuronSetMetadata.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("id", None),
+        ("model", 5),
+        ("fingerprint", None),
+        ("method", ["lape"]),
+        ("corpus", None),
+        ("format", "1"),
+        ("layers", True),
+        ("params", [1]),
+        ("languages", ["fr"]),
+        ("languages", {"fr": "many"}),
+        ("patch", "max"),
+        ("patch", [5]),
+        ("residual", [1]),
+        ("residual", 5),
+    ],
+)
+def test_a_value_of_another_type_is_rejected(key: str, value: object) -> None:
+    with pytest.raises(TypeError):
+        NeuronSetMetadata.parse(json.dumps({**METADATA.to_dict(), key: value}))
 
 
 def test_layers_of_different_widths_are_a_list() -> None:

@@ -100,3 +100,47 @@ def test_a_file_that_is_not_text_is_named(folder: Path, name: str, content: byte
 
 def test_the_codes_are_those_of_eighteen_languages() -> None:
     assert len(FLORES_CODES) == len(set(FLORES_CODES.values())) == 18
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("One.\nTwo.\n".encode("utf-16-le"), "line 1: has a NUL character, as text in UTF-16 has"),
+        ("One.\nTwo.\n".encode("utf-16"), "line 1: cannot be read as UTF-8 text"),
+        (b"One.\nTwo.\rThree.\n", "line 2: has a carriage return between two texts"),
+    ],
+)
+def test_another_encoding_or_other_line_ends_are_refused_with_the_remedy(
+    folder: Path, content: bytes, problem: str
+) -> None:
+    (folder / "tr.txt").write_bytes(content)
+    with pytest.raises(InvalidRequest, match=rf"tr\.txt, {problem}.*; save the file in UTF-8, with line feeds"):
+        Corpus.open(folder)
+    (folder / "tr.txt").write_bytes(b"One.\r\nTwo.\r\n")
+    sentences = [sentence.text for sentence in Corpus.open(folder, languages=["tr"]).sentences()]
+    assert sentences == ["One.", "Two."]
+
+
+def test_what_accompanies_a_corpus_is_no_language(folder: Path) -> None:
+    before = Corpus.open(folder)
+    for name in ("README.txt", "LICENSE.txt", "._fr.txt", ".tr.txt"):
+        (folder / name).write_bytes(b"\xff not text")
+    assert Corpus.open(folder) == before
+
+
+@pytest.mark.parametrize("name", ["fr (1).txt", "fr.old.txt"])
+def test_a_file_that_is_not_named_by_a_code_is_refused(folder: Path, name: str) -> None:
+    (folder / name).write_text("Une phrase.\n")
+    with pytest.raises(InvalidRequest, match="is not named by a language code; rename or remove it") as caught:
+        Corpus.open(folder)
+    assert caught.value.param == "corpus"
+
+
+def test_a_folder_or_a_broken_link_is_refused_by_its_name(folder: Path) -> None:
+    (folder / "tr.txt").symlink_to(folder / "missing.txt")
+    with pytest.raises(InvalidRequest, match=r"tr\.txt in .* is a folder or a broken link"):
+        Corpus.open(folder)
+    (folder / "tr.txt").unlink()
+    (folder / "tr.txt").mkdir()
+    with pytest.raises(InvalidRequest, match=r"tr\.txt in .* is a folder or a broken link"):
+        Corpus.open(folder)

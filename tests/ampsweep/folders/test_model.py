@@ -134,11 +134,17 @@ def test_widths_are_read_in_their_familys_words(config: dict[str, Any], shape: t
     assert read_widths(config) == LayerWidths(*shape)
 
 
+def test_a_config_may_have_an_empty_text_config(folder: Path) -> None:
+    (folder / "config.json").write_text('{"num_hidden_layers": 2, "intermediate_size": 8, "text_config": null}')
+    assert read_model_folder(folder).widths == LayerWidths(2, 8)
+
+
 @pytest.mark.parametrize(
     "config",
     [
         "{}",
         "no json",
+        "[" * 100_000,
         '{"num_hidden_layers": 2, "intermediate_size": [8, 16, 8]}',
         '{"num_hidden_layers": 2, "hidden_size": 8, "model_type": "llama"}',
     ],

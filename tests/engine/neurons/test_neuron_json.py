@@ -54,6 +54,7 @@ def test_a_list_for_each_layer_is_read() -> None:
         ({"fr": {"one": [1]}}, "neurons.fr", "got 'one'"),
         ({"fr": {"-1": [1]}}, "neurons.fr", "got '-1'"),
         ({"fr": {"1": [1], "01": [2]}}, "neurons.fr", "layer 1 is listed twice"),
+        ({"fr": {"9" * 5000: [1]}}, "neurons.fr", "a layer must be a whole number"),
         ({"fr": {"3": [1]}}, "neurons.fr.3", "layers 0 to 2"),
         ({"fr": {"0": 1}}, "neurons.fr.0", "must be a list"),
         ({"fr": {"0": [8]}}, "neurons.fr.0", "from 0 to 7; got 8"),

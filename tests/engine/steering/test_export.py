@@ -120,14 +120,16 @@ def test_only_the_columns_of_the_neurons_change_and_shards_stay(
     AutoModelForCausalLM.from_pretrained(model_folder("llama")).to(torch.bfloat16).save_pretrained(
         folder, max_shard_size="60KB"
     )
-    (folder / "pytorch_model.bin").write_bytes(b"weights of another format, unscaled")
+    others = {"pytorch_model.bin", "consolidated.safetensors", "consolidated.safetensors.index.json", "params.json"}
+    for name in others:
+        (folder / name).write_bytes(b"weights of another format, unscaled")
     (folder / "LICENSE").write_text("free")
     before = _digests(folder)
     pairs = [(1, 0), (1, 127), (2, 64)]
     export(folder, make_neuron_set({"fr": pairs}, width=128), Intervention.from_dict(FACTOR_2), tmp_path / "out")
     assert _digests(folder) == before
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {path.name for path in folder.iterdir()} - {"pytorch_model.bin"} | {CARD}
+    assert names == {path.name for path in folder.iterdir()} - others | {CARD}
     shards = sorted(set(json.loads((tmp_path / "out" / INDEX).read_text())["weight_map"].values()))
     assert len(shards) > 2
     for shard in shards:

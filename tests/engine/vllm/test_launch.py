@@ -55,6 +55,7 @@ class Launch:
         self.patched: Callable[[object], None] = lambda _: None
         self.environment: dict[str, str] = {}
         self.arguments: dict[str, Any] = {}
+        self.seen: set[str] = set()
         launch, log = self, self.log
 
         class Engine:
@@ -64,6 +65,7 @@ class Launch:
             @classmethod
             def from_engine_args(cls, arguments: dict[str, Any]) -> Engine:
                 launch.arguments = arguments
+                launch.seen = {path.name for path in Path(arguments["model"]).iterdir() if path.is_file()}
                 log.append(f"started with {os.environ['VLLM_BATCH_INVARIANT']}")
                 launch.environment = dict(os.environ)
                 return cls()
@@ -99,6 +101,23 @@ def test_an_engine_that_cannot_be_patched_is_shut_down(tmp_path: Path, monkeypat
     with pytest.raises(AttributeError, match="vLLM has changed"):
         launch.start(VllmSettings())
     assert launch.log[-1] == "shutdown"
+
+
+def test_vllm_sees_only_the_hugging_face_weights_and_reads_them_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch = Launch(tmp_path, monkeypatch, Platform("cpu"))
+    launch.start(VllmSettings())
+    assert launch.seen == {"config.json", "model.safetensors"}
+    assert launch.arguments["model"] == str(tmp_path), "nothing has to be hidden"
+    for name in ("consolidated.safetensors", "consolidated-00001-of-00002.safetensors", "params.json", "tekken.json"):
+        (tmp_path / name).touch()
+    launch.start(VllmSettings())
+    assert launch.seen == {"config.json", "model.safetensors", "params.json", "tekken.json"}
+    formats = {name: launch.arguments[name] for name in ("config_format", "load_format", "tokenizer_mode")}
+    assert formats == {"config_format": "hf", "load_format": "safetensors", "tokenizer_mode": "hf"}
+    assert not Path(launch.arguments["model"]).exists(), "the folder with the other view is gone"
+    assert (tmp_path / "consolidated.safetensors").is_file()
 
 
 @pytest.mark.parametrize("capability", [80, 90])

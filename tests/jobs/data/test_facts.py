@@ -63,6 +63,26 @@ def test_facts_are_read_from_json_lines_and_from_parquet(tmp_path: Path, parquet
     assert fact_set.premise(fact_set.facts[0], "fr") == "La capitale de FR-fr est"
 
 
+@pytest.mark.parametrize("value", [None, False, 0, True, 1])
+def test_a_template_says_by_a_boolean_that_it_is_held_out(tmp_path: Path, value: object) -> None:
+    folder = write_facts(tmp_path / "facts")
+    forms = [json.loads(line) for line in (folder / "templates.jsonl").read_text("utf-8").splitlines()]
+    first = next(form for form in forms if form["template"] == "The capital of [X] is [Y].")
+    other = {**first, "template": f"Again: {first['template']}", "held_out": value}
+    write_jsonl(folder / "templates.jsonl", [{**form, "held_out": False} for form in forms] + [other])
+    fact_set = read_facts(folder)
+    assert fact_set.templates[first["relation"], "en"] == (other if value else first)["template"]
+
+
+@pytest.mark.parametrize("value", ["no", [1], 2])
+def test_anything_but_a_boolean_is_no_answer_to_whether_a_template_is_held_out(tmp_path: Path, value: object) -> None:
+    folder = write_facts(tmp_path / "facts")
+    forms = [json.loads(line) for line in (folder / "templates.jsonl").read_text("utf-8").splitlines()]
+    write_jsonl(folder / "templates.jsonl", [{**form, "held_out": value} for form in forms])
+    with pytest.raises(InvalidRequest, match=r"templates\.jsonl, line 1: held_out must be true or false"):
+        read_facts(folder)
+
+
 @pytest.mark.parametrize("parquet", [False, True])
 def test_the_layout_of_mlama_is_read(tmp_path: Path, parquet: bool) -> None:
     folder = mlama(tmp_path / "mlama")

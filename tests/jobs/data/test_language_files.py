@@ -53,3 +53,14 @@ def test_a_broken_parquet_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "fr.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(InvalidRequest, match=r"fr\.parquet cannot be read"):
         read_rows(tmp_path / "fr.parquet")
+
+
+def test_a_folder_or_a_broken_link_is_refused_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "en.jsonl").write_text("")
+    (tmp_path / "fr.jsonl").symlink_to(tmp_path / "missing.jsonl")
+    with pytest.raises(InvalidRequest, match=r"fr\.jsonl in .* is a folder or a broken link; rename or remove it"):
+        language_files(tmp_path)
+    (tmp_path / "fr.jsonl").unlink()
+    (tmp_path / "fr.jsonl").mkdir()
+    with pytest.raises(InvalidRequest, match=r"fr\.jsonl in .* is a folder or a broken link"):
+        language_files(tmp_path)

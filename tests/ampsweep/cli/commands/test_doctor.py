@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from ampsweep.cli import app
+from ampsweep.bundled import ATLAS_MODEL
+from ampsweep.cli.app import app
+from ampsweep.cli.checks import machine
 from ampsweep.client.clients import Client
 from ampsweep.errors import Unauthenticated
 
@@ -49,6 +51,23 @@ def test_problems_are_printed_with_remedies_and_exit_code_1(monkeypatch: pytest.
     assert [subject for subject, state in states(result).items() if state == "bad"] == ["Ray"]
     assert "BAD   Ray: 127.0.0.1:1" in call().stdout
     assert "-> start the head" in call().stdout
+
+
+def test_engines_of_a_cluster_are_not_compared_with_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "available_memory", lambda: 1024)
+    assert states(call("--json"))["memory"] == "bad"
+    monkeypatch.setenv("AMPSWEEP_RAY_ADDRESS", "127.0.0.1:1")
+    assert states(call("--json"))["memory"] == "ok"
+
+
+def test_a_gpu_that_is_reserved_and_not_there_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = tmp_path / "models.yaml"
+    models.write_text(f"large: {{path: {ATLAS_MODEL}, gpus: 1}}\n")
+    monkeypatch.setenv("AMPSWEEP_MODELS", str(models))
+    monkeypatch.setattr(machine, "gpus", list)
+    result = call("--json")
+    assert states(result)["GPUs of the engines"] == "bad"
+    assert "reserve 1 GPUs (large 1), and this machine has none" in result.stdout
 
 
 def test_a_setting_that_is_refused_is_one_finding(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from ampsweep.cli import app
+from ampsweep.cli.app import app
 from ampsweep.cli.commands.serve import _start_engines
 from ampsweep.cli.server.settings import Settings, read_settings
 from ampsweep.errors import UnsupportedModel

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from ampsweep.cli import app
+from ampsweep.cli.app import app
 from tests.ampsweep.client.chat_server import HttpReply, chat_server, completion
 
 AXES: list[tuple[str | None, str | None]] = [(None, None), ("neurons", "max"), ("neurons", "mean"), ("diffmean", None)]

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from ampsweep.cli import app
+from ampsweep.cli.app import app
 from ampsweep.folders.model import fingerprint, read_model_folder
 from benchmarks.tiny_models import tiny_model
 from engine.neurons.neuron_json import from_json

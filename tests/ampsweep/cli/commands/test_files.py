@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from ampsweep.cli import app
+from ampsweep.cli.app import app
 from ampsweep.errors import InvalidRequest
 from ampsweep.files import check_folder
 from tests.engine.neuron_sets import make_neuron_set
@@ -66,7 +66,7 @@ def test_a_batch_that_would_replace_a_folder_or_its_own_requests_is_refused_befo
 def test_a_report_in_place_of_a_folder_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     result = call("report", tmp_path, "--out", tmp_path)
     assert result.exit_code == 2
-    assert result.stderr == f"error: out: {tmp_path} is a folder; give the path of the HTML file\n"
+    assert result.stderr == f"error: out: {tmp_path} is a folder; give the path of another file\n"
 
 
 def test_scores_in_place_of_the_texts_are_refused_before_anything_is_computed(tmp_path: Path) -> None:
@@ -75,8 +75,41 @@ def test_scores_in_place_of_the_texts_are_refused_before_anything_is_computed(tm
     for out in (tmp_path, texts):
         result = call("evaluate", texts, "--out", out)
         assert result.exit_code == 2
-        assert f"error: out: {out} is a folder or one of the files" in result.stderr
+        assert f"error: out: {out} is {'a folder' if out == tmp_path else 'one of the files to read'}" in result.stderr
     assert texts.read_text().startswith('{"completion"')
+
+
+@pytest.mark.parametrize("name", ["results", "summary", "neurons"])
+def test_a_report_in_place_of_the_files_that_it_reads_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / f"{name}.parquet"
+    path.write_text("samples")
+    result = call("report", tmp_path, "--out", path)
+    assert (result.exit_code, path.read_text()) == (2, "samples")
+    assert "is one of the files to read" in result.stderr
+
+
+def test_no_command_replaces_another_neuron_set(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def loaded(*_: object, **__: object) -> None:
+        raise AssertionError("the engine was loaded")
+
+    (tmp_path / "corpus").mkdir()
+    for code in ("en", "fr"):
+        (tmp_path / "corpus" / f"{code}.txt").write_text("One sentence.\nAnd another.\n")
+    (tmp_path / "neurons.json").write_text('{"fr": {"0": [1]}}')
+    out = tmp_path / "out"
+    identify = ("identify", "--model", model, "--corpus", tmp_path / "corpus", "--engine", "fake", "--out", out)
+    import_ = ("neurons", "import", tmp_path / "neurons.json", "--model", model, "--out", out)
+    assert call(*identify).exit_code == 0
+    assert call(*identify).exit_code == 0, "the same set may be written again"
+    before = (out / "metadata.json").read_bytes()
+    monkeypatch.setattr("worker.engines.open_engine", loaded)
+    for command in (import_, (*identify, "--param", "top_rate=0.5"), (*identify, "--max-tokens", "5")):
+        result = call(*command)
+        assert result.exit_code == 2, result.output
+        assert f"error: out: {out} holds another neuron set, ns_" in result.stderr
+        assert (out / "metadata.json").read_bytes() == before
+    (out / "metadata.json").write_text("{")
+    assert call(*import_).exit_code == 0, "a damaged set may be replaced"
 
 
 def test_the_folder_of_a_run_is_named_by_its_option(in_the_way: Path) -> None:
@@ -127,6 +160,20 @@ def test_a_full_disk_that_the_system_does_not_name_is_unavailable(
     result = call("neurons", "export", tmp_path / "set", "--out", tmp_path / "neurons.json")
     assert result.exit_code == 5
     assert result.stderr == ("error: no space left on device; free some space on the disk, and run it again\n")
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_limit_on_the_size_of_files_is_named(named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def save(*_: object) -> None:
+        raise OSError(errno.EFBIG, "File too large", *([str(tmp_path / "neurons.json")] if named else []))
+
+    make_neuron_set({"fr": [(0, 1)]}).save(tmp_path / "set")
+    monkeypatch.setattr("ampsweep.cli.commands.neurons.atomic_write", save)
+    result = call("neurons", "export", tmp_path / "set", "--out", tmp_path / "neurons.json")
+    assert result.exit_code == 5
+    assert result.stderr.endswith(
+        "file too large; raise the limit on the size of files (ulimit -f), or use another file system\n"
+    )
 
 
 def test_a_run_that_is_stopped_on_a_full_disk_ends_as_stopped(

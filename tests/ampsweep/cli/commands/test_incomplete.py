@@ -11,7 +11,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from ampsweep.cli import app
+from ampsweep.cli.app import app
 from ampsweep.errors import InvalidRequest
 from engine.fake import FakeEngine
 from tests.api.threaded_server import server_in_thread

@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ampsweep import Client
-from ampsweep.cli import app
+from ampsweep.cli.app import app
 from ampsweep.errors import Forbidden, Unauthenticated
 from tests.ampsweep.client.server_process import server_process
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from ampsweep.cli import app
+from ampsweep.cli.app import app
 from ampsweep.cli.commands import batch
 from ampsweep.folders.model import read_model_folder
 from engine.neurons.neuron_set import NeuronSet
@@ -114,7 +114,9 @@ def test_identify_names_what_is_wrong(
             "param: must be NAME=VALUE with a number as value; got 'top_rate=2024-13-45'",
         ),
         (("--param", "top_rate=0.1", "--param", "top_rate=0.5"), "the key 'top_rate' occurs twice in one object"),
-        (("--languages", ""), "languages must be at least one"),
+        (("--param", "top_rate=010"), "param: must be NAME=VALUE with a number as value; got 'top_rate=010'"),
+        (("--languages", ","), "languages must be at least one"),
+        (("--dtype", "int8"), "dtype: must be float32, bfloat16 or float16; got 'int8'"),
     ],
 )
 def test_identify_refuses_options_without_a_clear_value(
@@ -244,6 +246,8 @@ def test_a_batch_fails_a_row_that_is_no_text_and_goes_on(model: Path, tmp_path: 
     assert [row["custom_id"] for row in rows] == ["half \ufffd emoji", "prompt", None, "good"]
     assert [row["error"] is None for row in rows] == [False, False, False, True]
     assert "Invalid JSON" in rows[0]["error"]
+    (warning,) = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
+    assert warning == f"warning: 3 of 4 rows have no answer; row 1: {rows[0]['error']}"
 
 
 def test_a_byte_order_mark_costs_a_batch_no_row(model: Path, tmp_path: Path) -> None:
@@ -341,6 +345,7 @@ def test_generate_streams_the_text_steered_and_not(model: Path, neurons: Path) -
         (("--op", "set", "--factor", "3", "--neurons", "NEURONS"), "leave out --op, --factor, --neurons"),
         (("--neurons", "NEURONS"), "leave out --neurons"),
         (("--patch", "max"), "leave out --patch"),
+        (("--dtype", "int8"), "dtype: must be float32, bfloat16 or float16; got 'int8'"),
         (("--languages", ",", "--factor", "3", "--neurons", "NEURONS"), "intervention.languages"),
         (("--factor", "3", "--intervention", json.dumps(STEERED), "--neurons", "NEURONS"), "leave out --factor"),
     ],

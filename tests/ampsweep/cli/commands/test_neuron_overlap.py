@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ampsweep import Client
-from ampsweep.cli import app
+from ampsweep.cli.app import app
 from tests.ampsweep.client.server_process import ServerProcess
 
 FIRST = {"fr": {"0": [1, 2], "3": [5]}, "tr": {"1": [7]}, "ja": {}}

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from ampsweep.cli import app
+from ampsweep.cli.app import app
 from engine.neurons.lape_scores import SCORES_FILE, LapeScores
 from engine.neurons.neuron_set import NeuronSet
 

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ampsweep import Client
-from ampsweep.cli import app
+from ampsweep.cli.app import app
 from ampsweep.errors import InvalidRequest
 from tests.ampsweep.client.server_process import ServerProcess, server_process
 

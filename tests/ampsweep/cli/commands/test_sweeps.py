@@ -18,7 +18,7 @@ import yaml
 from typer.testing import CliRunner
 
 from ampsweep.bundled import ATLAS_MODEL
-from ampsweep.cli import app
+from ampsweep.cli.app import app
 from ampsweep.folders.adapter import read_adapter
 from benchmarks.tiny_adapter import tiny_adapter
 from tests.ampsweep.client.server_process import ServerProcess

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from ampsweep.cli import app
+from ampsweep.cli.app import app
 from benchmarks.tiny_adapter import tiny_adapter
 from benchmarks.tiny_models import tiny_model
 

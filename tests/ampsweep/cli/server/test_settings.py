@@ -58,6 +58,13 @@ def test_a_bad_option_is_named(options: dict[str, object], param: str) -> None:
     assert refused.value.param == param
 
 
+def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = read_settings()
+    for name in ("home", "results", "keys", "models", "port", "otlp_endpoint", "data"):
+        monkeypatch.setenv(f"AMPSWEEP_{name.upper()}", "")
+    assert read_settings() == expected
+
+
 def test_a_bad_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AMPSWEEP_DTYPE", "float8")
     with pytest.raises(InvalidRequest, match="AMPSWEEP_DTYPE"):

@@ -1,0 +1,55 @@
+"""Stored texts of several files: none counts twice, and those of equal names are told apart."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ampsweep.errors import InvalidRequest
+from jobs.evaluation.text_files import StoredTexts, read_stored_texts
+from jobs.evaluation.texts import Columns
+
+ROW = {"completion": "Bonjour", "language": "fr", "factor": 1}
+
+
+def write(path: Path, *rows: dict[str, Any]) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def read(*paths: Path) -> StoredTexts:
+    return read_stored_texts(paths, Columns(text="completion", language="language", by=("factor",)))
+
+
+def test_texts_of_files_of_one_name_are_no_answers_to_one_prompt(tmp_path: Path) -> None:
+    first, second = write(tmp_path / "a" / "texts.jsonl", ROW, ROW), write(tmp_path / "b" / "texts.jsonl", ROW)
+    other = write(tmp_path / "b" / "more.jsonl", ROW)
+    stored = read(first, second, other).texts
+    assert [text.key["file"] for text in stored] == [str(first), str(first), str(second), "more.jsonl"]
+    assert len({text.item for text in stored}) == 4
+
+
+def test_a_file_that_is_given_twice_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "texts.jsonl", ROW)
+    (tmp_path / "link.jsonl").symlink_to(path)
+    for other in (path, tmp_path / "link.jsonl", tmp_path / ".." / tmp_path.name / "texts.jsonl"):
+        with pytest.raises(InvalidRequest, match=r"texts\.jsonl is given 2 times; give each file once") as caught:
+            read(path, other)
+        assert caught.value.param == "files"
+
+
+def test_texts_without_a_number_are_one_group(tmp_path: Path) -> None:
+    rows = [{**ROW, "factor": factor} for factor in (float("nan"), float("nan"), None)]
+    assert {text.group for text in read(write(tmp_path / "texts.jsonl", *rows)).texts} == {(None,)}
+
+
+@pytest.mark.parametrize("value", [[1], {"a": 1}])
+def test_a_list_or_an_object_is_no_group(tmp_path: Path, value: object) -> None:
+    path = write(tmp_path / "texts.jsonl", ROW, {**ROW, "factor": value})
+    with pytest.raises(InvalidRequest, match=r"texts\.jsonl, line 2: factor must be one value to group by") as caught:
+        read(path)
+    assert caught.value.param == "by"
