@@ -50,9 +50,16 @@ Family = Literal[
     "nanochat",
     "falcon_h1",
     "granitemoehybrid",
+    "nemotron_h",
+    "lfm2",
+    "olmo_hybrid",
+    "qwen3_5_text",
     "mixtral",
+    "olmoe",
     "qwen3_moe",
 ]
+TRANSFORMERS_ONLY: tuple[Family, ...] = ("lfm2", "olmo_hybrid", "qwen3_5_text")
+"""The families that vLLM cannot run on a CPU in float32; see `engine.vllm.platform_support`."""
 FAMILIES: tuple[Family, ...] = ("qwen2", "llama", "gemma2", "mistral")
 """The families whose forward pass `tests.engine.forward` computes independently of any engine."""
 LAYERS = 3
@@ -93,6 +100,13 @@ _GEMMA_4 = {
     "use_double_wide_mlp": True,
 }
 _COHERE_2 = {"tie_word_embeddings": True, "logit_scale": 2.0, **_SLIDING, "sliding_window": 256}
+_DELTA_NET = {
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 2,
+    "linear_key_head_dim": 32,
+    "linear_value_head_dim": 32,
+    "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+}
 _MROPE = {"rope_type": "default", "rope_theta": 10_000.0}
 _OVERRIDES: dict[Family, dict[str, Any]] = {  # settings that differ from `_SHAPE`; None removes the setting
     "qwen2": {"num_key_value_heads": 2},
@@ -142,7 +156,29 @@ _OVERRIDES: dict[Family, dict[str, Any]] = {  # settings that differ from `_SHAP
         "layer_types": ["linear_attention", "full_attention", "linear_attention"],
         "residual_multiplier": 0.8,
     },
+    "nemotron_h": {
+        "layers_block_type": ["linear_attention", "mlp", "mlp", "full_attention"],
+        "num_hidden_layers": None,
+        "num_key_value_heads": 1,
+        "head_dim": 32,
+        "mamba_num_heads": 4,
+        "mamba_head_dim": 32,
+        "ssm_state_size": 16,
+        "n_groups": 2,
+        "chunk_size": 16,
+    },
+    "lfm2": {
+        "num_key_value_heads": 1,
+        "layer_types": ["conv", "full_attention", "conv"],
+        "block_dim": 64,
+        "conv_dim": 64,
+        "block_auto_adjust_ff_dim": False,
+        "tie_word_embeddings": True,
+    },
+    "olmo_hybrid": {**_DELTA_NET, "num_key_value_heads": 1},
+    "qwen3_5_text": {**_GROUPED, **_DELTA_NET},
     "mixtral": {**_GROUPED, "intermediate_size": 48, "num_local_experts": 4, "num_experts_per_tok": 2},
+    "olmoe": {"num_key_value_heads": 1, "intermediate_size": 48, "num_experts": 6, "num_experts_per_tok": 3},
     "qwen3_moe": {
         **_GROUPED,
         "num_experts": 6,

@@ -8,7 +8,7 @@ from itertools import accumulate, repeat
 from typing import Any
 
 Width = int | tuple[int, ...]
-"""Neurons of a layer: a number if all layers have the same, otherwise one number for each layer.
+"""Neurons of a layer: a number if all layers have the same, otherwise one number for each layer, 0 without an MLP.
 
 Fields named `width` have this type. In JSON it is a number or a list of numbers.
 """
@@ -41,20 +41,29 @@ class LayerWidths:
 
         Args:
             layers: Number of layers.
-            width: Neurons of a layer, or a list with one number for each layer.
+            width: Neurons of a layer, or a list with one number for each layer, 0 for a layer without an MLP.
 
         Raises:
-            ValueError: A number is missing or no whole number above 0, or the list has another length than `layers`.
+            ValueError: A number is missing or no whole number, no layer has neurons, or the list has another length
+                than `layers`.
         """
-        if not _is_count(layers):
+        if not _is_count(layers) or not layers:
             raise ValueError(f"the number of layers must be a whole number above 0; got {layers!r}")
         by_layer: list[Any] = list(width) if isinstance(width, Sequence) and not isinstance(width, str) else [width]
-        if not by_layer or not all(map(_is_count, by_layer)):
-            raise ValueError(f"the neurons of a layer must be a whole number above 0, or one for each; got {width!r}")
+        if not all(map(_is_count, by_layer)) or not any(by_layer):
+            raise ValueError(
+                "the neurons of a layer must be a whole number above 0, or one for each layer, 0 for a layer without "
+                f"an MLP; got {width!r}"
+            )
         if isinstance(width, Sequence) and len(by_layer) != layers:
             raise ValueError(f"{layers} layers need as many numbers of neurons; got {len(by_layer)}")
         assert isinstance(layers, int)
-        return cls(layers, by_layer[0] if len(set(by_layer)) == 1 else tuple(by_layer))
+        return cls.of_layers(by_layer) if isinstance(width, Sequence) else cls(layers, by_layer[0])
+
+    @classmethod
+    def of_layers(cls, by_layer: Sequence[int]) -> LayerWidths:
+        """Return the widths of layers that have these numbers of neurons, which may all be 0 in a part of a model."""
+        return cls(len(by_layer), by_layer[0] if len(set(by_layer)) == 1 else tuple(by_layer))
 
     def of(self, layer: int) -> int:
         """Return the number of neurons of one layer."""
@@ -81,11 +90,19 @@ class LayerWidths:
         return (self.layers, self.width) if isinstance(self.width, int) else (self.total,)
 
     def __str__(self) -> str:
-        """Return for example `3 layers of 8 neurons`, or `3 layers of 8 to 16 neurons` where layers differ."""
+        """Return for example `3 layers of 8 neurons`, or `3 layers of 8 to 16 neurons` where layers differ.
+
+        Layers without an MLP are named: `3 layers, 2 of them of 8 neurons and 1 without an MLP`.
+        """
         if isinstance(self.width, int):
             return f"{self.layers} layers of {self.width} neurons"
-        return f"{self.layers} layers of {min(self.width)} to {max(self.width)} neurons"
+        present = [width for width in self.width if width]
+        low, high = min(present), max(present)
+        neurons = f"of {low} neurons" if low == high else f"of {low} to {high} neurons"
+        if without := self.layers - len(present):
+            return f"{self.layers} layers, {len(present)} of them {neurons} and {without} without an MLP"
+        return f"{self.layers} layers {neurons}"
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

@@ -21,6 +21,9 @@ from ampsweep.hashing import files_hash
 CONFIG = "config.json"
 _LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
 _WIDTH = ("shared_intermediate_size", "intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner")
+_KINDS = ("layers_block_type", "layer_types", "hybrid_override_pattern")
+"""Where a config of Nemotron-H gives the kind of each layer, in words or as characters of one word."""
+_MLP_KINDS = ("mlp", "-")
 _FOUR_TIMES_HIDDEN = ("bloom", "falcon", "gpt2")  # model types whose config may omit the number of neurons
 _TEMPLATES = "additional_chat_templates"
 _OTHER_WEIGHTS = (
@@ -117,6 +120,10 @@ def read_widths(config: Mapping[str, Any]) -> LayerWidths:
     """
     if (mixture := mixture_widths(config)) is not None:
         return mixture
+    if config.get("model_type") == "nemotron_h":
+        return _of_kinds(config)
+    if config.get("model_type") == "lfm2":
+        return LayerWidths.parse(config.get("num_hidden_layers"), _adjusted(config))
     layers = next((config[key] for key in _LAYERS if config.get(key)), None)
     width = next((config[key] for key in _WIDTH if config.get(key)), None)
     # Transformers documents None in `n_inner` as four times the hidden size; GPT-2's own config omits it.
@@ -128,6 +135,24 @@ def read_widths(config: Mapping[str, Any]) -> LayerWidths:
         )
     widths = LayerWidths.parse(layers, width)
     return _double_wide(widths, config) if config.get("use_double_wide_mlp") else widths
+
+
+def _of_kinds(config: Mapping[str, Any]) -> LayerWidths:
+    """Return the widths of Nemotron-H, in which a layer is an MLP or has none."""
+    kinds = next((config[key] for key in _KINDS if config.get(key)), ())
+    width = config.get("intermediate_size")
+    return LayerWidths.parse(len(kinds), [width if kind in _MLP_KINDS else 0 for kind in kinds])
+
+
+def _adjusted(config: Mapping[str, Any]) -> object:
+    """Return the width of LFM2's layers: two thirds of the configured one, scaled and rounded up, unless turned off."""
+    width = config.get("block_ff_dim") or config.get("intermediate_size")
+    if not isinstance(width, int) or not config.get("block_auto_adjust_ff_dim", True):
+        return width
+    width, multiple = int(2 * width / 3), config.get("block_multiple_of", 256)
+    if (factor := config.get("block_ffn_dim_multiplier", 1.0)) is None:
+        return width
+    return multiple * -(-int(factor * width) // multiple)
 
 
 def _double_wide(widths: LayerWidths, config: Mapping[str, Any]) -> LayerWidths:

@@ -4,7 +4,8 @@ Written to be simple, not fast.
 
 Each layer's MLP calls an activation function, on its gate projection or on its only first projection (see
 `engine.steering.mlp_sites`). That function is replaced in each layer by one that passes its result through `Hooks`.
-The experts of a layer pass through `Hooks` as one MLP, see `engine.hf.experts`. The residual stream is what a layer
+The experts of a layer pass through `Hooks` as one MLP, see `engine.hf.experts`. A layer without an MLP has 0 neurons
+and calls nothing. The residual stream is what a layer
 returns; it passes through `Hooks` in a forward hook of the layer. Outside `steer` and `watch` blocks the model is
 unchanged.
 """
@@ -23,7 +24,9 @@ from transformers.pytorch_utils import Conv1D
 
 from ampsweep.domain.layer_widths import LayerWidths
 from ampsweep.domain.statistic import Statistic
+from ampsweep.errors import UnsupportedModel
 from engine.hf.experts import HookedExperts, experts_width
+from engine.hf.functional_activations import add_activation_modules
 from engine.steering.edits import Edits
 from engine.steering.mlp_sites import ExpertsSite, MlpSite, find_layers, find_site
 
@@ -40,14 +43,17 @@ class Hooks:
     def __init__(self, model: nn.Module) -> None:
         """Install the hooks; raise UnsupportedModel for an MLP or experts of unknown form."""
         name = type(model).__name__
+        add_activation_modules(model)
         layers = find_layers(model)
         sites = [find_site(layers.get(index), index=index, model=name) for index in range(max(layers) + 1)]
-        self.widths = LayerWidths.parse(
-            len(sites), [_width(site, layer=index, model=name) for index, site in enumerate(sites)]
-        )
+        by_layer = [_width(site, layer=index, model=name) for index, site in enumerate(sites)]
+        if not any(by_layer):
+            raise UnsupportedModel(f"{name} cannot be steered: none of its layers has an MLP", param="model")
+        self.widths = LayerWidths.of_layers(by_layer)
         self.mixture = any(isinstance(site, ExpertsSite) for site in sites)
         for index, site in enumerate(sites):
-            site.replace(self._hooked(site, index))
+            if site is not None:
+                site.replace(self._hooked(site, index))
             layers[index].register_forward_hook(partial(self._after_layer, index))
         self._on_activation: _Change | None = None
         self._on_residual: _Change | None = None
@@ -197,8 +203,10 @@ class _HookedActivation(nn.Module):
         return self.hooks.after_activation(self.layer, rows).view(activation.shape)
 
 
-def _width(site: MlpSite | ExpertsSite, *, layer: int, model: str) -> int:
+def _width(site: MlpSite | ExpertsSite | None, *, layer: int, model: str) -> int:
     """Return the neurons of a layer."""
+    if site is None:
+        return 0
     if isinstance(site, ExpertsSite):
         return experts_width(site.experts, layer=layer, model=model)
     return _inputs(site.target)

@@ -30,7 +30,7 @@ class TransformersModel:
     """The model of a folder, its hooks and its tokenizer."""
 
     def __init__(self, folder: Path, *, name: str, dtype: str, max_model_len: int | None, device: str) -> None:
-        """Load the model, install hooks, and check with one token that every layer calls its hook once.
+        """Load the model, install hooks, and check with one token that every layer calls its hooks once.
 
         Raises:
             InvalidRequest: The dtype is unknown, or the folder has no model.
@@ -117,14 +117,14 @@ class TransformersModel:
         """Run a sequence without steering.
 
         Returns:
-            Each layer's activations, [T, F], and the residual stream at its output, [T, H].
+            The activations of each layer that has an MLP, [T, F], and the residual stream at each layer's output,
+            [T, H].
         """
         activations: dict[int, Tensor] = {}
         residuals: dict[int, Tensor] = {}
         with torch.inference_mode(), self.hooks.watch(activations.__setitem__, residuals.__setitem__):
             self.model(input_ids=torch.tensor([list(ids)], device=self.device), use_cache=False)
-        layers = range(self.info.layers)
-        return [activations[layer] for layer in layers], [residuals[layer] for layer in layers]
+        return [activations[layer] for layer in sorted(activations)], [residuals[layer] for layer in sorted(residuals)]
 
     def _context_length(self) -> int:
         """Return the context length of the config; BLOOM has no position table and was trained with 2048 tokens."""
@@ -145,7 +145,7 @@ class TransformersModel:
             (passed, self.info.widths.by_layer, "calls its activation function once"),
             (returned, [self.info.hidden_size] * self.info.layers, "runs once and returns the residual stream"),
         ):
-            if seen != [(layer, (1, size)) for layer, size in enumerate(sizes)]:
+            if seen != [(layer, (1, size)) for layer, size in enumerate(sizes) if size]:
                 message = f"{self.info.model_class} cannot be steered: not every layer {what}"
                 raise UnsupportedModel(message, param="model")
 

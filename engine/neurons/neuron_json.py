@@ -89,10 +89,9 @@ def layer_pairs(indices: object, *, layer: int, param: str, model: ModelFolder) 
         raise InvalidRequest(f"{param}: {model.name} has layers 0 to {model.layers - 1}", param=param)
     for index in indices:
         if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < model.widths.of(layer):
-            last = model.widths.of(layer) - 1
-            raise InvalidRequest(
-                f"{param}: an index must be a whole number from 0 to {last}; got {index!r}", param=param
-            )
+            width = model.widths.of(layer)
+            allowed = f"an index must be a whole number from 0 to {width - 1}" if width else "the layer has no MLP"
+            raise InvalidRequest(f"{param}: {allowed}; got {index!r}", param=param)
     if len(set(indices)) != len(indices):
         (repeated, _), *_ = Counter(indices).most_common(1)
         raise InvalidRequest(f"{param}: neuron {repeated} is listed twice", param=param)

@@ -156,6 +156,8 @@ def require_neurons(edits: Edits, intervention: Intervention, neuron_set: Neuron
     names = ", ".join(empty or owners)
     if elsewhere:
         layers, others = (", ".join(map(str, sorted(part))) for part in (intervention.layers or (), elsewhere))
+        if without := [layer for layer in intervention.layers or () if not neuron_set.widths.of(layer)]:
+            layers += f" (of which {', '.join(map(str, without))} have no MLP)"
         message = f"neuron set {neuron_set.id} has no neurons of {names} in layers {layers}, only in {others}"
         raise NoNeurons(f"{message}; choose among those", param="intervention.layers")
     counts = ", ".join(f"{code} ({len(pairs)})" for code, pairs in neuron_set.neurons.items() if len(pairs))

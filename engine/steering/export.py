@@ -42,7 +42,7 @@ _PROJECTIONS = {
             *("llama", "mistral", "ministral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3", "olmo"),
             *("olmo2", "granite", "cohere", "cohere2", "stablelm", "smollm3", "exaone4", "seed_oss", "ernie4_5"),
             *("qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text", "qwen3_vl_text", "gemma4_text"),
-            *("apertus", "nemotron"),
+            *("apertus", "nemotron", "olmo_hybrid", "qwen3_5_text"),
         ),
         "mlp.down_proj",
     ),
@@ -53,6 +53,8 @@ _PROJECTIONS = {
     **dict.fromkeys(("phi", "nanochat"), "mlp.fc2"),
     "falcon_h1": "feed_forward.down_proj",
     "granitemoehybrid": "shared_mlp.output_linear",
+    "lfm2": "feed_forward.w2",
+    "nemotron_h": "mixer.down_proj",
 }
 """The projection that reads the activations of a layer, by the `model_type` of the config or of its `text_config`."""
 _TRANSPOSED = {"gpt2"}
@@ -184,7 +186,7 @@ def _projections(
                 )
     tensors = {layer: tensor for prefix in language_models(lists) for layer, tensor in lists[prefix].items()}
     widths = {layer: tensor.shape[axis] for layer, tensor in tensors.items()}
-    if widths != dict(enumerate(neurons.widths.by_layer)):
+    if widths != {layer: width for layer, width in enumerate(neurons.widths.by_layer) if width}:
         raise InvalidRequest(
             f"neuron set {neurons.id} is for {neurons.widths}; the model has {len(tensors)} layers of "
             f"{', '.join(map(str, sorted(set(widths.values())))) or 'no'} neurons that can be scaled",

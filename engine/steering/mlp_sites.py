@@ -3,7 +3,8 @@
 A model has one list of layers, named `layers` or `h`; of the lists of a multimodal model, that of its language model
 counts. Each layer has one MLP, named as in `_MLPS`, or is one itself (OPT). A first projection computes the input of an
 activation module, and a second projection reads the result. A layer of a mixture of experts has a module `experts`
-instead, which holds all of them. Both libraries name most of these modules alike. This module imports neither library.
+instead, which holds all of them. A layer of Nemotron-H has one module, `mixer`: an MLP, or attention or Mamba, which
+have no neurons. Both libraries name most of these modules alike. This module imports neither library.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ from ampsweep.errors import UnsupportedModel
 _LAYER = re.compile(r"^(.*\b(?:layers|h))\.(\d+)$")
 _LANGUAGE_MODELS = frozenset({"language_model", "text_model"})
 """What both libraries call the language model inside a multimodal model."""
-_MLPS = ("mlp", "feed_forward", "shared_mlp")
-"""What a layer calls its MLP: most families; Falcon-H1 and Llama 4; Granite 4."""
+_MIXER = "mixer"
+_MLPS = ("mlp", "feed_forward", "shared_mlp", _MIXER)
+"""What a layer calls its MLP: most families; Falcon-H1, LFM2 and Llama 4; Granite 4; Nemotron-H."""
+_MIXERS_WITHOUT_MLP = frozenset({"NemotronHAttention", "NemotronHMamba2Mixer", "MambaMixer2"})
+"""Classes of a `mixer` that makes its layer one without an MLP: in both libraries, in Transformers, in vLLM."""
 _EXPERTS = "experts"
 _BLOCKS = ("mlp", "block_sparse_moe")
 """What a layer calls the module that has a router and `experts`: most families; Mixtral in vLLM."""
@@ -30,6 +34,7 @@ _SHARED = ("shared_expert", "shared_experts", "shared_mlp")
 _NAMES = (  # the attributes of an MLP that hold the activation and the projection after it
     ("act_fn", "down_proj"),  # Llama, and most families since
     ("activation_fn", "down_proj"),  # Phi-3
+    ("act_fn", "w2"),  # LFM2
     ("activation_fn", "fc2"),  # Phi, OPT
     ("act_fn", "output_linear"),  # Granite 4 in vLLM
     ("activation", "output_linear"),  # Granite 4 in Transformers
@@ -111,8 +116,8 @@ def language_models(paths: Iterable[str]) -> list[str]:
     return [path for path in paths if not _LANGUAGE_MODELS.isdisjoint(path.split("."))] or paths
 
 
-def find_site(layer: nn.Module | None, *, index: int, model: str) -> MlpSite | ExpertsSite:
-    """Return where a layer calls its activation.
+def find_site(layer: nn.Module | None, *, index: int, model: str) -> MlpSite | ExpertsSite | None:
+    """Return where a layer calls its activation; None for a layer that is known to have no MLP.
 
     A layer that has an MLP beside its experts is rejected, because steering one of the two would be partial.
 
@@ -129,6 +134,8 @@ def find_site(layer: nn.Module | None, *, index: int, model: str) -> MlpSite | E
         raise UnsupportedModel(
             f"{model} cannot be steered: layer {index} passes on several residual streams (AltUp)", param="model"
         )
+    if type(getattr(layer, _MIXER, None)).__name__ in _MIXERS_WITHOUT_MLP:
+        return None
     owner = next((getattr(layer, name) for name in _MLPS if hasattr(layer, name)), layer)
     if layer is None:
         reason = "is missing"

@@ -7,7 +7,7 @@ them. Both are tried on neurons and on the residual stream, over a short text an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,12 +52,14 @@ async def self_test(engine: Engine) -> NeuronSet:
         await test.check(
             plain,
             where="neurons",
+            layers=[layer for layer, width in enumerate(engine.info.widths.by_layer) if width],
             neutral={"op": "scale", "factor": 1.0},
             strong={"op": "set", "factor": _STRONG},
         )
         await test.check(
             plain,
             where="the residual stream",
+            layers=range(engine.info.layers),
             neutral={"op": "add", "factor": 0.0, "vector": "diffmean"},
             strong={"op": "add", "factor": _LONG, "vector": "diffmean"},
         )
@@ -114,7 +116,13 @@ class _SelfTest:
     measure: _Measure
 
     async def check(
-        self, plain: Logprobs, *, where: str, neutral: Mapping[str, object], strong: Mapping[str, object]
+        self,
+        plain: Logprobs,
+        *,
+        where: str,
+        layers: Sequence[int],
+        neutral: Mapping[str, object],
+        strong: Mapping[str, object],
     ) -> None:
         """Raise SteeringNotInstalled unless `neutral` changes nothing, and `strong` something in each layer alone."""
         model, where = self.engine.info.model_class, f"{where}{self.measure.when}"
@@ -123,7 +131,6 @@ class _SelfTest:
             raise SteeringNotInstalled(
                 f"{model}: a neutral intervention on {where} changed the log-probabilities from {plain} to {unchanged}"
             )
-        layers = range(self.engine.info.layers)
         changed = await asyncio.gather(*(self._run({**strong, "layers": [layer]}) for layer in layers))
         if unmoved := [layer for layer, logprobs in zip(layers, changed, strict=True) if not _differ(plain, logprobs)]:
             raise SteeringNotInstalled(f"{model}: a strong intervention on {where} had no effect in layers {unmoved}")

@@ -116,7 +116,7 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         InvalidRequest: The device has no batch-invariant mode or no asynchronous scheduling, or an adapter cannot be
             used with the model.
         SteeringNotInstalled: The patch does not support this vLLM release.
-        UnsupportedModel: The model cannot be steered, or vLLM cannot run its quantized weights here.
+        UnsupportedModel: The model cannot be steered, or vLLM cannot run its blocks or its quantized weights here.
     """
     _set_environment(dtype, batch_invariant=settings.batch_invariant)
     with _without_garbage_collection():
@@ -125,16 +125,18 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         from vllm import EngineArgs, LLMEngine, envs
         from vllm.platforms import current_platform
 
-        from engine.checkpoint import read_quantization
+        from engine.checkpoint import read_config, read_quantization
         from engine.vllm.adapters import Adapters
         from engine.vllm.language_model import language_model_arguments
         from engine.vllm.patches import limit_prefix_reads, skip_logprob_texts
+        from engine.vllm.platform_support import check_platform
         from engine.vllm.quantization import CpuKernels, check_quantization
 
     check_version(vllm.__version__, allow_untested=settings.allow_untested)
     if settings.batch_invariant:
         _check_batch_invariance(current_platform)
     on_cpu = current_platform.is_cpu()
+    check_platform(read_config(folder), dtype=dtype, on_cpu=on_cpu)
     if (quantization := read_quantization(folder)) is not None:
         check_quantization(quantization, dtype=dtype, cpu=CpuKernels.of_this_machine() if on_cpu else None)
     _choose_runner(settings.runner or ("v1" if on_cpu else None))

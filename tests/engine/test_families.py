@@ -10,8 +10,9 @@ from typing import get_args
 
 import pytest
 
+from ampsweep.errors import UnsupportedModel
 from benchmarks.mixed_load import SETTINGS, assert_same, run_load
-from benchmarks.tiny_models import Family
+from benchmarks.tiny_models import TRANSFORMERS_ONLY, Family
 from engine.hf.engine import TransformersEngine
 from engine.vllm.engine import VllmEngine
 
@@ -33,7 +34,7 @@ def _vllm_in_one_process_with_the_reference(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(backend, lambda **_: lambda decorated: decorated)
 
 
-@pytest.mark.parametrize("family", get_args(Family))
+@pytest.mark.parametrize("family", [family for family in get_args(Family) if family not in TRANSFORMERS_ONLY])
 def test_a_family_answers_as_the_reference_does(
     family: Family, model_folder: Callable[[Family], Path], reference: Callable[[Family], TransformersEngine]
 ) -> None:
@@ -48,3 +49,11 @@ def test_a_family_answers_as_the_reference_does(
             await engine.close()
 
     asyncio.run(check())
+
+
+@pytest.mark.parametrize("family", TRANSFORMERS_ONLY)
+def test_a_family_that_vllm_cannot_run_is_rejected_before_it_is_loaded(
+    family: Family, model_folder: Callable[[Family], Path]
+) -> None:
+    with pytest.raises(UnsupportedModel, match=f"vLLM cannot run {family} here: .* --engine transformers"):
+        asyncio.run(VllmEngine.open(model_folder(family), settings=SMALL))

@@ -98,7 +98,7 @@ class _Recorded:
 class _CpuStep:
     """One forward pass, a `LayerStep`. `blocks` are the table's first block of each layer."""
 
-    forms: Sequence[MlpForm]
+    forms: Sequence[MlpForm | None]
     blocks: Sequence[int]
     slots: NDArray[np.int32] | None
     rows: TableRows
@@ -107,7 +107,7 @@ class _CpuStep:
 
     def apply(self, layer: int, x: torch.Tensor, out: torch.Tensor) -> None:
         """Record one layer of the step, then steer it: `x` [T, 2F or F], `out` [T, F], padding tokens at the end."""
-        width, form = out.shape[-1], self.forms[layer]
+        width, form = out.shape[-1], self._form(layer)
         if (recorded := self.recorded) is not None:
             recorded.add(layer, form, x, out)
         if self.slots is not None:
@@ -116,7 +116,7 @@ class _CpuStep:
 
     def apply_experts(self, layer: int, rows: ExpertRows, x: torch.Tensor, out: torch.Tensor) -> None:
         """See `LayerStep.apply_experts`."""
-        width, form = out.shape[-1], self.forms[layer]
+        width, form = out.shape[-1], self._form(layer)
         if self.recorded is not None:
             self.recorded.add_experts(layer, form, rows, x, out)
         if self.slots is None:
@@ -130,6 +130,11 @@ class _CpuStep:
             if slots[first:end].any():
                 block, part = self.blocks[layer] + expert, slice(first, end)
                 self._steer(form, block, slots[part], x[part], out[part], statistic[part])
+
+    def _form(self, layer: int) -> MlpForm:
+        form = self.forms[layer]
+        assert form is not None, "a layer without an MLP has no activation"
+        return form
 
     def _steer(
         self,
@@ -174,7 +179,7 @@ class _CpuStep:
         tokens = np.flatnonzero(self.rows.takes[self.slots, layer])
         if len(tokens):
             on, slots = torch.from_numpy(tokens).to(device), self.slots[tokens]
-            form = self.forms[layer]
+            form = self._form(layer)
             activations = self.gather(activate(form.activation, gate(on), form.constants))
             statistic[on] = take_statistics(activations, self.rows.plan[slots, layer], self.rows.weights[slots, layer])
         return statistic
@@ -185,7 +190,7 @@ class CpuBackend:
 
     def __init__(
         self,
-        forms: Sequence[MlpForm],
+        forms: Sequence[MlpForm | None],
         *,
         width: Width,
         experts: Sequence[int] = (),
@@ -196,7 +201,7 @@ class CpuBackend:
         """Prepare the backend of one worker.
 
         Args:
-            forms: What the MLP of each of the worker's layers computes.
+            forms: What the MLP of each of the worker's layers computes; None for a layer without an MLP.
             width: Neurons of a whole layer that one token reaches, over all ranks; one number for each of `forms` where
                 they differ.
             experts: Number of experts of each layer, 1 for a layer without experts; empty if no layer has any.

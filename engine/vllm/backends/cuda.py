@@ -29,7 +29,7 @@ class CudaBackend:
 
     def __init__(
         self,
-        forms: Sequence[MlpForm],
+        forms: Sequence[MlpForm | None],
         *,
         width: Width,
         hidden_size: int,
@@ -43,7 +43,7 @@ class CudaBackend:
         """Allocate the buffers of one worker.
 
         Args:
-            forms: What the MLP of each of the worker's layers computes.
+            forms: What the MLP of each of the worker's layers computes; None for a layer without an MLP.
             width: Neurons of a layer on this worker; one number for each of `forms` where they differ.
             hidden_size: Size of the residual stream.
             slots: Slots of the table, besides slot 0.
@@ -100,7 +100,9 @@ class CudaBackend:
 
     def activation(self, layer: int, inner: nn.Module) -> nn.Module:  # noqa: ARG002  # the fused module replaces `inner`
         """See `SteeringBackend.activation`."""
-        return FusedActivation(self._buffers, layer, self._forms[layer])
+        form = self._forms[layer]
+        assert form is not None, "a layer without an MLP has no activation"
+        return FusedActivation(self._buffers, layer, form)
 
     def residual(self, layer: int) -> nn.Module:
         """See `SteeringBackend.residual`."""
@@ -134,6 +136,8 @@ class CudaBackend:
         shapes = zip(self._forms, self._widths.by_layer, strict=True)
         first_of = {shape: layer for layer, shape in reversed(list(enumerate(shapes)))}
         for (form, width), layer in first_of.items():
+            if form is None:
+                continue
             module = self.activation(layer, nn.Identity())
             columns = width * (2 if form.gated else 1)
             for tokens in {1, min(LONG_BATCH, self._tokens)}:

@@ -83,7 +83,7 @@ class SteeringWorkerMixin:
         if options.backend == "cpu":
             return CpuBackend(
                 model_mlps.forms,
-                width=LayerWidths.parse(len(shard.layers), model_mlps.reached).width,
+                width=LayerWidths.of_layers(model_mlps.reached).width,
                 experts=shard.experts,
                 slots=options.slots,
                 new_recording=new_recording,

@@ -1,7 +1,7 @@
 """Finds the MLPs of a loaded vLLM model and replaces their activations with steered ones.
 
-Every layer must have a plain MLP or experts alone. A model in which even one layer cannot be steered is rejected by
-name.
+Every layer must have a plain MLP or experts alone, or be one that is known to have neither. A model in which even one
+layer cannot be steered is rejected by name.
 """
 
 from __future__ import annotations
@@ -70,20 +70,20 @@ class SteerableMlp:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Mlps:
-    """The MLPs of a worker's layers, in order, and the worker's shard of the model."""
+    """The MLPs of a worker's layers, in order, and the worker's shard of the model. None is a layer without an MLP."""
 
     shard: Shard
-    mlps: tuple[SteerableMlp | SteerableExperts, ...]
+    mlps: tuple[SteerableMlp | SteerableExperts | None, ...]
 
     @property
-    def forms(self) -> tuple[MlpForm, ...]:
+    def forms(self) -> tuple[MlpForm | None, ...]:
         """What the MLP of each layer, or each of its experts, computes."""
-        return tuple(mlp.form for mlp in self.mlps)
+        return tuple(None if mlp is None else mlp.form for mlp in self.mlps)
 
     @property
     def reached(self) -> tuple[int, ...]:
         """The neurons of each layer that one token reaches, over all ranks."""
-        return tuple(mlp.reached for mlp in self.mlps)
+        return tuple(0 if mlp is None else mlp.reached for mlp in self.mlps)
 
     def replace(self, make: Callable[[int, nn.Module], nn.Module]) -> None:
         """Replace the activation of each layer by `make(position, activation)`; positions count from 0.
@@ -93,7 +93,7 @@ class Mlps:
         for position, mlp in enumerate(self.mlps):
             if isinstance(mlp, SteerableExperts):
                 mlp.method.position = position
-            else:
+            elif mlp is not None:
                 mlp.site.replace(make(position, mlp.activation))
 
 
@@ -111,22 +111,24 @@ def find(model: nn.Module, *, layers: range, widths: LayerWidths, rank: int, ran
         The MLPs of the worker's layers. The model is unchanged until `Mlps.replace`.
 
     Raises:
-        UnsupportedModel: A layer does not have exactly one MLP that can be steered, with the worker's share of the
-            neurons. The message names the model's class.
+        UnsupportedModel: A layer that should have neurons does not have exactly one MLP that can be steered, with the
+            worker's share of the neurons. The message names the model's class.
     """
     name = type(model).__name__
     layers_by_index = find_layers(model)
     sites = [find_site(layers_by_index.get(layer), index=layer, model=name) for layer in layers]
-    mlps: list[SteerableMlp | SteerableExperts] = []
+    mlps: list[SteerableMlp | SteerableExperts | None] = []
     for site, layer in zip(sites, layers, strict=True):
         width = widths.of(layer)
-        if isinstance(site, ExpertsSite):
+        if site is None:
+            mlps.append(None)
+        elif isinstance(site, ExpertsSite):
             mlps.append(check_experts(site, layer=layer, model=name, ranks=ranks))
         else:
             mlps.append(_plain(site, layer=layer, model=name, width=width))
         if width % ranks:
             raise UnsupportedModel(f"{name}: {width} neurons a layer cannot be shared by {ranks} ranks", param="model")
-        neurons = mlps[-1].neurons
+        neurons = 0 if mlps[-1] is None else mlps[-1].neurons
         if neurons != width // ranks:
             raise UnsupportedModel(
                 f"{name} cannot be steered: layer {layer} has {neurons} neurons on rank {rank} of {ranks}, not "

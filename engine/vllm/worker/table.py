@@ -45,7 +45,7 @@ class Shard:
     @property
     def widths(self) -> LayerWidths:
         """How many neurons of each of its layers the worker has."""
-        return LayerWidths.parse(len(self.layers), [len(neurons) for neurons in self.neurons])
+        return LayerWidths.of_layers([len(neurons) for neurons in self.neurons])
 
     def cut(self, edits: Edits) -> SlotEntries:
         """Return the entries in the shard, with layers and neurons counted from the shard's first.

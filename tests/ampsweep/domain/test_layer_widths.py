@@ -24,6 +24,13 @@ def test_unequal_layers_have_one_number_each() -> None:
     assert str(widths) == "3 layers of 2 to 8 neurons"
 
 
+def test_a_layer_without_an_mlp_has_no_neurons() -> None:
+    widths = LayerWidths.parse(4, [0, 8, 0, 8])
+    assert (widths.width, widths.total, widths.offsets) == ((0, 8, 0, 8), 16, (0, 0, 8, 8, 16))
+    assert str(widths) == "4 layers, 2 of them of 8 neurons and 2 without an MLP"
+    assert str(LayerWidths.parse(3, [4, 0, 8])) == "3 layers, 2 of them of 4 to 8 neurons and 1 without an MLP"
+
+
 @pytest.mark.parametrize(
     ("layers", "width", "reason"),
     [
@@ -32,7 +39,8 @@ def test_unequal_layers_have_one_number_each() -> None:
         (3, 0, "neurons of a layer must be"),
         (3, True, "neurons of a layer must be"),
         (3, "888", "neurons of a layer must be"),
-        (3, [8, 0, 8], "neurons of a layer must be"),
+        (3, [8, -1, 8], "neurons of a layer must be"),
+        (3, [0, 0, 0], "neurons of a layer must be"),
         (3, [], "neurons of a layer must be"),
         (3, [8, 16], "3 layers need as many numbers of neurons; got 2"),
         (3, None, "neurons of a layer must be"),

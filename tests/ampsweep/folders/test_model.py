@@ -96,6 +96,8 @@ _QWEN_3_MOE = {
     "moe_intermediate_size": 6,
     "num_experts": 8,
 }
+_NEMOTRON_H = {"model_type": "nemotron_h", "intermediate_size": 12}
+_LFM2 = {"model_type": "lfm2", "num_hidden_layers": 2}
 _GEMMA_4 = {"num_hidden_layers": 3, "intermediate_size": 12, "use_double_wide_mlp": True}
 
 
@@ -123,6 +125,11 @@ _GEMMA_4 = {"num_hidden_layers": 3, "intermediate_size": 12, "use_double_wide_ml
         (_QWEN_3_MOE, (4, 48)),
         ({**_QWEN_3_MOE, "mlp_only_layers": [2], "decoder_sparse_step": 1}, (4, (48, 48, 20, 48))),
         ({**_QWEN_3_MOE, "decoder_sparse_step": 2}, (4, (20, 48, 20, 48))),
+        ({**_NEMOTRON_H, "layers_block_type": ["linear_attention", "mlp", "full_attention"]}, (3, (0, 12, 0))),
+        ({**_NEMOTRON_H, "hybrid_override_pattern": "M-*-", "num_hidden_layers": 4}, (4, (0, 12, 0, 12))),
+        ({**_LFM2, "intermediate_size": 12288, "block_multiple_of": 256}, (2, 8192)),  # LFM2 1.2B
+        ({**_LFM2, "block_ff_dim": 6656, "block_ffn_dim_multiplier": 1.0}, (2, 4608)),  # LFM2 350M
+        ({**_LFM2, "intermediate_size": 12, "block_auto_adjust_ff_dim": False}, (2, 12)),
         (  # Granite 4.0 H 1B
             {"num_hidden_layers": 40, "intermediate_size": 4096, "shared_intermediate_size": 4096},
             (40, 4096),
@@ -147,6 +154,8 @@ def test_a_config_may_have_an_empty_text_config(folder: Path) -> None:
         "[" * 100_000,
         '{"num_hidden_layers": 2, "intermediate_size": [8, 16, 8]}',
         '{"num_hidden_layers": 2, "hidden_size": 8, "model_type": "llama"}',
+        '{"model_type": "nemotron_h", "hybrid_override_pattern": "M*", "intermediate_size": 8}',
+        '{"model_type": "nemotron_h", "intermediate_size": 8}',
     ],
 )
 def test_a_config_without_a_shape_is_refused(folder: Path, config: str) -> None:

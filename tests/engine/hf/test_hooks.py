@@ -20,10 +20,14 @@ from transformers import (
     GptOssForCausalLM,
     GraniteMoeHybridConfig,
     GraniteMoeHybridForCausalLM,
+    Lfm2Config,
+    Lfm2ForCausalLM,
     Llama4Config,
     Llama4ForConditionalGeneration,
     MambaConfig,
     MambaForCausalLM,
+    NemotronHConfig,
+    NemotronHForCausalLM,
     OPTConfig,
     OPTForCausalLM,
     Phi3Config,
@@ -67,7 +71,23 @@ LLAMA4_VISION: dict[str, Any] = {
     "projector_input_dim": 16,
     "projector_output_dim": 16,
 }
+NEMOTRON_H: dict[str, Any] = {
+    **{name: SHAPE[name] for name in SHAPE if name != "num_hidden_layers"},
+    "head_dim": 8,
+    "mamba_num_heads": 2,
+    "mamba_head_dim": 8,
+    "n_groups": 1,
+    "ssm_state_size": 4,
+    "n_routed_experts": 2,
+    "moe_intermediate_size": 8,
+    "moe_shared_expert_intermediate_size": 8,
+}
 IDS = torch.tensor([[3, 1, 4, 1, 5]])
+
+
+def nemotron_h(pattern: str) -> NemotronHConfig:
+    """Return a config whose layers are Mamba (M), attention (*), an MLP (-) or experts (E)."""
+    return NemotronHConfig(**NEMOTRON_H, hybrid_override_pattern=pattern)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +189,15 @@ def test_with_factor_0_an_infinite_activation_is_not_read() -> None:
         ),
         (
             lambda: MambaForCausalLM(MambaConfig(hidden_size=16, num_hidden_layers=2, vocab_size=50, state_size=2)),
-            "MambaForCausalLM cannot be steered: layer 0 has a MambaBlock, not an MLP",
+            "MambaForCausalLM cannot be steered: layer 0 has a MambaMixer, not an MLP",
+        ),
+        (
+            lambda: NemotronHForCausalLM(nemotron_h("M*")),
+            "NemotronHForCausalLM cannot be steered: none of its layers has an MLP",
+        ),
+        (
+            lambda: NemotronHForCausalLM(nemotron_h("-E")),
+            "NemotronHForCausalLM cannot be steered: layer 1 has an MLP for all tokens beside its experts",
         ),
         (
             lambda: T5ForConditionalGeneration(T5Config(d_model=16, d_ff=24, num_layers=2, num_heads=2, vocab_size=50)),
@@ -203,6 +231,51 @@ def test_an_mlp_that_bypasses_its_hook_is_rejected(
     monkeypatch.setattr("transformers.models.qwen2.modeling_qwen2.Qwen2MLP.forward", forward)
     with pytest.raises(UnsupportedModel, match="Qwen2ForCausalLM"):
         TransformersEngine(model_folder("qwen2"))
+
+
+def test_layers_without_an_mlp_have_no_neurons_and_a_residual_stream() -> None:
+    model = NemotronHForCausalLM(nemotron_h("M-*-")).eval()
+    hooks = Hooks(model)
+    assert hooks.widths == LayerWidths(4, (0, 24, 0, 24))
+    neurons = make_neuron_set({"fr": [(1, 3), (3, 23)]}, layers=4, width=(0, 24, 0, 24))
+    edits = resolve(Intervention.from_dict({"languages": ["fr"], "op": "set", "factor": 5.0}), neurons)
+    read: dict[int, torch.Tensor] = {}
+    by_index: Any = find_layers(model)
+    for index in (1, 3):
+        by_index[index].mixer.down_proj.register_forward_pre_hook(
+            lambda _module, args, index=index: read.__setitem__(index, args[0][0])
+        )
+    activations: dict[int, torch.Tensor] = {}
+    residuals: dict[int, torch.Tensor] = {}
+    with torch.inference_mode():
+        with hooks.watch(activations.__setitem__, residuals.__setitem__):
+            model(IDS)
+        for index, activation in activations.items():
+            torch.testing.assert_close(activation, read[index])
+        assert (sorted(activations), sorted(residuals)) == ([1, 3], [0, 1, 2, 3])
+        with hooks.steer(edits, torch.ones(5, dtype=torch.bool)):
+            model(IDS)
+    torch.testing.assert_close(read[1][:, 3], torch.full((5,), 5.0))
+    torch.testing.assert_close(read[3][:, 23], torch.full((5,), 5.0))
+    torch.testing.assert_close(read[1][:, :3], activations[1][:, :3])
+
+
+def test_an_activation_that_is_called_as_a_function_becomes_a_module_that_computes_the_same() -> None:
+    config = Lfm2Config(**SHAPE, layer_types=["conv", "full_attention"], block_auto_adjust_ff_dim=False)
+    model = Lfm2ForCausalLM(config).eval()
+    seen: dict[int, torch.Tensor] = {}
+    fed: dict[int, torch.Tensor] = {}
+    by_index: Any = find_layers(model)
+    for index, layer in by_index.items():
+        layer.feed_forward.w1.register_forward_hook(lambda _m, _i, out, index=index: fed.__setitem__(index, out[0]))
+    with torch.inference_mode():
+        expected = model(IDS).logits
+        hooks = Hooks(model)
+        assert hooks.widths == LayerWidths(2, 24)
+        with hooks.watch(seen.__setitem__):
+            assert torch.equal(model(IDS).logits, expected)
+    for index in range(2):
+        torch.testing.assert_close(seen[index], nn.functional.silu(fed[index]))
 
 
 def test_layers_of_different_widths_are_hooked_and_steered_alone() -> None:

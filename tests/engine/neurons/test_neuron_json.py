@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -36,6 +37,13 @@ def test_layers_may_be_numbers() -> None:
 def test_a_list_for_each_layer_is_read() -> None:
     by_number = from_json({"fr": {"0": [1, 3], "2": [7]}}, model=MODEL)
     assert from_json({"fr": [[3, 1], [], [7]]}, model=MODEL).id == by_number.id
+
+
+def test_a_layer_without_an_mlp_has_no_neurons() -> None:
+    hybrid = replace(MODEL, width=(8, 0, 8))
+    assert from_json({"fr": [[1], [], [7]]}, model=hybrid).neurons["fr"].tolist() == [[0, 1], [2, 7]]
+    with pytest.raises(InvalidRequest, match=r"neurons\.fr\.1: the layer has no MLP; got 0"):
+        from_json({"fr": {"1": [0]}}, model=hybrid)
 
 
 @pytest.mark.parametrize(

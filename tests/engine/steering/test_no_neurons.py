@@ -11,7 +11,7 @@ from ampsweep.domain.intervention import Intervention
 from ampsweep.errors import NoNeurons
 from engine.base import EngineInfo, Steering
 from engine.neurons.loaded import LoadedNeurons
-from engine.steering.edits import resolve
+from engine.steering.edits import require_neurons, resolve
 from engine.steering.export import export
 from tests.engine.neuron_sets import make_neuron_set
 
@@ -70,6 +70,14 @@ def test_an_intervention_that_changes_no_neuron_is_refused(
         loaded.resolve(requested)
     assert caught.value.param == f"intervention.{param}"
     assert NEURONS.id in caught.value.message
+
+
+def test_layers_without_an_mlp_are_named() -> None:
+    neurons = make_neuron_set({"fr": [(1, 4)]}, layers=3, width=(0, 8, 0))
+    intervention = Intervention.from_dict({"languages": ["fr"], "op": "scale", "factor": 2, "layers": [0, 2]})
+    message = r"no neurons of fr in layers 0, 2 \(of which 0, 2 have no MLP\), only in 1"
+    with pytest.raises(NoNeurons, match=message):
+        require_neurons(resolve(intervention, neurons), intervention, neurons)
 
 
 def test_an_export_that_would_change_no_neuron_is_rejected(tmp_path: Path) -> None:

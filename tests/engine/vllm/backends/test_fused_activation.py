@@ -99,10 +99,11 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 def test_a_step_launches_only_the_kernels_that_it_needs(launched: set[str]) -> None:
     from engine.vllm.backends.cuda import CudaBackend
 
-    shard = Shard.of_rank(range(1), LayerWidths(1, WIDTH))
+    widths = LayerWidths(2, (0, WIDTH))  # layer 0 has no MLP
+    shard = Shard.of_rank(range(2), widths)
     backend = CudaBackend(
-        [MlpForm(activation="silu", gated=True)],
-        width=WIDTH,
+        [None, MlpForm(activation="silu", gated=True)],
+        width=widths.width,
         hidden_size=HIDDEN,
         slots=3,
         entries=WIDTH,
@@ -113,19 +114,21 @@ def test_a_step_launches_only_the_kernels_that_it_needs(launched: set[str]) -> N
     )
     one = np.ones(1, dtype=np.float32)
     entry: dict[str, Any] = {
-        "offsets": np.array([0, 1], dtype=np.int64),
+        "offsets": np.array([0, 0, 1], dtype=np.int64),
         "indices": np.zeros(1, dtype=np.int32),
         "mult": one,
         "add": one,
     }
     backend.write(1, SlotEntries(**entry))
     backend.write(2, SlotEntries(**entry, statistic=Statistic(name="mean"), coef=one))
-    backend.write(3, SlotEntries(**entry, vectors=np.ones((1, HIDDEN), dtype=np.float32)))
+    backend.write(3, SlotEntries(**entry, vectors=np.ones((2, HIDDEN), dtype=np.float32)))
+
+    backend.warm_up(torch.float32)
 
     def launches_of(layout: StepLayout) -> set[str]:
         launched.clear()
         backend.begin_step(layout)
-        backend.activation(0, nn.Identity())(torch.ones(TOKENS, 2 * WIDTH, device=DEVICE))
+        backend.activation(1, nn.Identity())(torch.ones(TOKENS, 2 * WIDTH, device=DEVICE))
         backend.residual(0)(torch.ones(TOKENS, HIDDEN, device=DEVICE), None)
         return set(launched)
 
@@ -141,6 +144,6 @@ def test_a_step_launches_only_the_kernels_that_it_needs(launched: set[str]) -> N
     assert launches_of(NOTHING) == ALWAYS
     launched.clear()
     step_needs.set_needs()
-    backend.activation(0, nn.Identity())(torch.ones(TOKENS, 2 * WIDTH, device=DEVICE))
+    backend.activation(1, nn.Identity())(torch.ones(TOKENS, 2 * WIDTH, device=DEVICE))
     backend.residual(0)(torch.ones(TOKENS, HIDDEN, device=DEVICE), None)
     assert launched == set(KERNELS), "what is not known to be idle is launched"

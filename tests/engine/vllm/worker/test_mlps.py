@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -92,6 +94,30 @@ def test_each_layer_has_its_own_xielu() -> None:
         torch.testing.assert_close(function(x), activation.float()(x), rtol=0, atol=3e-6)
     assert model_mlps.forms[0].constants[0] == pytest.approx(0.5, rel=1e-2)
     assert model_mlps.forms[1].constants[0] == pytest.approx(1.5, rel=1e-2)
+
+
+def test_a_layer_whose_mixer_is_no_mlp_has_no_neurons() -> None:
+    class MambaMixer2(nn.Module):
+        """A mixer with the name of vLLM's class."""
+
+    class Mixer(nn.Module):
+        def __init__(self, mixer: nn.Module) -> None:
+            super().__init__()
+            self.mixer = mixer
+
+    model: Any = nn.Module()
+    model.layers = nn.ModuleList([Mixer(MambaMixer2()), Mixer(_Mlp(nn.ReLU())), Mixer(nn.Identity())])
+    model_mlps = mlps.find(model, layers=range(2), widths=LayerWidths(3, (0, WIDTH, 0)), rank=0, ranks=1)
+    assert model_mlps.forms == (None, MlpForm(activation="relu", gated=False))
+    assert (model_mlps.reached, model_mlps.shard.widths) == ((0, WIDTH), LayerWidths(2, (0, WIDTH)))
+    put = [nn.Identity(), nn.Identity()]
+    model_mlps.replace(lambda position, _inner: put[position])
+    assert model.layers[1].mixer.act is put[1]
+    assert put[0] not in model.modules()
+    with pytest.raises(UnsupportedModel, match="layer 0 has 0 neurons on rank 0 of 1, not 6 of 6"):
+        mlps.find(model, layers=range(2), widths=LayerWidths(3, WIDTH), rank=0, ranks=1)
+    with pytest.raises(UnsupportedModel, match="layer 2 has a Identity, not an MLP"):
+        mlps.find(model, layers=range(3), widths=LayerWidths(3, (0, WIDTH, 0)), rank=0, ranks=1)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,45 @@
+"""Rejects models that vLLM cannot run here, before anything is loaded."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+from ampsweep.errors import UnsupportedModel
+
+_TRITON_BLOCKS = frozenset({"olmo_hybrid"})
+"""Language models, by `model_type`, for whose linear attention vLLM has only a Triton kernel."""
+_WRONG_BLOCKS = frozenset({"lfm2"})
+"""Those whose unsteered answers on a CPU differ from those of Transformers."""
+_BFLOAT16_BLOCKS = frozenset({"qwen3_5_text", "qwen3_5_moe_text", "qwen3_next"})
+"""Those for whose linear attention vLLM has only a kernel in bfloat16 on a CPU."""
+_WITH_TORCHVISION = frozenset({"qwen3_5_text", "qwen3_5_moe_text"})
+"""Those whose code in vLLM imports torchvision, even for text."""
+
+
+def check_platform(config: Any, *, dtype: str, on_cpu: bool) -> None:
+    """Check that vLLM can run the blocks of a language model.
+
+    Args:
+        config: The model's config in Transformers; None if it has none, which loading the model reports.
+        dtype: "float32", "bfloat16" or "float16".
+        on_cpu: Whether vLLM runs on a CPU.
+
+    Raises:
+        UnsupportedModel: It cannot; the message gives the reason and what to do.
+    """
+    model_type = None if config is None else config.get_text_config().model_type
+    if on_cpu and model_type in _TRITON_BLOCKS:
+        _reject(model_type, "its linear attention needs a GPU, where it is a Triton kernel; use --engine transformers")
+    if on_cpu and model_type in _WRONG_BLOCKS:
+        _reject(model_type, "on a CPU its answers differ from those of Transformers; use --engine transformers")
+    if on_cpu and model_type in _BFLOAT16_BLOCKS and dtype != "bfloat16":
+        reason = "on a CPU its linear attention has only a kernel for bfloat16; use --dtype bfloat16"
+        _reject(model_type, f"{reason}, or --engine transformers")
+    if model_type in _WITH_TORCHVISION and find_spec("torchvision") is None:
+        reason = "its code in vLLM imports torchvision, which is not installed"
+        _reject(model_type, f"{reason}; install the torchvision of your PyTorch, or use --engine transformers")
+
+
+def _reject(model_type: str, reason: str) -> None:
+    raise UnsupportedModel(f"vLLM cannot run {model_type} here: {reason}", param="model")

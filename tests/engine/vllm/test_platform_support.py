@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from transformers import AutoConfig
+
+from ampsweep.errors import UnsupportedModel
+from engine.vllm import platform_support
+from engine.vllm.platform_support import check_platform
+
+
+@pytest.fixture(params=[True, False], ids=["with torchvision", "without"])
+def torchvision(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    installed: bool = request.param
+    monkeypatch.setattr(platform_support, "find_spec", lambda _name: object() if installed else None)
+    return installed
+
+
+def _config(model_type: str) -> Any:
+    return AutoConfig.for_model(model_type)
+
+
+def test_blocks_without_a_kernel_on_a_cpu_are_rejected(torchvision: bool) -> None:
+    for dtype in ("float32", "bfloat16"):
+        with pytest.raises(UnsupportedModel, match=r"vLLM cannot run olmo_hybrid here: .*--engine transformers"):
+            check_platform(_config("olmo_hybrid"), dtype=dtype, on_cpu=True)
+    check_platform(_config("olmo_hybrid"), dtype="float32", on_cpu=False)
+    with pytest.raises(UnsupportedModel, match="lfm2 here: on a CPU its answers differ"):
+        check_platform(_config("lfm2"), dtype="float32", on_cpu=True)
+    check_platform(_config("lfm2"), dtype="float32", on_cpu=False)
+    with pytest.raises(UnsupportedModel, match=r"qwen3_next here: .*--dtype bfloat16"):
+        check_platform(_config("qwen3_next"), dtype="float32", on_cpu=True)
+    check_platform(_config("qwen3_next"), dtype="bfloat16", on_cpu=True)
+
+
+@pytest.mark.parametrize("model_type", ["qwen3_5", "qwen3_5_text"])
+def test_the_language_model_decides_and_may_need_torchvision(model_type: str, torchvision: bool) -> None:
+    with pytest.raises(UnsupportedModel, match="only a kernel for bfloat16"):
+        check_platform(_config(model_type), dtype="float32", on_cpu=True)
+    for dtype, on_cpu in (("bfloat16", True), ("float32", False)):
+        if torchvision:
+            check_platform(_config(model_type), dtype=dtype, on_cpu=on_cpu)
+        else:
+            with pytest.raises(UnsupportedModel, match="torchvision, which is not installed; install"):
+                check_platform(_config(model_type), dtype=dtype, on_cpu=on_cpu)
+
+
+def test_other_models_are_left_to_vllm(torchvision: bool) -> None:
+    for config in (None, _config("llama"), _config("falcon_h1")):
+        check_platform(config, dtype="float32", on_cpu=True)
