@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedTokenizerFast
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 from benchmarks.tiny_multimodal import WRAPPERS
 
@@ -57,8 +58,17 @@ Family = Literal[
     "mixtral",
     "olmoe",
     "qwen3_moe",
+    "qwen2_moe",
+    "glm4_moe",
+    "gemma4_text_moe",
+    "granitemoehybrid_moe",
+    "nemotron_h_moe",
+    "gpt_oss",
+    "lfm2_moe",
+    "llama4_text",
 ]
-TRANSFORMERS_ONLY: tuple[Family, ...] = ("lfm2", "olmo_hybrid", "qwen3_5_text")
+"""`model_type` of an architecture; with `_moe`, if it is not part of it, the variant that has experts."""
+TRANSFORMERS_ONLY: tuple[Family, ...] = ("olmo_hybrid", "qwen3_5_text", "nemotron_h_moe")
 """The families that vLLM cannot run on a CPU in float32; see `engine.vllm.platform_support`."""
 FAMILIES: tuple[Family, ...] = ("qwen2", "llama", "gemma2", "mistral")
 """The families whose forward pass `tests.engine.forward` computes independently of any engine."""
@@ -86,6 +96,30 @@ _MAMBA = {
     "mamba_d_state": 16,
     "mamba_chunk_size": 16,
     "mamba_expand": 2,
+}
+_GRANITE_4 = {
+    **_MAMBA,
+    "num_key_value_heads": 1,
+    "shared_intermediate_size": 112,
+    "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+    "residual_multiplier": 0.8,
+}
+_LFM2 = {
+    "num_key_value_heads": 1,
+    "layer_types": ["conv", "full_attention", "conv"],
+    "block_dim": 64,
+    "conv_dim": 64,
+    "tie_word_embeddings": True,
+}
+_NEMOTRON_H = {
+    "num_hidden_layers": None,
+    "num_key_value_heads": 1,
+    "head_dim": 32,
+    "mamba_num_heads": 4,
+    "mamba_head_dim": 32,
+    "ssm_state_size": 16,
+    "n_groups": 2,
+    "chunk_size": 16,
 }
 _GEMMA = {**_GROUPED, "tie_word_embeddings": True}
 _GEMMA_3 = {**_GEMMA, **_SLIDING, "query_pre_attn_scalar": 32}
@@ -148,37 +182,78 @@ _OVERRIDES: dict[Family, dict[str, Any]] = {  # settings that differ from `_SHAP
     "nemotron": {"num_key_value_heads": 1},
     "nanochat": {"num_key_value_heads": 1},
     "falcon_h1": {**_MAMBA, "num_key_value_heads": 1, "mamba_d_ssm": 128, "mlp_multipliers": [0.5, 0.7]},
-    "granitemoehybrid": {
-        **_MAMBA,
-        "num_key_value_heads": 1,
-        "num_local_experts": 0,
-        "shared_intermediate_size": 112,
-        "layer_types": ["linear_attention", "full_attention", "linear_attention"],
-        "residual_multiplier": 0.8,
+    "granitemoehybrid": {**_GRANITE_4, "num_local_experts": 0},
+    "nemotron_h": {**_NEMOTRON_H, "layers_block_type": ["linear_attention", "mlp", "mlp", "full_attention"]},
+    "lfm2": {**_LFM2, "block_auto_adjust_ff_dim": False},
+    "lfm2_moe": {
+        **_LFM2,
+        "num_dense_layers": 1,
+        "num_experts": 6,
+        "num_experts_per_tok": 3,
+        "moe_intermediate_size": 40,
     },
-    "nemotron_h": {
-        "layers_block_type": ["linear_attention", "mlp", "mlp", "full_attention"],
-        "num_hidden_layers": None,
-        "num_key_value_heads": 1,
-        "head_dim": 32,
-        "mamba_num_heads": 4,
-        "mamba_head_dim": 32,
-        "ssm_state_size": 16,
-        "n_groups": 2,
-        "chunk_size": 16,
-    },
-    "lfm2": {
-        "num_key_value_heads": 1,
-        "layer_types": ["conv", "full_attention", "conv"],
-        "block_dim": 64,
-        "conv_dim": 64,
-        "block_auto_adjust_ff_dim": False,
-        "tie_word_embeddings": True,
+    "llama4_text": {
+        **_GROUPED,
+        "intermediate_size": 40,
+        "intermediate_size_mlp": 96,
+        "num_local_experts": 6,
+        "interleave_moe_layer_step": 2,
+        "attention_chunk_size": 32,
+        "no_rope_layers": [1, 0, 1],
     },
     "olmo_hybrid": {**_DELTA_NET, "num_key_value_heads": 1},
     "qwen3_5_text": {**_GROUPED, **_DELTA_NET},
     "mixtral": {**_GROUPED, "intermediate_size": 48, "num_local_experts": 4, "num_experts_per_tok": 2},
     "olmoe": {"num_key_value_heads": 1, "intermediate_size": 48, "num_experts": 6, "num_experts_per_tok": 3},
+    "qwen2_moe": {
+        "num_key_value_heads": 1,
+        "num_experts": 6,
+        "num_experts_per_tok": 3,
+        "moe_intermediate_size": 40,
+        "shared_expert_intermediate_size": 56,
+        "mlp_only_layers": [1],
+    },
+    "glm4_moe": {
+        **_GROUPED,
+        "n_routed_experts": 6,
+        "num_experts_per_tok": 3,
+        "moe_intermediate_size": 40,
+        "n_shared_experts": 2,
+        "first_k_dense_replace": 1,
+        "routed_scaling_factor": 1.5,
+        "num_mtp_layers": 0,
+    },
+    "gemma4_text_moe": {
+        **_GEMMA_4,
+        "num_kv_shared_layers": 0,
+        "use_double_wide_mlp": False,
+        "enable_moe_block": True,
+        "num_experts": 6,
+        "top_k_experts": 3,
+        "moe_intermediate_size": 40,
+    },
+    "granitemoehybrid_moe": {
+        **_GRANITE_4,
+        "intermediate_size": 40,
+        "num_local_experts": 6,
+        "num_experts_per_tok": 3,
+    },
+    "nemotron_h_moe": {
+        **_NEMOTRON_H,
+        "layers_block_type": ["linear_attention", "moe", "mlp", "full_attention"],
+        "n_routed_experts": 6,
+        "num_experts_per_tok": 3,
+        "moe_intermediate_size": 40,
+        "moe_shared_expert_intermediate_size": 56,
+        "routed_scaling_factor": 1.5,
+    },
+    "gpt_oss": {
+        **_GROUPED,
+        **_SLIDING,
+        "num_local_experts": 6,
+        "num_experts_per_tok": 3,
+        "intermediate_size": 40,
+    },
     "qwen3_moe": {
         **_GROUPED,
         "num_experts": 6,
@@ -221,7 +296,7 @@ def tiny_model(family: Family, path: Path, seed: int = 0) -> Path:
     space; it adds a BOS token for all families but qwen2.
 
     Args:
-        family: The `model_type` of the architecture.
+        family: The family.
         path: The folder, created if it does not exist.
         seed: Seed of the weights.
 
@@ -255,7 +330,8 @@ def _model(family: Family, shape: dict[str, Any]) -> Any:
     """Return a model of a family, whose language model has the settings `shape`."""
     if family in WRAPPERS:
         return AutoModelForImageTextToText.from_config(WRAPPERS[family].config(family, shape))
-    return AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **shape))
+    model_type = family if family in CONFIG_MAPPING_NAMES else family.removesuffix("_moe")
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **shape))
 
 
 def _tokenizer(*, bos: bool) -> PreTrainedTokenizerFast:

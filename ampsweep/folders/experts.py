@@ -1,7 +1,7 @@
 """Reads the neurons of each layer of a mixture of experts from its config.
 
 The neurons of a layer with experts are those of its experts, one expert after the other: neuron i of expert e has the
-index e * (neurons of an expert) + i.
+index e * (neurons of an expert) + i. The neurons of an MLP for all tokens beside them follow.
 """
 
 from __future__ import annotations
@@ -11,8 +11,16 @@ from typing import Any
 
 from ampsweep.domain.layer_widths import LayerWidths
 
-_MIXTURES = frozenset({"mixtral", "olmoe", "qwen3_moe"})
+_MIXTURES = frozenset(
+    {
+        *("mixtral", "olmoe", "qwen2_moe", "qwen3_moe", "qwen3_next", "qwen3_5_moe_text", "glm4_moe", "gpt_oss"),
+        *("lfm2_moe", "llama4_text"),
+        *("deepseek_v2", "deepseek_v3", "gemma4_text", "granitemoehybrid"),
+    }
+)
 """The `model_type` of the mixtures of experts that can be steered."""
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+_SHARED = ("shared_expert_intermediate_size", "shared_intermediate_size")
 
 
 def mixture_widths(config: Mapping[str, Any]) -> LayerWidths | None:
@@ -21,7 +29,7 @@ def mixture_widths(config: Mapping[str, Any]) -> LayerWidths | None:
     Raises:
         ValueError: A number is missing or invalid.
     """
-    if config.get("model_type") not in _MIXTURES:
+    if config.get("model_type") not in _MIXTURES or not _experts(config):
         return None
     try:
         layers = range(config["num_hidden_layers"])
@@ -30,13 +38,39 @@ def mixture_widths(config: Mapping[str, Any]) -> LayerWidths | None:
         raise ValueError(f"config of a mixture of experts does not give {error.args[0]}") from error
 
 
+def _experts(config: Mapping[str, Any]) -> int:
+    """Return the number of experts of a layer; 0 for a dense model, also of a family that has both."""
+    if config.get("model_type") == "gemma4_text" and not config.get("enable_moe_block"):
+        return 0
+    return int(next((config[key] for key in _EXPERTS if config.get(key)), 0))
+
+
 def _width(config: Mapping[str, Any], layer: int) -> int:
-    experts = int(config.get("num_local_experts") or config["num_experts"])
-    if not experts or _is_plain(config, layer):
+    if _is_plain(config, layer):
+        return int(config.get("intermediate_size_mlp") or config["intermediate_size"])
+    of_expert = int(config.get("moe_intermediate_size") or config["intermediate_size"])
+    return _experts(config) * of_expert + _beside(config, of_expert)
+
+
+def _beside(config: Mapping[str, Any], of_expert: int) -> int:
+    """Return the neurons of the MLP for all tokens beside the experts of a layer."""
+    if config.get("model_type") in ("gemma4_text", "llama4_text"):
         return int(config["intermediate_size"])
-    return experts * int(config.get("moe_intermediate_size") or config["intermediate_size"])
+    if count := config.get("n_shared_experts"):  # as wide as so many experts
+        return int(count) * of_expert
+    return int(next((config[key] for key in _SHARED if config.get(key)), 0))
 
 
 def _is_plain(config: Mapping[str, Any], layer: int) -> bool:
-    """Say whether a layer of Qwen3-MoE has one MLP for all tokens."""
-    return layer in (config.get("mlp_only_layers") or ()) or bool((layer + 1) % config.get("decoder_sparse_step", 1))
+    """Say whether a layer has one MLP for all tokens.
+
+    That are some layers of Qwen and Llama 4, and the first ones of GLM 4.5, DeepSeek and LFM2.
+    """
+    if layer < (config.get("first_k_dense_replace") or config.get("num_dense_layers") or 0):
+        return True
+    if layer % config.get("moe_layer_freq", 1) or layer in (config.get("mlp_only_layers") or ()):
+        return True
+    if (listed := config.get("moe_layers")) is not None:
+        return layer not in listed
+    steps = (config.get(name, 1) for name in ("decoder_sparse_step", "interleave_moe_layer_step"))
+    return any((layer + 1) % step for step in steps)

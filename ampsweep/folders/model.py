@@ -23,7 +23,7 @@ _LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
 _WIDTH = ("shared_intermediate_size", "intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner")
 _KINDS = ("layers_block_type", "layer_types", "hybrid_override_pattern")
 """Where a config of Nemotron-H gives the kind of each layer, in words or as characters of one word."""
-_MLP_KINDS = ("mlp", "-")
+_MLP_KINDS, _MOE_KINDS = ("mlp", "-"), ("moe", "E")
 _FOUR_TIMES_HIDDEN = ("bloom", "falcon", "gpt2")  # model types whose config may omit the number of neurons
 _TEMPLATES = "additional_chat_templates"
 _OTHER_WEIGHTS = (
@@ -138,10 +138,14 @@ def read_widths(config: Mapping[str, Any]) -> LayerWidths:
 
 
 def _of_kinds(config: Mapping[str, Any]) -> LayerWidths:
-    """Return the widths of Nemotron-H, in which a layer is an MLP or has none."""
+    """Return the widths of Nemotron-H, in which a layer is an MLP, has experts, or has neither."""
     kinds = next((config[key] for key in _KINDS if config.get(key)), ())
-    width = config.get("intermediate_size")
-    return LayerWidths.parse(len(kinds), [width if kind in _MLP_KINDS else 0 for kind in kinds])
+    widths = dict.fromkeys(_MLP_KINDS, config.get("intermediate_size"))
+    if not set(kinds).isdisjoint(_MOE_KINDS):
+        routed = config.get("n_routed_experts", 0) * config.get("moe_intermediate_size", 0)
+        shared = config.get("n_shared_experts", 1) * config.get("moe_shared_expert_intermediate_size", 0)
+        widths |= dict.fromkeys(_MOE_KINDS, routed + shared)
+    return LayerWidths.parse(len(kinds), [widths.get(kind, 0) for kind in kinds])
 
 
 def _adjusted(config: Mapping[str, Any]) -> object:

@@ -7,7 +7,7 @@ the activations, then with the changed activations in their place. The experts t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,14 @@ from ampsweep.errors import UnsupportedModel
 
 _Call = tuple[Tensor, slice]
 """The tokens that reach an expert, int64 [n], and the neurons of the expert among those of the layer."""
+
+
+class Part(NamedTuple):
+    """The neurons from `first` up to `end` of a layer: those of its MLP, or of all of its experts."""
+
+    layer: int
+    first: int
+    end: int
 
 
 def experts_width(experts: nn.Module, *, layer: int, model: str) -> int:
@@ -42,7 +50,7 @@ def experts_width(experts: nn.Module, *, layer: int, model: str) -> int:
 class HookedExperts(nn.Module):
     """The experts of a layer, whose activations pass through a hook as those of one MLP.
 
-    Neuron i of expert e is neuron e * (neurons of an expert) + i of the layer. An activation is NaN where a token does
+    Neuron i of expert e is neuron e * (neurons of an expert) + i of the part. An activation is NaN where a token does
     not reach the expert.
     """
 
@@ -108,6 +116,37 @@ class HookedExperts(nn.Module):
         for expert in sorted(set(top_k_index.flatten().tolist())):
             _, tokens = torch.where(top_k_index.T.eq(expert))
             yield tokens, slice(expert * width, (expert + 1) * width)
+
+
+class HookedLlama4Activation(nn.Module):
+    """The activation function of the experts of a layer of Llama 4, which are all computed for all tokens.
+
+    Where the router has not chosen an expert, its input is 0, so gate and up are 0 too, and what the hook returns is
+    multiplied by 0.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Tensor], Tensor],
+        *,
+        is_active: Callable[[], bool],
+        after_activation: Callable[[Tensor], Tensor],
+    ) -> None:
+        """Prepare the module that replaces `function`; see `HookedExperts` for the other arguments."""
+        super().__init__()
+        self._function = function
+        self._is_active = is_active
+        self._after_activation = after_activation
+
+    def forward(self, gate: Tensor) -> Tensor:
+        """Return the activations [E, T, F] from the inputs of the function, of the same shape."""
+        activation = self._function(gate)
+        if not self._is_active():
+            return activation
+        reached = gate.any(dim=-1, keepdim=True)
+        by_token = torch.where(reached, activation, torch.nan).transpose(0, 1)  # [T, E, F]
+        changed = self._after_activation(by_token.flatten(1)[None])[0]
+        return torch.where(reached, changed.view(by_token.shape).transpose(0, 1), activation)
 
 
 class _ExpertActivation(nn.Module):

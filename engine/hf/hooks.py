@@ -4,17 +4,18 @@ Written to be simple, not fast.
 
 Each layer's MLP calls an activation function, on its gate projection or on its only first projection (see
 `engine.steering.mlp_sites`). That function is replaced in each layer by one that passes its result through `Hooks`.
-The experts of a layer pass through `Hooks` as one MLP, see `engine.hf.experts`. A layer without an MLP has 0 neurons
-and calls nothing. The residual stream is what a layer
+The experts of a layer pass through `Hooks` as one MLP, see `engine.hf.experts`. A layer with experts and an MLP beside
+them has two parts; one without an MLP has none. The residual stream is what a layer
 returns; it passes through `Hooks` in a forward hook of the layer. Outside `steer` and `watch` blocks the model is
 unchanged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -25,16 +26,18 @@ from transformers.pytorch_utils import Conv1D
 from ampsweep.domain.layer_widths import LayerWidths
 from ampsweep.domain.statistic import Statistic
 from ampsweep.errors import UnsupportedModel
-from engine.hf.experts import HookedExperts, experts_width
+from engine.hf.experts import HookedExperts, HookedLlama4Activation, Part, experts_width
 from engine.hf.functional_activations import add_activation_modules
 from engine.steering.edits import Edits
-from engine.steering.mlp_sites import ExpertsSite, MlpSite, find_layers, find_site
+from engine.steering.mlp_sites import ExpertsSite, Site, find_layers, find_sites
 
-_Change = Callable[[int, Tensor], Tensor]
-"""Maps a layer's index and its activations [1, T, F], or its residual [1, T, H], to what takes their place.
+_ChangeActivation = Callable[[Part, Tensor], Tensor]
+"""Maps a part of a layer and its activations [1, T, F] to what takes their place.
 
 An activation is NaN where a token does not reach the neuron's expert.
 """
+_ChangeResidual = Callable[[int, Tensor], Tensor]
+"""Maps a layer's index and its residual [1, T, H] to what takes its place."""
 
 
 class Hooks:
@@ -45,33 +48,35 @@ class Hooks:
         name = type(model).__name__
         add_activation_modules(model)
         layers = find_layers(model)
-        sites = [find_site(layers.get(index), index=index, model=name) for index in range(max(layers) + 1)]
-        by_layer = [_width(site, layer=index, model=name) for index, site in enumerate(sites)]
+        sites = [find_sites(layers.get(index), index=index, model=name) for index in range(max(layers) + 1)]
+        parts = [_parts(sites_of_layer, layer=index, model=name) for index, sites_of_layer in enumerate(sites)]
+        by_layer = [parts_of_layer[-1].end if parts_of_layer else 0 for parts_of_layer in parts]
         if not any(by_layer):
             raise UnsupportedModel(f"{name} cannot be steered: none of its layers has an MLP", param="model")
         self.widths = LayerWidths.of_layers(by_layer)
-        self.mixture = any(isinstance(site, ExpertsSite) for site in sites)
-        for index, site in enumerate(sites):
-            if site is not None:
-                site.replace(self._hooked(site, index))
+        self.mixture = any(isinstance(site, ExpertsSite) for site in chain.from_iterable(sites))
+        for site, part in zip(chain.from_iterable(sites), chain.from_iterable(parts), strict=True):
+            self._hook(site, part)
+        for index in range(len(sites)):
             layers[index].register_forward_hook(partial(self._after_layer, index))
-        self._on_activation: _Change | None = None
-        self._on_residual: _Change | None = None
+        self._on_activation: _ChangeActivation | None = None
+        self._on_residual: _ChangeResidual | None = None
 
     @contextmanager
     def steer(self, edits: Edits | None, tokens: Tensor) -> Iterator[None]:
         """Apply `edits` within the block, at the tokens where `tokens`, bool [T], is true.
 
-        A statistic is that of the token's activations before the edits, or of the whole forward pass; see `Edits`.
+        A statistic is that of the token's activations before the edits, or of the whole forward pass; see `Edits`. It
+        is taken over the part of the layer that the edited neuron belongs to.
         """
         rows = tokens.nonzero()
 
-        def apply(layer: int, activation: Tensor) -> Tensor:
+        def apply(part: Part, activation: Tensor) -> Tensor:
             assert edits is not None
-            entries = edits.entries(layer)
+            entries = _entries(edits, part)
             indices, mult, add = (
-                torch.from_numpy(values[entries]).to(activation.device)
-                for values in (edits.indices, edits.mult, edits.add)
+                torch.from_numpy(array[entries]).to(activation.device)
+                for array in (edits.indices - part.first, edits.mult, edits.add)
             )
             edited = activation.clone()
             scaled = activation[0, rows, indices].float() * mult
@@ -104,36 +109,49 @@ class Hooks:
     def watch(
         self, see: Callable[[int, Tensor], None], see_residual: Callable[[int, Tensor], None] | None = None
     ) -> Iterator[None]:
-        """Within the block, call `see` with each layer's index and activations [T, F].
+        """Within the block, call `see` with the index and the activations [T, F] of each layer that has neurons.
 
         `see_residual` is called with its index and the residual stream at its output, [T, H].
         """
+        parts: list[tuple[Part, Tensor]] = []
 
-        def show(layer: int, activation: Tensor) -> Tensor:
-            see(layer, activation[0])
+        def collect(part: Part, activation: Tensor) -> Tensor:
+            parts.append((part, activation[0]))
             return activation
 
-        def show_residual(layer: int, residual: Tensor) -> Tensor:
+        def show(layer: int, residual: Tensor) -> Tensor:
+            if parts:
+                in_order = sorted(parts, key=lambda part: part[0])
+                parts.clear()
+                see(layer, torch.cat([activations for _, activations in in_order], dim=-1))
             if see_residual is not None:
                 see_residual(layer, residual[0])
             return residual
 
-        with self._within(show, show_residual):
+        with self._within(collect, show):
             yield
 
-    def after_activation(self, layer: int, activation: Tensor) -> Tensor:
-        """Return the activations [1, T, F] that a layer continues with; called by the model."""
-        return activation if self._on_activation is None else self._on_activation(layer, activation)
+    def after_activation(self, part: Part, activation: Tensor) -> Tensor:
+        """Return the activations [1, T, F] that a part of a layer continues with; called by the model."""
+        return activation if self._on_activation is None else self._on_activation(part, activation)
 
-    def _hooked(self, site: MlpSite | ExpertsSite, layer: int) -> nn.Module:
-        """Return the module that takes the place of the one at `site`."""
-        if isinstance(site, ExpertsSite):
-            return HookedExperts(
-                site.experts,
-                is_active=lambda: self._on_activation is not None,
-                after_activation=partial(self.after_activation, layer),
+    def _hook(self, site: Site, part: Part) -> None:
+        """Let the activations at `site` pass through the hooks."""
+        after_activation = partial(self.after_activation, part)
+        if not isinstance(site, ExpertsSite):
+            site.replace(_HookedActivation(site.activation, after_activation))
+            return
+        experts = site.experts
+        if type(experts).__name__ == "Llama4TextExperts":
+            experts.act_fn = HookedLlama4Activation(
+                experts.act_fn, is_active=self._is_active, after_activation=after_activation
             )
-        return _HookedActivation(site.activation, layer, self)
+        else:
+            site.replace(HookedExperts(experts, is_active=self._is_active, after_activation=after_activation))
+
+    def _is_active(self) -> bool:
+        """Say whether activations are changed or watched."""
+        return self._on_activation is not None
 
     def _after_layer(self, layer: int, _module: nn.Module, _inputs: object, output: Any) -> Any:
         """Return what a layer returns, a tensor [1, T, H] or a tuple that begins with one; None leaves it as it is."""
@@ -144,7 +162,7 @@ class Hooks:
         return self._on_residual(layer, output)
 
     @contextmanager
-    def _within(self, on_activation: _Change | None, on_residual: _Change | None) -> Iterator[None]:
+    def _within(self, on_activation: _ChangeActivation | None, on_residual: _ChangeResidual | None) -> Iterator[None]:
         self._on_activation, self._on_residual = on_activation, on_residual
         try:
             yield
@@ -191,25 +209,35 @@ def _reached(activations: Tensor) -> Tensor:
 class _HookedActivation(nn.Module):
     """An activation function whose result passes through the hooks."""
 
-    def __init__(self, function: Callable[[Tensor], Tensor], layer: int, hooks: Hooks) -> None:
+    def __init__(self, function: Callable[[Tensor], Tensor], after_activation: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.function = function
-        self.layer = layer
-        self.hooks = hooks
+        self._after_activation = after_activation
 
     def forward(self, x: Tensor) -> Tensor:
         activation = self.function(x)
         rows = activation.view(1, -1, activation.shape[-1])  # OPT's activations have no batch dimension
-        return self.hooks.after_activation(self.layer, rows).view(activation.shape)
+        return self._after_activation(rows).view(activation.shape)
 
 
-def _width(site: MlpSite | ExpertsSite | None, *, layer: int, model: str) -> int:
-    """Return the neurons of a layer."""
-    if site is None:
-        return 0
-    if isinstance(site, ExpertsSite):
-        return experts_width(site.experts, layer=layer, model=model)
-    return _inputs(site.target)
+def _parts(sites: Sequence[Site], *, layer: int, model: str) -> list[Part]:
+    """Return the neurons of each site of a layer, numbered through the layer."""
+    parts: list[Part] = []
+    for site in sites:
+        if isinstance(site, ExpertsSite):
+            width = experts_width(site.experts, layer=layer, model=model)
+        else:
+            width = _inputs(site.target)
+        first = parts[-1].end if parts else 0
+        parts.append(Part(layer, first, first + width))
+    return parts
+
+
+def _entries(edits: Edits, part: Part) -> slice:
+    """Return the slice of the entries of one part of a layer."""
+    entries = edits.entries(part.layer)
+    first, end = entries.start + np.searchsorted(edits.indices[entries], (part.first, part.end))
+    return slice(int(first), int(end))
 
 
 def _inputs(projection: nn.Module) -> int:

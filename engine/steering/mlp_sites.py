@@ -2,9 +2,10 @@
 
 A model has one list of layers, named `layers` or `h`; of the lists of a multimodal model, that of its language model
 counts. Each layer has one MLP, named as in `_MLPS`, or is one itself (OPT). A first projection computes the input of an
-activation module, and a second projection reads the result. A layer of a mixture of experts has a module `experts`
-instead, which holds all of them. A layer of Nemotron-H has one module, `mixer`: an MLP, or attention or Mamba, which
-have no neurons. Both libraries name most of these modules alike. This module imports neither library.
+activation module, and a second projection reads the result. A layer of a mixture of experts has a module `experts`,
+which holds all of them, and in some families an MLP for all tokens beside them. A layer of Nemotron-H has one module,
+`mixer`: an MLP or experts, or attention or Mamba, which have no neurons. Both libraries name most of these modules
+alike. This module imports neither library.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ _MLPS = ("mlp", "feed_forward", "shared_mlp", _MIXER)
 _MIXERS_WITHOUT_MLP = frozenset({"NemotronHAttention", "NemotronHMamba2Mixer", "MambaMixer2"})
 """Classes of a `mixer` that makes its layer one without an MLP: in both libraries, in Transformers, in vLLM."""
 _EXPERTS = "experts"
-_BLOCKS = ("mlp", "block_sparse_moe")
-"""What a layer calls the module that has a router and `experts`: most families; Mixtral in vLLM."""
+_BLOCKS = ("mlp", "block_sparse_moe", "feed_forward", _MIXER)
+"""What a layer calls the module that has a router and `experts`: most families; Granite 4, and Mixtral in vLLM; LFM2
+and Llama 4; Nemotron-H. In Gemma 4 the layer itself has them."""
 _SHARED = ("shared_expert", "shared_experts", "shared_mlp")
 """What the libraries call an MLP for all tokens beside the experts."""
 _NAMES = (  # the attributes of an MLP that hold the activation and the projection after it
@@ -85,6 +87,9 @@ class ExpertsSite:
         setattr(self.owner, _EXPERTS, experts)
 
 
+Site = MlpSite | ExpertsSite
+
+
 def find_layers(model: nn.Module) -> Mapping[int, nn.Module]:
     """Return the layers of a model, those of its language model if it is multimodal, by their index.
 
@@ -116,10 +121,11 @@ def language_models(paths: Iterable[str]) -> list[str]:
     return [path for path in paths if not _LANGUAGE_MODELS.isdisjoint(path.split("."))] or paths
 
 
-def find_site(layer: nn.Module | None, *, index: int, model: str) -> MlpSite | ExpertsSite | None:
-    """Return where a layer calls its activation; None for a layer that is known to have no MLP.
+def find_sites(layer: nn.Module | None, *, index: int, model: str) -> tuple[Site, ...]:
+    """Return where a layer calls its activations, in the order of its neurons.
 
-    A layer that has an MLP beside its experts is rejected, because steering one of the two would be partial.
+    That is one MLP; or experts; or experts and an MLP for all tokens, whose neurons follow those of the experts; or
+    nothing in a layer that is known to have no MLP.
 
     Args:
         layer: The layer, None if the model does not have it.
@@ -127,36 +133,49 @@ def find_site(layer: nn.Module | None, *, index: int, model: str) -> MlpSite | E
         model: Class of the model, for the error.
 
     Raises:
-        UnsupportedModel: The layer has neither exactly one MLP with one activation nor experts alone, or not one
-            residual stream.
+        UnsupportedModel: The layer has something else, or not one residual stream.
     """
     if isinstance(getattr(layer, "altup", None), nn.Module):  # Gemma 3n
         raise UnsupportedModel(
             f"{model} cannot be steered: layer {index} passes on several residual streams (AltUp)", param="model"
         )
     if type(getattr(layer, _MIXER, None)).__name__ in _MIXERS_WITHOUT_MLP:
-        return None
+        return ()
     owner = next((getattr(layer, name) for name in _MLPS if hasattr(layer, name)), layer)
     if layer is None:
         reason = "is missing"
     elif any(_EXPERTS in path.split(".") for path, _ in layer.named_modules()):
-        if (site := _experts_alone(layer)) is not None:
-            return site
-        reason = "has an MLP for all tokens beside its experts"
+        if sites := _mixture(layer):
+            return sites
+        reason = "has experts of an unknown form, or an MLP of an unknown form beside them"
+    elif (site := _mlp(owner)) is not None:
+        return (site,)
     else:
-        for name, target in _NAMES:
-            modules = getattr(owner, name, None), getattr(owner, target, None)
-            if all(isinstance(module, nn.Module) for module in modules):
-                return MlpSite(owner=owner, name=name, target=modules[1])
         reason = f"has a {type(owner).__name__}, not an MLP with one activation function"
     raise UnsupportedModel(f"{model} cannot be steered: layer {index} {reason}", param="model")
 
 
-def _experts_alone(layer: nn.Module) -> ExpertsSite | None:
-    """Return the experts of a layer, None if the layer has an MLP for all tokens besides."""
-    for owner in (getattr(layer, name) for name in _BLOCKS if hasattr(layer, name)):
-        experts = getattr(owner, _EXPERTS, None)
-        beside = [getattr(module, name, None) for module in (layer, owner) for name in _SHARED]
-        if isinstance(experts, nn.Module) and not any(isinstance(module, nn.Module) for module in beside):
-            return ExpertsSite(owner=owner, experts=experts)
+def _mlp(owner: Any) -> MlpSite | None:
+    """Return where an MLP calls its activation, None if it has no such place."""
+    for name, target in _NAMES:
+        modules = getattr(owner, name, None), getattr(owner, target, None)
+        if all(isinstance(module, nn.Module) for module in modules):
+            return MlpSite(owner=owner, name=name, target=modules[1])
     return None
+
+
+def _mixture(layer: nn.Module) -> tuple[Site, ...]:
+    """Return the experts of a layer and the MLP beside them, if there is one; nothing if either has another form."""
+    for owner in (*(getattr(layer, name) for name in _BLOCKS if hasattr(layer, name)), layer):
+        experts = getattr(owner, _EXPERTS, None)
+        if not isinstance(experts, nn.Module):
+            continue
+        shared = [getattr(module, name, None) for module in dict.fromkeys((layer, owner)) for name in _SHARED]
+        if owner is layer:
+            shared.append(getattr(layer, "mlp", None))  # Gemma 4
+        beside = [module for module in shared if isinstance(module, nn.Module)]
+        sites = [_mlp(module) for module in beside]
+        if len(sites) > 1 or None in sites:
+            return ()
+        return (ExpertsSite(owner=owner, experts=experts), *(site for site in sites if site is not None))
+    return ()

@@ -28,7 +28,7 @@ class SteeringOptions:
     slots: int
     backend: BackendName
     allow_untested: bool = False
-    patch: int = 6
+    patch: int = 7
 
 
 def table_entries(widths: LayerWidths, *, slots: int) -> int:

@@ -9,8 +9,6 @@ from ampsweep.errors import UnsupportedModel
 
 _TRITON_BLOCKS = frozenset({"olmo_hybrid"})
 """Language models, by `model_type`, for whose linear attention vLLM has only a Triton kernel."""
-_WRONG_BLOCKS = frozenset({"lfm2"})
-"""Those whose unsteered answers on a CPU differ from those of Transformers."""
 _BFLOAT16_BLOCKS = frozenset({"qwen3_5_text", "qwen3_5_moe_text", "qwen3_next"})
 """Those for whose linear attention vLLM has only a kernel in bfloat16 on a CPU."""
 _WITH_TORCHVISION = frozenset({"qwen3_5_text", "qwen3_5_moe_text"})
@@ -31,8 +29,8 @@ def check_platform(config: Any, *, dtype: str, on_cpu: bool) -> None:
     model_type = None if config is None else config.get_text_config().model_type
     if on_cpu and model_type in _TRITON_BLOCKS:
         _reject(model_type, "its linear attention needs a GPU, where it is a Triton kernel; use --engine transformers")
-    if on_cpu and model_type in _WRONG_BLOCKS:
-        _reject(model_type, "on a CPU its answers differ from those of Transformers; use --engine transformers")
+    if on_cpu and model_type == "nemotron_h" and "moe" in config.get_text_config().layers_block_type:
+        _reject(model_type, "on a CPU vLLM runs no experts without a gate; use --engine transformers")
     if on_cpu and model_type in _BFLOAT16_BLOCKS and dtype != "bfloat16":
         reason = "on a CPU its linear attention has only a kernel for bfloat16; use --dtype bfloat16"
         _reject(model_type, f"{reason}, or --engine transformers")

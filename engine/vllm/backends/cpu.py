@@ -63,8 +63,7 @@ class _Recorded:
                 sums[span.row, :width] += summed.float().sum(0)
 
     def add_experts(self, layer: int, form: MlpForm, rows: ExpertRows, x: torch.Tensor, out: torch.Tensor) -> None:
-        """Add the counts and sums of a layer's experts, from their `x` [R, 2F] and `out` [R, F]."""
-        assert form.gated
+        """Add the counts and sums of a layer's experts, from their `x` [R, 2F or F] and `out` [R, F]."""
         assert self.recording.reached is not None
         gate = x[:, : out.shape[-1]]
         for span in self.spans:
@@ -201,10 +200,11 @@ class CpuBackend:
         """Prepare the backend of one worker.
 
         Args:
-            forms: What the MLP of each of the worker's layers computes; None for a layer without an MLP.
-            width: Neurons of a whole layer that one token reaches, over all ranks; one number for each of `forms` where
+            forms: What the MLP of each row of the worker's shard computes, see `Shard`; None for a layer without an
+                MLP. The other methods take the number of a row as `layer`.
+            width: Neurons of a whole row that one token reaches, over all ranks; one number for each of `forms` where
                 they differ.
-            experts: Number of experts of each layer, 1 for a layer without experts; empty if no layer has any.
+            experts: Number of experts of each row, 1 for one without experts; empty if no row has any.
             slots: Slots of the table, besides slot 0.
             new_recording: Makes the worker's recording.
             gather: Concatenates the ranks' parts of a layer.

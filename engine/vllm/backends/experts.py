@@ -65,6 +65,11 @@ def run_experts(
     chosen: torch.Tensor,
     layer: int,
     activation: ActivationName,
+    *,
+    b13: torch.Tensor | None = None,
+    b2: torch.Tensor | None = None,
+    limit: float | None = None,
+    on_input: bool = False,
 ) -> torch.Tensor:
     """Return the sum of the experts' outputs, [T, H], with the step's interventions.
 
@@ -72,37 +77,57 @@ def run_experts(
 
     Args:
         x: Input of the layer, [T, H].
-        w13: Gate and up projection of each expert, [E, 2F, H].
+        w13: Gate and up projection of each expert, [E, 2F, H], or its only first projection, [E, F, H].
         w2: Second projection of each expert, [E, H, F].
         shares: The router's weight of each chosen expert, [T, k].
         chosen: The experts that the router chose for each token, integers [T, k].
-        layer: Index of the layer among the worker's layers.
+        layer: Number of the experts' row in the worker's shard.
         activation: The activation function.
+        b13: Biases of the first projections, [E, 2F] or [E, F].
+        b2: Biases of the second projections, [E, H].
+        limit: If it is given, gate and up alternate in `w13` and are clamped, and the activation is multiplied by
+            up + 1, as in gpt-oss.
+        on_input: Whether `shares` multiply the inputs of the experts and not their outputs, as in Llama 4.
     """
     rows = ExpertRows.of(chosen)
     width = w2.shape[-1]
-    projected = x.new_empty(len(rows.order), 2 * width)
+    projected = x.new_empty(len(rows.order), w13.shape[1])
+    weights = shares.flatten()[rows.order, None]
     for expert, first, end in rows.groups:
-        projected[first:end] = functional.linear(x[rows.tokens[first:end]], w13[expert])
-    activated = activate(activation, projected[:, :width]) * projected[:, width:]
+        inputs = x[rows.tokens[first:end]]
+        if on_input:
+            inputs = inputs * weights[first:end].to(x.dtype)
+        projected[first:end] = functional.linear(inputs, w13[expert], _of_expert(b13, expert))
+    if limit is not None:
+        gate, up = projected[:, ::2], projected[:, 1::2]
+        projected = torch.cat([gate.clamp(max=limit), up.clamp(-limit, limit) + 1], dim=1)
+    activated = activate(activation, projected[:, :width])
+    if projected.shape[1] > width:
+        activated = activated * projected[:, width:]
     if (step := current_step()) is not None:
         step.apply_experts(layer, rows, projected, activated)
     total = torch.zeros(x.shape, dtype=torch.float32, device=x.device)
     for expert, first, end in rows.groups:
-        of_expert = functional.linear(activated[first:end], w2[expert]).float()
-        weight = shares.flatten()[rows.order[first:end], None].float()
-        total.index_add_(0, rows.tokens[first:end], of_expert * weight)
+        of_expert = functional.linear(activated[first:end], w2[expert], _of_expert(b2, expert)).float()
+        weighted = of_expert if on_input else of_expert * weights[first:end].float()
+        total.index_add_(0, rows.tokens[first:end], weighted)
     return total.to(x.dtype)
 
 
-def _shape_alone(x: torch.Tensor, *_arguments: Any) -> torch.Tensor:
+def _of_expert(biases: torch.Tensor | None, expert: int) -> torch.Tensor | None:
+    """Return the biases of one expert, if there are any."""
+    return None if biases is None else biases[expert]
+
+
+def _shape_alone(x: torch.Tensor, *_arguments: Any, **_optional: Any) -> torch.Tensor:
     """Return a tensor of the result's shape, which is all that tracing needs."""
     return torch.empty_like(x)
 
 
 _library: Any = torch.library.Library("ampsweep", "FRAGMENT")  # type: ignore[no-untyped-call]
 _library.define(
-    "run_experts(Tensor x, Tensor w13, Tensor w2, Tensor shares, Tensor chosen, int layer, str activation) -> Tensor"
+    "run_experts(Tensor x, Tensor w13, Tensor w2, Tensor shares, Tensor chosen, int layer, str activation, *, "
+    "Tensor? b13=None, Tensor? b2=None, float? limit=None, bool on_input=False) -> Tensor"
 )
 _library.impl("run_experts", run_experts, "CPU")
 _library.impl("run_experts", _shape_alone, "Meta")

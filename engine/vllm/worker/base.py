@@ -20,7 +20,7 @@ from engine.vllm.backends.base import SteeringBackend
 from engine.vllm.backends.cpu import CpuBackend
 from engine.vllm.options import SteeringOptions, table_entries
 from engine.vllm.versions import check_version
-from engine.vllm.worker import blocks, language_model, mlps  # noqa: F401  # the second registers a load format
+from engine.vllm.worker import blocks, language_model, mlps, rotary  # noqa: F401  # the second registers a load format
 from engine.vllm.worker.recorded_part import RecordedPart
 from engine.vllm.worker.recording import Recording, recording_rows
 from engine.vllm.worker.scoring import Scoring
@@ -65,7 +65,9 @@ class SteeringWorkerMixin:
         )
         backend = self._make_backend(model_mlps, options, widths)
         model_mlps.replace(backend.activation)
-        blocks.attach(model, layers=layers, make=backend.residual)
+        rotary.correct(model)
+        rows = model_mlps.shard.first_rows
+        blocks.attach(model, layers=layers, make=lambda position: backend.residual(rows[position]))
         self._steering = WorkerSteering(model_mlps.shard, backend, Scoring(model.compute_logits), slots=options.slots)
         if self.vllm_config.use_v2_model_runner:
             from engine.vllm.worker.runner_v2 import attach

@@ -12,29 +12,40 @@ from typing import Any
 
 import torch
 from vllm.model_executor.layers.fused_moe.activation import MoEActivation
+from vllm.model_executor.layers.fused_moe.oracle.unquantized import UnquantizedMoeBackend
 from vllm.model_executor.layers.fused_moe.unquantized_fused_moe_method import UnquantizedFusedMoEMethod
 
 from ampsweep.errors import UnsupportedModel
 from engine.kernels.activation import ActivationName, MlpForm
-from engine.steering.mlp_sites import ExpertsSite
+from engine.steering.mlp_sites import ExpertsSite, MlpSite
 from engine.vllm.backends import experts as _operator  # noqa: F401  # defines the operator
 
 _FUNCTIONS: dict[MoEActivation, ActivationName] = {
     MoEActivation.SILU: "silu",
     MoEActivation.GELU: "gelu",
     MoEActivation.GELU_TANH: "gelu_tanh",
+    MoEActivation.RELU2_NO_MUL: "relu2",
+    MoEActivation.SWIGLUOAI: "quick_gelu",
 }
-"""The supported functions on the gate of an expert: plain activations, without a clamp or anything else."""
+"""The functions on the gate of an expert, or on its only first projection."""
+_GPT_OSS_LIMIT = 7.0
+"""Where vLLM's function for gpt-oss clamps gate and up, which alternate in its weights."""
 
 
 class UnfusedExperts(UnquantizedFusedMoEMethod):  # type: ignore[misc]
     """vLLM's method of experts without quantization, computed one after the other.
 
     Attributes:
-        position: Index of the layer among the worker's layers, set when steering is installed.
+        row: Row of the worker's shard, set when steering is installed.
     """
 
-    position = -1
+    row = -1
+
+    def __init__(self, moe: Any) -> None:
+        """Choose no kernel. vLLM would reject experts for which it has none, such as those of gpt-oss on a CPU."""
+        super(UnquantizedFusedMoEMethod, self).__init__(moe)
+        self.unquantized_backend, self.experts_cls = UnquantizedMoeBackend.CPU, None
+        self.supports_pre_processed_weights = False
 
     def process_weights_after_loading(self, layer: Any) -> None:
         """Leave the weights in the layout of the checkpoint."""
@@ -48,9 +59,18 @@ class UnfusedExperts(UnquantizedFusedMoEMethod):  # type: ignore[misc]
         self, layer: Any, x: torch.Tensor, topk_weights: torch.Tensor, topk_ids: torch.Tensor, **_shared: Any
     ) -> torch.Tensor:
         """Return the sum of the experts' outputs [T, H]; see `engine.vllm.backends.experts.run_experts`."""
-        function = _FUNCTIONS[layer.activation]
         output: torch.Tensor = torch.ops.ampsweep.run_experts(
-            x, layer.w13_weight, layer.w2_weight, topk_weights, topk_ids, self.position, function
+            x,
+            layer.w13_weight,
+            layer.w2_weight,
+            topk_weights,
+            topk_ids,
+            self.row,
+            _FUNCTIONS[layer.activation],
+            b13=getattr(layer, "w13_bias", None),
+            b2=getattr(layer, "w2_bias", None),
+            limit=_GPT_OSS_LIMIT if layer.activation is MoEActivation.SWIGLUOAI else None,
+            on_input=layer.apply_router_weight_on_input,
         )
         return output
 
@@ -79,11 +99,12 @@ class SteerableExperts:
     reached: int
 
 
-def check_experts(site: ExpertsSite, *, layer: int, model: str, ranks: int) -> SteerableExperts:
+def check_experts(site: ExpertsSite, *, beside: MlpSite | None, layer: int, model: str, ranks: int) -> SteerableExperts:
     """Return the experts of a layer, if they can be steered.
 
     Args:
         site: The experts.
+        beside: The MLP for all tokens in the same layer, None if there is none.
         layer: Index of the layer, for the error.
         model: Class of the model, for the error.
         ranks: Number of tensor-parallel ranks.
@@ -102,9 +123,9 @@ def check_experts(site: ExpertsSite, *, layer: int, model: str, ranks: int) -> S
         )
     elif ranks > 1 or routed.expert_map is not None:
         reason = "shares its experts among devices; experts can be steered without tensor or expert parallelism"
-    elif routed.activation not in _FUNCTIONS or routed.moe_config.has_bias or routed.swiglu_limit is not None:
-        reason = f"has experts whose activation is not supported ({routed.activation.value}, or biases)"
-    elif routed.apply_router_weight_on_input or site.experts.shared_experts is not None:
+    elif routed.activation not in _FUNCTIONS or routed.swiglu_limit is not None:
+        reason = f"has experts whose activation is not supported ({routed.activation.value}, or clamped)"
+    elif not _is_beside(site.experts, beside):
         reason = "has experts of an unknown form"
     if reason is not None:
         raise UnsupportedModel(f"{model} cannot be steered: layer {layer} {reason}", param="model")
@@ -112,8 +133,14 @@ def check_experts(site: ExpertsSite, *, layer: int, model: str, ranks: int) -> S
     experts, _, width = routed.w2_weight.shape
     return SteerableExperts(
         method=method,
-        form=MlpForm(activation=_FUNCTIONS[routed.activation], gated=True),
+        form=MlpForm(activation=_FUNCTIONS[routed.activation], gated=routed.activation.is_gated),
         experts=experts,
         neurons=experts * width,
         reached=routed.top_k * width,
     )
+
+
+def _is_beside(runner: Any, beside: MlpSite | None) -> bool:
+    """Say whether the MLP that vLLM runs together with the experts, if there is one, is the one that is steered."""
+    shared = runner.shared_experts
+    return shared is None or (beside is not None and getattr(shared, "_layer", None) is beside.owner)

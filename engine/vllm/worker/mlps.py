@@ -1,6 +1,6 @@
 """Finds the MLPs of a loaded vLLM model and replaces their activations with steered ones.
 
-Every layer must have a plain MLP or experts alone, or be one that is known to have neither. A model in which even one
+Every layer must have a plain MLP, experts, or both, or be one that is known to have neither. A model in which even one
 layer cannot be steered is rejected by name.
 """
 
@@ -18,7 +18,7 @@ from ampsweep.domain.layer_widths import LayerWidths
 from ampsweep.errors import UnsupportedModel
 from engine.kernels.activation import ActivationName, MlpForm
 from engine.kernels.xielu import Xielu
-from engine.steering.mlp_sites import ExpertsSite, MlpSite, find_layers, find_site
+from engine.steering.mlp_sites import ExpertsSite, MlpSite, find_layers, find_sites
 from engine.vllm.worker.experts import SteerableExperts, check_experts
 from engine.vllm.worker.table import Shard
 
@@ -70,31 +70,31 @@ class SteerableMlp:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Mlps:
-    """The MLPs of a worker's layers, in order, and the worker's shard of the model. None is a layer without an MLP."""
+    """What the rows of a worker's shard are: an MLP, experts, or None in a layer without an MLP."""
 
     shard: Shard
     mlps: tuple[SteerableMlp | SteerableExperts | None, ...]
 
     @property
     def forms(self) -> tuple[MlpForm | None, ...]:
-        """What the MLP of each layer, or each of its experts, computes."""
+        """What the MLP of each row, or each of its experts, computes."""
         return tuple(None if mlp is None else mlp.form for mlp in self.mlps)
 
     @property
     def reached(self) -> tuple[int, ...]:
-        """The neurons of each layer that one token reaches, over all ranks."""
+        """The neurons of each row that one token reaches, over all ranks."""
         return tuple(0 if mlp is None else mlp.reached for mlp in self.mlps)
 
     def replace(self, make: Callable[[int, nn.Module], nn.Module]) -> None:
-        """Replace the activation of each layer by `make(position, activation)`; positions count from 0.
+        """Replace the activation of each row by `make(row, activation)`.
 
         Experts have no activation module. They are steered by the backend's custom operator.
         """
-        for position, mlp in enumerate(self.mlps):
+        for row, mlp in enumerate(self.mlps):
             if isinstance(mlp, SteerableExperts):
-                mlp.method.position = position
+                mlp.method.row = row
             elif mlp is not None:
-                mlp.site.replace(make(position, mlp.activation))
+                mlp.site.replace(make(row, mlp.activation))
 
 
 def find(model: nn.Module, *, layers: range, widths: LayerWidths, rank: int, ranks: int) -> Mlps:
@@ -116,36 +116,56 @@ def find(model: nn.Module, *, layers: range, widths: LayerWidths, rank: int, ran
     """
     name = type(model).__name__
     layers_by_index = find_layers(model)
-    sites = [find_site(layers_by_index.get(layer), index=layer, model=name) for layer in layers]
-    mlps: list[SteerableMlp | SteerableExperts | None] = []
-    for site, layer in zip(sites, layers, strict=True):
-        width = widths.of(layer)
-        if site is None:
-            mlps.append(None)
-        elif isinstance(site, ExpertsSite):
-            mlps.append(check_experts(site, layer=layer, model=name, ranks=ranks))
-        else:
-            mlps.append(_plain(site, layer=layer, model=name, width=width))
+    sites = [find_sites(layers_by_index.get(layer), index=layer, model=name) for layer in layers]
+    rows: list[_Row] = []
+    for layer, sites_of_layer in zip(layers, sites, strict=True):
+        width, neurons = widths.of(layer), 0
         if width % ranks:
             raise UnsupportedModel(f"{name}: {width} neurons a layer cannot be shared by {ranks} ranks", param="model")
-        neurons = 0 if mlps[-1] is None else mlps[-1].neurons
-        if neurons != width // ranks:
+        share = width // ranks
+        for site in sites_of_layer:
+            if isinstance(site, ExpertsSite):
+                beside = next((other for other in sites_of_layer if isinstance(other, MlpSite)), None)
+                mlp: SteerableMlp | SteerableExperts = check_experts(
+                    site, beside=beside, layer=layer, model=name, ranks=ranks
+                )
+            else:
+                mlp = _plain(site, layer=layer, model=name, ranks=ranks)
+            first = neurons if len(sites_of_layer) > 1 else rank * share
+            rows.append(_Row(layer=layer, neurons=range(first, first + mlp.neurons), mlp=mlp))
+            neurons += mlp.neurons
+        if not sites_of_layer:
+            rows.append(_Row(layer=layer, neurons=range(0), mlp=None))
+        if neurons != share:
             raise UnsupportedModel(
-                f"{name} cannot be steered: layer {layer} has {neurons} neurons on rank {rank} of {ranks}, not "
-                f"{width // ranks} of {width}",
+                f"{name} cannot be steered: layer {layer} has {neurons} neurons on rank {rank} of {ranks}, not {share} "
+                f"of {width}",
                 param="model",
             )
-    experts = tuple(mlp.experts if isinstance(mlp, SteerableExperts) else 1 for mlp in mlps)
-    mixture = any(isinstance(mlp, SteerableExperts) for mlp in mlps)
-    shard = Shard.of_rank(layers, widths, rank=rank, ranks=ranks, experts=experts if mixture else ())
-    return Mlps(shard=shard, mlps=tuple(mlps))
+    experts = tuple(row.mlp.experts if isinstance(row.mlp, SteerableExperts) else 1 for row in rows)
+    mixture = any(isinstance(row.mlp, SteerableExperts) for row in rows)
+    shard = Shard(
+        layers=tuple(row.layer for row in rows),
+        neurons=tuple(row.neurons for row in rows),
+        experts=experts if mixture else (),
+    )
+    return Mlps(shard=shard, mlps=tuple(row.mlp for row in rows))
 
 
-def _plain(site: MlpSite, *, layer: int, model: str, width: int) -> SteerableMlp:
-    """Return the plain MLP of a layer, of `width` neurons over all ranks; raise UnsupportedModel for an unknown one."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Row:
+    """A row of the shard and what it is."""
+
+    layer: int
+    neurons: range
+    mlp: SteerableMlp | SteerableExperts | None
+
+
+def _plain(site: MlpSite, *, layer: int, model: str, ranks: int) -> SteerableMlp:
+    """Return an MLP, of which this worker is one of `ranks`; raise UnsupportedModel for an unknown activation."""
     activation = _corrected(site.activation, model)
-    form = _form(activation, layer, model)
-    return SteerableMlp(site=site, activation=activation, form=form, neurons=_inputs(site.target), reached=width)
+    form, neurons = _form(activation, layer, model), _inputs(site.target)
+    return SteerableMlp(site=site, activation=activation, form=form, neurons=neurons, reached=neurons * ranks)
 
 
 def _corrected(activation: nn.Module, model: str) -> nn.Module:

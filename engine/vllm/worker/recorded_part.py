@@ -20,8 +20,8 @@ class RecordedPart:
         shard: The worker's part of the model.
         counts: How often each neuron was above 0, int32 of the shape `shard.widths.shape`.
         sums: Sums of activations, float32 of the same shape; None if they were not requested.
-        residual: Sums of the residual stream at the output of the shard's layers, float32 [layers of the shard, H].
-            Tensor-parallel workers all have the same.
+        residual: Sums of the residual stream at the output of the shard's layers, float32 [layers of the shard, H],
+            a layer with two rows counted once. Tensor-parallel workers all have the same.
         residual_counts: How often the residual stream was above 0 at the output of the shard's layers, int32 [layers of
             the shard, H], the same on all tensor-parallel workers; None if it was not requested.
         reached: How many tokens were routed to each neuron's expert, int32 of the shape of `counts`; None for a model
@@ -45,8 +45,9 @@ def join_parts(
     """
     if len(parts) == 1:
         (part,) = parts
-        assert part.counts.shape == widths.shape, "a single worker must hold the whole model"
-        return part.counts, part.sums, part.residual
+        assert part.counts.size == widths.total, "a single worker must hold the whole model"
+        summed_once = None if part.sums is None else part.sums.reshape(widths.shape)
+        return part.counts.reshape(widths.shape), summed_once, part.residual
     counts = np.zeros(widths.shape, dtype=np.int32)
     sums = np.zeros(widths.shape, dtype=np.float32)
     residual = np.zeros((widths.layers, parts[0].residual.shape[1]), dtype=np.float32)
@@ -55,7 +56,7 @@ def join_parts(
     for part in parts:
         neurons = _numbers(part.shard, widths)
         counts.flat[neurons] = part.counts.ravel()
-        residual[list(part.shard.layers)] = part.residual
+        residual[part.shard.distinct_layers] = part.residual
         if part.sums is not None:
             sums.flat[neurons] = part.sums.ravel()
         np.add.at(copies, neurons, 1)
@@ -75,7 +76,7 @@ def join_residual_counts(parts: Sequence[RecordedPart], *, layers: int) -> NDArr
         if part.residual_counts is not None:
             if joined is None:
                 joined = np.zeros((layers, part.residual_counts.shape[1]), dtype=np.int32)
-            joined[list(part.shard.layers)] = part.residual_counts
+            joined[part.shard.distinct_layers] = part.residual_counts
     return joined
 
 

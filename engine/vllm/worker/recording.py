@@ -28,14 +28,15 @@ def recording_rows(widths: LayerWidths) -> int:
 
 
 class Recording:
-    """Counts and sums of up to `rows` sentences at once.
+    """Counts and sums of up to `rows` sentences at once; L are the rows of the shard, see `Shard`.
 
     Attributes:
         counts: How often each neuron was above 0, int32 [L, rows, F] with F of the widest layer, at a fixed address.
         sums: Sums of activations, float32 [L, rows, F], at a fixed address.
-        residual: Sums of the residual stream at the layers' outputs, float32 [L, rows, H], at a fixed address.
-        residual_counts: How often the residual stream was above 0 at the layers' outputs, int32 [L, rows, H]; None
-            until the first sentence asks for it.
+        residual: Sums of the residual stream at the layers' outputs, float32 [L, rows, H], at a fixed address; in the
+            first row of each layer.
+        residual_counts: How often the residual stream was above 0 at the layers' outputs, int32 [L, rows, H], in the
+            same rows; None until the first sentence asks for it.
         reached: Tokens that were routed to each expert, int32 [L, rows, E] with E of the layer that has most; a layer
             without experts counts all of its tokens as those of one. None for a model without experts.
         rows: Number of rows.
@@ -90,11 +91,12 @@ class Recording:
         self.drop(key)
         counts = self._of_neurons(self.counts, row)
         sums = self._of_neurons(self.sums, row) if summed else None
-        residual = self.residual[:, row].cpu().numpy().copy()
+        layers = self._shard.first_rows
+        residual = self.residual[layers, row].cpu().numpy().copy()
         residual_counts = None
         if residual_counted:
             assert self.residual_counts is not None
-            residual_counts = self.residual_counts[:, row].cpu().numpy().copy()
+            residual_counts = self.residual_counts[layers, row].cpu().numpy().copy()
         return RecordedPart(
             shard=self._shard,
             counts=counts,

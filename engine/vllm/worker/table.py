@@ -18,12 +18,14 @@ from engine.steering.edits import Edits
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """The worker's part of the model.
+    """The worker's part of the model, in rows: one for each layer, two for a layer with an MLP beside its experts.
+
+    Recordings and tables of interventions have a line for each row.
 
     Attributes:
-        layers: Global layer indices.
-        neurons: Which neurons of each of these layers the worker has.
-        experts: Number of experts of each of these layers, 1 for one without experts; empty if no layer has any.
+        layers: The global layer index of each row.
+        neurons: Which neurons of the layer each row has.
+        experts: Number of experts of each row, 1 for one without experts; empty if no row has any.
     """
 
     layers: tuple[int, ...]
@@ -34,7 +36,10 @@ class Shard:
     def of_rank(
         cls, layers: range, widths: LayerWidths, *, rank: int = 0, ranks: int = 1, experts: tuple[int, ...] = ()
     ) -> Shard:
-        """Return the shard of a tensor-parallel rank, which has an equal share of the neurons of each layer."""
+        """Return the shard of a tensor-parallel rank, which has an equal share of the neurons of each layer.
+
+        Each layer is one row.
+        """
         shares = [widths.of(layer) // ranks for layer in layers]
         return cls(
             layers=tuple(layers),
@@ -43,12 +48,22 @@ class Shard:
         )
 
     @property
+    def first_rows(self) -> list[int]:
+        """The first row of each layer, in order; it stands for the layer's residual stream."""
+        return [row for row, layer in enumerate(self.layers) if row == 0 or layer != self.layers[row - 1]]
+
+    @property
+    def distinct_layers(self) -> list[int]:
+        """The global index of each layer, once, in order."""
+        return [self.layers[row] for row in self.first_rows]
+
+    @property
     def widths(self) -> LayerWidths:
-        """How many neurons of each of its layers the worker has."""
+        """The neurons of each row."""
         return LayerWidths.of_layers([len(neurons) for neurons in self.neurons])
 
     def cut(self, edits: Edits) -> SlotEntries:
-        """Return the entries in the shard, with layers and neurons counted from the shard's first.
+        """Return the entries in the shard, with neurons counted from the first of their row.
 
         Each expert is a block of its own, in which its neurons are counted from 0. Offsets are those of the blocks.
         """

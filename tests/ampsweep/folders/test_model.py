@@ -130,6 +130,40 @@ _GEMMA_4 = {"num_hidden_layers": 3, "intermediate_size": 12, "use_double_wide_ml
         ({**_LFM2, "intermediate_size": 12288, "block_multiple_of": 256}, (2, 8192)),  # LFM2 1.2B
         ({**_LFM2, "block_ff_dim": 6656, "block_ffn_dim_multiplier": 1.0}, (2, 4608)),  # LFM2 350M
         ({**_LFM2, "intermediate_size": 12, "block_auto_adjust_ff_dim": False}, (2, 12)),
+        ({**_QWEN_3_MOE, "model_type": "qwen2_moe", "shared_expert_intermediate_size": 14}, (4, 62)),
+        (
+            {
+                **_QWEN_3_MOE,
+                "model_type": "glm4_moe",
+                "n_routed_experts": 8,
+                "n_shared_experts": 2,
+                "first_k_dense_replace": 1,
+            },
+            (4, (20, 60, 60, 60)),
+        ),
+        ({**_QWEN_3_MOE, "model_type": "gemma4_text", "enable_moe_block": True}, (4, 68)),
+        ({**_QWEN_3_MOE, "model_type": "gemma4_text", "enable_moe_block": False}, (4, 20)),
+        (
+            {
+                "model_type": "granitemoehybrid",
+                "num_hidden_layers": 2,
+                "num_local_experts": 4,
+                "intermediate_size": 6,
+                "shared_intermediate_size": 10,
+            },
+            (2, 34),
+        ),
+        (
+            {
+                **_NEMOTRON_H,
+                "hybrid_override_pattern": "ME-*",
+                "n_routed_experts": 4,
+                "moe_intermediate_size": 6,
+                "n_shared_experts": 1,
+                "moe_shared_expert_intermediate_size": 10,
+            },
+            (4, (0, 34, 12, 0)),
+        ),
         (  # Granite 4.0 H 1B
             {"num_hidden_layers": 40, "intermediate_size": 4096, "shared_intermediate_size": 4096},
             (40, 4096),

@@ -16,6 +16,8 @@ from transformers import (
     MixtralForCausalLM,
     OlmoeConfig,
     OlmoeForCausalLM,
+    Qwen2MoeConfig,
+    Qwen2MoeForCausalLM,
     Qwen3MoeConfig,
     Qwen3MoeForCausalLM,
 )
@@ -137,6 +139,38 @@ def test_an_edit_changes_the_tokens_that_reach_the_neurons_expert(make: Callable
         block: Any = layer.mlp
         _, output = by_hand(block, block.experts.experts, inputs[index], edit)
         torch.testing.assert_close(outputs[index], output)
+
+
+def test_an_mlp_beside_experts_is_steered_too_and_its_neurons_follow_theirs() -> None:
+    model: Any = Qwen2MoeForCausalLM(
+        Qwen2MoeConfig(**SHAPE, moe_intermediate_size=WIDTH, num_experts=EXPERTS, shared_expert_intermediate_size=7)
+    )
+    hooks, inputs, outputs = hooked(model)
+    assert hooks.widths == LayerWidths(2, EXPERTS * WIDTH + 7)
+    neurons = [(0, 3), (0, EXPERTS * WIDTH), (1, EXPERTS * WIDTH + 6)]
+    neuron_set = make_neuron_set({"fr": neurons}, layers=2, width=EXPERTS * WIDTH + 7)
+    raw = {"languages": ["fr"], "op": "set", "statistic": "max", "factor": 2.0}
+    edits = resolve(Intervention.from_dict(raw), neuron_set)
+    seen: dict[int, Tensor] = {}
+    layers: Any = find_layers(model)
+    with torch.inference_mode():
+        with hooks.watch(seen.__setitem__):
+            model(IDS)
+        for index in range(2):
+            block = layers[index].mlp
+            activations, _ = by_hand(block, block.experts.experts, inputs[index])
+            gate = block.shared_expert.gate_proj(inputs[index])
+            expected = torch.cat([activations, gate * torch.sigmoid(gate)], dim=1)
+            torch.testing.assert_close(seen[index], expected, equal_nan=True)
+        with hooks.steer(edits, ALL):
+            model(IDS)
+        block = layers[1].mlp  # none of its experts' neurons is edited
+        _, output = by_hand(block, block.experts.experts, inputs[1])
+        gate, up = block.shared_expert.gate_proj(inputs[1]), block.shared_expert.up_proj(inputs[1])
+        activation = gate * torch.sigmoid(gate)
+        activation[:, 6] = 2.0 * activation.max(dim=1).values
+        share = torch.sigmoid(block.shared_expert_gate(inputs[1]))
+        torch.testing.assert_close(outputs[1], output + share * block.shared_expert.down_proj(activation * up))
 
 
 def test_a_statistic_is_over_the_experts_that_the_token_reaches() -> None:

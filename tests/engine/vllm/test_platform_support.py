@@ -26,9 +26,12 @@ def test_blocks_without_a_kernel_on_a_cpu_are_rejected(torchvision: bool) -> Non
         with pytest.raises(UnsupportedModel, match=r"vLLM cannot run olmo_hybrid here: .*--engine transformers"):
             check_platform(_config("olmo_hybrid"), dtype=dtype, on_cpu=True)
     check_platform(_config("olmo_hybrid"), dtype="float32", on_cpu=False)
-    with pytest.raises(UnsupportedModel, match="lfm2 here: on a CPU its answers differ"):
-        check_platform(_config("lfm2"), dtype="float32", on_cpu=True)
-    check_platform(_config("lfm2"), dtype="float32", on_cpu=False)
+    experts, dense = (
+        AutoConfig.for_model("nemotron_h", hybrid_override_pattern=pattern) for pattern in ("ME-*", "M-*-")
+    )
+    with pytest.raises(UnsupportedModel, match="nemotron_h here: on a CPU vLLM runs no experts without a gate"):
+        check_platform(experts, dtype="bfloat16", on_cpu=True)
+    check_platform(dense, dtype="float32", on_cpu=True)
     with pytest.raises(UnsupportedModel, match=r"qwen3_next here: .*--dtype bfloat16"):
         check_platform(_config("qwen3_next"), dtype="float32", on_cpu=True)
     check_platform(_config("qwen3_next"), dtype="bfloat16", on_cpu=True)

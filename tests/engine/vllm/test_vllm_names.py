@@ -149,7 +149,9 @@ ASSIGNED = {
     "vllm.v1.worker.lora_model_runner_mixin:LoRAModelRunnerMixin.load_lora_model": ["does not support LoRA"],
     "vllm.model_executor.layers.activation:GeluAndMul.__init__": ["self.approximate ="],
     "vllm.model_executor.layers.linear:RowParallelLinear.__init__": ["self.input_size_per_partition ="],
-    f"{EXPERTS}.create_weights": ["'w13_weight'", "'w2_weight'"],
+    f"{EXPERTS}.__init__": ["self.unquantized_backend, self.experts_cls", "self.supports_pre_processed_weights ="],
+    f"{EXPERTS}.create_weights": ["'w13_weight'", "'w13_bias'", "'w2_weight'", "'w2_bias'"],
+    f"{MOE}.runner.shared_experts:SharedExperts.__init__": ["self._layer ="],
     f"{MOE}.runner.moe_runner:MoERunner.__init__": ["self.routed_experts ="],
     f"{MOE}.routed_experts:RoutedExperts.__init__": [
         *("self.quant_method =", "self.moe_config =", "self.activation =", "self.top_k =", "self.swiglu_limit ="),

@@ -154,6 +154,29 @@ def test_a_recording_counts_the_tokens_that_reach_each_expert(layer: Layer, back
         np.testing.assert_array_equal(joined, part.reached)
 
 
+@pytest.mark.parametrize("limit", [None, 0.5])
+def test_experts_without_a_gate_and_those_of_gpt_oss_are_computed(limit: float | None) -> None:
+    """Those of gpt-oss have biases, alternate gate and up, and clamp them."""
+    torch.manual_seed(1)
+    gated = limit is not None
+    x, chosen, shares = torch.randn(3, HIDDEN), torch.tensor([[0, 2], [2, 1], [1, 0]]), torch.rand(3, 2)
+    w13, w2 = torch.randn(3, WIDTH * (2 if gated else 1), HIDDEN), torch.randn(3, HIDDEN, WIDTH)
+    b13, b2 = (torch.randn(3, w13.shape[1]), torch.randn(3, HIDDEN)) if gated else (None, None)
+    function = "quick_gelu" if gated else "relu2"
+    output = run_experts(x, w13, w2, shares, chosen, 0, function, b13=b13, b2=b2, limit=limit)  # type: ignore[arg-type]
+    expected = torch.zeros(3, HIDDEN)
+    for token in range(3):
+        for share, expert in zip(shares[token], chosen[token].tolist(), strict=True):
+            first = w13[expert] @ x[token]
+            if b13 is None or b2 is None:
+                expected[token] += share * (w2[expert] @ first.relu().square())
+                continue
+            gate, up = (first + b13[expert]).view(WIDTH, 2).unbind(1)
+            gate, up = gate.minimum(torch.tensor(limit)), up.clip(-0.5, 0.5)
+            expected[token] += share * (w2[expert] @ ((up + 1) * gate * torch.sigmoid(1.702 * gate)) + b2[expert])
+    torch.testing.assert_close(output, expected)
+
+
 def test_all_tokens_reach_the_layers_of_a_worker_without_experts() -> None:
     widths = LayerWidths(2, (4, 4))
     plain = Recording(Shard.of_rank(range(1), widths), rows=1, hidden_size=2, device=torch.device("cpu"))

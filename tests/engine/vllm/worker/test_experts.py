@@ -10,7 +10,7 @@ import torch
 
 from ampsweep.errors import UnsupportedModel
 from engine.kernels.activation import MlpForm
-from engine.steering.mlp_sites import ExpertsSite
+from engine.steering.mlp_sites import ExpertsSite, MlpSite
 
 pytestmark = pytest.mark.engine
 experts = pytest.importorskip("engine.vllm.worker.experts")
@@ -24,12 +24,15 @@ class _Unfused(experts.UnfusedExperts):  # type: ignore[name-defined,misc]
         torch.nn.Module.__init__(self)
 
 
-def _site(*, shared: Any = None, bias: bool = False, method: Any = None, **routed: Any) -> ExpertsSite:
+MLP = torch.nn.Identity()
+BESIDE = MlpSite(owner=MLP, name="act_fn", target=None)
+
+
+def _site(*, shared: Any = None, method: Any = None, **routed: Any) -> ExpertsSite:
     attributes: dict[str, Any] = {
         "quant_method": method or _Unfused(),
         "expert_map": None,
         "activation": experts.MoEActivation.SILU,
-        "moe_config": SimpleNamespace(has_bias=bias),
         "swiglu_limit": None,
         "apply_router_weight_on_input": False,
         "w2_weight": torch.empty(EXPERTS, 8, WIDTH),
@@ -40,9 +43,22 @@ def _site(*, shared: Any = None, bias: bool = False, method: Any = None, **route
 
 
 def test_a_layer_has_the_neurons_of_all_experts_and_a_token_reaches_some() -> None:
-    found = experts.check_experts(_site(), layer=3, model="Model", ranks=1)
-    assert (found.experts, found.neurons, found.reached) == (EXPERTS, EXPERTS * WIDTH, 2 * WIDTH)
-    assert found.form == MlpForm(activation="silu", gated=True)
+    for site, beside in ((_site(), None), (_site(), BESIDE), (_site(shared=SimpleNamespace(_layer=MLP)), BESIDE)):
+        found = experts.check_experts(site, beside=beside, layer=3, model="Model", ranks=1)
+        assert (found.experts, found.neurons, found.reached) == (EXPERTS, EXPERTS * WIDTH, 2 * WIDTH)
+        assert found.form == MlpForm(activation="silu", gated=True)
+
+
+@pytest.mark.parametrize(
+    ("activation", "form"),
+    [
+        ("SWIGLUOAI", MlpForm(activation="quick_gelu", gated=True)),
+        ("RELU2_NO_MUL", MlpForm(activation="relu2", gated=False)),
+    ],
+)
+def test_experts_of_other_forms_are_steered(activation: str, form: MlpForm) -> None:
+    site = _site(activation=experts.MoEActivation[activation])
+    assert experts.check_experts(site, beside=None, layer=0, model="Model", ranks=1).form == form
 
 
 @pytest.mark.parametrize(
@@ -51,13 +67,11 @@ def test_a_layer_has_the_neurons_of_all_experts_and_a_token_reaches_some() -> No
         (_site(method=torch.nn.Identity()), 1, r"computes its experts in a fused kernel \(Identity\)"),
         (_site(), 2, "shares its experts among devices"),
         (_site(expert_map=torch.zeros(4)), 1, "shares its experts among devices"),
-        (_site(activation=experts.MoEActivation.SWIGLUOAI), 1, "activation is not supported"),
-        (_site(bias=True), 1, "activation is not supported"),
+        (_site(activation=experts.MoEActivation.SWIGLUSTEP), 1, "activation is not supported"),
         (_site(swiglu_limit=7.0), 1, "activation is not supported"),
-        (_site(apply_router_weight_on_input=True), 1, "experts of an unknown form"),
-        (_site(shared=torch.nn.Identity()), 1, "experts of an unknown form"),
+        (_site(shared=SimpleNamespace(_layer=torch.nn.Identity())), 1, "experts of an unknown form"),
     ],
 )
 def test_other_experts_are_rejected_with_the_reason(site: ExpertsSite, ranks: int, reason: str) -> None:
     with pytest.raises(UnsupportedModel, match=f"Model cannot be steered: layer 3 .*{reason}"):
-        experts.check_experts(site, layer=3, model="Model", ranks=ranks)
+        experts.check_experts(site, beside=BESIDE, layer=3, model="Model", ranks=ranks)

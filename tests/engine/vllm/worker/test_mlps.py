@@ -120,6 +120,44 @@ def test_a_layer_whose_mixer_is_no_mlp_has_no_neurons() -> None:
         mlps.find(model, layers=range(3), widths=LayerWidths(3, (0, WIDTH, 0)), rank=0, ranks=1)
 
 
+def test_an_mlp_beside_experts_is_a_row_of_its_own() -> None:
+    experts = pytest.importorskip("engine.vllm.worker.experts")
+
+    class Unfused(experts.UnfusedExperts):  # type: ignore[name-defined,misc]
+        def __init__(self) -> None:
+            nn.Module.__init__(self)
+
+    shared = _Mlp(nn.ReLU(), held=5)
+    runner: Any = nn.Module()
+    runner.routed_experts = nn.Module()
+    attributes = {
+        "quant_method": Unfused(),
+        "expert_map": None,
+        "activation": experts.MoEActivation.SILU,
+        "swiglu_limit": None,
+        "apply_router_weight_on_input": False,
+        "w2_weight": torch.empty(3, 8, 4),
+        "top_k": 2,
+    }
+    for name, value in attributes.items():
+        setattr(runner.routed_experts, name, value)
+    runner.shared_experts = nn.Module()
+    runner.shared_experts._layer = shared
+    layer = nn.Module()
+    layer.experts, layer.shared_experts = runner, shared
+    model = _Model(layer, _Mlp(nn.ReLU(), held=17))
+    model_mlps = mlps.find(model, layers=range(2), widths=LayerWidths(2, 17), rank=0, ranks=1)
+    shard = model_mlps.shard
+    assert (shard.layers, shard.neurons) == ((0, 0, 1), (range(12), range(12, 17), range(17)))
+    assert (shard.experts, model_mlps.reached) == ((3, 1, 1), (8, 5, 17))
+    put = [nn.Identity() for _ in range(3)]
+    model_mlps.replace(lambda row, _inner: put[row])
+    assert (runner.routed_experts.quant_method.row, shared.act) == (0, put[1])
+    runner.shared_experts._layer = _Mlp(nn.ReLU(), held=5)
+    with pytest.raises(UnsupportedModel, match="layer 0 has experts of an unknown form"):
+        mlps.find(model, layers=range(2), widths=LayerWidths(2, 17), rank=0, ranks=1)
+
+
 @pytest.mark.parametrize(
     ("model", "reason"),
     [

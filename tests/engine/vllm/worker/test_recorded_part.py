@@ -73,6 +73,33 @@ def test_a_missing_or_duplicate_part_is_detected() -> None:
             join_parts(wrong, LayerWidths(LAYERS, WIDTH))
 
 
+def test_a_layer_with_two_rows_is_joined_to_one() -> None:
+    widths = LayerWidths(2, 6)
+    shard = Shard(layers=(0, 0, 1, 1), neurons=(range(4), range(4, 6)) * 2, experts=(2, 1, 2, 1))
+    counts = np.arange(12, dtype=np.int32)
+    first = RecordedPart(shard=shard, counts=counts, sums=counts.astype(np.float32), residual=RESIDUAL[:2])
+    joined_counts, joined_sums, residual = join_parts([first], widths)
+    assert joined_sums is not None
+    assert joined_counts.tolist() == joined_sums.tolist() == counts.reshape(2, 6).tolist()
+    np.testing.assert_array_equal(residual, RESIDUAL[:2])
+    stages = [
+        RecordedPart(
+            shard=Shard(layers=(layer, layer), neurons=shard.neurons[:2], experts=(2, 1)),
+            counts=counts.reshape(2, 6)[layer],
+            sums=None,
+            residual=RESIDUAL[[layer]],
+            residual_counts=np.full((1, 2), layer + 1, dtype=np.int32),
+        )
+        for layer in (1, 0)
+    ]
+    joined = join_residual_counts(stages, layers=2)
+    assert joined is not None
+    assert joined.tolist() == [[1, 1], [2, 2]]
+    joined_counts, _, residual = join_parts(stages, widths)
+    assert joined_counts.tolist() == counts.reshape(2, 6).tolist()
+    np.testing.assert_array_equal(residual, RESIDUAL[:2])
+
+
 def test_layers_of_different_widths_are_joined_to_one_axis() -> None:
     widths = LayerWidths(3, (2, 4, 6))
     counts = np.arange(12, dtype=np.int32)

@@ -175,6 +175,19 @@ def test_ranks_have_equal_shares_of_layers_of_different_widths() -> None:
     assert [cut.indices.tolist() for cut in cuts] == [[2], [3, 2]]
 
 
+def test_a_layer_with_an_mlp_beside_its_experts_has_two_rows() -> None:
+    shard = Shard(layers=(0, 1, 1), neurons=(range(4), range(6), range(6, 11)), experts=(1, 2, 1))
+    assert (shard.widths, shard.first_rows) == (LayerWidths(3, (4, 6, 5)), [0, 1])
+    one = np.ones(5, dtype=np.float32)
+    indices = np.array([3, 2, 5, 6, 10], dtype=np.int32)
+    vectors = np.array([[1.0, 2.0], [3.0, 4.0]], dtype=np.float32)
+    cut = shard.cut(Edits(offsets=np.array([0, 1, 5]), indices=indices, mult=one, add=one, vectors=vectors))
+    assert cut.offsets.tolist() == [0, 1, 2, 3, 5]  # the layer, the two experts, the MLP
+    assert cut.indices.tolist() == [3, 2, 2, 0, 4]
+    assert cut.vectors is not None
+    assert cut.vectors[shard.first_rows].tolist() == vectors.tolist()
+
+
 def test_a_statistic_is_planned_for_the_width_of_each_layer() -> None:
     table = CpuTable(layers=2, width=(40, 20), capacity=1)
     one = np.ones(2, dtype=np.float32)
