@@ -11,9 +11,12 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ampsweep.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    import yaml
 
 _POWER_OF_TEN = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
 """Numbers of JSON and YAML 1.2 that PyYAML reads as texts."""
@@ -74,9 +77,11 @@ def parse_yaml(text: str, *, source: str | None = None, param: str | None = None
             return super().construct_yaml_float(node)
 
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-            keys = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            nodes = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            keys = [(key.tag, key.value) for key in nodes]
             if len(set(keys)) != len(keys):
-                raise _duplicate_key(keys)
+                second = next(index for index, key in enumerate(keys) if key in keys[:index])
+                raise _duplicate_key(keys, where=f" (line {nodes[second].start_mark.line + 1})")
             return super().construct_mapping(node, deep=deep)
 
     Loader.add_constructor("tag:yaml.org,2002:int", Loader.construct_yaml_int)
@@ -112,11 +117,21 @@ def read_spec(path: Path, *, param: str = "spec") -> dict[str, Any]:
         raise InvalidRequest(f"cannot read {path}: {error.strerror}", param=param) from error
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"{path} is not UTF-8 text; save it in this encoding", param=param) from error
+    except yaml.MarkedYAMLError as error:
+        raise InvalidRequest(_not_yaml(path, error), param=param) from error
     except yaml.YAMLError as error:
         raise InvalidRequest(f"{path} is not YAML or JSON: {' '.join(str(error).split())}", param=param) from error
     if not isinstance(content, dict):
         raise InvalidRequest(f"{path} must hold a mapping of keys to values", param=param)
     return content
+
+
+def _not_yaml(path: Path, error: yaml.MarkedYAMLError) -> str:
+    """Return why a file is not YAML, with the line and the column, both counted from 1, as editors do."""
+    mark = error.problem_mark or error.context_mark
+    where = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
+    reasons = [reason for reason in (error.context, error.problem) if reason]
+    return f"{path} is not YAML or JSON: {', '.join(reasons)}{where}"
 
 
 def unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -127,9 +142,9 @@ def unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
-def _duplicate_key(keys: Iterable[tuple[str, str]]) -> InvalidRequest:
+def _duplicate_key(keys: Iterable[tuple[str, str]], where: str = "") -> InvalidRequest:
     (((_, key), _),) = Counter(keys).most_common(1)
-    return InvalidRequest(f"the key {key!r} occurs twice in one object; keep one of them", param=key)
+    return InvalidRequest(f"the key {key!r} occurs twice in one object; keep one of them{where}", param=key)
 
 
 def _located(error: InvalidRequest, source: str | None, param: str | None) -> InvalidRequest:

@@ -28,6 +28,7 @@ AmpsweepError             500  internal_error
 from __future__ import annotations
 
 from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class AmpsweepError(Exception):
@@ -78,14 +79,33 @@ class InvalidRequest(AmpsweepError):
 
 
 class UnknownName(InvalidRequest):
-    """An unknown name; the message lists the known names and the one that was probably meant."""
+    """An unknown name; the message lists the known names and the one that was probably meant.
+
+    Args:
+        what: What the name is of.
+        name: The unknown name.
+        valid_names: The known names.
+        param: The field that has the name.
+        meant: The known name that was certainly meant.
+        similar: Whether a known name that is spelled alike is suggested otherwise.
+    """
 
     code = "unknown_name"
 
     def __init__(
-        self, what: str, name: str, valid_names: Iterable[str], *, param: str | None = None, meant: str | None = None
+        self,
+        what: str,
+        name: str,
+        valid_names: Iterable[str],
+        *,
+        param: str | None = None,
+        meant: str | None = None,
+        similar: bool = True,
     ) -> None:
-        listed = ", ".join(sorted(valid_names)) or "none"
+        names = sorted(valid_names)
+        listed = ", ".join(names) or "none"
+        if meant is None and similar:
+            meant = next(iter(get_close_matches(name, names, n=1)), None)
         hint = "" if meant is None else f". Did you mean {meant!r}?"
         super().__init__(f"unknown {what} {name!r}; known: {listed}{hint}", param=param)
 

@@ -32,6 +32,8 @@ from api.routes import (
     metrics,
     models,
     neuron_sets,
+    offers,
+    plan,
     results,
     sweeps,
     webui,
@@ -41,6 +43,7 @@ from jobs.evaluation.request import EvaluationRequest
 from jobs.spec import SweepSpec
 
 _V1 = (
+    plan,
     sweeps,
     cells,
     events,
@@ -48,6 +51,7 @@ _V1 = (
     evaluations,
     default_neuron_set,
     models,
+    offers,
     engines,
     neuron_sets,
     completions,

@@ -14,6 +14,7 @@ from jobs.clock import Clock, SystemClock
 from jobs.execution import Completions, DispatcherStats, EngineMonitor, EvaluationService, NeuronSetService
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
+from jobs.planning.estimate import Estimator
 from jobs.results.writer import Results
 from jobs.store.protocol import Store
 
@@ -35,6 +36,7 @@ class Services:
         neuron_set_service: Imports and identifies neuron sets.
         evaluation_service: Evaluates the texts of sweeps in the background.
         engine_monitor: The state of the engines.
+        estimator: Estimates what a sweep costs.
         notifier: Notified in the event loop whenever a sweep may have a new event.
         wake: Called when a sweep was created or its state changed, so that the dispatcher does not wait for its next
             poll.
@@ -53,6 +55,7 @@ class Services:
     neuron_set_service: NeuronSetService
     evaluation_service: EvaluationService
     engine_monitor: EngineMonitor
+    estimator: Estimator
     notifier: ChangeNotifier
     wake: Callable[[], None] = _do_nothing
     dispatcher_stats: DispatcherStats = field(default_factory=DispatcherStats)

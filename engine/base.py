@@ -23,6 +23,7 @@ from ampsweep.folders.corpus import Sentence
 from engine.identify.checkpoint import Checkpoint
 from engine.identify.sentence_means import SentenceMeans
 from engine.identify.stats import ActivationStats
+from engine.identify.tracker import RecordingTracker
 from engine.neurons.neuron_set import NeuronSet
 
 
@@ -232,6 +233,7 @@ class Engine(Protocol):
         checkpoint: Checkpoint | None = None,
         sentence_means: SentenceMeans | None = None,
         residual_counts: bool = False,
+        tracker: RecordingTracker | None = None,
     ) -> ActivationStats:
         """Record activations and residuals over a corpus, all languages in one pass.
 
@@ -247,6 +249,7 @@ class Engine(Protocol):
             sentence_means: Takes the mean activations of every sentence. It cannot be combined with a checkpoint.
             residual_counts: Whether to count also in how many tokens the residual stream is above 0, at each layer's
                 output and in each dimension. It costs time and memory.
+            tracker: Counts what has been recorded. Other threads may ask it for the progress.
 
         Raises:
             InvalidRequest: No sentence fits `max_tokens`, or the engine does not count residuals (param

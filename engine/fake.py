@@ -23,6 +23,7 @@ from engine.identify.checkpoint import Checkpoint
 from engine.identify.recorder import Recorder
 from engine.identify.sentence_means import SentenceMeans
 from engine.identify.stats import ActivationStats
+from engine.identify.tracker import RecordingTracker
 from engine.neurons.loaded import LoadedNeurons
 from engine.neurons.neuron_set import NeuronSet
 
@@ -162,6 +163,7 @@ class FakeEngine:
         checkpoint: Checkpoint | None = None,
         sentence_means: SentenceMeans | None = None,
         residual_counts: bool = False,
+        tracker: RecordingTracker | None = None,
     ) -> ActivationStats:
         """Return statistics in which each language has neurons that are active more often in it than in others."""
         thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recording")
@@ -173,6 +175,7 @@ class FakeEngine:
             max_tokens=max_tokens,
             checkpoint=checkpoint,
             sentence_means=sentence_means,
+            tracker=tracker,
         )
         try:
             recorder = await loop.run_in_executor(thread, make)

@@ -37,10 +37,10 @@ def follow_and_kill(client: Client, sweep: Sweep, server: int) -> Sweep:
         RuntimeError: No cell was lost with the engine, or a lost cell was not completed.
     """
     total, killed, lost, recovered = sweep.request_counts.total, 0.0, set[str](), set[str]()
-    with Counter(sweep.name or sweep.id) as counter:
+    with Counter(sweep.name or sweep.id, "cells") as counter:
         for event in client.events(sweep.id):
             done = event.data["request_counts"]["completed"]
-            counter.show(done, total, f"cells, {event.data['status']}")
+            counter.show(done, total, event.data["status"])
             if event.type == "cell.retrying":
                 lost.add(event.data["cell_id"])
             if event.type != "cell.completed":

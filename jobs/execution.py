@@ -11,6 +11,7 @@ from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.neuron_set import NeuronsRef
 from ampsweep.domain.prompt import Prompt, TokenIds
+from ampsweep.domain.recording_progress import RecordingProgress
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import AmpsweepError
 from jobs.evaluation.records import EvaluationRecord
@@ -45,9 +46,10 @@ class Completions(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class IdentificationStatus:
-    """Status of an identification: in progress, or failed if `error` is set."""
+    """Status of an identification: in progress, or failed if `error` is set. `progress` is None until it is known."""
 
     error: AmpsweepError | None
+    progress: RecordingProgress | None = None
 
 
 class NeuronSetService(Protocol):

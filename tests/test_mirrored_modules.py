@@ -77,7 +77,7 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
         "jobs/tasks/registry.py",
     ),
     "tests/jobs/data/test_hub.py": ("jobs/data/hub_sources.py",),
-    "tests/api/openai/test_completions.py": ("jobs/execution.py",),
+    "tests/api/openai/test_completions.py": ("jobs/execution.py", "worker/completions.py"),
     "tests/jobs/metrics/test_corpus_score.py": ("jobs/metrics/corpus_metrics.py",),
     "tests/jobs/report/test_page.py": (
         "ampsweep/cli/commands/report.py",

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
 import structlog
 
+from ampsweep.domain.recording_progress import RecordingProgress
 from ampsweep.errors import AmpsweepError, Conflict, EngineLost, Unavailable
 from ampsweep.telemetry.traces import span
 from jobs.execution import DispatcherStats
@@ -183,12 +184,8 @@ class Dispatcher:
         if leases := list(self._finalizing):
             for lost_lease in await asyncio.to_thread(self._store.extend_sweep_leases, leases, ttl=self._ttl):
                 log.warning("sweep %s: the lease to finalize it has been lost", lost_lease.sweep_id)
-        samples = await self._pool.progress()
-        heartbeats = [
-            Heartbeat(lease=running.lease, samples=samples.get(key, 0))
-            for key, running in self._running.items()
-            if key in samples or running.task.done()
-        ]
+        samples, recordings = await asyncio.gather(self._pool.progress(), self._pool.recordings())
+        heartbeats = list(self._heartbeats(samples, recordings))
         if not heartbeats:
             return
         lost = await asyncio.to_thread(self._store.heartbeat, heartbeats, ttl=self._ttl)
@@ -198,6 +195,21 @@ class Dispatcher:
                     log.info("the cell is aborted: its lease was lost, or no sweep needs it any more")
                 running.task.cancel()
         self._on_change()
+
+    def _heartbeats(
+        self, samples: Mapping[tuple[str, int], int], recordings: Mapping[str, RecordingProgress]
+    ) -> Iterator[Heartbeat]:
+        """Yield the heartbeats of running cells. Of those that wait for one neuron set, one tells how far it is."""
+        told = set[tuple[str, tuple[str, ...]]]()
+        for key, running in self._running.items():
+            lease = running.lease
+            if key not in samples and not running.task.done():
+                continue
+            recording = None
+            if lease.cell.neurons is not None and (wanted := (lease.cell.neurons.id, lease.sweep_ids)) not in told:
+                recording = recordings.get(lease.cell.neurons.id)
+                told.add(wanted)
+            yield Heartbeat(lease=lease, samples=samples.get(key, 0), recording=recording)
 
     async def _can_lease(self) -> bool:
         """Return whether cells may be leased; after a back-off, only once `check_writable` has succeeded."""

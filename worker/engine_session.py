@@ -15,6 +15,7 @@ from typing import Protocol
 
 from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.neuron_set import NeuronsRef
+from ampsweep.domain.recording_progress import RecordingProgress
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import EngineFailed
 from ampsweep.telemetry.traces import span
@@ -64,6 +65,10 @@ class EngineSession(Protocol):
 
     async def progress(self) -> Mapping[tuple[str, int], int]:
         """Return how many samples of each running cell are done, by the cell's id and epoch."""
+        ...
+
+    async def recordings(self) -> Mapping[str, RecordingProgress]:
+        """Return how far the neuron sets are that are being identified, by the set's id."""
         ...
 
     async def stats(self) -> Mapping[str, float]:
@@ -135,6 +140,11 @@ class LocalEngineSession:
     async def progress(self) -> Mapping[tuple[str, int], int]:
         """Return how many samples of each running cell are done."""
         return {key: samples.value for key, samples in self._samples.items()}
+
+    async def recordings(self) -> Mapping[str, RecordingProgress]:
+        """Return how far the neuron sets are that are being identified."""
+        _, neuron_set_cache = self._opened()
+        return neuron_set_cache.recordings()
 
     async def stats(self) -> Mapping[str, float]:
         """Return the engine's statistics."""

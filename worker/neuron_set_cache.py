@@ -14,10 +14,12 @@ from contextlib import contextmanager
 from weakref import WeakValueDictionary
 
 from ampsweep.domain.neuron_set import IdentificationRequest, NeuronsRef
+from ampsweep.domain.recording_progress import RecordingProgress
 from ampsweep.errors import Conflict, NotFound
 from ampsweep.folders.corpus import Corpus
 from engine.base import Engine, Steering
-from engine.identify.identification import checkpoint_in, identify
+from engine.identify.identification import checkpoint_in, identify, tracker_of
+from engine.identify.tracker import RecordingTracker
 from engine.neurons.neuron_set import NeuronSet
 from engine.steering.edits import resolve
 from jobs.neuron_sets.registry import NeuronSets
@@ -39,6 +41,7 @@ class NeuronSetCache:
         self._loaded: OrderedDict[str, NeuronSet] = OrderedDict()  # least recently used first
         self._capacity = capacity
         self._pins = Counter[str]()
+        self._trackers: dict[str, RecordingTracker] = {}
 
     @contextmanager
     def pinned(self, neuron_set_id: str | None) -> Iterator[None]:
@@ -79,6 +82,10 @@ class NeuronSetCache:
             del self._loaded[name]
             self._engine.drop_neurons(name)
 
+    def recordings(self) -> dict[str, RecordingProgress]:
+        """Return how far the sets are that are being identified, by their ids."""
+        return {neuron_set_id: tracker.progress() for neuron_set_id, tracker in self._trackers.items()}
+
     def count(self, steering: Steering) -> int:
         """Return how many neurons an intervention on a loaded set changes."""
         return len(resolve(steering.intervention, self._loaded[steering.neurons]).indices)
@@ -101,7 +108,11 @@ class NeuronSetCache:
                 "since it was requested; submit the request again"
             )
         checkpoint = checkpoint_in(self._sets.folder, self._engine.info, corpus, request)
-        neuron_set = await identify(self._engine, corpus, request, checkpoint=checkpoint)
+        self._trackers[ref.id] = tracker = await asyncio.to_thread(tracker_of, corpus, request)
+        try:
+            neuron_set = await identify(self._engine, corpus, request, checkpoint=checkpoint, tracker=tracker)
+        finally:
+            del self._trackers[ref.id]
         assert neuron_set.id == ref.id, "the set has another id than its request"
         await asyncio.to_thread(self._sets.publish, ref.id, neuron_set.save)
         await asyncio.to_thread(checkpoint.discard)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from time import monotonic
 
 from ampsweep.domain.neuron_set import NeuronsRef
+from ampsweep.domain.recording_progress import RecordingProgress
 from ampsweep.errors import AmpsweepError, EngineFailed, Unavailable
 from ampsweep.folders.model import read_model_folder
 from engine.neurons.neuron_json import from_json, to_json
@@ -18,6 +20,9 @@ from jobs.planning.catalog import Catalog
 from worker.pool import Pool
 
 log = logging.getLogger(__name__)
+
+PROGRESS_SECONDS = 2.0
+"""Interval in seconds at which the engines are asked how far the identifications are."""
 
 MAX_IDENTIFICATIONS = 16
 """How many identifications one server runs at the same time."""
@@ -38,6 +43,7 @@ class PoolNeuronSetService:
         self._sets = neuron_sets
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._identifications = identifications
+        self._progress: dict[str, RecordingProgress] = {}
 
     def import_set(self, model: str, neurons: Mapping[str, Mapping[str, Sequence[int]]]) -> str:
         """Publish a set of neurons, {language: {layer: [index, ...]}}; return its id, a hash of the content."""
@@ -70,7 +76,7 @@ class PoolNeuronSetService:
     def identification_status(self, neuron_set_id: str) -> IdentificationStatus | None:
         """Return the status of a running or failed identification on any server; None if there is none."""
         if neuron_set_id in self._tasks:
-            return IdentificationStatus(error=None)
+            return IdentificationStatus(error=None, progress=self._progress.get(neuron_set_id))
         return self._identifications.get(neuron_set_id)
 
     async def stop(self) -> None:
@@ -106,11 +112,17 @@ class PoolNeuronSetService:
         finally:
             recorded.set()
             del self._tasks[ref.id]
+            self._progress.pop(ref.id, None)
 
     async def _send_heartbeats(self, neuron_set_id: str) -> None:
+        due = monotonic() + HEARTBEAT_SECONDS
         while True:
-            await asyncio.sleep(HEARTBEAT_SECONDS)
-            await self._record(self._identifications.heartbeat, neuron_set_id)
+            await asyncio.sleep(PROGRESS_SECONDS)
+            self._progress |= await self._pool.recordings()
+            progress = self._progress.get(neuron_set_id)
+            if monotonic() >= due:
+                due = monotonic() + HEARTBEAT_SECONDS
+                await self._record(self._identifications.heartbeat, neuron_set_id, progress)
 
     async def _record(self, write: Callable[..., None], *arguments: object) -> None:
         """Write the status in a thread. The identification continues if the storage cannot be written."""

@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 
 from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.neuron_set import NeuronsRef
+from ampsweep.domain.recording_progress import RecordingProgress
 from ampsweep.errors import AmpsweepError, Conflict, EngineFailed, EngineLost, Unavailable, UnknownName
 from jobs.cell import Cell
 from jobs.execution import CompletionCall, EngineMetrics
@@ -178,6 +179,23 @@ class Pool(ABC):
                 exc_info=None if is_expected else error,
             )
             self._health_check(supervisor, session)
+            return {}
+
+    async def recordings(self) -> Mapping[str, RecordingProgress]:
+        """Return how far the neuron sets are that the engines are identifying, by the set's id."""
+        reports = await asyncio.gather(*map(self._recordings_of, self._slots))
+        return {key: progress for report in reports for key, progress in report.items()}
+
+    async def _recordings_of(self, slot: EngineSlot) -> Mapping[str, RecordingProgress]:
+        if slot.session is None:
+            return {}
+        try:
+            async with asyncio.timeout(STATS_SECONDS):
+                return await slot.session.recordings()
+        except (TimeoutError, EngineFailed):  # `progress` checks whether the engine is alive
+            return {}
+        except Exception:
+            log.exception("unhandled exception while asking an engine of model %s for its recordings", slot.spec.model)
             return {}
 
     def engines(self) -> list[Mapping[str, Any]]:

@@ -18,6 +18,7 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskErr
 
 from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.neuron_set import NeuronsRef
+from ampsweep.domain.recording_progress import RecordingProgress
 from ampsweep.errors import AmpsweepError, EngineFailed
 from ampsweep.telemetry.context import TelemetryContext
 from jobs.cell import Cell
@@ -66,6 +67,10 @@ class RayEngineSession:
     async def progress(self) -> Mapping[tuple[str, int], int]:
         """Return how many samples of each running cell are done."""
         return await _result(self._actor.progress.remote())
+
+    async def recordings(self) -> Mapping[str, RecordingProgress]:
+        """Return how far the neuron sets are that are being identified."""
+        return await _result(self._actor.recordings.remote())
 
     async def stats(self) -> Mapping[str, float]:
         """Return the engine's statistics."""

@@ -91,7 +91,7 @@ async def run_cell(
 
     async def answer_call(indexed_call: tuple[int, Call]) -> Answer:
         item_index, call = indexed_call
-        answer = await _answer(call, engine=engine, steering=steering, seed=cell.seed, adapter=adapter)
+        answer = await ask(call, engine=engine, steering=steering, seed=cell.seed, adapter=adapter)
         unanswered[item_index] -= 1
         done.value += not unanswered[item_index]
         return answer
@@ -128,9 +128,10 @@ async def _steering(cell: Cell, neuron_set_cache: NeuronSetCache) -> Steering | 
     return Steering(intervention=cell.intervention, neurons=neurons, mode=cell.task.mode)
 
 
-async def _answer(
+async def ask(
     call: Call, *, engine: Engine, steering: Steering | None, seed: int, adapter: str | None = None
 ) -> Answer:
+    """Return the engine's answer to a call of a task; one with an `error` if the engine rejects the call."""
     try:
         if isinstance(call, ScoreCall):
             return await _score(call, engine=engine, steering=steering, adapter=adapter)

@@ -13,8 +13,11 @@ from ampsweep.cli.commands.evaluate import evaluate
 from ampsweep.cli.commands.export import export
 from ampsweep.cli.commands.generate import generate
 from ampsweep.cli.commands.identify import identify
+from ampsweep.cli.commands.init import init
 from ampsweep.cli.commands.keys import app as keys
+from ampsweep.cli.commands.list_offers import list_offers
 from ampsweep.cli.commands.neurons import app as neurons
+from ampsweep.cli.commands.plan import plan
 from ampsweep.cli.commands.report import report
 from ampsweep.cli.commands.run import run
 from ampsweep.cli.commands.serve import serve
@@ -52,6 +55,8 @@ def _options(
 
 app.command()(serve)
 app.command()(run)
+app.command()(init)
+app.command()(plan)
 app.command()(submit)
 app.command()(status)
 app.command()(results)
@@ -64,6 +69,7 @@ app.command()(identify)
 app.add_typer(neurons, name="neurons")
 app.add_typer(keys, name="keys")
 app.add_typer(engines, name="engines")
+app.command(name="list")(list_offers)
 app.command()(batch)
 app.command()(generate)
 app.command()(doctor)

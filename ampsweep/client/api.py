@@ -7,7 +7,7 @@ methods for sweeps, evaluations and completions are in modules of their own.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, Literal, cast
 from urllib.parse import quote
 
 from ampsweep.client.completions import CompletionMethods
@@ -17,6 +17,9 @@ from ampsweep.client.session import Session, get, post, segment
 from ampsweep.client.sweeps import SweepMethods
 from ampsweep.client.transport import Request
 from ampsweep.errors import AmpsweepError, EngineFailed
+
+OfferKind = Literal["corpora", "data-sets", "tasks", "languages"]
+"""The lists of what specs can name."""
 
 
 class Api(SweepMethods, EvaluationMethods, CompletionMethods):
@@ -41,6 +44,14 @@ class Api(SweepMethods, EvaluationMethods, CompletionMethods):
     async def models(self) -> list[Model]:
         """Return the models the server offers."""
         return cast("list[Model]", [item async for item in self._session.pages("/models")])
+
+    async def offers(self, kind: OfferKind) -> list[dict[str, Any]]:
+        """Return what specs can name: the corpora, data sets, tasks or languages of the server.
+
+        Raises:
+            NotFound: There is no such list.
+        """
+        return [item async for item in self._session.pages(f"/{segment(kind)}")]
 
     async def engines(self) -> list[Engine]:
         """Return the engines of the server and their states."""

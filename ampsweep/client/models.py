@@ -72,6 +72,43 @@ class Sweep(_ResponseModel):
         return self.status in ENDED
 
 
+class TaskPlan(TypedDict):
+    """What the cells of one task of a sweep cost; numbers other than `cells` and `reused` are of those to compute."""
+
+    task: str
+    options: str | None
+    mode: str
+    cells: int
+    reused: int
+    items: int
+    requests: int
+    prompt_tokens: int | None
+    max_new_tokens: int
+
+
+class SweepPlan(TypedDict):
+    """What a sweep would cost. Numbers other than `cells` and `reused` are of the cells that are still to be computed.
+
+    `seconds` is None if nothing is known about the time; `seconds_from` says what it is estimated from, or why not.
+    `notes` say what the numbers do not contain.
+    """
+
+    name: str
+    model: str
+    tasks: list[TaskPlan]
+    cells: int
+    reused: int
+    items: int
+    requests: int
+    prompt_tokens: int | None
+    max_new_tokens: int
+    memory_bytes: int | None
+    seconds: float | None
+    seconds_from: str
+    notes: list[str]
+    warnings: list[str]
+
+
 class Event(_ResponseModel):
     """An event of a sweep. Ids start at 1 and increase."""
 
@@ -169,7 +206,7 @@ class _NeuronSet(TypedDict):
 
 
 class NeuronSet(_NeuronSet, total=False):
-    """A neuron set. A set that is being identified has only `id`, `status`, `error` and `warnings`.
+    """A neuron set. A set that is being identified has only `id`, `status`, `error`, `progress` and `warnings`.
 
     `languages` holds the number of neurons of each language, `by_layer` the numbers in each of the model's
     `layers`, which have `width` neurons each; where layers differ, `width` is a list with one number for each.
@@ -177,6 +214,7 @@ class NeuronSet(_NeuronSet, total=False):
     """
 
     error: str | None
+    progress: dict[str, Any] | None
     warnings: list[str]
     model: str
     method: str

@@ -10,7 +10,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
-from ampsweep.client.models import Cell, Event, Summary, Sweep
+from ampsweep.client.models import Cell, Event, Summary, Sweep, SweepPlan
 from ampsweep.client.session import Session, get, post, segment
 from ampsweep.client.tables import TableForm
 from ampsweep.client.transport import Request
@@ -61,6 +61,19 @@ class SweepMethods:
                 )
             )
         )
+
+    async def plan(self, spec: Mapping[str, Any] | Path | str) -> SweepPlan:
+        """Return what a sweep would cost: cells, requests, tokens, memory and time. Nothing is submitted.
+
+        Args:
+            spec: The sweep's spec: a dict, or the path of a YAML or JSON file.
+
+        Raises:
+            InvalidRequest: A field of the spec is wrong; `param` names it.
+        """
+        content = dict(spec) if isinstance(spec, Mapping) else read_spec(Path(spec))
+        request = Request(method="POST", path="/sweeps/plan", json=content, repeatable=True)
+        return cast("SweepPlan", await self._session.json(request))
 
     async def sweep(self, sweep_id: str) -> Sweep:
         """Return the current state of a sweep; raise NotFound if there is no such sweep."""

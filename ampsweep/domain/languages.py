@@ -166,7 +166,8 @@ def one_language_twice(codes: Iterable[object]) -> str | None:
 def unknown_language(what: str, code: str, valid_codes: Iterable[str], *, param: str | None = None) -> UnknownName:
     """Return the error for an unknown language. It suggests the valid code that was probably meant."""
     names = tuple(valid_codes)
-    return UnknownName(what, code, names, param=param, meant=meant_code(code, names))
+    # A code that is spelled alike may be that of another language.
+    return UnknownName(what, code, names, param=param, meant=meant_code(code, names), similar=False)
 
 
 def _meaning(code: str) -> str:

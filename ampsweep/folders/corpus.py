@@ -74,7 +74,7 @@ class Corpus:
         files = {code: files_by_code[code] for code in sorted({short_code(code) for code in codes})}
         return cls(
             name=name or folder.name,
-            hash=content_hash({code: _text_hash(path) for code, path in files.items()}, length=64),
+            hash=content_hash({code: _measure(path).hash for code, path in files.items()}, length=64),
             files=files,
         )
 
@@ -83,11 +83,20 @@ class Corpus:
         """The language codes, sorted; neuron sets identified on the corpus have the same order."""
         return tuple(self.files)
 
+    def characters(self) -> Mapping[str, int]:
+        """Return the length of the sentences of each language, in characters."""
+        return {language: _measure(path).characters for language, path in self.files.items()}
+
     def sentences(self) -> Iterator[Sentence]:
         """Yield all sentences, language by language, in the order of the files."""
         for language, path in self.files.items():
             for text in read_lines(path):
                 yield Sentence(language=language, text=text)
+
+
+def corpus_languages(folder: Path) -> tuple[str, ...]:
+    """Return the languages of a corpus, sorted, without reading it; raise InvalidRequest if there are none."""
+    return tuple(sorted(_files(folder)))
 
 
 def _files(folder: Path) -> dict[str, Path]:
@@ -114,16 +123,25 @@ def _files(folder: Path) -> dict[str, Path]:
     return files
 
 
-def _text_hash(path: Path) -> str:
+@dataclass(frozen=True, kw_only=True)
+class _Text:
+    """The hash of the sentences of a file, and their length in characters."""
+
+    hash: str
+    characters: int
+
+
+def _measure(path: Path) -> _Text:
     stat = path.stat()
-    return _hash_unchanged(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
+    return _measure_unchanged(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
 
 
 @lru_cache(maxsize=1024)
-def _hash_unchanged(path: Path, _size: int, _time: int, _inode: int) -> str:
-    digest = hashlib.sha256()
+def _measure_unchanged(path: Path, _size: int, _time: int, _inode: int) -> _Text:
+    digest, characters = hashlib.sha256(), 0
     for text in read_lines(path):
         digest.update(text.encode() + b"\n")
-    if digest.digest() == hashlib.sha256().digest():
+        characters += len(text)
+    if not characters:
         raise InvalidRequest(f"{path.name} has no sentences", param="corpus")
-    return digest.hexdigest()
+    return _Text(hash=digest.hexdigest(), characters=characters)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import structlog
 
+from ampsweep.telemetry.library_output import can_divert, divert
 from ampsweep.telemetry.logs import LogSettings, start_logs
 from ampsweep.telemetry.traces import collector, trace_headers
 
@@ -31,13 +33,23 @@ class TelemetryContext:
 
 @dataclass(frozen=True, kw_only=True)
 class Telemetry:
-    """Telemetry settings of all processes. Without `otlp_endpoint` no spans are made."""
+    """Telemetry settings of all processes.
+
+    Attributes:
+        logs: How the log is written.
+        otlp_endpoint: The collector of the spans; without one no spans are made.
+        library_log: The file to which processes on this machine append what their libraries print; None leaves that
+            where the process prints itself.
+    """
 
     logs: LogSettings = field(default_factory=LogSettings)
     otlp_endpoint: str | None = None
+    library_log: Path | None = None
 
     def start(self, *, service: str, instance: str) -> None:
         """Start logging and tracing in this process."""
+        if self.library_log is not None and can_divert():
+            divert(self.library_log)
         start_logs(self.logs)
         if self.otlp_endpoint is not None:
             collector(self.otlp_endpoint, service=service, instance=instance)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import re
-import sys
 import traceback
 from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import structlog
 from structlog.stdlib import ExtraAdder, ProcessorFormatter, add_log_level, add_logger_name
 
 from ampsweep.errors import AmpsweepError
+from ampsweep.telemetry.library_output import is_diverted, own_stream
 from ampsweep.telemetry.traces import current_ids
 
 OURS = ("ampsweep", "api", "engine", "jobs", "worker")
@@ -62,8 +62,11 @@ class LogSettings:
 
 
 def start_logs(settings: LogSettings, stream: TextIO | None = None) -> None:
-    """Start logging to a stream, by default standard error; other packages log warnings and errors only."""
-    target = sys.stderr if stream is None else stream
+    """Start logging to a stream, by default standard error; other packages log warnings and errors only.
+
+    Warnings of the module `warnings` are logged too, unless what libraries print is diverted to a file.
+    """
+    target = own_stream(err=True) if stream is None else stream
     handler = logging.StreamHandler(target)
     renderer: Any = structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
     if settings.format == "console":
@@ -88,7 +91,7 @@ def start_logs(settings: LogSettings, stream: TextIO | None = None) -> None:
     root.setLevel(logging.WARNING)
     for name in OURS:
         logging.getLogger(name).setLevel(settings.level.upper())
-    logging.captureWarnings(True)
+    logging.captureWarnings(not is_diverted())
 
 
 def describe(error: BaseException) -> str:

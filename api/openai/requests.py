@@ -24,8 +24,6 @@ COMPLETION_MAX_TOKENS = 16
 """Default of `max_tokens` for a completion, as in OpenAI's API."""
 CHAT_MAX_TOKENS = 1024
 """Default of `max_completion_tokens` for a chat."""
-OPENAI_TEMPERATURE = 1.0
-"""Default of `temperature`, as in OpenAI's API."""
 
 Stop = Annotated[
     tuple[Annotated[str, Field(min_length=1, max_length=1000)], ...],
@@ -76,8 +74,8 @@ else:
 class GenerationRequest(_SamplingRequest):
     """The fields that completions and chats share: model, sampling parameters, stream options and intervention.
 
-    The sampling parameters are those of `SamplingParams`. A parameter that is missing or null has the default there,
-    except for `temperature`, which has OpenAI's.
+    The sampling parameters are those of `SamplingParams`. A parameter that is missing or null has the default there;
+    that of `temperature` is 0, not 1 as in OpenAI's API.
 
     `top_k` (0 or -1: all tokens), `min_p` and `repetition_penalty` are vLLM's. With a `seed`, the i-th of `n` choices
     is sampled with seed + i. `neurons` is the id of the neuron set that steers; by default it is the default neuron set
@@ -116,7 +114,7 @@ class GenerationRequest(_SamplingRequest):
         """Return the sampling parameters, with those that have different names in the two endpoints."""
         fields = {name: getattr(self, name) for name in SAMPLING_TYPES if name in _SamplingRequest.model_fields}
         values = {name: value for name, value in fields.items() if value is not None}
-        return SamplingParams(**{"temperature": OPENAI_TEMPERATURE, **values, **endpoint_params})
+        return SamplingParams(**{**values, **endpoint_params})
 
     def call(self, prompt: Prompt | TokenIds, *, max_tokens: int, logprobs: int) -> CompletionCall:
         """Return the call for one prompt."""

@@ -135,12 +135,13 @@ async def _by_id(services: Services, neuron_set_id: str) -> dict[str, Any]:
         )
     if identification_status is None:  # unknown, or completed since the first look-up
         return _neuron_set_object(await asyncio.to_thread(services.neuron_sets.get, neuron_set_id))
-    error = identification_status.error
+    error, progress = identification_status.error, identification_status.progress
     return {
         "id": neuron_set_id,
         "object": "neuron_set",
         "status": "in_progress" if error is None else "failed",
         "error": None if error is None else error.message,
+        "progress": None if progress is None else progress.to_dict(),
     }
 
 

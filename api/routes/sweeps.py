@@ -24,7 +24,7 @@ from jobs.spec import SweepSpec, parse_spec
 from jobs.store.records import Event, RequestCounts, SweepRecord
 from jobs.store.transitions import SweepState
 
-_EXAMPLE: dict[str, Any] = {
+SPEC_EXAMPLE: dict[str, Any] = {
     "name": "first-look",
     "model": "atlas",
     "neurons": {"method": "lape", "corpus": "atlas", "languages": ["en", "fr", "tr"]},
@@ -35,7 +35,7 @@ _EXAMPLE: dict[str, Any] = {
 router = APIRouter(prefix="/sweeps", tags=["sweeps"])
 
 
-@router.post("", status_code=201, openapi_extra=request_body(SweepSpec, _EXAMPLE))
+@router.post("", status_code=201, openapi_extra=request_body(SweepSpec, SPEC_EXAMPLE))
 async def create_sweep(
     services: ServicesDep,
     principal: CurrentPrincipal,

@@ -35,6 +35,7 @@ from engine.identify.checkpoint import Checkpoint
 from engine.identify.recorder import AdmittedSentence, Recorder
 from engine.identify.sentence_means import SentenceMeans
 from engine.identify.stats import ActivationStats
+from engine.identify.tracker import RecordingTracker
 from engine.neurons.loaded import LoadedNeurons
 from engine.neurons.neuron_set import NeuronSet
 from engine.steering.edits import Edits
@@ -148,6 +149,7 @@ class TransformersEngine:
         checkpoint: Checkpoint | None = None,
         sentence_means: SentenceMeans | None = None,
         residual_counts: bool = False,
+        tracker: RecordingTracker | None = None,
     ) -> ActivationStats:
         """Record activations and residuals, one sentence at a time; sentences are truncated to the context length."""
         recorder = await self._run(
@@ -158,6 +160,7 @@ class TransformersEngine:
                 max_tokens=max_tokens,
                 checkpoint=checkpoint,
                 sentence_means=sentence_means,
+                tracker=tracker,
             )
         )
         async for _ in in_batches(self._thread, sentences, partial(self._record, recorder, residual_counts)):

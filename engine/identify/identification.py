@@ -23,6 +23,7 @@ from engine.identify.scores import scores_of
 from engine.identify.selections import select_act_prob, select_activated, select_random
 from engine.identify.sentence_means import SentenceMeans
 from engine.identify.stats import ActivationStats
+from engine.identify.tracker import RecordingTracker
 from engine.neurons.lape_scores import LapeScores
 from engine.neurons.neuron_set import NeuronSet, PatchValues
 
@@ -51,7 +52,12 @@ def checkpoint_in(
 
 
 async def identify(
-    engine: Engine, corpus: Corpus, request: IdentificationRequest, *, checkpoint: Checkpoint | None = None
+    engine: Engine,
+    corpus: Corpus,
+    request: IdentificationRequest,
+    *,
+    checkpoint: Checkpoint | None = None,
+    tracker: RecordingTracker | None = None,
 ) -> NeuronSet:
     """Identify the language-specific neurons of a model.
 
@@ -60,6 +66,7 @@ async def identify(
         corpus: Sentences by language.
         request: The method and its parameters.
         checkpoint: Where the recording is saved at intervals and continued from. The caller discards it.
+        tracker: Tells other threads how far the recording is; see `tracker_of`.
 
     Returns:
         The neuron set, with patch values, mean residuals and the id of the request. Its `params` are those of the
@@ -74,11 +81,16 @@ async def identify(
     def build(stats: ActivationStats) -> NeuronSet:
         return neuron_set_of(stats, request, corpus=corpus, info=engine.info)
 
-    return await _recorded(engine, corpus, request, checkpoint, build)
+    return await _recorded(engine, corpus, request, checkpoint, tracker, build)
 
 
 async def identify_with_scores(
-    engine: Engine, corpus: Corpus, request: IdentificationRequest, *, checkpoint: Checkpoint | None = None
+    engine: Engine,
+    corpus: Corpus,
+    request: IdentificationRequest,
+    *,
+    checkpoint: Checkpoint | None = None,
+    tracker: RecordingTracker | None = None,
 ) -> tuple[NeuronSet, LapeScores]:
     """Identify a set as `identify` does, and score every neuron and the residual stream by LAPE in the same pass.
 
@@ -92,7 +104,7 @@ async def identify_with_scores(
         neuron_set = neuron_set_of(stats, request, corpus=corpus, info=engine.info)
         return neuron_set, scores_of(stats, neuron_set=neuron_set.id, params=request.params)
 
-    return await _recorded(engine, corpus, request, checkpoint, build, residual_counts=True)
+    return await _recorded(engine, corpus, request, checkpoint, tracker, build, residual_counts=True)
 
 
 async def _recorded(
@@ -100,6 +112,7 @@ async def _recorded(
     corpus: Corpus,
     request: IdentificationRequest,
     checkpoint: Checkpoint | None,
+    tracker: RecordingTracker | None,
     build: Callable[[ActivationStats], Built],
     *,
     residual_counts: bool = False,
@@ -109,7 +122,15 @@ async def _recorded(
     The means of all sentences that `average_precision` needs are in a file beside the checkpoint meanwhile. A
     checkpoint does not hold them, so its recording begins anew if it was stopped.
     """
-    record = partial(engine.record, corpus.sentences(), max_tokens=request.max_tokens, residual_counts=residual_counts)
+    if tracker is None:
+        tracker = await asyncio.to_thread(tracker_of, corpus, request)
+    record = partial(
+        engine.record,
+        tracker.reading(corpus.sentences()),
+        max_tokens=request.max_tokens,
+        residual_counts=residual_counts,
+        tracker=tracker,
+    )
     if request.method == "average_precision":
         with SentenceMeans(None if checkpoint is None else checkpoint.path.parent) as means:
             return await asyncio.to_thread(build, await record(sentence_means=means))
@@ -118,6 +139,11 @@ async def _recorded(
         tokens = await template_tokens(engine)
         stats = await asyncio.to_thread(published_denominators, stats, template_tokens=tokens)
     return await asyncio.to_thread(build, stats)
+
+
+def tracker_of(corpus: Corpus, request: IdentificationRequest) -> RecordingTracker:
+    """Return a tracker for the identification of `request` on `corpus`."""
+    return RecordingTracker(corpus.characters(), max_tokens=request.max_tokens)
 
 
 def neuron_set_of(

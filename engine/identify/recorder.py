@@ -22,6 +22,7 @@ from ampsweep.errors import InvalidRequest
 from engine.identify.checkpoint import Arrays, Checkpoint
 from engine.identify.sentence_means import SentenceMeans
 from engine.identify.stats import PATCH_SENTENCES, ActivationStats
+from engine.identify.tracker import RecordingTracker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +175,7 @@ class Recorder:
         max_tokens: int,
         checkpoint: Checkpoint | None = None,
         sentence_means: SentenceMeans | None = None,
+        tracker: RecordingTracker | None = None,
     ) -> None:
         """Continue the recording that `checkpoint` holds, or start a new one.
 
@@ -184,9 +186,11 @@ class Recorder:
             checkpoint: Where the sums are saved at intervals.
             sentence_means: Takes the mean activations of every sentence. A checkpoint does not have them, so a
                 recording has only one of the two.
+            tracker: Counts the sentences that are admitted and recorded.
         """
         assert checkpoint is None or sentence_means is None, "a checkpoint has no means of all sentences"
         self._sentence_means = sentence_means
+        self._tracker = tracker
         self._widths = widths
         self._hidden_size = hidden_size
         self._max_tokens = max_tokens
@@ -219,6 +223,8 @@ class Recorder:
             return None
         if sums.tokens + tokens > self._max_tokens:
             sums.full = True
+            if self._tracker is not None:
+                self._tracker.full(language)
             return None
         sums.tokens += tokens
         sums.sentences += 1
@@ -229,7 +235,10 @@ class Recorder:
             tokens=tokens,
             mean_wanted=position < PATCH_SENTENCES or self._sentence_means is not None,
         )
-        return None if admission.position in sums.done else admission
+        restored = position in sums.done
+        if self._tracker is not None:
+            self._tracker.admitted(language, tokens, restored=restored)
+        return None if restored else admission
 
     def add(
         self,
@@ -272,6 +281,8 @@ class Recorder:
             if self._sentence_means is not None:
                 self._sentence_means.append(admission.language, np.nan_to_num(mean) if reached is not None else mean)
         sums.done.add(admission.position)
+        if self._tracker is not None:
+            self._tracker.recorded(admission.language, admission.tokens)
         if self._checkpoint is not None:
             self._checkpoint.save_if_due(self._saved)
 

@@ -29,6 +29,7 @@ from engine.identify.checkpoint import Checkpoint
 from engine.identify.recorder import AdmittedSentence
 from engine.identify.sentence_means import SentenceMeans
 from engine.identify.stats import ActivationStats
+from engine.identify.tracker import RecordingTracker
 from engine.neurons.loaded import LoadedNeurons
 from engine.neurons.neuron_set import NeuronSet
 from engine.steering.self_test import self_test
@@ -250,6 +251,7 @@ class VllmEngine:
         checkpoint: Checkpoint | None = None,
         sentence_means: SentenceMeans | None = None,
         residual_counts: bool = False,
+        tracker: RecordingTracker | None = None,
     ) -> ActivationStats:
         """Record activations and residuals over a corpus; see `Engine.record`. Residuals are counted on a CPU only."""
         if residual_counts and await self._loop.call(backend_of) != "cpu":
@@ -263,6 +265,7 @@ class VllmEngine:
             max_sentence_tokens=self._info.max_model_len - 1,
             checkpoint=checkpoint,
             sentence_means=sentence_means,
+            tracker=tracker,
         )
         permits = asyncio.Semaphore(recording_rows(self._info.widths))
         try:

@@ -22,6 +22,7 @@ from engine.identify.checkpoint import Checkpoint
 from engine.identify.recorder import AdmittedSentence, Recorder
 from engine.identify.sentence_means import SentenceMeans
 from engine.identify.stats import ActivationStats
+from engine.identify.tracker import RecordingTracker
 from engine.tokenization import SentenceTokens, TextEncoder
 from engine.vllm.worker.recorded_part import RecordedPart, join_parts, join_reached, join_residual_counts
 
@@ -40,6 +41,7 @@ class RecordingThread:
         max_sentence_tokens: Tokens recorded of each sentence, from its start.
         checkpoint: Where progress is saved and read back; None saves nothing.
         sentence_means: Takes the mean activations of every sentence.
+        tracker: Counts what has been recorded.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class RecordingThread:
         max_sentence_tokens: int,
         checkpoint: Checkpoint | None,
         sentence_means: SentenceMeans | None = None,
+        tracker: RecordingTracker | None = None,
     ) -> None:
         self._encoder = encoder
         self._widths = widths
@@ -63,6 +66,7 @@ class RecordingThread:
             max_tokens=max_tokens,
             checkpoint=checkpoint,
             sentence_means=sentence_means,
+            tracker=tracker,
         )
         self._recorder: Recorder | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recording")

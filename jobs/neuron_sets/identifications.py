@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 
+from ampsweep.domain.recording_progress import RecordingProgress
 from ampsweep.errors import AmpsweepError, EngineFailed, NotFound, from_code
 from jobs.clock import Clock
 from jobs.execution import IdentificationStatus
@@ -28,9 +29,9 @@ class Identifications:
         self._storage = storage
         self._clock = clock
 
-    def heartbeat(self, neuron_set_id: str) -> None:
-        """Record that a set is being identified now."""
-        self._write(neuron_set_id, None)
+    def heartbeat(self, neuron_set_id: str, progress: RecordingProgress | None = None) -> None:
+        """Record that a set is being identified now, and how far that is."""
+        self._write(neuron_set_id, None, progress)
 
     def fail(self, neuron_set_id: str, error: AmpsweepError) -> None:
         """Record why an identification failed."""
@@ -45,6 +46,7 @@ class Identifications:
         try:
             raw = json.loads(self._storage.read(_name(neuron_set_id)))
             heartbeat, error = float(raw["at"]), raw["error"]
+            progress = raw.get("progress") and RecordingProgress.from_dict(raw["progress"])
             if error is not None:
                 return IdentificationStatus(error=from_code(error["code"], error["message"], param=error["param"]))
         except (NotFound, ValueError, KeyError, TypeError):
@@ -52,12 +54,19 @@ class Identifications:
         if self._clock.now() - heartbeat > LEASE:
             lost = EngineFailed("the server that was identifying the set has ended; send the request again")
             return IdentificationStatus(error=lost)
-        return IdentificationStatus(error=None)
+        return IdentificationStatus(error=None, progress=progress)
 
-    def _write(self, neuron_set_id: str, error: AmpsweepError | None) -> None:
+    def _write(
+        self, neuron_set_id: str, error: AmpsweepError | None, progress: RecordingProgress | None = None
+    ) -> None:
         reason = None if error is None else {"code": error.code, "message": error.message, "param": error.param}
         with self._storage.writing(_name(neuron_set_id)) as path:
-            path.write_text(json.dumps({"at": self._clock.now(), "error": reason}), encoding="utf-8")
+            content = {
+                "at": self._clock.now(),
+                "error": reason,
+                "progress": None if progress is None else progress.to_dict(),
+            }
+            path.write_text(json.dumps(content), encoding="utf-8")
 
 
 def _name(neuron_set_id: str) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jobs.cell import Cell
-from jobs.store.records import CellFile, CellOutcome, CellRecord, CellReport, Lease
+from jobs.store.records import CellFile, CellOutcome, CellRecord, CellReport, Heartbeat, Lease
 from jobs.store.sweep_state import CellCounts
 from jobs.store.transitions import CELL_MOVES, CellState
 
@@ -113,10 +113,14 @@ class CellStateMachine:
         self.epoch += 1
         self.owner, self.expires_at, self.samples = owner, expires_at, 0
 
-    def heartbeat(self, samples: int, expires_at: float) -> CellEvent | None:
-        """Extend the lease and record how many samples are done."""
-        previous, self.samples, self.expires_at = self.samples, samples, expires_at
-        return None if samples == previous else ("cell.progress", {"cell_samples": samples})
+    def heartbeat(self, heartbeat: Heartbeat, expires_at: float) -> CellEvent | None:
+        """Extend the lease and record how many samples are done, or how far the identification of its neurons is."""
+        previous, self.samples, self.expires_at = self.samples, heartbeat.samples, expires_at
+        if heartbeat.samples != previous:
+            return "cell.progress", {"cell_samples": heartbeat.samples}
+        if heartbeat.recording is not None and self.cell.neurons is not None:
+            return "cell.finding_neurons", {"neuron_set": self.cell.neurons.id, **heartbeat.recording.to_dict()}
+        return None
 
     def end(self, report: CellReport) -> CellEvent | None:
         """End the lease with the outcome that its holder reports."""

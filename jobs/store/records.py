@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
+from ampsweep.domain.recording_progress import RecordingProgress
 from jobs.cell import Cell
 from jobs.store.transitions import CellState, SweepState
 
@@ -165,10 +166,14 @@ class CellReport:
 
 @dataclass(frozen=True, kw_only=True)
 class Heartbeat:
-    """Reports that a leased cell is still being computed, and how many of its samples are done."""
+    """Reports that a leased cell is still being computed, and how many of its samples are done.
+
+    `recording` is how far the recording is from which the cell's neuron set is being identified, if it waits for that.
+    """
 
     lease: Lease
     samples: int = 0
+    recording: RecordingProgress | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

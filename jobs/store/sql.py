@@ -21,6 +21,7 @@ from jobs.store.cell_state import CellEvent, CellStateMachine
 from jobs.store.database import Database, open_database
 from jobs.store.evaluations import Evaluations
 from jobs.store.fair_share import allocate
+from jobs.store.history import History
 from jobs.store.queries import (
     FAILING,
     PENDING_CELLS,
@@ -79,6 +80,7 @@ class SqlStore:
     Attributes:
         evaluations: The evaluations of sweeps in the same database.
         ratings: The ratings of judges in the same database.
+        history: What was computed before, for estimates.
     """
 
     def __init__(self, url: str, clock: Clock, new_id: Callable[[str], str] = random_id) -> None:
@@ -87,6 +89,7 @@ class SqlStore:
         self._new_id = new_id
         self.evaluations = Evaluations(self._database, clock)
         self.ratings = Ratings(self._database)
+        self.history = History(self._database)
         if self._database.sole_owner:
             try:
                 self._expire_where(cells.c.state == CellState.LEASED)
@@ -105,8 +108,6 @@ class SqlStore:
     def close(self) -> None:
         """Close the database."""
         self._database.close()
-
-    # --- sweeps
 
     def create_sweep(
         self,
@@ -279,8 +280,6 @@ class SqlStore:
             query = sa.select(events).where(of_sweep, events.c.id > after).order_by(events.c.id).limit(limit)
             return [event_record(row, sweep_id) for row in db.execute(query).mappings()]
 
-    # --- cells
-
     def list_cells(
         self, sweep_id: str, *, after: str | None = None, limit: int = 100, only_failures: bool = False
     ) -> Page[CellRecord]:
@@ -341,7 +340,7 @@ class SqlStore:
         with self._write() as transaction:
             leases = [heartbeat.lease for heartbeat in heartbeats]
             held, lost = held_cells(transaction, leases)
-            samples = {(heartbeat.lease.cell.id, heartbeat.lease.epoch): heartbeat.samples for heartbeat in heartbeats}
+            heartbeat_of = {(each.lease.cell.id, each.lease.epoch): each for each in heartbeats}
             sweeps_of = transaction.sweep_states_of(held)
             needed = {
                 cell_id for cell_id in sweeps_of if any(sweep.state in SWEEP_RUNNING for sweep in sweeps_of[cell_id])
@@ -349,7 +348,7 @@ class SqlStore:
 
             def change(cell: CellStateMachine) -> CellEvent | None:
                 if cell.cell.id in needed:
-                    return cell.heartbeat(samples[cell.cell.id, cell.epoch], transaction.now + ttl)
+                    return cell.heartbeat(heartbeat_of[cell.cell.id, cell.epoch], transaction.now + ttl)
                 return cell.abandon()
 
             transaction.move(held, change)

@@ -85,6 +85,21 @@ def test_a_spec_that_cannot_be_parsed_is_refused_by_its_file(tmp_path: Path, tex
     assert caught.value.param == "spec"
 
 
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("name: a\nmodel: [tiny\ntasks: []\n", r"expected ',' or '\]'.*\(line 3, column 6\)$"),
+        ("name: a\n\tmodel: tiny\n", r"cannot start any token \(line 2, column 1\)$"),
+        ("name: a\nmodel: b: c\n", r"mapping values are not allowed here \(line 2, column 9\)$"),
+    ],
+)
+def test_an_error_of_yaml_names_line_and_column(tmp_path: Path, text: str, where: str) -> None:
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(text)
+    with pytest.raises(InvalidRequest, match=where):
+        read_spec(spec)
+
+
 @pytest.mark.parametrize("line", ["[" * 100_000, '{"text": ' + "9" * 5000 + "}"])
 def test_a_row_that_cannot_be_parsed_is_refused_by_its_line(tmp_path: Path, line: str) -> None:
     rows = tmp_path / "fr.jsonl"
@@ -97,7 +112,7 @@ def test_every_file_and_option_of_a_user_is_read_so(tmp_path: Path) -> None:
     spec, rows = tmp_path / "spec.yaml", tmp_path / "fr.jsonl"
     spec.write_text("name: a\nmodel: tiny\nname: b\n")
     rows.write_text('{"text": "un"}\n{"text": "deux", "text": "trois"}\n')
-    with pytest.raises(InvalidRequest, match=r"spec\.yaml: the key 'name' occurs twice") as caught:
+    with pytest.raises(InvalidRequest, match=r"spec\.yaml: the key 'name' occurs twice .* \(line 3\)$") as caught:
         read_spec(spec)
     assert caught.value.param == "spec"
     with pytest.raises(InvalidRequest, match=r"fr\.jsonl, line 2: the key 'text' occurs twice"):

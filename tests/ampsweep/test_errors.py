@@ -36,7 +36,7 @@ def test_a_code_of_a_newer_server_is_still_an_error() -> None:
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
     error = UnknownName("model", "atals", ["zeta", "atlas"], param="model")
-    assert error.message == "unknown model 'atals'; known: atlas, zeta"
+    assert error.message == "unknown model 'atals'; known: atlas, zeta. Did you mean 'atlas'?"
     assert error.status == 422
     assert pickle.loads(pickle.dumps(error)).message == error.message
 

@@ -93,6 +93,7 @@ async def running_server(
             neuron_set_service=finder,
             evaluation_service=evaluation_service,
             engine_monitor=pool,
+            estimator=installation.estimator(),
             notifier=notifier,
             wake=dispatcher.wake,
             dispatcher_stats=dispatcher.dispatcher_stats,

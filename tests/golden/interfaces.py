@@ -18,11 +18,12 @@ import ampsweep
 from ampsweep.cli.app import app
 from ampsweep.cli.server.settings import Settings
 from ampsweep.cli.terminal.failures import exit_code
+from ampsweep.domain.recording_progress import RecordingProgress
 from ampsweep.errors import AmpsweepError, from_code
 from api.app import openapi_document
 from jobs.store.records import CellOutcome, Heartbeat
 from tests.api.running_server import running_server
-from tests.jobs.cluster import ManualClock, completed, ended, quick_sql_store
+from tests.jobs.cluster import ManualClock, a_cell, completed, ended, quick_sql_store
 from tests.jobs.store.calls import FILE, FILES, finish, lease, send
 from tests.worker.installation import Installation
 
@@ -222,8 +223,14 @@ def events() -> dict[str, list[str]]:
         second = send(store, 1, start=10).id
         store.cancel_sweep(second)
         third = send(store, 1, start=20).id
+        fourth = store.create_sweep(name="n", spec={}, cells=[a_cell(40, factor=2.0)]).id
+        recording = RecordingProgress(
+            language="fr", languages=2, languages_done=1, tokens=3, total_tokens=4, tokens_per_second=1.0
+        )
+        waiting = [Heartbeat(lease=each, recording=recording) for each in lease(store, 2)]
+        store.heartbeat(waiting, ttl=30.0)
         keys_by_type: dict[str, set[str]] = {}
-        for sweep_id in (first, second, third):
+        for sweep_id in (first, second, third, fourth):
             for event in store.events(sweep_id):
                 keys_by_type.setdefault(event.type, set()).update(event.data)
         store.close()

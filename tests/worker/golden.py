@@ -25,7 +25,7 @@ from jobs.sample import Sample
 from jobs.tasks.loading import complete
 from jobs.tasks.registry import task_of
 from tests.jobs.tasks.real_data import DATA
-from worker.run_cell import _answer
+from worker.run_cell import ask
 
 FOLDER = Path(__file__).parent / "golden"
 LIMIT = 6
@@ -96,7 +96,7 @@ async def _samples(case: Case, engine: Engine, steering: Steering | None) -> lis
     task = task_of(case.ref, steered=steering is not None)
     samples = []
     for item in (complete(item, case.ref) for item in task.items(case.data, case.ref, seed=0).items):
-        calls = (_answer(call, engine=engine, steering=steering, seed=0) for call in item.calls)
+        calls = (ask(call, engine=engine, steering=steering, seed=0) for call in item.calls)
         samples.append(_plain(task.sample(item, await asyncio.gather(*calls))))
     return samples
 

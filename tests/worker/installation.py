@@ -27,6 +27,7 @@ from jobs.neuron_sets.bucket import neuron_sets_at
 from jobs.neuron_sets.identifications import IDENTIFYING, Identifications
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
+from jobs.planning.estimate import Estimator
 from jobs.planning.planner import plan
 from jobs.results.assembly import assemble
 from jobs.results.finalization import finalize
@@ -130,6 +131,11 @@ class Installation:
         """The store with what only the SQL store has: evaluations and ratings."""
         assert isinstance(self.store, SqlStore)
         return self.store
+
+    def estimator(self) -> Estimator:
+        """Estimate by what the store holds, which a store without a history does not."""
+        history = self.store.history if isinstance(self.store, SqlStore) else None
+        return Estimator(self.catalog, self.neuron_sets, history=history, memory=lambda _model: 3 * 2**30)
 
     def evaluation_service(self, completions: Completions, **options: Any) -> LeasedEvaluationService:
         return LeasedEvaluationService(

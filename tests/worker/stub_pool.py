@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
+from ampsweep.domain.recording_progress import RecordingProgress
 from api.http.change_notifier import ChangeNotifier
 from jobs.cell import Cell
 from jobs.store.records import CellFile
@@ -16,7 +17,7 @@ from worker.pool import Pool
 class StubPool(Pool):
     """Takes `limit` cells of model `tiny`; `outcomes` holds a future for each that runs.
 
-    `samples` is how far each is; `exclusive` are those that were to run alone.
+    `samples` is how far each is, `recorded` how far the neuron sets are; `exclusive` are those that were to run alone.
     """
 
     def __init__(self, limit: int = 8) -> None:
@@ -24,6 +25,7 @@ class StubPool(Pool):
         self.limit = limit
         self.notifier = ChangeNotifier()
         self.samples = 0
+        self.recorded: dict[str, RecordingProgress] = {}
         self.exclusive: list[str] = []
         self.running: set[tuple[str, int]] = set()
         self.outcomes: dict[str, asyncio.Future[CellFile]] = {}
@@ -36,6 +38,9 @@ class StubPool(Pool):
 
     async def progress(self) -> Mapping[tuple[str, int], int]:
         return dict.fromkeys(self.running, self.samples)
+
+    async def recordings(self) -> Mapping[str, RecordingProgress]:
+        return self.recorded
 
     async def run_cell(self, cell: Cell, epoch: int, *, exclusive: bool = False) -> CellFile:
         if exclusive:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ampsweep.domain.recording_progress import RecordingProgress
 from ampsweep.errors import EngineFailed, EngineLost, InvalidRequest, Unavailable
 from jobs.store.cell_state import MAX_ATTEMPTS
 from jobs.store.records import CellFile, Lease, SweepLease
@@ -285,6 +286,23 @@ async def test_progress_travels_with_the_heartbeat(tmp_path: Path) -> None:
     await dispatching.dispatcher.heartbeat()
     assert dispatching.store.get_sweep(sweep.id).samples == 6
     assert [event.type for event in dispatching.store.events(sweep.id)][-2:] == ["cell.progress"] * 2
+
+
+async def test_the_identification_that_cells_wait_for_is_told_once(tmp_path: Path) -> None:
+    dispatching = DispatcherSetup(tmp_path, limit=8)
+    sweep = dispatching.installation.submit()
+    await dispatching.poll_once()
+    cells = [record.cell for record in dispatching.store.list_cells(sweep.id).data]
+    (neuron_set_id,) = {cell.neurons.id for cell in cells if cell.neurons is not None}
+    recording = RecordingProgress(
+        language="fr", languages=2, languages_done=1, tokens=300, total_tokens=400, tokens_per_second=50.0
+    )
+    dispatching.pool.recorded = {neuron_set_id: recording}
+    await dispatching.dispatcher.heartbeat()
+    (event,) = [each for each in dispatching.store.events(sweep.id) if each.type == "cell.finding_neurons"]
+    assert event.data["neuron_set"] == neuron_set_id
+    assert (event.data["tokens"], event.data["seconds_left"]) == (300, 2.0)
+    assert RecordingProgress.from_dict(event.data) == recording
 
 
 async def test_a_cell_without_heartbeats_loses_its_lease(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from jobs.sample import Sample
 from jobs.tasks.lm_eval.task import LmEval
 from jobs.tasks.registry import task_of
 from tests.jobs.tasks.lm_eval.tiny_tasks import NAMES, write_tasks
-from worker.run_cell import _answer
+from worker.run_cell import ask
 
 LIMIT = 4
 
@@ -69,9 +69,7 @@ def ours(name: str, folder: Path, *, model: Path = ATLAS_MODEL, chat: bool = Fal
     async def all_samples() -> list[Sample]:
         engine = TransformersEngine(model)
         items = task.items(folder, ref, seed=0).items
-        answered = [
-            [await _answer(call, engine=engine, steering=None, seed=0) for call in item.calls] for item in items
-        ]
+        answered = [[await ask(call, engine=engine, steering=None, seed=0) for call in item.calls] for item in items]
         await engine.close()
         return [task.sample(item, answers) for item, answers in zip(items, answered, strict=True)]
 

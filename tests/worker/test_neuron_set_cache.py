@@ -16,6 +16,7 @@ from engine.fake import FakeEngine
 from engine.identify.checkpoint import Checkpoint
 from engine.identify.sentence_means import SentenceMeans
 from engine.identify.stats import ActivationStats
+from engine.identify.tracker import RecordingTracker
 from engine.neurons.neuron_json import from_json
 from engine.neurons.neuron_set import NeuronSet
 from tests.worker.installation import Installation
@@ -37,6 +38,7 @@ class CountingEngine(FakeEngine):
         checkpoint: Checkpoint | None = None,
         sentence_means: SentenceMeans | None = None,
         residual_counts: bool = False,
+        tracker: RecordingTracker | None = None,
     ) -> ActivationStats:
         self.recordings += 1
         await asyncio.sleep(0)
@@ -46,6 +48,7 @@ class CountingEngine(FakeEngine):
             checkpoint=checkpoint,
             sentence_means=sentence_means,
             residual_counts=residual_counts,
+            tracker=tracker,
         )
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.neuron_set import NeuronsRef
+from ampsweep.domain.recording_progress import RecordingProgress
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import Conflict, EngineFailed, Unavailable, UnknownName, UnsupportedModel
 from api.http.change_notifier import ChangeNotifier
@@ -22,6 +23,11 @@ from worker.engines import EngineSpec
 from worker.pool import Pool
 
 pytestmark = pytest.mark.anyio
+
+
+RECORDING = RecordingProgress(
+    language="fr", languages=2, languages_done=1, tokens=300, total_tokens=400, tokens_per_second=50.0
+)
 
 
 class StubSession:
@@ -49,6 +55,10 @@ class StubSession:
     async def progress(self) -> Mapping[tuple[str, int], int]:
         await self.may_speak.wait()
         return {("cell", 1): 7}
+
+    async def recordings(self) -> Mapping[str, RecordingProgress]:
+        await self.may_speak.wait()
+        return {"ns_1": RECORDING}
 
     async def stats(self) -> Mapping[str, float]:
         await self.may_speak.wait()
@@ -198,6 +208,7 @@ async def test_invalid_health_answers_of_one_engine_do_not_affect_others() -> No
             raise RuntimeError("the connection to its process is lost")
 
         stats: Any = progress
+        recordings: Any = progress
 
     kinds = [Confused, StubSession]
     pool = pool_of(2, lambda: kinds.pop(0)())
@@ -205,6 +216,7 @@ async def test_invalid_health_answers_of_one_engine_do_not_affect_others() -> No
     await pool.ready()
     assert await pool.progress() == {("cell", 1): 7}
     assert [metrics.stats for metrics in await pool.metrics()] == [None, {"running": 3.0}]
+    assert await pool.recordings() == {"ns_1": RECORDING}
     await pool.stop()
 
 

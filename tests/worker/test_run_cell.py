@@ -25,17 +25,17 @@ from jobs.tasks.requests import Answer, GenerateCall, ScoreCall
 from tests.loop_stalls import watched_loops
 from tests.worker.installation import Installation
 from worker.neuron_set_cache import NeuronSetCache
-from worker.run_cell import Count, _answer, in_window, run_cell
+from worker.run_cell import Count, ask, in_window, run_cell
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_an_answer_carries_the_tokens_and_their_logprobs() -> None:
     engine = FakeEngine(FAKE_INFO)
-    scored = await _answer(ScoreCall(context="a", continuation=" b"), engine=engine, steering=None, seed=0)
+    scored = await ask(ScoreCall(context="a", continuation=" b"), engine=engine, steering=None, seed=0)
     assert len(scored.logprobs) == len(scored.token_ids) == 2
     assert (scored.text, scored.error) == (None, None)
-    drawn = await _answer(GenerateCall(prompt="a", max_tokens=3), engine=engine, steering=None, seed=0)
+    drawn = await ask(GenerateCall(prompt="a", max_tokens=3), engine=engine, steering=None, seed=0)
     assert len(drawn.logprobs) == len(drawn.token_ids) == 3
     assert drawn.text is not None
     assert len(drawn.text.split()) == 3
@@ -53,7 +53,7 @@ async def test_a_generation_is_sampled_as_the_task_asks() -> None:
     engine = RecordingEngine(FAKE_INFO)
     greedy = GenerateCall(prompt="a", max_tokens=3)
     for call in (greedy, replace(greedy, temperature=0.3, top_p=0.75, stop=("\n",), seed=11)):
-        await _answer(call, engine=engine, steering=None, seed=5)
+        await ask(call, engine=engine, steering=None, seed=5)
     assert sampled == [
         SamplingParams(max_tokens=3, seed=5),
         SamplingParams(max_tokens=3, temperature=0.3, top_p=0.75, stop=("\n",), seed=11),
@@ -62,7 +62,7 @@ async def test_a_generation_is_sampled_as_the_task_asks() -> None:
 
 async def test_a_request_that_is_refused_is_an_answer_with_an_error() -> None:
     call = GenerateCall(prompt="a" * 5000, max_tokens=3)
-    answer = await _answer(call, engine=FakeEngine(FAKE_INFO), steering=None, seed=0)
+    answer = await ask(call, engine=FakeEngine(FAKE_INFO), steering=None, seed=0)
     assert answer.error is not None
     assert "5000 tokens" in answer.error
     assert answer.token_ids == ()
@@ -337,11 +337,11 @@ async def test_a_cell_without_neurons_repeats_the_baseline_and_says_so(installat
 async def test_all_requests_of_a_cell_use_its_adapter() -> None:
     engine = FakeEngine(FAKE_INFO, adapters=("a",))
     for call in (ScoreCall(context="a", continuation=" b"), GenerateCall(prompt="a", max_tokens=3)):
-        plain = await _answer(call, engine=engine, steering=None, seed=0)
-        adapted = await _answer(call, engine=engine, steering=None, seed=0, adapter="a")
+        plain = await ask(call, engine=engine, steering=None, seed=0)
+        adapted = await ask(call, engine=engine, steering=None, seed=0, adapter="a")
         assert adapted.logprobs != plain.logprobs
         with pytest.raises(UnknownName, match="unknown adapter 'b'; known: a"):
-            await _answer(call, engine=engine, steering=None, seed=0, adapter="b")
+            await ask(call, engine=engine, steering=None, seed=0, adapter="b")
 
 
 async def test_the_samples_of_a_cell_differ_with_its_adapter(installation: Installation) -> None:

@@ -8,21 +8,27 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ampsweep.cli.options.engine import (
+    SHORT_JOB,
     AllowUntestedVllm,
+    Compile,
     Dtype,
     Kind,
     Lora,
     Model,
     Neurons,
+    Verbose,
     opened,
+    quiet_libraries,
     read_adapters,
     read_neurons,
+    whether_to_compile,
 )
 from ampsweep.cli.terminal.failures import describe
 from ampsweep.cli.terminal.output import AsJson, show, warn
@@ -75,12 +81,16 @@ def batch(
     engine: Kind = "vllm",
     dtype: Dtype = "float32",
     allow_untested_vllm: AllowUntestedVllm = False,
+    compiles: Compile = None,
+    verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
     """Run the requests of a file, each with its own intervention and adapter or none, and write their answers."""
     if not source.is_file():
         raise InvalidRequest(f"{source} does not exist or is not a file", param="IN.jsonl")
     writable = output_file(target, param="OUT.parquet", inputs=[source])
+    quiet_libraries("batch", verbose=verbose)
+    requests = sum(1 for _ in islice(_lines(source), SHORT_JOB + 1))
     neuron_set = read_neurons(neurons)
     opening = opened(
         model,
@@ -89,6 +99,7 @@ def batch(
         neurons=neuron_set,
         allow_untested_vllm=allow_untested_vllm,
         adapters=read_adapters(lora),
+        compiles=whether_to_compile(compiles, kind=engine, requests=requests, as_json=as_json),
     )
     outcome = run_to_end(_batch(source, writable, opening, neuron_set.id if neuron_set else None))
     failed, lines = outcome.failed, outcome.rows
@@ -108,18 +119,29 @@ async def _batch(
 
     lines = sum(1 for _ in _lines(source))
     outcome = _Outcome()
-    async with opening as engine:
-        answers = _answers(source, engine, neurons_id)
-        with (
-            Counter(source.name) as counter,
-            atomic_write(target) as temporary,
-            pq.ParquetWriter(temporary, SCHEMA, write_page_checksum=True) as writer,
-        ):
-            async for rows in _chunks(answers):
-                writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
-                outcome.add(rows)
-                counter.show(outcome.rows, lines, f"{outcome.failed} with an error" if outcome.failed else "")
+    with Counter(source.name) as counter:
+        counter.stage("loading the model")
+        async with opening as engine:
+            counter.stage("answering", "requests")
+            answers = _shown(_answers(source, engine, neurons_id), counter, lines)
+            with (
+                atomic_write(target) as temporary,
+                pq.ParquetWriter(temporary, SCHEMA, write_page_checksum=True) as writer,
+            ):
+                async for rows in _chunks(answers):
+                    writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
+                    outcome.add(rows)
     return outcome
+
+
+async def _shown(rows: AsyncIterator[Row], counter: Counter, lines: int) -> AsyncIterator[Row]:
+    """Yield rows, and show how many have been answered."""
+    done = failed = 0
+    async for row in rows:
+        done += 1
+        failed += row["error"] is not None
+        counter.show(done, lines, f"{failed} with an error" if failed else "")
+        yield row
 
 
 async def _chunks(rows: AsyncIterator[Row]) -> AsyncIterator[list[Row]]:

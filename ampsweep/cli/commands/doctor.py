@@ -62,7 +62,7 @@ def examine(
             from ampsweep.cli.checks.model import model as examined_model
             from ampsweep.cli.options.engine import quiet_libraries
 
-            quiet_libraries()
+            quiet_libraries("doctor")
             findings += examined_model(model, dtype=dtype, adapters=adapters)
     elif model is not None:
         remedy = "pip install 'ampsweep[cpu]' or 'ampsweep[gpu]'"

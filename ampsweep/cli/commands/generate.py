@@ -2,45 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ampsweep.cli.commands.interactive import Conversation, converse
 from ampsweep.cli.options.client import client_of
 from ampsweep.cli.options.completion import models
 from ampsweep.cli.options.engine import (
     AllowUntestedVllm,
     BatchInvariant,
+    Compile,
     Dtype,
     Kind,
+    Verbose,
     comma_separated,
     json_object,
+    model_folder,
     opened,
+    quiet_libraries,
     read_neurons,
+    whether_to_compile,
 )
-from ampsweep.cli.terminal.output import AsJson, show
+from ampsweep.cli.terminal.output import AsJson, echo, show
+from ampsweep.cli.terminal.progress import waiting
 from ampsweep.cli.terminal.running import run_to_end
 from ampsweep.domain.choices import one_of
 from ampsweep.domain.intervention import OPS, PATCHES, VALUE_OPS, VECTORS, Intervention
 from ampsweep.domain.sampling import SAMPLING_BOUNDS, SamplingParams
 from ampsweep.errors import InvalidRequest
+from ampsweep.telemetry.library_output import undiverted
 
 if TYPE_CHECKING:
-    from engine.base import Engine, GenerateRequest
+    from ampsweep.client.clients import Client
+    from engine.base import Engine
 
 
 def generate(
-    prompt: Annotated[str, typer.Argument(help="The text to continue.")],
     model: Annotated[
         str,
         typer.Option(
             help="A model folder, `atlas`, or with --server the name of a model that it offers.", autocompletion=models
         ),
     ],
+    prompt: Annotated[str | None, typer.Argument(help="The text to continue; left out with --interactive.")] = None,
+    interactive: Annotated[
+        bool,
+        typer.Option("--interactive", help="Keep the model loaded, and read prompts and changes such as `/factor 2`."),
+    ] = False,
     server: Annotated[
         str | None, typer.Option(help="Send the request to the server at this URL instead of loading the model here.")
     ] = None,
@@ -76,43 +91,42 @@ def generate(
     dtype: Dtype = "float32",
     batch_invariant: BatchInvariant = False,
     allow_untested_vllm: AllowUntestedVllm = False,
+    compiles: Compile = None,
+    verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
     """Continue a prompt, steered or not, and print the text as it is generated (with --json: at its end)."""
-    _check_text(prompt, param="prompt")
+    if interactive == (prompt is not None):
+        raise InvalidRequest("give either a prompt or --interactive", param="prompt")
+    if interactive and intervention is not None:
+        message = "is fixed; give its parts (--languages, --factor, ...), which can be changed between prompts"
+        raise InvalidRequest(message, param="intervention")
+    _check_text(prompt or "", param="prompt")
     fields = {"languages": languages, "op": op, "factor": factor, "patch": patch, "vector": vector}
-    steering = _intervention(intervention, fields, neurons=neurons)
-    printer = _TextPrinter(as_json=as_json)
+    steering = _intervention(intervention, fields, neurons=None if interactive else neurons)
+    sampling = SamplingParams(max_tokens=max_tokens, temperature=temperature, seed=seed)
     if server is not None:
-        for param, value in (("batch_invariant", batch_invariant), ("allow_untested_vllm", allow_untested_vllm)):
+        for param, value in (
+            ("batch_invariant", batch_invariant),
+            ("allow_untested_vllm", allow_untested_vllm),
+            ("compile", compiles is not None),
+        ):
             if value:
                 message = f"the server decides; leave out --{param.replace('_', '-')}"
                 raise InvalidRequest(message, param=param)
-        options = {
-            "max_tokens": max_tokens,
-            "temperature": temperature,
-            "seed": seed,
-            "neurons": neurons,
-            "adapter": lora,
-        }
         with client_of(server) as client:
-            set_options = {key: value for key, value in options.items() if value is not None}
-            for piece in client.stream(model, prompt, intervention=steering, **set_options):
-                printer.piece(piece.text, piece.finish_reason, piece.neuron_set)
-        printer.end()
+            remote = partial(_ask_server, client, model, {"neurons": neurons, "adapter": lora}, as_json=as_json)
+            if prompt is not None:
+                remote(prompt, steering, sampling)
+                return
+            converse(Conversation.started(fields, sampling, neurons=True), remote, prompt=_prompt_sign())
         return
     if steering is not None and not neurons:
         raise InvalidRequest("steering needs a neuron set; create one with `ampsweep identify`", param="neurons")
-
-    from engine.base import GenerateRequest, Steering
-
-    sampling = SamplingParams(max_tokens=max_tokens, temperature=temperature, seed=seed)
-    request = GenerateRequest(prompt=prompt, sampling=sampling, adapter=lora)
-    parsed = None if steering is None else Intervention.from_dict(steering)
+    model_folder(model)  # before anything that takes time
+    quiet_libraries("generate", verbose=verbose)
     neuron_set = read_neurons(Path(neurons) if neurons else None)
-    if parsed is not None and neuron_set is not None:
-        request = replace(request, steering=Steering(intervention=parsed, neurons=neuron_set.id))
-    local = opened(
+    opening = opened(
         model,
         kind=engine,
         dtype=dtype,
@@ -120,18 +134,100 @@ def generate(
         batch_invariant=batch_invariant,
         allow_untested_vllm=allow_untested_vllm,
         adapters={} if lora is None else {lora: Path(lora)},
+        compiles=whether_to_compile(compiles, kind=engine, requests=1, as_json=as_json),
     )
-    run_to_end(_print_answer(local, request, printer))
+    local = partial(_ask, neurons=None if neuron_set is None else neuron_set.id, adapter=lora, as_json=as_json)
+    if prompt is not None:
+        if steering is not None:
+            Intervention.from_dict(steering)  # before the model is loaded
+        run_to_end(_answer_once(opening, local, prompt, steering, sampling))
+        return
+    with asyncio.Runner() as runner:
+        loaded = runner.run(_loaded(opening))
+        try:
+            conversation = Conversation.started(fields, sampling, neurons=neuron_set is not None)
+            converse(
+                conversation,
+                lambda *request: runner.run(local(loaded, *request)),
+                read=_read_line,
+                prompt=_prompt_sign(),
+            )
+        finally:
+            runner.run(opening.__aexit__(None, None, None))
 
 
-async def _print_answer(
-    local: AbstractAsyncContextManager[Engine], request: GenerateRequest, out: _TextPrinter
+async def _answer_once(
+    opening: AbstractAsyncContextManager[Engine],
+    ask: Callable[..., Coroutine[object, object, None]],
+    prompt: str,
+    steering: dict[str, Any] | None,
+    sampling: SamplingParams,
 ) -> None:
-    """Open an engine and print its answer as it is generated."""
-    async with local as engine:
-        async for chunk in engine.generate(request):
-            out.piece(chunk.text, chunk.finish_reason, chunk.neuron_set)
-    out.end()
+    async with AsyncExitStack() as stack:
+        with waiting("loading the model"):
+            loaded = await stack.enter_async_context(opening)
+        await ask(loaded, prompt, steering, sampling)
+
+
+async def _loaded(opening: AbstractAsyncContextManager[Engine]) -> Engine:
+    with waiting("loading the model"):
+        return await opening.__aenter__()
+
+
+async def _ask(
+    engine: Engine,
+    prompt: str,
+    steering: dict[str, Any] | None,
+    sampling: SamplingParams,
+    *,
+    neurons: str | None,
+    adapter: str | None,
+    as_json: bool,
+) -> None:
+    """Print the answer of an engine in this process."""
+    from engine.base import GenerateRequest, Steering
+
+    use = None
+    if steering is not None and neurons is not None:
+        use = Steering(intervention=Intervention.from_dict(steering), neurons=neurons)
+    printer = _TextPrinter(as_json=as_json)
+    request = GenerateRequest(prompt=prompt, sampling=sampling, steering=use, adapter=adapter)
+    async with aclosing(engine.generate(request)) as chunks:
+        async for chunk in chunks:
+            printer.piece(chunk.text, chunk.finish_reason, chunk.neuron_set)
+    printer.end()
+
+
+def _ask_server(
+    client: Client,
+    model: str,
+    options: Mapping[str, Any],
+    prompt: str,
+    steering: dict[str, Any] | None,
+    sampling: SamplingParams,
+    *,
+    as_json: bool,
+) -> None:
+    """Print the answer of a server."""
+    chosen = {name: getattr(sampling, name) for name in ("max_tokens", "temperature", "seed")} | dict(options)
+    given = {key: value for key, value in chosen.items() if value is not None}
+    printer = _TextPrinter(as_json=as_json)
+    for piece in client.stream(model, prompt, intervention=steering, **given):
+        printer.piece(piece.text, piece.finish_reason, piece.neuron_set)
+    printer.end()
+
+
+def _prompt_sign() -> str:
+    """Return what stands before a line that is typed; nothing if lines come from a file."""
+    return "> " if sys.stdin.isatty() else ""
+
+
+def _read_line(prompt: str) -> str:
+    """Read a line, with the line editing of a terminal."""
+    if sys.stdin.isatty():
+        import readline  # noqa: F401  # gives `input` its line editing
+    with undiverted():
+        return input(prompt)
 
 
 def _check_text(text: str, *, param: str) -> None:
@@ -156,12 +252,12 @@ class _TextPrinter:
 
     def piece(self, text: str, finish_reason: str | None, neuron_set: str | None) -> None:
         if neuron_set != self._neuron_set and not self._as_json:
-            typer.echo(f"steered by neuron set {neuron_set}", err=True)
+            echo(f"steered by neuron set {neuron_set}", err=True)
         self._neuron_set = neuron_set
         self._text += text
         self._finish_reason = finish_reason
         if not self._as_json:
-            typer.echo(text, nl=False)
+            echo(text, nl=False)
 
     def end(self) -> None:
         content = {"text": self._text, "finish_reason": self._finish_reason, "neuron_set": self._neuron_set}

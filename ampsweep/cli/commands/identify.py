@@ -12,12 +12,15 @@ from ampsweep.cli.options.engine import (
     Dtype,
     Kind,
     Model,
+    Verbose,
     check_neuron_folder,
     comma_separated,
     model_folder,
     opened,
+    quiet_libraries,
 )
 from ampsweep.cli.terminal.output import AsJson, show, warn
+from ampsweep.cli.terminal.progress import Counter, follow_recording
 from ampsweep.cli.terminal.running import run_to_end
 from ampsweep.documents import parse_yaml, unique_keys
 from ampsweep.domain.choices import one_of
@@ -50,6 +53,7 @@ def identify(
     engine: Kind = "vllm",
     dtype: Dtype = "float32",
     allow_untested_vllm: AllowUntestedVllm = False,
+    verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
     """Record the activations of a model on a corpus, and write the neurons of each language.
@@ -59,11 +63,13 @@ def identify(
     from ampsweep.bundled import ATLAS, ATLAS_CORPUS
     from ampsweep.folders.corpus import Corpus
     from ampsweep.folders.model import read_model_folder
-    from engine.identify.identification import checkpoint_in, identify_with_scores
+    from engine.identify.identification import checkpoint_in, identify_with_scores, tracker_of
     from engine.identify.identification import identify as identify_neurons
     from engine.neurons.lape_scores import SCORES_FILE
     from engine.neurons.neuron_set import NeuronSet
 
+    model_folder(model)  # before anything that takes time
+    quiet_libraries("identify", verbose=verbose)
     check_folder(out, param="out")
     codes = comma_separated(languages) if languages is not None else None
     params = unique_keys([_parameter(text) for text in param or []])
@@ -81,22 +87,27 @@ def identify(
     warn(warnings)
 
     async def record() -> NeuronSet:
+        counter.stage("loading the model")
         async with opened(model, kind=engine, dtype=dtype, allow_untested_vllm=allow_untested_vllm) as loaded:
             info = loaded.info
             complete = request.for_model(info.model, widths=info.widths)
             checkpoint = checkpoint_in(out.absolute().parent, info, texts, complete, scores=scores)
+            tracker = tracker_of(texts, complete)
             if scores:
-                neuron_set, scored = await identify_with_scores(loaded, texts, complete, checkpoint=checkpoint)
+                scoring = identify_with_scores(loaded, texts, complete, checkpoint=checkpoint, tracker=tracker)
+                neuron_set, scored = await follow_recording(scoring, tracker.progress, counter)
                 neuron_set.save(out)
                 scored.save(out)
             else:
-                neuron_set = await identify_neurons(loaded, texts, complete, checkpoint=checkpoint)
+                finding = identify_neurons(loaded, texts, complete, checkpoint=checkpoint, tracker=tracker)
+                neuron_set = await follow_recording(finding, tracker.progress, counter)
                 neuron_set.save(out)
                 (out / SCORES_FILE).unlink(missing_ok=True)  # of an earlier set in this folder
             checkpoint.discard()
             return neuron_set
 
-    neuron_set = run_to_end(record())
+    with Counter(out.name) as counter:
+        neuron_set = run_to_end(record())
     counts = {language: len(pairs) for language, pairs in neuron_set.neurons.items()}
     text = "".join(f"{language}  {count} neurons\n" for language, count in counts.items())
     content = {"id": neuron_set.id, "folder": str(out), "languages": counts, "warnings": list(warnings)}

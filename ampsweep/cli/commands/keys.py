@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ampsweep.cli.options.engine import comma_separated
-from ampsweep.cli.terminal.output import AsJson, show
+from ampsweep.cli.terminal.output import AsJson, echo, show
 from ampsweep.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def create(
             raise InvalidRequest(f"unknown scope {scope!r}; known: {', '.join(KeyScope)}", param="scopes")
     key_file = KeyFile(keys or home / "keys.json")
     key, token = key_file.create(name, frozenset(map(KeyScope, scope_names)), now=SystemClock().now())
-    typer.echo(f"key {key.id} for {key.name}; it is shown only once:", err=True)
+    echo(f"key {key.id} for {key.name}; it is shown only once:", err=True)
     show({**_content(key), "key": token}, token, as_json=as_json)
 
 

@@ -21,7 +21,7 @@ def pull(
     from engine.neurons.hub import pull as pull_set
 
     check_folder(out, param="out")
-    quiet_libraries()
+    quiet_libraries("neurons")
     neuron_set = pull_set(name)
     check_neuron_folder(out, neuron_set.id)
     neuron_set.save(out)
@@ -40,6 +40,6 @@ def push(
     """Upload a neuron set to a model repository of the Hugging Face Hub, with the token in HF_TOKEN."""
     from engine.neurons.hub import push as push_set
 
-    quiet_libraries()
+    quiet_libraries("neurons")
     url = push_set(folder, name, private=private)
     show({"repository": name, "commit": url}, url, as_json=as_json)

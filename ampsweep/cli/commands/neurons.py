@@ -16,7 +16,7 @@ from ampsweep.cli.commands.neuron_scores import scores
 from ampsweep.cli.options.client import Server, client_of
 from ampsweep.cli.options.completion import models
 from ampsweep.cli.options.engine import Model, check_neuron_folder, model_folder
-from ampsweep.cli.terminal.output import AsJson, show
+from ampsweep.cli.terminal.output import AsJson, echo, show
 from ampsweep.client.clients import DEFAULT_URL
 from ampsweep.errors import InvalidRequest
 from ampsweep.files import atomic_write, output_file
@@ -122,7 +122,7 @@ def export(
     neurons = NeuronSet.load(folder)
     text = json.dumps(to_json(neurons), ensure_ascii=False)
     if out is None:
-        typer.echo(text)
+        echo(text)
         return
     with atomic_write(output_file(out, param="out")) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")

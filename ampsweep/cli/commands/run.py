@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ampsweep.cli.commands.plan import plan_here
+from ampsweep.cli.options.client import show_cells
 from ampsweep.cli.options.engine import (
     AllowUntestedVllm,
     BatchInvariant,
@@ -22,11 +24,13 @@ from ampsweep.cli.options.engine import (
     Lora,
     PipelineParallel,
     TensorParallel,
+    Verbose,
+    local_engine,
     quiet_libraries,
 )
 from ampsweep.cli.terminal.failures import fail_where_incomplete
 from ampsweep.cli.terminal.output import AsJson, show, warn
-from ampsweep.cli.terminal.progress import Counter
+from ampsweep.cli.terminal.progress import REFRESH_SECONDS, Counter, show_recording
 from ampsweep.cli.terminal.running import run_to_end
 from ampsweep.cli.terminal.summary import show_summary
 from ampsweep.documents import read_spec
@@ -37,10 +41,8 @@ if TYPE_CHECKING:
     from ampsweep.cli.server.runtime import Runtime
     from ampsweep.cli.server.settings import Settings
     from jobs.cell import Cell
-    from jobs.planning.catalog import Catalog
     from jobs.spec import SweepSpec
     from jobs.store.records import SweepRecord
-    from worker.engines import EngineSpec
 
 LEASE_SECONDS = 3600.0
 """Lease of a sweep during finalization, in seconds; no other process has the store of the folder open."""
@@ -67,6 +69,10 @@ def run(
     pipeline_parallel_size: PipelineParallel = None,
     batch_invariant: BatchInvariant = False,
     allow_untested_vllm: AllowUntestedVllm = False,
+    verbose: Verbose = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what the sweep would cost, as `ampsweep plan` does, and stop.")
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the results of another sweep in the folder.")
     ] = False,
@@ -80,7 +86,7 @@ def run(
     from jobs.results.summary import summary_json
     from jobs.spec import parse_spec
 
-    quiet_libraries()
+    quiet_libraries("run", verbose=verbose)
     sweep_spec = parse_spec(read_spec(spec))
     settings = read_settings(
         data=data,
@@ -97,6 +103,9 @@ def run(
         message = f"the spec uses no adapter; add `adapter: {next(iter(settings.lora))}` to it, or leave out --lora"
         raise InvalidRequest(message, param="lora")
     catalog = replace(catalog_of(settings, local_models=True), adapters={sweep_spec.model: settings.lora})
+    if dry_run:
+        plan_here(sweep_spec, catalog, settings, out=out, neurons=neurons, as_json=as_json)
+        return
     with closing(Runtime.open(out, catalog, param="out")) as runtime:
         if neurons is not None:
             neuron_set = NeuronSet.load(neurons)
@@ -243,6 +252,7 @@ def _only_finalization_is_left(runtime: Runtime, sweep: SweepRecord, spec: Sweep
 
 async def _compute(runtime: Runtime, sweep: SweepRecord, settings: Settings) -> SweepRecord:
     """Run the remaining cells of a sweep and finalize it; load the model only if cells remain."""
+    from api.http.change_notifier import ChangeNotifier
     from jobs.results.assembly import assemble
     from jobs.results.finalization import finalize
     from jobs.store.transitions import SWEEP_ENDED
@@ -255,7 +265,7 @@ async def _compute(runtime: Runtime, sweep: SweepRecord, settings: Settings) -> 
         sweep = finalize(runtime.store, lease, assemble_here)
     if sweep.state in SWEEP_ENDED:
         return sweep
-    engine = _engine_spec(runtime.catalog, str(sweep.spec["model"]), settings)
+    engine = local_engine(str(sweep.spec["model"]), runtime.catalog, settings)
     warn([*require_memory([engine]), *runtime.catalog.warnings])
     changed = asyncio.Event()
     pool = LocalPool([engine], runtime.worker_config, policy=COMMAND_POLICY)
@@ -264,32 +274,17 @@ async def _compute(runtime: Runtime, sweep: SweepRecord, settings: Settings) -> 
         opened.push_async_callback(pool.stop)
         opened.push_async_callback(dispatcher.stop)
         counter = opened.enter_context(Counter(sweep.name))
-        counter.show(sweep.request_counts.completed, sweep.request_counts.total, "cells, loading the model")
+        counter.stage("loading the model")
         await pool.start()
         await pool.ready()
         dispatcher.start()
         while sweep.state not in SWEEP_ENDED:
             changed.clear()
             sweep = runtime.store.get_sweep(sweep.id)
-            counts = sweep.request_counts
-            counter.show(counts.completed + counts.failed, counts.total, f"cells, {sweep.state.value}")
+            for recording in (recordings := await pool.recordings()).values():
+                show_recording(counter, recording)
+            if not recordings:
+                show_cells(counter, sweep.state.value, sweep.request_counts)
             if sweep.state not in SWEEP_ENDED:
-                await changed.wait()
+                await ChangeNotifier.wait(changed, seconds=REFRESH_SECONDS)
     return sweep
-
-
-def _engine_spec(catalog: Catalog, model: str, settings: Settings) -> EngineSpec:
-    """Return the engine that the model of the sweep is loaded into."""
-    from worker.engines import EngineSpec
-
-    return EngineSpec(
-        model=model,
-        folder=catalog.model_path(model).resolve(),
-        kind=catalog.engine,
-        dtype=catalog.dtype,
-        tensor_parallel_size=settings.tensor_parallel_size,
-        pipeline_parallel_size=settings.pipeline_parallel_size,
-        batch_invariant=catalog.batch_invariant,
-        allow_untested_vllm=settings.allow_untested_vllm,
-        adapters=catalog.adapters.get(model, {}),
-    )

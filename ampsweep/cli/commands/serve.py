@@ -6,7 +6,9 @@ import asyncio
 import os
 import signal
 import socket
+from collections.abc import Sequence
 from contextlib import AsyncExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,17 +20,20 @@ from ampsweep.cli.options.engine import (
     Lora,
     PipelineParallel,
     TensorParallel,
+    Verbose,
     quiet_libraries,
     served_engines,
 )
-from ampsweep.cli.terminal.output import AsJson, show, warn
+from ampsweep.cli.terminal.output import AsJson, echo, show, warn
 from ampsweep.errors import InvalidRequest
+from ampsweep.telemetry.library_output import library_log
 
 if TYPE_CHECKING:
     from ampsweep.cli.server.http_server import HttpServer
     from ampsweep.cli.server.runtime import Runtime
     from ampsweep.cli.server.settings import Settings
     from ampsweep.telemetry.context import Telemetry
+    from worker.engines import EngineSpec
     from worker.pool import Pool
 
 
@@ -94,6 +99,7 @@ def serve(
         typer.Option(metavar="URL", help="Send traces to this OTLP collector, for example http://collector:4318."),
     ] = None,
     no_atlas: Annotated[bool, typer.Option("--no-atlas", help="Do not offer the bundled model.")] = False,
+    verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a server until Ctrl-C. Every option can also be set by an environment variable, such as AMPSWEEP_HOST."""
@@ -140,20 +146,24 @@ def serve(
         warn(require_memory(served_engines(settings)))
     else:
         warn([f"the engines load on the machines of the Ray cluster at {settings.ray_address}: {_UNCHECKED}"])
-    quiet_libraries()
+    log = quiet_libraries("serve", verbose=verbose, folder=settings.home / "logs", own_warnings=False)
     telemetry = Telemetry(
-        logs=LogSettings(format=settings.log_format, level=settings.log_level), otlp_endpoint=settings.otlp_endpoint
+        logs=LogSettings(format=settings.log_format, level=settings.log_level),
+        otlp_endpoint=settings.otlp_endpoint,
+        library_log=None if log is None or settings.ray_address is not None else log.resolve(),
     )
     telemetry.start(service="ampsweep", instance=f"{socket.gethostname()}:{os.getpid()}")
     try:
-        stopped_by = asyncio.run(_serve(settings, telemetry, as_json=as_json))
+        stopped_by = asyncio.run(_serve(settings, telemetry, verbose=verbose, as_json=as_json))
     finally:
         stop_traces()
     if stopped_by is signal.SIGINT:
         raise typer.Exit(130)
 
 
-async def _serve(settings: Settings, telemetry: Telemetry, *, as_json: bool = False) -> signal.Signals | None:
+async def _serve(
+    settings: Settings, telemetry: Telemetry, *, verbose: bool = False, as_json: bool = False
+) -> signal.Signals | None:
     """Serve until a signal arrives, stop everything that was started, and return the signal."""
     from ampsweep.cli.server.exposure import auth_policy, limits_of
     from ampsweep.cli.server.http_server import HttpServer, listen
@@ -169,7 +179,7 @@ async def _serve(settings: Settings, telemetry: Telemetry, *, as_json: bool = Fa
     async with AsyncExitStack() as opened:  # also closes what was opened before a later step of the start failed
         listening = opened.enter_context(listen(settings.host, settings.port))
         runtime = opened.enter_context(closing(_open_runtime(settings)))
-        pool = _make_pool(settings, runtime, telemetry)
+        pool = _make_pool(settings, runtime, telemetry, verbose=verbose)
         notifier = ChangeNotifier()
         neuron_set_service = PoolNeuronSetService(
             pool,
@@ -190,6 +200,7 @@ async def _serve(settings: Settings, telemetry: Telemetry, *, as_json: bool = Fa
             neuron_set_service=neuron_set_service,
             evaluation_service=evaluation_service,
             engine_monitor=pool,
+            estimator=runtime.estimator(partial(_memory_of, served_engines(settings))),
             notifier=notifier,
             wake=dispatcher.wake,
             dispatcher_stats=dispatcher.dispatcher_stats,
@@ -226,7 +237,7 @@ def _open_runtime(settings: Settings) -> Runtime:
     )
 
 
-def _make_pool(settings: Settings, runtime: Runtime, telemetry: Telemetry) -> Pool:
+def _make_pool(settings: Settings, runtime: Runtime, telemetry: Telemetry, *, verbose: bool) -> Pool:
     """Return the pool of all engines; `start` starts them."""
     from worker.ray_pool import RayPool
 
@@ -236,6 +247,7 @@ def _make_pool(settings: Settings, runtime: Runtime, telemetry: Telemetry) -> Po
         address=settings.ray_address,
         cells_per_engine=settings.cells_per_engine,
         telemetry=telemetry,
+        log_to_driver=verbose,
     )
 
 
@@ -251,7 +263,7 @@ async def _start_engines(
 
     host, port = listening.getsockname()[:2]
     address = f"{'http' if settings.tls_cert is None else 'https'}://{host}:{port}"
-    typer.echo(f"listening at {address}; the engines are starting", err=True)
+    echo(f"listening at {address}; the engines are starting", err=True)
     try:
         await pool.start()
         server.hear_signals()  # Ray has a handler for SIGTERM that aborts
@@ -259,8 +271,8 @@ async def _start_engines(
         for model, error in pool.failed().items():
             if is_permanent(error):
                 raise error
-            typer.echo(
-                f"{model} has no engine: {error.message}\n"
+            echo(
+                f"{model} has no engine: {error.message}{_named_log()}\n"
                 f"once that is fixed, `ampsweep engines retry {model}` starts it again",
                 err=True,
             )
@@ -270,6 +282,19 @@ async def _start_engines(
     models = sorted(settings.served().keys() - pool.failed().keys())
     text = f"{', '.join(models) or 'no model'} at {address} (Ctrl-C stops the server)"
     show({"url": address, "models": models}, text, as_json=as_json)
+
+
+def _memory_of(engines: Sequence[EngineSpec], model: str) -> int | None:
+    """Return the memory that the engines of a model take, in bytes; None where it is that of a GPU."""
+    from worker.memory import EngineMemory
+
+    return sum(EngineMemory.of(spec).total for spec in engines if spec.model == model) or None
+
+
+def _named_log() -> str:
+    """Return a note that names the log of the engines' libraries, if they have printed anything."""
+    log = library_log()
+    return "" if log is None else f" (what its libraries printed is in {log})"
 
 
 async def _stop_engines(engines: asyncio.Task[None], pool: Pool) -> None:

@@ -10,7 +10,7 @@ import typer
 from ampsweep.cli.options.client import Server, SweepId, client_of, follow, line
 from ampsweep.cli.options.completion import sweeps
 from ampsweep.cli.terminal.failures import FAILED, fail_where_incomplete
-from ampsweep.cli.terminal.output import AsJson, show, warn
+from ampsweep.cli.terminal.output import AsJson, echo, show, warn
 from ampsweep.client.clients import DEFAULT_URL
 from ampsweep.client.models import COMPLETED_WITH_FAILURES, Cell, Sweep
 from ampsweep.errors import InvalidRequest
@@ -34,7 +34,11 @@ def submit(
         show(sweep.model_dump(), sweep.id, as_json=as_json)
         if not watch:
             return
-        sweep = follow(client, sweep)
+        try:
+            sweep = follow(client, sweep)
+        except KeyboardInterrupt:
+            echo(f"{sweep.id} goes on at the server; `ampsweep cancel {sweep.id}` stops it", err=True)
+            raise
     _show_status(sweep, as_json=as_json)
     fail_where_incomplete(error.message for error in sweep.errors)
     if sweep.status != "completed" or sweep.request_counts.failed:

@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import time
+from typing import Annotated, Protocol
 
 import typer
 
 from ampsweep.cli.options.completion import sweeps
-from ampsweep.cli.terminal.progress import Counter
+from ampsweep.cli.terminal.progress import Counter, show_recording
 from ampsweep.client.clients import DEFAULT_URL, URL, Client
-from ampsweep.client.models import Sweep
+from ampsweep.client.models import ENDED, RequestCounts, Sweep
+from ampsweep.domain.recording_progress import RecordingProgress
 
 Server = Annotated[str, typer.Option(envvar=URL, help="The server's URL.", show_default=DEFAULT_URL)]
 SweepId = Annotated[str, typer.Argument(help="The sweep's id.", autocompletion=sweeps)]
 
+SHOWN_SECONDS = 0.25
+"""Least time between two updates of a sweep's progress, of which it may have thousands that are past."""
 RETRIES = 2
 """Fewer than the client's default: a user at a terminal should learn within seconds that there is no server."""
+
+
+class Counts(Protocol):
+    """The numbers of cells of a sweep, as the client and the store give them."""
+
+    @property
+    def total(self) -> int:
+        """All cells."""
+        ...
+
+    @property
+    def completed(self) -> int:
+        """Those that are computed."""
+        ...
+
+    @property
+    def failed(self) -> int:
+        """Those that have failed."""
+        ...
 
 
 def client_of(server: str) -> Client:
@@ -33,11 +56,27 @@ def line(sweep: Sweep) -> str:
 
 def follow(client: Client, sweep: Sweep) -> Sweep:
     """Show the progress of a sweep until it has ended, and return its final state."""
-    last = sweep
     with Counter(sweep.name or sweep.id) as counter:
-        for current in client.watch(sweep.id):
-            last = current
-            counts = current.request_counts
-            failed = f", {counts.failed} failed" if counts.failed else ""
-            counter.show(counts.completed + counts.failed, counts.total, f"cells, {current.status}{failed}")
+        show_cells(counter, sweep.status, sweep.request_counts)
+        shown = time.monotonic()
+        for event in client.events(sweep.id):
+            if time.monotonic() - shown < SHOWN_SECONDS:
+                continue
+            shown = time.monotonic()
+            if event.type == "cell.finding_neurons":
+                show_recording(counter, RecordingProgress.from_dict(event.data))
+            else:
+                counts = RequestCounts.model_validate(event.data["request_counts"])
+                show_cells(counter, event.data["status"], counts)
+        last = client.sweep(sweep.id)
+        show_cells(counter, last.status, last.request_counts)
     return last
+
+
+def show_cells(counter: Counter, status: str, counts: Counts) -> None:
+    """Show the cells of a sweep that have ended, and its status unless that is the usual one."""
+    if status not in ENDED:
+        counter.stage("writing the results" if status == "finalizing" else "sweeping", "cells")
+    notes = [f"{counts.failed} failed"] if counts.failed else []
+    notes += [] if status in ("in_progress", "finalizing") else [status]
+    counter.show(counts.completed + counts.failed, counts.total, ", ".join(notes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -11,18 +12,23 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from ampsweep.bundled import ATLAS, ATLAS_MODEL
-from ampsweep.cli.terminal.output import warn
+from ampsweep.cli.terminal.output import echo, warn
 from ampsweep.documents import parse_json
 from ampsweep.domain import choices
 from ampsweep.domain.neuron_set import METADATA_FILE
 from ampsweep.domain.neuron_set_metadata import NeuronSetMetadata
 from ampsweep.errors import InvalidRequest
+from ampsweep.telemetry.library_output import can_divert, divert, log_file, own_stream
 
 if TYPE_CHECKING:
     from ampsweep.cli.server.settings import Settings
     from engine.base import Engine
     from engine.neurons.neuron_set import NeuronSet
+    from jobs.planning.catalog import Catalog
     from worker.engines import EngineSpec
+
+SHORT_JOB = 16
+"""Number of requests up to which a model is not compiled on a CPU."""
 
 Model = Annotated[str, typer.Option(help="A model folder in Hugging Face format, or `atlas`, the bundled model.")]
 Kind = Annotated[str, typer.Option(help="The engine: vllm, or transformers (slow, plain hooks).")]
@@ -48,6 +54,18 @@ AllowUntestedVllm = Annotated[
 Lora = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME=FOLDER", help="A LoRA adapter of the model (vllm only); may be repeated."),
+]
+Verbose = Annotated[
+    bool,
+    typer.Option("--verbose", help="Show the messages of vLLM and other libraries, which otherwise go to a log file."),
+]
+Compile = Annotated[
+    bool | None,
+    typer.Option(
+        "--compile/--no-compile",
+        help="Whether vLLM compiles the model at its start. [default: unless the job is short and runs on a CPU]",
+        show_default=False,
+    ),
 ]
 Neurons = Annotated[Path | None, typer.Option(help="The folder of the neuron set that interventions refer to.")]
 
@@ -86,8 +104,11 @@ async def opened(
     batch_invariant: bool = False,
     allow_untested_vllm: bool = False,
     adapters: Mapping[str, Path] | None = None,
+    compiles: bool = True,
 ) -> AsyncIterator[Engine]:
     """Open an engine with a model and its adapters, and add a neuron set; close the engine at the end of the block.
+
+    Call `quiet_libraries` first.
 
     Raises:
         InvalidRequest: The dtype is unknown, or the engine cannot be opened with these options.
@@ -97,7 +118,6 @@ async def opened(
 
     if dtype not in (dtypes := get_args(choices.Dtype)):
         raise InvalidRequest(f"must be {choices.one_of(dtypes)}; got {dtype!r}", param="dtype")
-    quiet_libraries()
     spec = EngineSpec(
         model=model,
         folder=model_folder(model),
@@ -106,6 +126,7 @@ async def opened(
         batch_invariant=batch_invariant,
         allow_untested_vllm=allow_untested_vllm,
         adapters=adapters or {},
+        options={} if compiles else {"compile": False},
     )
     warn([*require_memory([spec]), *release_warnings(kind, allowed=allow_untested_vllm)])
     engine = await open_engine(spec)
@@ -115,6 +136,39 @@ async def opened(
         yield engine
     finally:
         await engine.close()
+
+
+def whether_to_compile(wanted: bool | None, *, kind: str, requests: int, as_json: bool) -> bool:
+    """Return whether vLLM is to compile the model for a job of so many requests, and tell the user if it is not.
+
+    Compiling takes about as long as some dozens of short answers of a small model on a CPU. On a GPU the engine gains
+    more by it, and it is always done.
+
+    Args:
+        wanted: What the user has said; None leaves it to the job.
+        kind: The kind of the engine.
+        requests: Number of requests of the job.
+        as_json: Whether standard error holds only errors.
+
+    Raises:
+        InvalidRequest: The engine never compiles (param "compile").
+    """
+    if kind != "vllm":
+        if wanted is not None:
+            raise InvalidRequest(f"only the engine vllm compiles, not {kind}; leave the option out", param="compile")
+        return True
+    if wanted is not None:
+        return wanted
+    if requests > SHORT_JOB or has_gpu():
+        return True
+    if not as_json:
+        echo("note: a short job: vLLM does not compile the model (--compile)", err=True)
+    return False
+
+
+def has_gpu() -> bool:
+    """Return whether vLLM would run on a GPU of this machine."""
+    return Path("/dev/nvidiactl").exists()
 
 
 def release_warnings(kind: str, *, allowed: bool) -> tuple[str, ...]:
@@ -148,6 +202,23 @@ def served_engines(settings: Settings) -> list[EngineSpec]:
         )
         for name, model in settings.served().items()
     ]
+
+
+def local_engine(model: str, catalog: Catalog, settings: Settings) -> EngineSpec:
+    """Return the engine spec of a model that a command loads itself."""
+    from worker.engines import EngineSpec
+
+    return EngineSpec(
+        model=model,
+        folder=catalog.model_path(model).resolve(),
+        kind=catalog.engine,
+        dtype=catalog.dtype,
+        tensor_parallel_size=settings.tensor_parallel_size,
+        pipeline_parallel_size=settings.pipeline_parallel_size,
+        batch_invariant=catalog.batch_invariant,
+        allow_untested_vllm=settings.allow_untested_vllm,
+        adapters=catalog.adapters.get(model, {}),
+    )
 
 
 def read_neurons(folder: Path | None) -> NeuronSet | None:
@@ -191,14 +262,49 @@ def check_neuron_folder(folder: Path, neuron_set_id: str) -> None:
         raise InvalidRequest(message, param="out")
 
 
-def quiet_libraries() -> None:
-    """Turn off progress bars and messages of the engines' libraries, unless the environment sets them.
+def quiet_libraries(
+    command: str, *, verbose: bool = False, folder: Path | None = None, own_warnings: bool = True
+) -> Path | None:
+    """Send what the libraries of an engine print to a log file or, with `verbose`, to standard error.
 
-    Messages of vLLM go to standard error, where it would print them among a command's results.
+    Call this before an engine is opened. It applies until the process ends. Within another program, whose standard
+    error must stay as it is, only the libraries' own settings are changed.
+
+    Args:
+        command: The name of the command, for that of the log file.
+        verbose: Whether the user wants to see the messages.
+        folder: Where the log file is to be, by default in the user's cache.
+        own_warnings: Whether warnings that this project's own modules log are printed as lines.
+
+    Returns:
+        The log file, or None if there is none.
     """
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TQDM_DISABLE", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    if not verbose:
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("TQDM_DISABLE", "1")
+    diverts = can_divert()
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "INFO" if diverts else "ERROR")
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    if not diverts:
+        return None
+    log = None if verbose else log_file(folder or user_logs(), command)
+    divert(log)
+    if own_warnings:
+        _print_own_warnings()
+    return log
+
+
+def user_logs() -> Path:
+    """Return the folder of the log files of commands."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ampsweep" / "logs"
+
+
+def _print_own_warnings() -> None:
+    from ampsweep.telemetry.logs import OURS
+
+    handler = logging.StreamHandler(own_stream(err=True))
+    handler.setFormatter(logging.Formatter("warning: %(message)s"))
+    handler.setLevel(logging.WARNING)
+    for name in OURS:
+        logging.getLogger(name).addHandler(handler)

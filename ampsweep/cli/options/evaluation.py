@@ -117,7 +117,7 @@ async def _relevance(options: MetricOptions, opened: AsyncExitStack) -> TextMetr
         max_tokens=MAX_TOKENS,
     )
     await opened.enter_async_context(judge)
-    counter = opened.enter_context(Counter("relevance"))
+    counter = opened.enter_context(Counter("relevance", "ratings"))
     return Relevance(
         judge=judge,
         ratings=RatingFile(options.ratings),

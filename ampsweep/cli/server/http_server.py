@@ -13,8 +13,10 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from ampsweep.cli.terminal.running import acknowledge_interrupt
 from ampsweep.errors import InvalidRequest
 
+STOPPING = "stopping; a second Ctrl-C does not wait for open connections"
 DRAIN_SECONDS = 5
 """Seconds that open connections have to finish after the server was told to stop."""
 
@@ -84,6 +86,8 @@ class HttpServer(uvicorn.Server):
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self.force_exit = self.should_exit
         self.should_exit = True
+        if number == signal.SIGINT and not self.force_exit:
+            acknowledge_interrupt(STOPPING)
         self.stopped_by = signal.Signals(number)
 
 

@@ -20,6 +20,7 @@ from jobs.neuron_sets.bucket import neuron_sets_at
 from jobs.neuron_sets.identifications import IDENTIFYING, Identifications
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
+from jobs.planning.estimate import Estimator
 from jobs.results.assembly import Assemble
 from jobs.results.finalization import finalize
 from jobs.results.retention import clean_up
@@ -148,6 +149,10 @@ class Runtime:
             ratings=self.store.ratings,
             owner=self.owner,
         )
+
+    def estimator(self, memory: Callable[[str], int | None]) -> Estimator:
+        """Return what estimates sweeps; `memory` returns the bytes that an engine of a model needs."""
+        return Estimator(self.catalog, self.neuron_sets, history=self.store.history, memory=memory)
 
     def clean_up(self, *, starting: bool = False) -> None:
         """Delete what no sweep needs. While `starting`, the sole owner of a store has no writers."""

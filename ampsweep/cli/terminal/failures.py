@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from itertools import takewhile, zip_longest
 from pathlib import Path
@@ -24,6 +25,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from ampsweep.cli.terminal.help import complete_help
+from ampsweep.cli.terminal.output import echo
 from ampsweep.errors import (
     AmpsweepError,
     Conflict,
@@ -37,6 +40,7 @@ from ampsweep.errors import (
     Unauthenticated,
     Unavailable,
 )
+from ampsweep.telemetry.library_output import library_log, own_stream
 
 TRACEBACK = "AMPSWEEP_TRACEBACK"
 """Environment variable that makes unexpected errors show their traceback."""
@@ -79,6 +83,11 @@ _MAY_BE_EMPTY = ("--by", "--low-resource")
 
 class Commands(TyperGroup):
     """The top-level group of commands. Turns exceptions into an error line and an exit code."""
+
+    def __init__(self, **options: Any) -> None:
+        """Make the group, and complete the help of its commands."""
+        super().__init__(**options)
+        complete_help(self.commands)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments before the command's name, and find out whether errors are printed as JSON."""
@@ -155,6 +164,7 @@ def _fail(error: Exception, *, as_json: bool) -> None:
         _print_error(_file_error(error), kind, None, code, as_json=as_json)
         raise typer.Exit(EXIT_UNAVAILABLE if full else WRONG_INPUT) from error
     if os.environ.get(TRACEBACK):
+        sys.stderr = own_stream(err=True)  # where the traceback is to appear
         return
     text = f"{type(error).__name__}: {' '.join(str(error).split())} ({TRACEBACK}=1 shows where)"
     _print_error(text, "server_error", None, "internal_error", as_json=as_json)
@@ -195,8 +205,10 @@ def _is_help(error: Exception) -> bool:
 
 
 def _print_error(message: str, kind: str, param: str | None, code: str, *, as_json: bool) -> None:
+    if kind == "server_error" and (log := library_log()) is not None:
+        message += f" (what the libraries printed is in {log})"
     if as_json:
         body = {"message": message, "type": kind, "param": param, "code": code}
-        typer.echo(json.dumps({"error": body}, ensure_ascii=False), err=True)
+        echo(json.dumps({"error": body}, ensure_ascii=False), err=True)
     else:
-        typer.echo(f"error: {message}", err=True)
+        echo(f"error: {message}", err=True)

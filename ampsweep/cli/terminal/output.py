@@ -8,15 +8,25 @@ from typing import Annotated, Any
 
 import typer
 
+from ampsweep.telemetry.library_output import own_stream
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line; errors too.")]
+
+
+def echo(text: str = "", *, err: bool = False, nl: bool = True) -> None:
+    """Print a command's own text to standard output or, with `err`, to standard error.
+
+    Commands print by this function only: what libraries print goes elsewhere (`ampsweep.telemetry.library_output`).
+    """
+    typer.echo(text, file=own_stream(err=err), nl=nl)
 
 
 def warn(warnings: Iterable[str]) -> None:
     """Print warnings to standard error, one per line, so that standard output holds results only."""
     for text in warnings:
-        typer.echo(f"warning: {text}", err=True)
+        echo(f"warning: {text}", err=True)
 
 
 def show(content: Mapping[str, Any], text: str, *, as_json: bool) -> None:
     """Print a result as JSON or as text."""
-    typer.echo(json.dumps(content, ensure_ascii=False) if as_json else text)
+    echo(json.dumps(content, ensure_ascii=False) if as_json else text)

@@ -6,8 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import typer
-
+from ampsweep.cli.terminal.output import echo
 from ampsweep.domain.intervention import VECTORS
 
 Row = Mapping[str, Any]
@@ -29,10 +28,10 @@ def show_summary(rows: Sequence[Row], best_factors: Sequence[Row]) -> None:
         called = f"{task} as published" if mode == "paper" else task
         called += f" ({options})" if options else ""
         better = " (lower is better)" if table_rows[0]["higher_is_better"] is False else ""
-        typer.echo(f"{called}: {metric}{better}, mean over data languages")
-        typer.echo(f"  {'':<36}" + "".join(f"{f'x {factor:g}':>8}" for factor in factors))
+        echo(f"{called}: {metric}{better}, mean over data languages")
+        echo(f"  {'':<36}" + "".join(f"{f'x {factor:g}':>8}" for factor in factors))
         for label, unsteered_rows in _unsteered(table_rows).items():
-            typer.echo(f"  {label:<36}{_cell(unsteered_rows)}")
+            echo(f"  {label:<36}{_cell(unsteered_rows)}")
         for series, series_rows in _grouped(table_rows).items():
             by_factor = "".join(_cell([row for row in series_rows if row["factor"] == factor]) for factor in factors)
             *named, selection = series
@@ -42,7 +41,7 @@ def show_summary(rows: Sequence[Row], best_factors: Sequence[Row]) -> None:
             if on_neurons and not any(row["neurons"] for row in series_rows):
                 mark = "   no neurons: nothing was changed"
             mark += _few(series_rows)
-            typer.echo(f"  {_label(series):<36}{by_factor}{mark}")
+            echo(f"  {_label(series):<36}{by_factor}{mark}")
 
 
 def _unsteered(rows: Iterable[Row]) -> dict[str, list[Row]]:

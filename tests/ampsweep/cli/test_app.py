@@ -29,7 +29,7 @@ from ampsweep.errors import (
 
 COMMANDS = (
     *("serve", "run", "submit", "status", "results", "report", "cancel", "pause", "resume", "identify"),
-    *("neurons", "keys", "batch", "generate", "doctor", "export"),
+    *("neurons", "keys", "batch", "generate", "doctor", "export", "plan", "init", "list"),
 )
 HEAVY = ("torch", "vllm", "ray", "transformers", "fastapi", "sqlalchemy", "pyarrow", "numpy", "matplotlib")
 

@@ -47,8 +47,8 @@ def test_each_parameter_reaches_the_engine() -> None:
 
 @pytest.mark.parametrize("nothing", [{}, dict.fromkeys(GIVEN)])
 def test_a_parameter_that_is_missing_or_null_has_its_default(nothing: dict[str, Any]) -> None:
-    assert completion(**nothing) == SamplingParams(temperature=1.0, max_tokens=16)
-    assert chat(**nothing) == SamplingParams(temperature=1.0, max_tokens=1024)
+    assert completion(**nothing) == SamplingParams(temperature=0.0, max_tokens=16)
+    assert chat(**nothing) == SamplingParams(temperature=0.0, max_tokens=1024)
 
 
 def test_zero_is_a_value_and_minus_one_keeps_all_tokens() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from ampsweep.domain.recording_progress import RecordingProgress
 from jobs.neuron_sets.bucket import neuron_sets_at
 from jobs.neuron_sets.identifications import LEASE
 from tests.api.running_server import Server, running_server
@@ -132,6 +133,11 @@ async def test_identifications_are_visible_on_a_second_server(installation: Inst
         neuron_set_id = (await first.http.post("/v1/neuron-sets", json=METHOD)).json()["id"]
         path = f"/v1/neuron-sets/{neuron_set_id}"
         assert (await second.http.get(path)).json()["status"] == "in_progress"
+        progress = RecordingProgress(
+            language="fr", languages=2, languages_done=1, tokens=300, total_tokens=400, tokens_per_second=50.0
+        )
+        installation.identifications.heartbeat(neuron_set_id, progress)
+        assert (await second.http.get(path)).json()["progress"]["seconds_left"] == 2.0
         again = await second.http.post("/v1/neuron-sets", json=METHOD)
         assert (again.status_code, again.json()["status"]) == (202, "in_progress")
         assert second.app.state.services.neuron_set_service._tasks == {}, "it is not searched for twice"

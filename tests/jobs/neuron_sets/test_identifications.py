@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ampsweep.domain.recording_progress import RecordingProgress
 from ampsweep.errors import InvalidRequest
 from jobs.execution import IdentificationStatus
 from jobs.neuron_sets.identifications import LEASE, Identifications
@@ -17,6 +18,11 @@ def test_an_identification_is_visible_to_every_server_until_it_ends(tmp_path: Pa
     assert second.get("ns_1") is None
     first.heartbeat("ns_1")
     assert second.get("ns_1") == IdentificationStatus(error=None)
+    progress = RecordingProgress(
+        language="fr", languages=2, languages_done=1, tokens=300, total_tokens=400, tokens_per_second=50.0
+    )
+    first.heartbeat("ns_1", progress)
+    assert second.get("ns_1") == IdentificationStatus(error=None, progress=progress)
     first.forget("ns_1")
     assert second.get("ns_1") is None
 

@@ -291,6 +291,9 @@ class ReferenceStore:
                     entry.progress, entry.expires_at = heartbeat.samples, now + ttl
                     if pending_events:
                         self._tell_all(entry, "cell.progress", cell_samples=heartbeat.samples)
+                    elif heartbeat.recording is not None and entry.cell.neurons is not None:
+                        recording = heartbeat.recording.to_dict()
+                        self._tell_all(entry, "cell.finding_neurons", neuron_set=entry.cell.neurons.id, **recording)
                 else:
                     lost.append(heartbeat.lease)
                     entry.state, entry.error = CellState.PENDING, None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+from ampsweep.domain.recording_progress import RecordingProgress
 from jobs.store.cell_state import MAX_ATTEMPTS, MAX_EXPIRATIONS
 from jobs.store.protocol import Store
 from jobs.store.records import CellFile, CellOutcome, Heartbeat
@@ -111,6 +112,17 @@ def test_progress_is_seen_in_the_sweep_the_cell_and_the_events(store: Store) -> 
     assert kinds(store, sweep.id).count("cell.progress") == 3
     store.report([completed(one, FILE), ended(two, CellOutcome.RELEASED)])
     assert store.get_sweep(sweep.id).samples == FILE.rows
+
+
+def test_the_identification_that_a_steered_cell_waits_for_is_an_event(store: Store) -> None:
+    sweep = store.create_sweep(name="n", spec={}, cells=[a_cell(0), a_cell(1, factor=2.0)])
+    held = lease(store, 2)
+    recording = RecordingProgress(
+        language="fr", languages=2, languages_done=1, tokens=30, total_tokens=40, tokens_per_second=5.0
+    )
+    store.heartbeat([Heartbeat(lease=each, recording=recording) for each in held], ttl=30)
+    (told,) = [event.data for event in store.events(sweep.id) if event.type == "cell.finding_neurons"]
+    assert (told["neuron_set"], told["tokens"], told["seconds_left"]) == ("ns_1", 30, 2.0)
 
 
 def test_a_lease_says_for_which_sweeps_it_is_and_how_often_the_cell_was_tried(store: Store, clock: ManualClock) -> None:

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from ampsweep.cli.app import app
 from ampsweep.cli.commands import batch
+from ampsweep.cli.options.engine import SHORT_JOB, whether_to_compile
 from ampsweep.folders.model import read_model_folder
 from engine.neurons.neuron_set import NeuronSet
 
@@ -100,7 +101,7 @@ def test_identify_names_what_is_wrong(
     options = {"--model": model, "--corpus": corpus, "--out": tmp_path / "out", "--engine": "fake"} | dict([change])
     result = call("identify", *(part for pair in options.items() for part in pair))
     assert result.exit_code == 2
-    (error,) = [line for line in result.stderr.splitlines() if not line.startswith("warning: ")]
+    (error,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert complaint in error
     assert not (tmp_path / "out").exists()
 
@@ -355,6 +356,53 @@ def test_generate_names_what_is_wrong(options: tuple[str, ...], complaint: str, 
     result = call("generate", "Hello", "--model", model, "--engine", "fake", *arguments)
     assert result.exit_code == 2
     assert complaint in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("wanted", "requests", "gpu", "expected"),
+    [
+        (None, 1, False, False),
+        (None, SHORT_JOB, False, False),
+        (None, SHORT_JOB + 1, False, True),
+        (None, 1, True, True),
+        (True, 1, False, True),
+        (False, SHORT_JOB + 1, True, False),
+    ],
+)
+def test_a_short_job_on_a_cpu_is_not_compiled_unless_the_user_says_so(
+    wanted: bool | None,
+    requests: int,
+    gpu: bool,
+    expected: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("ampsweep.cli.options.engine.has_gpu", lambda: gpu)
+    assert whether_to_compile(wanted, kind="vllm", requests=requests, as_json=False) is expected
+    is_told = wanted is None and not expected
+    assert capsys.readouterr().err == ("note: a short job: vLLM does not compile the model (--compile)\n" * is_told)
+
+
+def test_the_lines_of_a_batch_decide_whether_it_is_short(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[int] = []
+
+    def whether(*_: object, requests: int, **__: object) -> bool:
+        counted.append(requests)
+        return True
+
+    monkeypatch.setattr(batch, "whether_to_compile", whether)
+    line = {"custom_id": "s", "kind": "score", "context": "a", "continuation": "b"}
+    for count in (3, SHORT_JOB + 5):
+        _batch(model, tmp_path, [line] * count)
+    assert counted == [3, SHORT_JOB + 1]
+
+
+def test_only_vllm_compiles(model: Path) -> None:
+    result = call("generate", "Hello", "--model", model, "--engine", "fake", "--compile")
+    assert result.exit_code == 2
+    assert result.stderr == "error: compile: only the engine vllm compiles, not fake; leave the option out\n"
 
 
 def test_a_language_without_neurons_is_refused_wherever_it_is_steered_to(model: Path, tmp_path: Path) -> None:

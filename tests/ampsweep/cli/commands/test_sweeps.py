@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import sqlite3
@@ -55,7 +56,8 @@ def test_a_run_leaves_samples_and_summary_and_prints_it(local: Path, tmp_path: P
     assert len(set(samples["cell_id"].to_pylist())) == CELLS
     assert summary.num_rows == 4
     assert "fr set max" in result.stdout
-    assert f"first-look: {CELLS}/{CELLS}" in result.stderr
+    assert "first-look: loading the model\n" in result.stderr
+    assert f"{CELLS}/{CELLS} cells" in result.stderr
 
 
 def test_a_run_and_its_report_as_json(local: Path, tmp_path: Path) -> None:
@@ -144,11 +146,12 @@ def test_a_stopped_run_can_be_continued(local: Path, spec: dict[str, Any], model
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            if "in_progress" in line:
+            if re.search(r"sweeping: [1-9]", line):
                 process.send_signal(signal.SIGINT)
                 break
         said = process.stderr.read()
         assert process.wait(60) == 130
+    assert said.startswith("stopping; a second Ctrl-C")
     assert "partial results of" in said
     for name in ("results", "summary"):
         partial = json.loads(pq.read_schema(out / f"partial-{name}.parquet").metadata[b"ampsweep.partial"])

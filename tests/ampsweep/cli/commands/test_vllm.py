@@ -1,13 +1,17 @@
-"""The commands on vLLM give the results of the reference engine."""
+"""The commands on vLLM give the results of the reference engine, and print nothing else."""
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from ampsweep.cli.app import app
@@ -72,3 +76,24 @@ def test_a_batch_on_vllm_is_the_batch_of_the_reference(tmp_path: Path) -> None:
         assert logprobs == (None if expected_logprobs is None else pytest.approx(expected_logprobs, abs=1e-4))
     steered, plain = rows_by_engine["vllm"][2], rows_by_engine["vllm"][1]
     assert steered["token_ids"] == plain["token_ids"]
+
+
+@pytest.mark.engine
+def test_generate_prints_its_own_lines_only(tmp_path: Path) -> None:
+    model = tiny_model("qwen2", tmp_path / "model")
+    command = (sys.executable, "-m", "ampsweep.cli", "generate", "the thing in", "--model", str(model))
+    environment = {name: value for name, value in os.environ.items() if name not in ("VLLM_LOGGING_LEVEL",)}
+    ended = subprocess.run(
+        [*command, "--max-tokens", "4"],
+        env={**environment, "XDG_CACHE_HOME": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    note = "" if torch.cuda.is_available() else "note: a short job: vLLM does not compile the model (--compile)\n"
+    assert (ended.returncode, ended.stderr) == (0, note)
+    assert len(ended.stdout.splitlines()) == 1
+    (log,) = (tmp_path / "cache" / "ampsweep" / "logs").glob("generate-*.log")
+    kept = log.read_text()
+    assert "vllm" in kept.lower(), "what vLLM printed is kept"
+    assert f"enforce_eager={bool(note)}" in kept, "it says that it does not compile"

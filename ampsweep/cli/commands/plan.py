@@ -1,0 +1,190 @@
+"""`ampsweep plan`, and `ampsweep run --dry-run`: what a sweep costs before it is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ampsweep.cli.options.client import client_of
+from ampsweep.cli.options.engine import (
+    AllowUntestedVllm,
+    Dtype,
+    Kind,
+    Lora,
+    Verbose,
+    local_engine,
+    quiet_libraries,
+)
+from ampsweep.cli.terminal.output import AsJson, echo, show, warn
+from ampsweep.cli.terminal.progress import Counter, duration
+from ampsweep.cli.terminal.running import run_to_end
+from ampsweep.documents import read_spec
+from ampsweep.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from ampsweep.cli.server.runtime import Runtime
+    from ampsweep.cli.server.settings import Settings
+    from jobs.planning.catalog import Catalog
+    from jobs.planning.estimate import Estimator, Rates
+    from jobs.spec import SweepSpec
+
+MEASURE_SECONDS = 5.0
+"""How long `--measure` sends the items of each task."""
+DATABASE = "ampsweep.db"
+_COLUMNS = ("cells", "reused", "items", "requests", "prompt tokens", "new tokens")
+
+
+def plan(
+    spec: Annotated[Path, typer.Argument(help="The sweep: a YAML or JSON file.")],
+    server: Annotated[
+        str | None, typer.Option(help="Let the server at this URL plan it, with its models, data and results.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The folder of a run, whose cells are reused and whose times are taken for the estimate."),
+    ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Load the model, and measure each task for some seconds.")
+    ] = False,
+    data: Annotated[Path | None, typer.Option(help="A folder with a subfolder for each data set.")] = None,
+    corpus: Annotated[list[str] | None, typer.Option(metavar="NAME=FOLDER", help="A corpus; may be repeated.")] = None,
+    lora: Lora = None,
+    neurons: Annotated[
+        Path | None,
+        typer.Option(help="The folder of the neuron set that the spec names by id (`neurons: {id: ns_...}`)."),
+    ] = None,
+    engine: Kind = "vllm",
+    dtype: Dtype = "float32",
+    allow_untested_vllm: AllowUntestedVllm = False,
+    verbose: Verbose = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print what a sweep would cost: cells, requests and tokens by task, memory and an estimated time.
+
+    Nothing is computed. Cells that are computed already are counted, but neither their requests nor their tokens.
+    """
+    if server is not None:
+        if measure:
+            raise InvalidRequest("the server measures nothing; leave out --measure or --server", param="measure")
+        with client_of(server) as client:
+            show_plan({**client.plan(spec)}, as_json=as_json)
+        return
+    from ampsweep.cli.server.runtime import catalog_of
+    from ampsweep.cli.server.settings import read_settings
+    from jobs.spec import parse_spec
+
+    quiet_libraries("plan", verbose=verbose)
+    sweep_spec = parse_spec(read_spec(spec))
+    settings = read_settings(
+        data=data,
+        corpora=corpus,
+        lora=lora,
+        engine=engine,
+        dtype=dtype,
+        allow_untested_vllm=allow_untested_vllm or None,
+    )
+    catalog = replace(catalog_of(settings, local_models=True), adapters={sweep_spec.model: settings.lora})
+    plan_here(sweep_spec, catalog, settings, out=out, neurons=neurons, measure=measure, as_json=as_json)
+
+
+def plan_here(
+    spec: SweepSpec,
+    catalog: Catalog,
+    settings: Settings,
+    *,
+    out: Path | None,
+    neurons: Path | None,
+    measure: bool = False,
+    as_json: bool,
+) -> None:
+    """Plan a sweep on this machine and print what it costs; see `plan` for the arguments."""
+    from worker.memory import EngineMemory
+
+    memory = EngineMemory.of(local_engine(spec.model, catalog, settings)).total or None
+    with _runtime(out, catalog) as runtime:
+        if neurons is not None:
+            from engine.neurons.neuron_set import NeuronSet
+
+            neuron_set = NeuronSet.load(neurons)
+            runtime.neuron_sets.publish(neuron_set.id, neuron_set.save)
+        estimator = runtime.estimator(lambda _model: memory)
+        measured = run_to_end(_measured(estimator, spec, catalog, settings)) if measure else None
+        estimate = estimator.estimate(spec, measured=measured)
+    show_plan(estimate.to_dict(), as_json=as_json)
+
+
+def show_plan(plan: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print a plan, as `SweepEstimate.to_dict` or the server returns it."""
+    if as_json:
+        show(plan, "", as_json=True)
+        return
+    warn(plan["warnings"])
+    echo(f"{plan['name']}: {plan['cells']:,} cells of {plan['model']}, {plan['reused']:,} of them computed already")
+    rows = [(_label(task), _numbers(task)) for task in plan["tasks"]]
+    if len(rows) > 1:
+        rows.append(("together", _numbers(plan)))
+    width = max(12, *(len(label) for label, _ in rows))
+    echo(f"  {'to compute':<{width}}" + "".join(f"{column:>15}" for column in _COLUMNS))
+    for label, numbers in rows:
+        echo(f"  {label:<{width}}" + "".join(map(_number, numbers)))
+    if plan["memory_bytes"] is not None:
+        echo(f"memory: {plan['memory_bytes'] / 2**30:.1f} GiB")
+    time = "unknown" if plan["seconds"] is None else f"about {duration(plan['seconds'])}"
+    echo(f"time: {time}; {plan['seconds_from']}")
+    for note in plan["notes"]:
+        echo(f"note: {note}")
+
+
+def _label(task: Mapping[str, Any]) -> str:
+    """Return the name of a task with its options, and whether it reproduces the published code."""
+    options = f" ({task['options']})" if task["options"] else ""
+    return f"{task['task']}{options}{', as published' if task['mode'] == 'paper' else ''}"
+
+
+def _numbers(plan: Mapping[str, Any]) -> list[int | None]:
+    return [plan[name] for name in ("cells", "reused", "items", "requests", "prompt_tokens", "max_new_tokens")]
+
+
+def _number(value: int | None) -> str:
+    return f"{'?' if value is None else f'{value:,}':>15}"
+
+
+@contextmanager
+def _runtime(out: Path | None, catalog: Catalog) -> Iterator[Runtime]:
+    """Open the folder of a run; if there is none yet, a temporary one in its place."""
+    from ampsweep.cli.server.runtime import Runtime
+
+    if out is not None and (out / DATABASE).is_file():
+        with closing(Runtime.open(out, catalog, param="out")) as runtime:
+            yield runtime
+        return
+    with TemporaryDirectory() as folder, closing(Runtime.open(Path(folder), catalog)) as runtime:
+        yield runtime
+
+
+async def _measured(estimator: Estimator, spec: SweepSpec, catalog: Catalog, settings: Settings) -> Rates:
+    """Load the model, and return the items per second of each task."""
+    from worker.engines import open_engine
+    from worker.measurement import measure_items
+    from worker.memory import require_memory
+
+    engine_spec = local_engine(spec.model, catalog, settings)
+    warn([*require_memory([engine_spec]), *catalog.warnings])
+    rates: dict[str, float] = {}
+    with Counter(spec.name) as counter:
+        counter.stage("loading the model")
+        engine = await open_engine(engine_spec)
+        try:
+            for task, items in estimator.baselines(spec).items():
+                counter.stage(f"measuring {task}")
+                if (rate := await measure_items(engine, items, seconds=MEASURE_SECONDS)) is not None:
+                    rates[task] = rate
+        finally:
+            await engine.close()
+    return rates

@@ -1,0 +1,91 @@
+"""The help of commands: an example of each, and square brackets that are shown and not taken for markup."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.markup import escape
+
+_SCALE = '{"languages": ["fr"], "op": "scale", "factor": 2}'
+EXAMPLES: Mapping[str, Sequence[str]] = {
+    "serve": (
+        "ampsweep serve",
+        "ampsweep serve --model gemma=models/gemma-3-270m --corpus flores=corpora/flores --data data",
+    ),
+    "init": (
+        "ampsweep init --model atlas",
+        "ampsweep init --model models/mine --corpus mine=corpus --data data --languages fr,ja --out study.yaml",
+    ),
+    "plan": (
+        "ampsweep plan sweep.yaml",
+        "ampsweep plan sweep.yaml --measure",
+        "ampsweep plan sweep.yaml --server http://127.0.0.1:8700",
+    ),
+    "run": (
+        "ampsweep run examples/atlas.yaml --out out/atlas",
+        "ampsweep run study.yaml --corpus mine=corpus --data data --out study",
+    ),
+    "submit": (
+        "ampsweep submit examples/atlas.yaml --watch",
+        "ampsweep submit study.yaml --priority 10 --server http://gpu-machine:8700",
+    ),
+    "status": ("ampsweep status", "ampsweep status sweep_1f0c --failures"),
+    "results": ("ampsweep results sweep_1f0c --out study.parquet", "ampsweep results sweep_1f0c --partial"),
+    "report": ("ampsweep report study --out study.html --tables tables", "ampsweep report sweep_1f0c --out study.html"),
+    "evaluate": ("ampsweep evaluate study/results.parquet --metric language_confusion,script --by factor",),
+    "cancel": ("ampsweep cancel sweep_1f0c",),
+    "pause": ("ampsweep pause sweep_1f0c",),
+    "resume": ("ampsweep resume sweep_1f0c",),
+    "identify": (
+        "ampsweep identify --model models/mine --corpus corpus --out neurons",
+        "ampsweep identify --model atlas --corpus atlas --param top_rate=0.05 --languages en,fr,ja,ru,tr --out neurons",
+    ),
+    "neurons import": (
+        "ampsweep neurons import neurons.json --model models/mine --out neurons",
+        "ampsweep neurons import lists.pt --languages en,fr,tr --model models/mine --out neurons",
+    ),
+    "neurons show": ("ampsweep neurons show neurons",),
+    "neurons scores": ("ampsweep neurons scores neurons --site residual --top 20",),
+    "neurons export": ("ampsweep neurons export neurons --out neurons.json",),
+    "neurons overlap": ("ampsweep neurons overlap neurons neurons-of-another-corpus",),
+    "neurons rank": ("ampsweep neurons rank study --neurons neurons --top 20 --out best",),
+    "neurons pull": ("ampsweep neurons pull lab/neurons-of-qwen2 --out neurons",),
+    "neurons push": ("ampsweep neurons push neurons lab/neurons-of-qwen2 --private",),
+    "neurons default": ("ampsweep neurons default atlas", "ampsweep neurons default atlas ns_1f0c"),
+    "keys create": ("ampsweep keys create --name notebook --scopes read,submit",),
+    "keys list": ("ampsweep keys list",),
+    "keys revoke": ("ampsweep keys revoke 0a1b2c3d4e5f",),
+    "engines": ("ampsweep engines", "ampsweep engines retry atlas"),
+    "engines retry": ("ampsweep engines retry atlas",),
+    "list": ("ampsweep list tasks", "ampsweep list models --server http://127.0.0.1:8700"),
+    "batch": ("ampsweep batch requests.jsonl answers.parquet --model models/mine --neurons neurons",),
+    "generate": (
+        'ampsweep generate "In Egypt, the currency is" --model atlas',
+        'ampsweep generate "The currency is" --model atlas --neurons neurons --languages ja --op set --factor 3',
+        "ampsweep generate --interactive --model models/mine --neurons neurons",
+    ),
+    "doctor": ("ampsweep doctor", "ampsweep doctor --model Qwen/Qwen2.5-0.5B-Instruct --dtype bfloat16"),
+    "export": (f"ampsweep export --model atlas --neurons neurons --intervention '{_SCALE}' --out atlas-fr",),
+}
+"""Examples of each command, by its words."""
+
+
+def complete_help(commands: Mapping[str, Any]) -> None:
+    """Add the examples to the help of commands and of those in their groups, and keep its square brackets.
+
+    Typer renders help as markup of Rich, which would take `[index, ...]` for a style and show nothing.
+    """
+    for words, command in _all(commands, ()):
+        command.help = escape(command.help or "")
+        for parameter in command.params:
+            if getattr(parameter, "help", None):
+                parameter.help = escape(parameter.help)
+        if examples := EXAMPLES.get(" ".join(words)):
+            command.epilog = "\n".join(["Examples:", *(f"  {escape(example)}" for example in examples)])
+
+
+def _all(commands: Mapping[str, Any], before: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, command in commands.items():
+        yield (*before, name), command
+        yield from _all(getattr(command, "commands", {}), (*before, name))

@@ -1,0 +1,73 @@
+"""A sweep that is followed on a server: its stages, from its events, of which only the last is seen at the end."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+
+from ampsweep.cli.options import client as client_module
+from ampsweep.cli.options.client import follow
+from ampsweep.client.clients import Client
+from ampsweep.client.models import Event, RequestCounts, Sweep
+from ampsweep.domain.recording_progress import RecordingProgress
+
+RECORDING = RecordingProgress(
+    language="fr", languages=2, languages_done=1, tokens=300, total_tokens=400, tokens_per_second=50.0
+)
+
+
+def counts(completed: int, failed: int = 0) -> dict[str, Any]:
+    return {"request_counts": {"total": 4, "completed": completed, "failed": failed, "reused": 0}}
+
+
+def sweep(status: str, completed: int, failed: int = 0) -> Sweep:
+    numbers = RequestCounts(total=4, completed=completed, failed=failed)
+    return Sweep(id="sweep_1", name="study", status=status, request_counts=numbers, created_at=0)
+
+
+class StubClient:
+    """A server whose sweep has these events."""
+
+    def __init__(self, events: list[tuple[str, str, dict[str, Any]]]) -> None:
+        self._events = events
+
+    def events(self, sweep_id: str) -> Iterator[Event]:
+        for number, (kind, status, data) in enumerate(self._events, 1):
+            yield Event(id=number, type=kind, data={"status": status, **data})
+
+    def sweep(self, sweep_id: str) -> Sweep:
+        return sweep("completed", 3, 1)
+
+
+def followed(events: list[tuple[str, str, dict[str, Any]]]) -> Sweep:
+    return follow(cast("Client", StubClient(events)), sweep("in_progress", 0))
+
+
+def test_the_stages_of_a_sweep_are_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(client_module, "SHOWN_SECONDS", 0.0)
+    last = followed(
+        [
+            ("cell.finding_neurons", "in_progress", {**RECORDING.to_dict(), **counts(0)}),
+            ("cell.completed", "in_progress", counts(2)),
+            ("sweep.paused", "paused", counts(3)),
+            ("sweep.finalizing", "finalizing", counts(3, 1)),
+        ]
+    )
+    assert last.status == "completed"
+    shown = [re.sub(r" [\d,.]+/(s|min), [\d:]+ left,?", "", line) for line in capsys.readouterr().err.splitlines()]
+    assert shown == [
+        "study: sweeping: 0/4 cells",
+        "study: finding neurons: 300/400 tokens, fr, 1 of 2 languages done",
+        "study: sweeping: 2/4 cells",
+        "study: sweeping: 3/4 cells, paused",
+        "study: writing the results: 4/4 cells, 1 failed",
+    ]
+
+
+def test_past_events_are_not_shown_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
+    followed([("cell.completed", "in_progress", counts(number)) for number in (1, 2, 3)])
+    first, last = capsys.readouterr().err.splitlines()
+    assert (first, last) == ("study: sweeping: 0/4 cells", "study: sweeping: 4/4 cells, 1 failed, completed")

@@ -1,0 +1,65 @@
+"""The help of every command: examples that the command accepts, and text that is shown as it is written."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from ampsweep.cli.app import app
+from ampsweep.cli.terminal.help import EXAMPLES
+
+WIDE = {"COLUMNS": "400"}
+
+
+def commands(group: Any, *words: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, command in group.commands.items():
+        yield (*words, name), command
+        if hasattr(command, "commands"):
+            yield from commands(command, *words, name)
+
+
+ALL = dict(commands(get_command(app)))
+
+
+def test_every_command_has_an_example_and_every_example_a_command() -> None:
+    names = {" ".join(words) for words in ALL}
+    groups = {name for name in names if any(other.startswith(f"{name} ") for other in names)}
+    assert names - groups <= EXAMPLES.keys()
+    assert EXAMPLES.keys() <= names
+
+
+@pytest.mark.parametrize("example", [example for examples in EXAMPLES.values() for example in examples])
+def test_an_example_is_accepted(example: str) -> None:
+    program, *arguments = shlex.split(example)
+    assert program == "ampsweep"
+    command: Any = get_command(app)
+    while getattr(command, "commands", {}).get(arguments[0] if arguments else None) is not None:
+        command = command.commands[arguments.pop(0)]
+    command.make_context(program, arguments)  # raises a usage error for an unknown option or a missing argument
+
+
+@pytest.mark.parametrize("words", ALL, ids=" ".join)
+def test_the_examples_are_part_of_the_help(words: tuple[str, ...]) -> None:
+    shown = CliRunner().invoke(app, [*words, "--help"], env=WIDE).output
+    for example in EXAMPLES.get(" ".join(words), ()):
+        assert example in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("neurons", "import"), "JSON {language: {layer: [index, ...]}}, or lists of tensors"),
+        (("neurons", "export"), "Write a neuron set as JSON {language: {layer: [index, ...]}}."),
+        (("neurons",), "Write a neuron set as JSON {language: {layer: [index, ...]}}."),
+        (("generate",), "scale, add or set. [default: scale; add with --vector]"),
+        (("serve",), "The port; 0 takes a free one. [default: 8700]"),
+    ],
+)
+def test_square_brackets_are_shown(words: tuple[str, ...], text: str) -> None:
+    shown = CliRunner().invoke(app, [*words, "--help"], env=WIDE).output
+    assert text in " ".join(shown.split())
