@@ -40,9 +40,9 @@ def scores(
 
     if site is not None and site not in SITES:
         raise InvalidRequest(f"site must be one of {', '.join(SITES)}; got {site!r}", param="site")
-    if out is not None and out.suffix not in (".parquet", ".json"):
-        raise InvalidRequest(f"out must end in .parquet or .json; got {out.name}", param="out")
     target = None if out is None else output_file(out, param="out")
+    if target is not None and target.suffix not in (".parquet", ".json"):
+        raise InvalidRequest(f"out must end in .parquet or .json; got {target.name}", param="out")
     neuron_set = NeuronSet.load(folder)
     scored = LapeScores.load(folder, neuron_set=neuron_set.id)
     sites = [each for each in scored.sites if site in (None, each)]
