@@ -49,15 +49,15 @@ class GenerationCounter:
             await self._changed.wait_for(lambda: all(self.counts[name] >= count for name, count in counts.items()))
 
     async def _counted(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
-        left = request.sampling.n
+        unfinished = request.sampling.n
         await self._count("begun")
         try:
             async with aclosing(self._generate(request)) as chunks:
                 async for chunk in chunks:
-                    left -= chunk.finish_reason is not None
+                    unfinished -= chunk.finish_reason is not None
                     yield chunk
         finally:
-            await self._count("aborted" if left else "finished")
+            await self._count("aborted" if unfinished else "finished")
 
     async def _count(self, name: str) -> None:
         self.counts[name] += 1

@@ -67,7 +67,7 @@ def test_the_answers_are_those_of_the_reference_engine(
     activation, residual = plain_changes(raw, neurons, plain.model.dtype)
     ids = plain.token_ids(text, whole=True)
     logprobs = plain.logprobs(ids, activation=activation, residual=residual)
-    expected = [float(logprobs[place, token]) for place, token in enumerate(ids[1:])]
+    expected = [float(logprobs[position, token]) for position, token in enumerate(ids[1:])]
     np.testing.assert_allclose(score.logprobs, expected, rtol=0, atol=1e-4)
     if raw is not None:
         assert np.abs(plain.logprobs(ids).numpy() - logprobs.numpy()).max() > 1e-3

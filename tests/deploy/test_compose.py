@@ -52,8 +52,8 @@ def compose() -> list[str]:
     """Docker's own Compose, as a plugin or alone; it reads a file without an engine."""
     for words in (["docker", "compose"], ["docker-compose"]):
         if shutil.which(words[0]):
-            said = subprocess.run([*words, "version", "--short"], capture_output=True, text=True, check=False).stdout
-            if re.match(r"v?(2\.2[4-9]|2\.[3-9]\d|[3-9]|\d\d)", said):
+            output = subprocess.run([*words, "version", "--short"], capture_output=True, text=True, check=False).stdout
+            if re.match(r"v?(2\.2[4-9]|2\.[3-9]\d|[3-9]|\d\d)", output):
                 return words
     pytest.skip("Docker Compose 2.24 or newer is not on the PATH")
 

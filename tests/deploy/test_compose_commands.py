@@ -84,6 +84,6 @@ def test_the_services_work_together(site: Site) -> None:
         assert sweep.status == "completed"
         server.terminate()
         assert server.wait(60) == 0
-        said = site.logs["server"].read_text()
-    assert '"event": "the sweep is finalized"' in said
-    assert key not in said
+        log = site.logs["server"].read_text()
+    assert '"event": "the sweep is finalized"' in log
+    assert key not in log

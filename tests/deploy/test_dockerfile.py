@@ -89,8 +89,8 @@ def test_the_client_installs_by_its_own_lines_and_needs_no_torch(tmp_path: Path)
     shown = subprocess.run([environment / "bin" / "ampsweep", "--help"], capture_output=True, text=True, check=True)
     assert "submit" in shown.stdout
     code = "import importlib.util as u, ampsweep; print([u.find_spec(name) for name in ('torch', 'ray', 'fastapi')])"
-    said = subprocess.run([environment / "bin" / "python", "-c", code], capture_output=True, text=True, check=True)
-    assert "[None, None, None]" in said.stdout
+    process = subprocess.run([environment / "bin" / "python", "-c", code], capture_output=True, text=True, check=True)
+    assert "[None, None, None]" in process.stdout
     wrong = [str(environment / "bin" / "ampsweep"), "status", "--server", "http://127.0.0.1:9"]
     ended = subprocess.run(wrong, capture_output=True, text=True, check=False)
     assert (ended.returncode, "no connection" in ended.stderr) == (5, True)

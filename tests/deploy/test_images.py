@@ -67,8 +67,8 @@ def test_the_cpu_server_installs_by_its_own_lines_and_answers(tmp_path: Path) ->
             "AMPSWEEP_BEHIND_TLS_PROXY": "true",
         }
     )
-    made = [str(installed / "bin" / "ampsweep"), "keys", "create", "--name", "me"]
-    key = subprocess.run(made, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+    create_key = [str(installed / "bin" / "ampsweep"), "keys", "create", "--name", "me"]
+    key = subprocess.run(create_key, env=environment, capture_output=True, text=True, check=True).stdout.strip()
 
     command = [*words(says["ENTRYPOINT"])[2:], *words(says["CMD"])]  # without tini, which reaps for containers
     check = words(says["HEALTHCHECK"])

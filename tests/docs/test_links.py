@@ -35,12 +35,12 @@ def test_every_page_is_on_the_site_and_in_the_index() -> None:
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     nav = yaml.safe_load(text[text.index("\nnav:") :])["nav"]
     listed = {page for entry in nav for value in entry.values() for page in _pages(value)}
-    there = {str(path.relative_to(DOCS)) for path in DOCS.glob("**/*.md")}
-    assert listed == there
+    pages = {str(path.relative_to(DOCS)) for path in DOCS.glob("**/*.md")}
+    assert listed == pages
     index = [link.partition("#")[0] for link in links(DOCS / "README.md")]
-    assert set(index) >= {page for page in there if "/" not in page} - {"README.md"}
+    assert set(index) >= {page for page in pages if "/" not in page} - {"README.md"}
     decisions = links(DOCS / "adr" / "README.md")
-    assert {f"adr/{page}" for page in decisions} == {page for page in there if page.startswith("adr/0")}
+    assert {f"adr/{page}" for page in decisions} == {page for page in pages if page.startswith("adr/0")}
     assert len(index) == len(set(index)), "a page is listed twice"
 
 

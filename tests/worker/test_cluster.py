@@ -123,7 +123,7 @@ class Sweep:
     """The process of the sweep, and what it has said."""
 
     process: subprocess.Popen[str]
-    said: list[dict[str, Any]] = field(default_factory=list)
+    messages: list[dict[str, Any]] = field(default_factory=list)
 
     def until(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """Read on until it says something of the kind."""
@@ -132,10 +132,10 @@ class Sweep:
             if not line.startswith("{"):
                 continue  # Ray's own, of a node that died
             fact: dict[str, Any] = json.loads(line)
-            self.said.append(fact)
+            self.messages.append(fact)
             if condition(fact):
                 return fact
-        raise AssertionError(f"it ended; the last it said: {self.said[-1:]}")
+        raise AssertionError(f"it ended; the last it said: {self.messages[-1:]}")
 
     def __enter__(self) -> Sweep:
         return self
@@ -161,7 +161,7 @@ def test_nodes_join_and_leave_during_a_sweep(cluster: Cluster) -> None:
     first = cluster.join()
     with sweep(cluster) as running:
         running.until(lambda fact: fact.get("done", 0) > 0)
-        assert running.said[-1]["states"].count("ready") == 1, "the other engine waits for a node"
+        assert running.messages[-1]["states"].count("ready") == 1, "the other engine waits for a node"
         assert first.engines() == 1
 
         second = cluster.join()

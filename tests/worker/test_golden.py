@@ -43,9 +43,9 @@ def test_vllm_gives_what_the_reference_engine_gave(case: Case, vllm: Running) ->
     assert computed["model"] == expected["model"], (
         "the golden files are of another model: python -m tests.worker.golden"
     )
-    for which in ("unsteered", "steered"):
-        assert len(computed[which]) == len(expected[which]) > 0
-        for sample, golden in zip(computed[which], expected[which], strict=True):
+    for kind in ("unsteered", "steered"):
+        assert len(computed[kind]) == len(expected[kind]) > 0
+        for sample, golden in zip(computed[kind], expected[kind], strict=True):
             close = {"score": approximate(golden["score"]), "sums": approximate(golden["sums"])}
             assert sample == {**golden, **close}
 

@@ -134,8 +134,8 @@ async def joins(address: str, environment: dict[str, str]) -> bool:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", script, env=environment | soon, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
-    said, _ = await process.communicate()
-    return said.startswith(b"joined")
+    output, _ = await process.communicate()
+    return output.startswith(b"joined")
 
 
 async def test_ray_requires_the_servers_token(tmp_path: Path) -> None:

@@ -268,15 +268,15 @@ async def test_a_cell_says_how_many_neurons_its_intervention_changed(installatio
 async def test_a_vector_steers_without_neurons_and_is_compared_with_the_baseline(installation: Installation) -> None:
     imported = from_json({"fr": {"0": [1]}, "tr": {}}, model=installation.catalog.model("tiny"))
     residual_mean = np.random.default_rng(0).normal(size=(2, 4, FAKE_INFO.hidden_size)).astype(np.float32)
-    made = replace(imported, residual_mean=residual_mean).with_content_id()
-    installation.neuron_sets.publish(made.id, made.save)
+    neuron_set = replace(imported, residual_mean=residual_mean).with_content_id()
+    installation.neuron_sets.publish(neuron_set.id, neuron_set.save)
     interventions = {
         "languages": ["fr"],
         "op": "scale",
         "factors": [2],
         "baselines": [{"method": "diffmean", "factors": [4]}],
     }
-    sweep = installation.submit(neurons={"id": made.id}, interventions=interventions)
+    sweep = installation.submit(neurons={"id": neuron_set.id}, interventions=interventions)
     engine = FakeEngine(replace(FAKE_INFO, layers=4, width=32))
     neuron_set_cache = NeuronSetCache(installation.neuron_sets, engine=engine, catalog=installation.catalog)
     summary = SummaryBuilder()
@@ -304,10 +304,10 @@ async def test_a_vector_steers_without_neurons_and_is_compared_with_the_baseline
 
 
 async def test_a_cell_without_neurons_repeats_the_baseline_and_says_so(installation: Installation) -> None:
-    made = from_json({"fr": {"0": [1]}, "tr": {}}, model=installation.catalog.model("tiny"))
-    installation.neuron_sets.publish(made.id, made.save)
+    neuron_set = from_json({"fr": {"0": [1]}, "tr": {}}, model=installation.catalog.model("tiny"))
+    installation.neuron_sets.publish(neuron_set.id, neuron_set.save)
     interventions = {"languages": ["fr", "tr"], "op": "scale", "factors": [2]}
-    sweep = installation.submit(neurons={"id": made.id}, interventions=interventions)
+    sweep = installation.submit(neurons={"id": neuron_set.id}, interventions=interventions)
     engine = FakeEngine(replace(FAKE_INFO, layers=4, width=32))
     neuron_set_cache = NeuronSetCache(installation.neuron_sets, engine=engine, catalog=installation.catalog)
     shared = {

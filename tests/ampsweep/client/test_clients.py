@@ -243,12 +243,12 @@ def test_the_neuron_sets_are_listed_with_their_sizes(client: Client, done: Sweep
 
 
 def test_neurons_are_brought_in_and_looked_at(client: Client) -> None:
-    made = client.create_neuron_set("tiny", {"fr": {"0": [1, 2], "3": [7]}})
-    assert made["languages"] == {"fr": 3}
-    assert client.create_neuron_set("tiny", {"fr": {"0": [1, 2], "3": [7]}})["id"] == made["id"]
-    assert client.create_neuron_set("tiny", {"fra_Latn": {"0": [1, 2], "3": [7]}})["id"] == made["id"]
-    assert client.neuron_set(made["id"])["by_layer"] == {"fr": [2, 0, 0, 1]}
-    assert client.neuron_set(made["id"], neurons=True)["neurons"]["fr"] == {"0": [1, 2], "3": [7]}
+    created = client.create_neuron_set("tiny", {"fr": {"0": [1, 2], "3": [7]}})
+    assert created["languages"] == {"fr": 3}
+    assert client.create_neuron_set("tiny", {"fr": {"0": [1, 2], "3": [7]}})["id"] == created["id"]
+    assert client.create_neuron_set("tiny", {"fra_Latn": {"0": [1, 2], "3": [7]}})["id"] == created["id"]
+    assert client.neuron_set(created["id"])["by_layer"] == {"fr": [2, 0, 0, 1]}
+    assert client.neuron_set(created["id"], neurons=True)["neurons"]["fr"] == {"0": [1, 2], "3": [7]}
 
 
 def test_neurons_are_found_in_the_background(client: Client) -> None:

@@ -13,7 +13,7 @@ class ExampleModel(StrictModel):
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("value", "message"),
     [
         ({"languages": [f"l{number}" for number in range(2000)]}, "languages: list should have at most 1000 items"),
         ({"languages": "x" * 10_000}, "languages: input should be a valid list; got 'xxx"),
@@ -22,22 +22,22 @@ class ExampleModel(StrictModel):
         ([10**4000], "the request must be an object of keys and values; got [1000"),
     ],
 )
-def test_errors_show_shortened_values(given: Any, said: str) -> None:
+def test_errors_show_shortened_values(value: Any, message: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        validate(ExampleModel, given)
-    assert refused.value.message.startswith(said)
+        validate(ExampleModel, value)
+    assert refused.value.message.startswith(message)
     assert len(refused.value.message) < 400
 
 
 @pytest.mark.parametrize(
-    ("languages", "said"),
+    ("languages", "message"),
     [
         (["fr", False], 'languages.1: a language must be a code; got false. YAML reads no as false; quote it: "no"'),
         ([True], 'languages.0: a language must be a code; got true. YAML reads yes as true; quote it: "yes"'),
         ([3], "languages.0: a language must be a code, such as fr; got the number 3"),
     ],
 )
-def test_a_language_that_yaml_reads_as_something_else_is_named(languages: list[Any], said: str) -> None:
+def test_a_language_that_yaml_reads_as_something_else_is_named(languages: list[Any], message: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         validate(ExampleModel, {"languages": languages})
-    assert refused.value.message == said
+    assert refused.value.message == message

@@ -78,8 +78,8 @@ def test_an_invalid_trace_parent_is_ignored(spans: InMemorySpanExporter, header:
 
 @pytest.mark.processes
 def test_without_a_collector_nothing_is_imported() -> None:
-    said = subprocess.run([sys.executable, "-c", OFF], capture_output=True, text=True, check=True)
-    assert said.stdout == "[] {} {}\n"
+    process = subprocess.run([sys.executable, "-c", OFF], capture_output=True, text=True, check=True)
+    assert process.stdout == "[] {} {}\n"
 
 
 def test_an_invalid_address_is_refused_by_field() -> None:

@@ -73,7 +73,7 @@ async def test_models_and_neuron_sets_are_listed(installation: Installation) -> 
         assert (await server.http.get("/v1/neuron-sets")).json()["data"] == []
         await server.done()
         (listed,) = (await server.http.get("/v1/neuron-sets")).json()["data"]
-        got = (await server.http.get(f"/v1/neuron-sets/{listed['id']}")).json()
-        assert {key: value for key, value in got.items() if key != "by_layer"} == listed
+        shown = (await server.http.get(f"/v1/neuron-sets/{listed['id']}")).json()
+        assert {key: value for key, value in shown.items() if key != "by_layer"} == listed
     assert set(listed["languages"]) == {"en", "fr", "tr"}
     assert (listed["object"], listed["method"], listed["corpus"]) == ("neuron_set", "lape", "atlas")

@@ -29,10 +29,10 @@ async def test_a_sweep_submitted_over_http_runs_to_its_end(installation: Install
         assert sent["status"] == "in_progress"
         assert sent["spec"]["tasks"][0]["name"] == "lss"
         await server.ended(sent["id"])
-        got = (await server.http.get(f"/v1/sweeps/{sent['id']}")).json()
-    assert got["status"] == "completed"
-    assert got["request_counts"] == {**sent["request_counts"], "completed": got["request_counts"]["total"]}
-    assert got["ended_at"] >= got["created_at"]
+        shown = (await server.http.get(f"/v1/sweeps/{sent['id']}")).json()
+    assert shown["status"] == "completed"
+    assert shown["request_counts"] == {**sent["request_counts"], "completed": shown["request_counts"]["total"]}
+    assert shown["ended_at"] >= shown["created_at"]
 
 
 async def test_a_sweep_has_the_warnings_of_its_plan(installation: Installation, tmp_path: Path) -> None:
@@ -44,10 +44,10 @@ async def test_a_sweep_has_the_warnings_of_its_plan(installation: Installation, 
     installation = replace(installation, catalog=replace(installation.catalog, atlas=folder))
     async with running_server(installation, working=False) as server:
         sent = await server.submit()
-        got = (await server.http.get(f"/v1/sweeps/{sent['id']}")).json()
-    assert got["warnings"] == sent["warnings"]
+        shown = (await server.http.get(f"/v1/sweeps/{sent['id']}")).json()
+    assert shown["warnings"] == sent["warnings"]
     shared = f"{len(rows) - 1} of {len(rows)} facts are in all of the languages en, fr, tr; only these are used"
-    assert f"tasks.0: lss: {shared}" in got["warnings"]
+    assert f"tasks.0: lss: {shared}" in shown["warnings"]
 
 
 @pytest.mark.processes

@@ -176,11 +176,11 @@ def test_sentences_that_do_not_reach_an_expert_are_left_out_of_its_patch_values(
     means = np.array([[1.0, np.nan, np.nan], [2.0, 5.0, np.nan], [3.0, np.nan, np.nan], [-4.0, -7.0, np.nan]])
     reached = np.array([[4, 0, 0], [4, 1, 0], [4, 0, 0], [4, 3, 0]])
     widths = LayerWidths(1, 3)
-    kept = SentenceMeans(tmp_path)
+    sentence_means = SentenceMeans(tmp_path)
     checkpoint = Checkpoint(tmp_path / "checkpoint", identity="test", every=0)
     recorders = [
         Recorder(widths, hidden_size=HIDDEN, max_tokens=100, checkpoint=checkpoint),
-        Recorder(widths, hidden_size=HIDDEN, max_tokens=100, sentence_means=kept),
+        Recorder(widths, hidden_size=HIDDEN, max_tokens=100, sentence_means=sentence_means),
     ]
     for recorder in recorders:
         for mean, tokens in zip(means, reached, strict=True):
@@ -198,6 +198,6 @@ def test_sentences_that_do_not_reach_an_expert_are_left_out_of_its_patch_values(
         assert stats.patch_median.tolist() == [[[1.0, -7.0, 0.0]]]
         assert stats.patch_mean.tolist() == [[[0.5, -1.0, 0.0]]]
         assert stats.positive.tolist() == [[[3, 1, 0]]]
-    ((_, stored),) = kept.blocks(3)
+    ((_, stored),) = sentence_means.blocks(3)
     np.testing.assert_array_equal(stored, np.nan_to_num(means).astype(np.float32))
-    kept.close()
+    sentence_means.close()

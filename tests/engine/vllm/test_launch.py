@@ -182,9 +182,9 @@ def test_float32_is_not_multiplied_in_tf32(
 
 def test_asynchronous_scheduling_is_for_the_cuda_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = Launch(tmp_path, monkeypatch, Platform("cuda", 90))
-    for asked in (False, True):
-        gpu.start(VllmSettings(async_scheduling=asked))
-        assert gpu.arguments["async_scheduling"] is asked
+    for enabled in (False, True):
+        gpu.start(VllmSettings(async_scheduling=enabled))
+        assert gpu.arguments["async_scheduling"] is enabled
     with pytest.raises(InvalidRequest, match="requires the CUDA backend on a GPU"):
         gpu.start(VllmSettings(async_scheduling=True, backend="cpu"))
     cpu = Launch(tmp_path, monkeypatch, Platform("cpu"))

@@ -42,8 +42,8 @@ def test_the_loss_is_the_mean_in_the_own_language_and_apart_from_that_elsewhere(
     rows = [row(0, 1, -0.5), row(0, 1, -0.25), row(0, 1, -1.0, data_language="tr"), row(0, 1, 0, data_language="en")]
     (only,) = rank_neurons(rows, "accuracy")["fr"]
     assert (only.loss, only.loss_elsewhere, only.cells) == (0.375, 0.5, 2)
-    (alone,) = rank_neurons(rows[:1], "accuracy")["fr"]
-    assert alone.loss_elsewhere is None
+    (neuron,) = rank_neurons(rows[:1], "accuracy")["fr"]
+    assert neuron.loss_elsewhere is None
 
 
 def test_lss_is_compared_with_a_half_over_all_base_languages() -> None:

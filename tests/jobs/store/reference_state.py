@@ -168,13 +168,13 @@ def choose_cells(
     in_progress = [sweep for sweep in sweeps if sweep.state is SweepState.IN_PROGRESS]
     chosen_cells: list[tuple[ReferenceSweep, ReferenceCell]] = []
 
-    def in_flight(some: Iterable[ReferenceSweep]) -> int:
-        running = list(some)
+    def in_flight(states: Iterable[ReferenceSweep]) -> int:
+        running = list(states)
         now = sum(sweep in running for sweep, _ in chosen_cells)
         return sum(sweep.number(CellState.LEASED) for sweep in running) + now
 
-    def served(some: Iterable[ReferenceSweep]) -> tuple[int, float]:
-        running = list(some)
+    def served(states: Iterable[ReferenceSweep]) -> tuple[int, float]:
+        running = list(states)
         now = [index for index, (sweep, _) in enumerate(chosen_cells, start=1) if sweep in running]
         return max(now, default=0), max(sweep.served_at for sweep in running)
 

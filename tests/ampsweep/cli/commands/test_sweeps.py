@@ -149,10 +149,10 @@ def test_a_stopped_run_can_be_continued(local: Path, spec: dict[str, Any], model
             if re.search(r"sweeping: [1-9]", line):
                 process.send_signal(signal.SIGINT)
                 break
-        said = process.stderr.read()
+        errors = process.stderr.read()
         assert process.wait(60) == 130
-    assert said.startswith("stopping; a second Ctrl-C")
-    assert "partial results of" in said
+    assert errors.startswith("stopping; a second Ctrl-C")
+    assert "partial results of" in errors
     for name in ("results", "summary"):
         partial = json.loads(pq.read_schema(out / f"partial-{name}.parquet").metadata[b"ampsweep.partial"])
         assert partial["included"] + partial["missing"] == partial["total"]

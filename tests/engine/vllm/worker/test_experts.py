@@ -44,9 +44,9 @@ def _site(*, shared: Any = None, method: Any = None, **routed: Any) -> ExpertsSi
 
 def test_a_layer_has_the_neurons_of_all_experts_and_a_token_reaches_some() -> None:
     for site, beside in ((_site(), None), (_site(), BESIDE), (_site(shared=SimpleNamespace(_layer=MLP)), BESIDE)):
-        found = experts.check_experts(site, beside=beside, layer=3, model="Model", ranks=1)
-        assert (found.experts, found.neurons, found.reached) == (EXPERTS, EXPERTS * WIDTH, 2 * WIDTH)
-        assert found.form == MlpForm(activation="silu", gated=True)
+        steerable = experts.check_experts(site, beside=beside, layer=3, model="Model", ranks=1)
+        assert (steerable.experts, steerable.neurons, steerable.reached) == (EXPERTS, EXPERTS * WIDTH, 2 * WIDTH)
+        assert steerable.form == MlpForm(activation="silu", gated=True)
 
 
 @pytest.mark.parametrize(
