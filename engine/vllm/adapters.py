@@ -136,6 +136,8 @@ class Adapters:
         Raises:
             InvalidRequest: vLLM cannot load an adapter (param "lora").
         """
+        if not self._folders:
+            return
         from vllm.lora.request import LoRARequest
 
         for index, folder in enumerate(self._folders):
