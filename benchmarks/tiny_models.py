@@ -55,6 +55,7 @@ Family = Literal[
     "lfm2",
     "olmo_hybrid",
     "qwen3_5_text",
+    "qwen3_5",
     "mixtral",
     "olmoe",
     "qwen3_moe",
@@ -68,7 +69,7 @@ Family = Literal[
     "llama4_text",
 ]
 """`model_type` of an architecture; with `_moe`, if it is not part of it, the variant that has experts."""
-TRANSFORMERS_ONLY: tuple[Family, ...] = ("olmo_hybrid", "qwen3_5_text", "nemotron_h_moe")
+TRANSFORMERS_ONLY: tuple[Family, ...] = ("olmo_hybrid", "qwen3_5_text", "qwen3_5", "nemotron_h_moe")
 """The families that vLLM cannot run on a CPU in float32; see `engine.vllm.platform_support`."""
 FAMILIES: tuple[Family, ...] = ("qwen2", "llama", "gemma2", "mistral")
 """The families whose forward pass `tests.engine.forward` computes independently of any engine."""
@@ -203,6 +204,7 @@ _OVERRIDES: dict[Family, dict[str, Any]] = {  # settings that differ from `_SHAP
     },
     "olmo_hybrid": {**_DELTA_NET, "num_key_value_heads": 1},
     "qwen3_5_text": {**_GROUPED, **_DELTA_NET},
+    "qwen3_5": {**_GROUPED, **_DELTA_NET},
     "mixtral": {**_GROUPED, "intermediate_size": 48, "num_local_experts": 4, "num_experts_per_tok": 2},
     "olmoe": {"num_key_value_heads": 1, "intermediate_size": 48, "num_experts": 6, "num_experts_per_tok": 3},
     "qwen2_moe": {

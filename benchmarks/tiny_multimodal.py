@@ -52,6 +52,7 @@ WRAPPERS: dict[str, Wrapper] = {
     "qwen3_vl": Wrapper(
         text_type="qwen3_vl_text", vision={**_QWEN, "deepstack_visual_indexes": [0], "num_position_embeddings": 16}
     ),
+    "qwen3_5": Wrapper(text_type="qwen3_5_text", vision={**_QWEN, "num_position_embeddings": 16}),
     "mistral3": Wrapper(
         text_type="mistral",
         vision={**_TOWER, "model_type": "pixtral", "head_dim": 32, "image_size": 56, "patch_size": 14},

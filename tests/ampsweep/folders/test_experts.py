@@ -1,0 +1,71 @@
+"""The neurons of the layers of mixtures of experts, as their configs give them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ampsweep.folders.experts import mixture_widths
+
+EXPERTS: dict[str, Any] = {"num_hidden_layers": 4, "intermediate_size": 20, "moe_intermediate_size": 6}
+
+
+@pytest.mark.parametrize(
+    ("model_type", "config", "by_layer"),
+    [
+        ("olmoe", {"num_experts": 8, "moe_intermediate_size": None}, (160, 160, 160, 160)),
+        ("gpt_oss", {"num_local_experts": 8, "moe_intermediate_size": None}, (160, 160, 160, 160)),
+        ("qwen3_next", {"num_experts": 8, "shared_expert_intermediate_size": 10}, (58, 58, 58, 58)),
+        ("qwen3_5_moe_text", {"num_experts": 8, "shared_expert_intermediate_size": 10}, (58, 58, 58, 58)),
+        ("lfm2_moe", {"num_experts": 8, "num_dense_layers": 2}, (20, 20, 48, 48)),
+        (
+            "deepseek_v2",
+            {"n_routed_experts": 8, "n_shared_experts": 2, "first_k_dense_replace": 1, "moe_layer_freq": 1},
+            (20, 60, 60, 60),
+        ),
+        (
+            "deepseek_v3",
+            {"n_routed_experts": 8, "n_shared_experts": 1, "first_k_dense_replace": 3},
+            (20, 20, 20, 54),
+        ),
+        (
+            "llama4_text",
+            {
+                "num_local_experts": 8,
+                "moe_intermediate_size": None,
+                "intermediate_size_mlp": 50,
+                "interleave_moe_layer_step": 2,
+            },
+            (50, 180, 50, 180),
+        ),
+        (
+            "llama4_text",
+            {"num_local_experts": 8, "moe_intermediate_size": None, "intermediate_size_mlp": 50, "moe_layers": [0]},
+            (180, 50, 50, 50),
+        ),
+    ],
+)
+def test_a_layer_has_the_neurons_of_its_experts_and_of_the_mlp_beside_them(
+    model_type: str, config: dict[str, Any], by_layer: tuple[int, ...]
+) -> None:
+    widths = mixture_widths({"model_type": model_type, **EXPERTS, **config})
+    assert widths is not None
+    assert widths.by_layer == by_layer
+
+
+@pytest.mark.parametrize(
+    ("model_type", "config"),
+    [
+        ("llama", {"num_experts": 8}),
+        ("granitemoehybrid", {"num_local_experts": 0}),
+        ("gemma4_text", {"num_experts": 8, "enable_moe_block": False}),
+    ],
+)
+def test_a_dense_model_has_none(model_type: str, config: dict[str, Any]) -> None:
+    assert mixture_widths({"model_type": model_type, **EXPERTS, **config}) is None
+
+
+def test_a_missing_number_is_named() -> None:
+    with pytest.raises(ValueError, match="does not give intermediate_size"):
+        mixture_widths({"model_type": "mixtral", "num_hidden_layers": 2, "num_local_experts": 4})
