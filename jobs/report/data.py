@@ -1,7 +1,8 @@
 """The files of a sweep as SQL tables, in DuckDB.
 
-`samples`, `summary` and `neurons` are the files. `resources` has the resource class of each language, and `student` the
-quantiles for intervals of means (`jobs.report.comparisons`). `jobs.report.views` defines views over them.
+`samples`, `summary` and `neurons` are the files. `evaluated` has scores of stored texts, as rows of a summary.
+`resources` has the resource class of each language, and `student` the quantiles for intervals of means
+(`jobs.report.comparisons`). `jobs.report.views` defines views over them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import pyarrow.parquet as pq
 
 from ampsweep.errors import DamagedFile, InvalidRequest, NotFound
 from jobs.report.comparisons import student_quantiles
+from jobs.report.evaluated import evaluated_rows
 from jobs.report.resources import resource_classes
 from jobs.report.views import VIEWS
 from jobs.results import metadata_keys as keys
@@ -67,18 +69,26 @@ class ReportData:
     With `partial` these are `partial-results.parquet` and `partial-summary.parquet` of a stopped run, if they exist.
     """
 
-    def __init__(self, folder: Path, *, low_resource: Collection[str] | None = None, partial: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        low_resource: Collection[str] | None = None,
+        partial: bool = False,
+        scores: Sequence[Path] = (),
+    ) -> None:
         """Open the files.
 
         Args:
             folder: The folder of the files.
             low_resource: Codes of the low-resource languages; by default those of `jobs.report.resources`.
             partial: Whether to prefer partial results.
+            scores: Files that `ampsweep evaluate --out` wrote about the samples.
 
         Raises:
             NotFound: if a file is missing.
             DamagedFile: if a file cannot be read.
-            InvalidRequest: if a file is not that of a sweep.
+            InvalidRequest: if a file is not that of a sweep, or has no scores of its texts.
         """
         stopped = any((folder / name).is_file() for name in _PARTIAL_FILES)
         names = _PARTIAL_FILES if partial and stopped else _FILES
@@ -94,7 +104,9 @@ class ReportData:
         paths = [folder / name for name in names] + ([neurons] if self.has_neurons else [])
         self.provenance = _provenance(paths)
         self._connection = duckdb.connect()
-        self._connection.register("samples", _with_all_columns(_table(paths[0]), SAMPLES))
+        samples = _with_all_columns(_table(paths[0]), SAMPLES)
+        self._connection.register("samples", samples)
+        self._connection.register("evaluated", evaluated_rows(samples, scores))
         self._connection.register("summary", _with_all_columns(_table(paths[1], ["task", "metric"]), SUMMARY))
         self._connection.register("neurons", self._neurons(neurons))
         self._connection.register("resources", resource_classes(low_resource))

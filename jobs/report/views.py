@@ -42,9 +42,20 @@ which neither direction is better. `conclusion` says whether the difference is a
 interval excludes zero and it is larger than the noise floor, and in which direction.
 """
 
+MEASURED = """
+CREATE VIEW measured AS
+SELECT * FROM compared
+UNION ALL BY NAME
+SELECT *, task || ': ' || metric || CASE WHEN higher_is_better THEN '' ELSE ' (lower is better)' END AS panel
+FROM evaluated
+WHERE method IS NOT NULL AND method <> 'repeat' AND rung IS NULL AND neuron_layer IS NULL
+  AND mode IS NOT DISTINCT FROM (SELECT min(mode) FROM summary)
+"""
+"""`compared`, and the scores of stored texts of the same cells, which have no difference to the unsteered model."""
+
 PANEL_ITEMS = """
 CREATE VIEW panel_items AS
-SELECT panel, item_range(min(n), max(n)) AS items FROM compared GROUP BY panel
+SELECT panel, item_range(min(n), max(n)) AS items FROM measured GROUP BY panel
 """
 """How many items the values of a panel rest on."""
 
@@ -92,9 +103,9 @@ GROUP BY ALL
 MEASURES = """
 CREATE VIEW measures AS
 SELECT measure, metric, string_agg(DISTINCT concat_ws(', ', panel, items), '; ') AS panel
-FROM compared JOIN panel_items USING (panel) JOIN (VALUES
+FROM measured JOIN panel_items USING (panel) JOIN (VALUES
   ('control', 'lfs', 1), ('control', 'in_target_language', 2), ('control', 'target_lpr', 3),
-  ('answers', 'relevance', 1), ('answers', 'answer_perplexity', 2), ('answers', 'repetition', 3),
+  ('answers', 'relevance', 1), ('answers', 'answer_nll', 2), ('answers', 'repetition', 3),
   ('lss', 'lss', 1), ('accuracy', 'accuracy', 1), ('accuracy', 'acc,none', 1),
   ('nll', 'nll', 1), ('nll', 'perplexity', 2)
 ) known(measure, metric, priority) USING (metric)
@@ -110,7 +121,7 @@ ARMS = """
 CREATE VIEW arms AS
 WITH named AS (
   SELECT *, CASE WHEN method = 'neurons' AND patch = 'difference' THEN 'difference' ELSE method END AS basis
-  FROM compared LEFT JOIN (SELECT metric, measure FROM measures) USING (metric)
+  FROM measured LEFT JOIN (SELECT metric, measure FROM measures) USING (metric)
 ), scored AS (
   SELECT target_language, basis, op, patch, statistic, layers, factor,
          avg(value) FILTER (measure = 'lss') AS lss,
@@ -157,4 +168,4 @@ The squared half widths of the languages' intervals are added, as for independen
 quality of answers are means over the data languages other than the target.
 """
 
-VIEWS = (ITEM_RANGE, COMPARED, PANEL_ITEMS, STEERED, CHOSEN, AT_BEST, BY_CLASS, MEASURES, ARMS, BY_ARM)
+VIEWS = (ITEM_RANGE, COMPARED, MEASURED, PANEL_ITEMS, STEERED, CHOSEN, AT_BEST, BY_CLASS, MEASURES, ARMS, BY_ARM)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ampsweep.cli.options.client import Server, client_of
-from ampsweep.cli.options.engine import comma_separated
+from ampsweep.cli.options.engine import Dtype, Kind, comma_separated
 from ampsweep.cli.options.evaluation import RATINGS, MetricOptions, check_metrics, opened_metrics
 from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.cli.terminal.running import run_to_end
@@ -39,7 +39,7 @@ def evaluate(
         str,
         typer.Option(
             help="One or several, separated by commas: language_confusion (LPR, WPR, LCPR), lfs, script, relevance (by "
-            "a judge model), comet, metricx, metricx_qe."
+            "a judge model), answer_nll (likelihood under a model), comet, metricx, metricx_qe."
         ),
     ] = "language_confusion",
     out: Annotated[Path | None, typer.Option(help="A Parquet file to write: one row for each text and score.")] = None,
@@ -62,8 +62,8 @@ def evaluate(
         str | None,
         typer.Option(
             "--input",
-            help="The column with the questions or sentences that the texts answer or translate (relevance, comet, "
-            "metricx); default: the first of input, question, prompt, source.",
+            help="The column with the questions or sentences that the texts answer, continue or translate (relevance, "
+            "answer_nll, comet, metricx); default: the first of input, question, prompt, source.",
         ),
     ] = None,
     reference: Annotated[
@@ -94,6 +94,12 @@ def evaluate(
         Path | None,
         typer.Option(help=f"The file that stores the judge's ratings; default: {RATINGS} beside FILE."),
     ] = None,
+    nll_model: Annotated[
+        str | None,
+        typer.Option(help="answer_nll: the folder of the unsteered model that scores the texts, or `atlas`."),
+    ] = None,
+    engine: Kind = "vllm",
+    dtype: Dtype = "float32",
     comet_model: Annotated[
         str | None,
         typer.Option(help="A COMET checkpoint, or a model in the local cache of the Hub (Unbabel/wmt22-comet-da)."),
@@ -115,6 +121,9 @@ def evaluate(
         judge_model=judge_model,
         judge_concurrency=judge_concurrency,
         ratings=ratings or _beside(files[0]),
+        nll_model=nll_model,
+        engine=engine,
+        dtype=dtype,
         comet_model=comet_model,
         metricx_model=metricx_model,
         metricx_tokenizer=metricx_tokenizer,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,6 +30,12 @@ def report(
     low_resource: Annotated[
         str | None, typer.Option(help="Low-resource languages, separated by commas. [default: ht,qu,ta]")
     ] = None,
+    scores: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Scores of the sweep's texts that `evaluate --out` wrote (relevance, answer_nll); may be repeated."
+        ),
+    ] = None,
     partial: Annotated[
         bool,
         typer.Option(
@@ -39,11 +46,16 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Answer the questions of the paper from the Parquet files of a sweep, in one self-contained HTML file."""
-    target = output_file(out, param="out", inputs=Path(sweep).glob("*.parquet"))
+    target = output_file(out, param="out", inputs=[*Path(sweep).glob("*.parquet"), *(scores or ())])
     if tables is not None:
         check_folder(tables, param="tables")
+    for path in scores or ():
+        if not path.is_file():
+            raise InvalidRequest(
+                f"there is no file {path}; write it with `ampsweep evaluate SWEEP --out`", param="scores"
+            )
     if Path(sweep).is_dir():
-        _write(Path(sweep), target, tables, low_resource, partial=partial)
+        _write(Path(sweep), target, tables, low_resource, scores=scores or (), partial=partial)
     else:
         with TemporaryDirectory() as folder, client_of(server) as client:
             try:
@@ -51,7 +63,7 @@ def report(
             except (NoConnection, NotFound) as error:
                 raise type(error)(_not_found(sweep, server, error)) from error
             client.download_summary(sweep, Path(folder) / "summary.parquet", partial=partial)
-            _write(Path(folder), target, tables, low_resource)
+            _write(Path(folder), target, tables, low_resource, scores=scores or ())
     written = {"report": str(out), "tables": None if tables is None else str(tables)}
     show(written, "\n".join(f"{name}: {path}" for name, path in written.items() if path), as_json=as_json)
 
@@ -63,12 +75,20 @@ def _not_found(sweep: str, server: str, error: AmpsweepError) -> str:
     return f"{folder}, and {other}; name the folder that `ampsweep run --out` wrote to, or the id of a sweep"
 
 
-def _write(folder: Path, out: Path, tables: Path | None, low_resource: str | None, *, partial: bool = False) -> None:
+def _write(
+    folder: Path,
+    out: Path,
+    tables: Path | None,
+    low_resource: str | None,
+    *,
+    scores: Sequence[Path],
+    partial: bool = False,
+) -> None:
     from jobs.report.data import ReportData
     from jobs.report.page import answer_questions, render
 
     codes = None if low_resource is None else {code.strip() for code in low_resource.split(",")}
-    with closing(ReportData(folder, low_resource=codes, partial=partial)) as data:
+    with closing(ReportData(folder, low_resource=codes, partial=partial, scores=scores)) as data:
         answers = list(answer_questions(data))
         page = render(data, answers)
     with atomic_write(out) as path:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 JUDGE_API_KEY = "AMPSWEEP_JUDGE_API_KEY"
 RATINGS = "judge-ratings.db"
 """The file with a judge's ratings, beside the first file that is evaluated."""
-METRIC_NAMES = ("language_confusion", "lfs", "script", "relevance", "comet", "metricx", "metricx_qe")
+METRIC_NAMES = ("language_confusion", "lfs", "script", "relevance", "answer_nll", "comet", "metricx", "metricx_qe")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +33,9 @@ class MetricOptions:
     judge_model: str | None
     judge_concurrency: int
     ratings: Path
+    nll_model: str | None
+    engine: str
+    dtype: str
     comet_model: str | None
     metricx_model: str | None
     metricx_tokenizer: str | None
@@ -52,6 +55,7 @@ def check_metrics(names: Sequence[str], options: MetricOptions) -> None:
         raise InvalidRequest("must name at least one metric, each once", param="metric")
     needed = {
         "relevance": ("judge-model", options.judge_model, "the name of the judge"),
+        "answer_nll": ("nll-model", options.nll_model, "the model folder of the unsteered model"),
         "comet": ("comet-model", options.comet_model, "a checkpoint, or a model in the local cache of the Hub"),
         "metricx": ("metricx-model", options.metricx_model, "the folder of a MetricX-24 model"),
         "metricx_qe": ("metricx-model", options.metricx_model, "the folder of a MetricX-24 model"),
@@ -75,6 +79,8 @@ async def _opened(name: str, options: MetricOptions, opened: AsyncExitStack) -> 
     match name:
         case "relevance":
             return await _relevance(options, opened)
+        case "answer_nll":
+            return await _likelihood(options, opened)
         case "comet":
             from worker.evaluation.comet import Comet
 
@@ -99,6 +105,17 @@ def _language_metric(name: str, options: MetricOptions) -> TextMetric:
     if options.english_words is not None:
         words = english_word_list(options.english_words.read_text(encoding="utf-8-sig"))
     return LANGUAGE_METRICS[name](open_identifier(options.identifier), words)
+
+
+async def _likelihood(options: MetricOptions, opened: AsyncExitStack) -> TextMetric:
+    from ampsweep.cli.options.engine import opened as opened_engine
+    from worker.evaluation.likelihood import AnswerLikelihood
+
+    engine = await opened.enter_async_context(
+        opened_engine(options.nll_model or "", kind=options.engine, dtype=options.dtype)
+    )
+    counter = opened.enter_context(Counter("answer_nll"))
+    return AnswerLikelihood(engine, on_progress=counter.show)
 
 
 async def _relevance(options: MetricOptions, opened: AsyncExitStack) -> TextMetric:

@@ -193,3 +193,15 @@ def test_a_wrong_row_is_named(tmp_path: Path) -> None:
     assert "rows.jsonl, line 5: completion must be a text; got 3" in result.stderr
     assert call(tmp_path / "gone.jsonl").exit_code == 2
     assert call(write(tmp_path / "empty.jsonl", [])).exit_code == 2
+
+
+def test_answers_are_scored_under_the_unsteered_model(model: Path, tmp_path: Path) -> None:
+    rows = write(tmp_path / "rows.jsonl", [{**row, "prompt": "What does the cat do?"} for row in ROWS])
+    options = ("--metric", "answer_nll", "--engine", "fake", "--by", "source")
+    first, _ = groups(rows, *options, "--nll-model", model)
+    assert first["n"] == 2
+    assert first["answer_nll"] > 0
+    assert first["nll_model"].endswith("fake float32")
+    refused = call(rows, *options)
+    assert refused.exit_code == 2
+    assert "answer_nll needs --nll-model" in refused.stderr
