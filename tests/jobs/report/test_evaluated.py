@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from ampsweep.cli import app
+from ampsweep.cli.app import app
 from ampsweep.errors import DamagedFile, InvalidRequest
 from jobs.report.data import ReportData
 from jobs.report.queries import DOES_IT_WORK
