@@ -99,6 +99,8 @@ def parse(text: str | bytes) -> GenerateLine | ScoreLine:
         return _LINE.validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
+        if first["type"] in ("union_tag_not_found", "union_tag_invalid"):
+            raise InvalidRequest("must be generate or score", param="kind") from error
         field = ".".join(str(part) for part in first["loc"] if part not in ("generate", "score"))
         raise InvalidRequest(first["msg"], param=field or None) from error
 

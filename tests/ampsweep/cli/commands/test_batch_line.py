@@ -56,3 +56,10 @@ def test_a_field_that_a_line_cannot_have_is_refused_by_its_name(field: str, wron
     with pytest.raises(InvalidRequest) as refused:
         request(**{field: wrong})
     assert refused.value.param == f"sampling.{field}"
+
+
+@pytest.mark.parametrize("line", ["{}", '{"custom_id": "a", "kind": null}', '{"custom_id": "a", "kind": "chat"}'])
+def test_a_line_without_a_known_kind_is_refused_with_the_kinds(line: str) -> None:
+    with pytest.raises(InvalidRequest, match="must be generate or score") as refused:
+        parse(line)
+    assert refused.value.param == "kind"
