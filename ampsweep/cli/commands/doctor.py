@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -90,4 +90,10 @@ def _local_server() -> list[Finding]:
         remedy = f"set {error.param} to a value that docs/cli.md allows, or unset it"
         return [*findings, *machine([]), bad("settings", error.message, remedy)]
     engines = served_engines(settings) if settings.ray_address is None else []  # a cluster's machines check their own
+    try:
+        for engine in engines:
+            engine.adapter_bytes(on_cpu=not gpus())
+    except InvalidRequest as error:
+        findings.append(bad("LoRA adapters", error.message, "see docs/models.md, or leave the adapter out"))
+        engines = [replace(engine, adapters={}) for engine in engines]
     return [*findings, *machine(engines), *installation(settings)]

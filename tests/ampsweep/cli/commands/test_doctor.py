@@ -16,6 +16,7 @@ from ampsweep.cli.app import app
 from ampsweep.cli.checks import machine
 from ampsweep.client.clients import Client
 from ampsweep.errors import Unauthenticated
+from benchmarks.tiny_adapter import tiny_adapter
 
 
 @pytest.fixture(autouse=True)
@@ -107,3 +108,20 @@ def test_a_model_is_examined_on_request(monkeypatch: pytest.MonkeyPatch) -> None
     assert {"model atlas", "model memory", "model speed"} <= {*states(result)}
     assert call("--model", "atlas", "--dtype", "int3").exit_code == 2
     assert call("--model", "no such model").exit_code == 1
+
+
+def test_an_adapter_of_another_model_is_one_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter, _ = tiny_adapter(ATLAS_MODEL, tmp_path / "lora", targets=["q_proj"], seed=1)
+    monkeypatch.setenv("AMPSWEEP_LORA", f"formal={adapter}")
+    assert "bad" not in states(call("--json")).values()
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps({**config, "r": 1024}))
+    result = call("--json")
+    assert (result.exit_code, states(result)["LoRA adapters"]) == (1, "bad")
+    assert "adapter formal cannot be used: its rank 1024 exceeds 512" in result.stdout
+
+
+def test_an_adapter_is_examined_with_its_model_only() -> None:
+    result = call("--lora", "adapter")
+    assert result.exit_code == 2
+    assert "give --model" in result.stderr
