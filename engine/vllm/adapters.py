@@ -128,7 +128,9 @@ class Adapters:
             if _NO_LORA not in str(error):
                 raise
             message = f"adapters {', '.join(self.names)} cannot be used: vLLM's class of {model.name} has no LoRA"
-            raise InvalidRequest(f"{message} ({error}); merge the adapter into the model", param="lora") from error
+            raise InvalidRequest(
+                f"{message} ({str(error).rstrip('.')}); merge the adapter into the model", param="lora"
+            ) from error
 
     def load(self, engine: LLMEngine) -> None:
         """Load all adapters into the workers, where they stay; one that does not fit fails the start, not a later step.

@@ -69,9 +69,7 @@ def test_an_adapter_of_too_high_a_rank_is_rejected(tmp_path: Path, monkeypatch: 
 def test_a_class_of_models_without_lora_is_named() -> None:
     adapters = Adapters((), model="gpt2", shapes={})
     with (
-        pytest.raises(
-            InvalidRequest, match=r"no LoRA \(GPT2LMHeadModel does not support LoRA yet\.\); merge"
-        ) as caught,
+        pytest.raises(InvalidRequest, match=r"no LoRA \(GPT2LMHeadModel does not support LoRA yet\); merge") as caught,
         adapters.explained(Path("models/gpt2")),
     ):
         raise ValueError("GPT2LMHeadModel does not support LoRA yet.")
