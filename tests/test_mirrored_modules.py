@@ -44,7 +44,6 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
         "ampsweep/client/transport.py",
     ),
     "tests/ampsweep/domain/test_intervention.py": ("ampsweep/domain/statistic.py",),
-    "tests/worker/test_memory.py": ("ampsweep/folders/weights.py",),
     "tests/api/test_errors.py": ("api/http/json_body.py",),
     "tests/api/test_app.py": ("api/services.py",),
     "tests/api/routes/test_evaluations.py": ("worker/evaluation/sweep_texts.py",),
