@@ -14,7 +14,7 @@ from jobs.data.texts import Text, read_texts
 
 TABLE = "questions"
 """Name, without suffix, of a table that has the questions of all languages."""
-LANGUAGE_COLUMNS = ("language", "language_code", "lang")
+LANGUAGE_COLUMNS = ("language_code", "language", "lang")
 QUESTION_COLUMNS = ("question", "text", "sentence", "prompt")
 """What the columns of the table may be called; the first that it has is taken."""
 

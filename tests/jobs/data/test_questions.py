@@ -37,10 +37,20 @@ def test_a_table_of_all_languages(tmp_path: Path) -> None:
     assert texts(tmp_path, "fr") == [(0, "Qui ?"), (1, "Quoi ?")]
 
 
+def test_a_column_of_codes_comes_before_one_of_names(tmp_path: Path) -> None:
+    rows = [
+        {"language": "English", "language_code": "en", "question": "Who?"},
+        {"language": "French", "language_code": "fr", "question": "Qui ?"},
+    ]
+    write_jsonl(tmp_path / "questions.jsonl", rows)
+    assert sorted(question_files(tmp_path)) == ["en", "fr"]
+    assert texts(tmp_path, "fr") == [(0, "Qui ?")]
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"question": "Who?"}], "line 1: needs one of the columns language, language_code, lang; has question"),
+        ([{"question": "Who?"}], "line 1: needs one of the columns language_code, language, lang; has question"),
         ([{"language": "en", "answer": "He"}], "line 1: needs one of the columns question, text, sentence, prompt"),
         ([{"language": "en", "question": "Who?"}, {"language": "en"}], "line 2: question must be a text"),
         ([{"language": "en", "question": "Who?"}, {"language": 5, "question": "b"}], "line 2: language must be a text"),
