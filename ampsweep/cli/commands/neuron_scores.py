@@ -40,7 +40,7 @@ def scores(
 
     if site is not None and site not in SITES:
         raise InvalidRequest(f"site must be one of {', '.join(SITES)}; got {site!r}", param="site")
-    target = None if out is None else output_file(out, param="out")
+    target = None if out is None else output_file(out, param="out", inputs=folder.glob("*.*"))
     if target is not None and target.suffix not in (".parquet", ".json"):
         raise InvalidRequest(f"out must end in .parquet or .json; got {target.name}", param="out")
     neuron_set = NeuronSet.load(folder)

@@ -76,6 +76,13 @@ def test_json_has_all_scores(folder: Path, tmp_path: Path) -> None:
     assert {row["site"] for row in content["scores"]} == {"mlp"}
 
 
+def test_the_files_of_the_set_are_not_replaced(folder: Path) -> None:
+    result = call("neurons", "scores", folder, "--out", folder / "metadata.json")
+    assert result.exit_code == 2
+    assert "one of the files to read" in result.stderr
+    assert NeuronSet.load(folder).languages == tuple(LINES)
+
+
 def test_a_set_without_scores_says_how_to_get_them(model: Path, folder: Path, tmp_path: Path) -> None:
     assert (folder / SCORES_FILE).is_file()
     identify(model, tmp_path)  # in the same folder, without --scores
