@@ -54,8 +54,9 @@ def push(folder: Path, name: str, *, private: bool = False) -> str:
     Raises:
         NotFound: The folder has no neuron set.
         DamagedFile: The files are not those of a neuron set.
-        InvalidRequest: The name is malformed, or the Hub refuses the upload (param "name").
+        InvalidRequest: The name is malformed, or the Hub cannot be reached or refuses the upload (param "name").
     """
+    from httpx import TransportError
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -72,9 +73,12 @@ def push(folder: Path, name: str, *, private: bool = False) -> str:
             allow_patterns=list(FILES),
             commit_message=f"Add neuron set {neuron_set.id}",
         )
-    except (OSError, HfHubHTTPError) as error:
+    except (OSError, HfHubHTTPError, TransportError) as error:
         message = f"the neuron set could not be pushed to {name}: {_reason(error)}"
-        raise InvalidRequest(f"{message}; set HF_TOKEN to a token that may write", param="name") from error
+        remedy = (
+            "check the connection" if isinstance(error, TransportError) else "set HF_TOKEN to a token that may write"
+        )
+        raise InvalidRequest(f"{message}; {remedy}", param="name") from error
     return str(commit.commit_url)
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from ampsweep.errors import InvalidRequest, NotFound
@@ -71,6 +72,18 @@ def test_what_the_hub_refuses_or_lacks_is_an_error_with_the_remedy(hub: FakeHub,
     assert missing.returncode == 2
     assert "org/missing could not be fetched from the Hub" in missing.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_hub_that_cannot_be_reached_is_an_error_with_the_remedy(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise httpx.ConnectError("name or service not known")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", unreachable)
+    with pytest.raises(InvalidRequest, match="name or service not known; check the connection") as refused:
+        push(folder, "org/set")
+    assert refused.value.param == "name"
 
 
 def test_files_that_do_not_match_are_refused(hub: FakeHub, folder: Path, tmp_path: Path) -> None:
