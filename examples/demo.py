@@ -28,12 +28,21 @@ from examples.chaos import compare, follow_and_kill
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "out" / "demo"
-SPEC = ROOT / "examples" / "atlas.yaml"
+SPEC, CHAOS_SPEC = ROOT / "examples" / "demo.yaml", ROOT / "examples" / "atlas.yaml"
 START_SECONDS = 240
 STOP_SECONDS = 30
 PROMPT = "In Egypt, the currency is"
 SHOWN = ("ja", "ru", "tr")
 STRENGTH = 3.0
+METRICS = {"lss": "LSS", "in_target_language": "text"}
+"""The metrics that are shown, and what they are called in the table."""
+REACHED = 0.95
+"""Share from which on a metric counts as saturated."""
+REAL_MODEL = (
+    "A real model is less obliging: Gemma 3 270M prefers the French word in 0.95 of the facts at half of the largest\n"
+    "recorded activation, where no text is French; at twice that activation 0.96 is (docs/results-real-models.md)."
+)
+"""What the study of real models found; the figures are those of its tables."""
 
 Row = dict[str, Any]
 
@@ -62,7 +71,7 @@ def main() -> int:
         if options.chaos:
             print()
             with served(options.engine, home="home-without-a-kill") as server, Client(server.url) as client:
-                sweep = completed(follow(client, client.submit(SPEC)))
+                sweep = completed(follow(client, client.submit(CHAOS_SPEC)))
                 compare(rows, steered_rows(client, sweep.id))
     except KeyboardInterrupt:
         print("\nstopped")
@@ -101,7 +110,7 @@ def show(server: Server, *, chaos: bool) -> list[Row]:
     """Submit the sweep and follow it, with `chaos` kill its engine; show the results and return its steered rows."""
     with Client(server.url) as client:
         began = time.monotonic()
-        submitted = client.submit(SPEC)
+        submitted = client.submit(CHAOS_SPEC if chaos else SPEC)
         sweep = completed(follow_and_kill(client, submitted, server.pid) if chaos else follow(client, submitted))
         seconds = time.monotonic() - began
         samples = client.download(sweep.id, OUT / "samples.parquet")
@@ -109,10 +118,14 @@ def show(server: Server, *, chaos: bool) -> list[Row]:
         print(f"\n{sweep.request_counts.total} cells, {rows} samples in {seconds:.0f} s")
         steered = steered_rows(client, sweep.id)
         neurons = client.neuron_sets()[-1]["languages"]
-        best = show_factors(steered, neurons)
-        show_texts(client)
-        picture = draw(steered, best)
-    print(f"\nsamples:  {samples.relative_to(ROOT)}\nheat map: {picture.relative_to(ROOT)}")
+        if not chaos:
+            show_factors(steered, neurons)
+            show_texts(client)
+            picture = draw(
+                steered, sorted({row["target_language"] for row in steered if neurons[row["target_language"]]})
+            )
+            print(f"\nfigure:  {picture.relative_to(ROOT)}")
+    print(f"samples: {samples.relative_to(ROOT)}")
     return steered
 
 
@@ -128,39 +141,83 @@ def steered_rows(client: Client, sweep_id: str) -> list[Row]:
     return [row for row in client.summary(sweep_id)["rows"] if row["factor"] is not None]
 
 
-def show_factors(rows: list[Row], neurons: dict[str, int]) -> dict[str, float]:
-    """Print the mean LSS of each target language by factor, and return the best factor of each.
+def show_factors(rows: list[Row], neurons: dict[str, int]) -> None:
+    """Print LSS and language control of each target language by factor, with the range of the random draws.
 
     Languages without neurons are reported and left out, because nothing is edited for them.
     """
     targets = sorted({row["target_language"] for row in rows})
     factors = sorted({row["factor"] for row in rows})
     print("\nLSS: how often an edit makes the object in the target language likelier (mean over base languages)")
-    print("set to".ljust(24) + "".join(f"{factor:<8g}" for factor in factors) + "best")
-    best: dict[str, float] = {}
+    print("text: the share of English prompts that are continued in the target language")
+    print("random: as many random neurons in the same layers, from the lowest to the highest of the draws")
+    print("set to".ljust(22) + "".join(f"{factor:<12g}" for factor in factors))
+    shown = [target for target in targets if neurons[target]]
     for target in targets:
-        if not neurons[target]:
+        if target not in shown:
             print(f"{target}  has no neurons, so nothing is edited")
             continue
-        shifts = [mean_lss(rows, target, factor, None) for factor in factors]
-        best[target] = factors[shifts.index(max(shifts))]
-        count = f"LAPE ({neurons[target]})"
-        print(f"{target}  {count:<20}" + "".join(f"{value:<8.2f}" for value in shifts) + f"{best[target]:g}")
-        control = [mean_lss(rows, target, factor, "random") for factor in factors]
-        print(f"{'':4}{'random, as many':<20}" + "".join(f"{value:<8.2f}" for value in control))
-    if not best:
+        for metric, label in METRICS.items():
+            values = [mean(rows, metric, target, factor) for factor in factors]
+            draws = [random_draws(rows, metric, target, factor) for factor in factors]
+            name = target if metric == "lss" else ""
+            print(
+                f"{name:<4}{f'{label}, LAPE ({neurons[target]})':<18}" + "".join(f"{value:<12.2f}" for value in values)
+            )
+            print(f"{'':4}{f'{label}, random':<18}" + "".join(f"{_range(values):<12}" for values in draws))
+    if not shown:
         raise RuntimeError("no target language has neurons")
-    lape = sum(mean_lss(rows, target, factor, None) for target, factor in best.items()) / len(best)
-    random = sum(mean_lss(rows, target, factor, "random") for target, factor in best.items()) / len(best)
-    print(f"at the best factor of each: LAPE {lape:.2f}, random {random:.2f}")
-    return best
+    print("\n" + conclusion(rows, shown, factors))
+    print(REAL_MODEL)
 
 
-def mean_lss(rows: list[Row], target: str, factor: float, selection: str | None) -> float:
-    """Return the LSS for a target language, a factor and a selection of neurons, averaged over the base languages."""
-    wanted = (target, factor, selection)
-    values = [row["value"] for row in rows if (row["target_language"], row["factor"], row["selection"]) == wanted]
+def conclusion(rows: list[Row], targets: list[str], factors: list[float]) -> str:
+    """Return what the table shows: the factor at which LSS is saturated, and that at which the text follows."""
+    first = {
+        metric: [
+            next((factor for factor in factors if mean(rows, metric, target, factor) >= REACHED), None)
+            for target in targets
+        ]
+        for metric in METRICS
+    }
+
+    def reached(metric: str) -> str:
+        values = [value for value in first[metric] if value is not None]
+        where = f"at {_span(values)}" if values else "nowhere"
+        return where if len(values) == len(targets) else f"{where} ({len(values)} of {len(targets)} languages)"
+
+    return f"LSS reaches {REACHED} {reached('lss')}, the text {reached('in_target_language')}."
+
+
+def mean(rows: list[Row], metric: str, target: str, factor: float, seed: int | None = None) -> float:
+    """Return a metric for a target language and a factor, averaged over the data languages.
+
+    Args:
+        rows: The rows of the summary that belong to interventions.
+        metric: The metric.
+        target: The target language.
+        factor: The factor.
+        seed: The seed of a random draw; None for the language's own neurons.
+    """
+    wanted = (metric, target, factor, seed)
+    names = ("metric", "target_language", "factor", "random_seed")
+    values = [row["value"] for row in rows if tuple(row[name] for name in names) == wanted]
     return float(sum(values) / len(values))
+
+
+def random_draws(rows: list[Row], metric: str, target: str, factor: float) -> list[float]:
+    """Return a metric for each draw of random neurons, averaged over the data languages."""
+    seeds = sorted({row["random_seed"] for row in rows if row["random_seed"] is not None})
+    return [mean(rows, metric, target, factor, seed) for seed in seeds]
+
+
+def _range(values: list[float]) -> str:
+    return f"{min(values):.2f}-{max(values):.2f}"
+
+
+def _span(values: list[float]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
 def show_texts(client: Client) -> None:
@@ -172,37 +229,34 @@ def show_texts(client: Client) -> None:
         print(f"  {f'steered to {language}' if language else 'unsteered':<14} {answer.text.strip()!r}")
 
 
-def draw(rows: list[Row], best: dict[str, float]) -> Path:
-    """Draw LSS by base and target language at the best factor of each target, for LAPE's and for random neurons."""
+def draw(rows: list[Row], targets: list[str]) -> Path:
+    """Draw LSS and language control by factor: a line for each target, a band from lowest to highest random draw."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    bases = sorted({row["data_language"] for row in rows})
-    targets = sorted(best)
-    size = (4 + 1.3 * len(targets), 1.8 + 0.5 * len(bases))
-    figure, panels = plt.subplots(1, 2, figsize=size, layout="constrained", sharey=True)
-    colours = mpl.colormaps["cividis"].with_extremes(bad="#dddddd")
-    for axes, selection, title in zip(panels, (None, "random"), ("LAPE neurons", "as many random ones"), strict=True):
-        values = {
-            (row["data_language"], row["target_language"]): row["value"]
-            for row in rows
-            if row["selection"] == selection and row["factor"] == best.get(row["target_language"])
-        }
-        grid = [[values.get((base, target), float("nan")) for target in targets] for base in bases]
-        image = axes.imshow(grid, cmap=colours, vmin=0, vmax=1, aspect="auto")
-        for y, line in enumerate(grid):
-            for x, value in enumerate(line):
-                text, is_light = ("–", True) if value != value else (f"{value:.2f}", value > 0.5)
-                axes.text(x, y, text, ha="center", va="center", color="black" if is_light else "white")
-        axes.set_xticks(range(len(targets)), [f"{target}\n{best[target]:g}" for target in targets])
-        axes.set_title(title)
-    panels[0].set_yticks(range(len(bases)), bases)
-    panels[0].set_ylabel("base language (of the prompt)")
-    figure.supxlabel("target language, with its best factor")
-    figure.colorbar(image, ax=panels, label="LSS")
-    path = OUT / "lss.png"
+    factors = sorted({row["factor"] for row in rows})
+    places = range(len(factors))
+    figure, panels = plt.subplots(1, 2, figsize=(10, 4), layout="constrained", sharey=True)
+    titles = ("LSS", "continuations of English prompts in the target language")
+    colours = plt.colormaps["viridis"]
+    for axes, metric, title in zip(panels, METRICS, titles, strict=True):
+        drawn = [[random_draws(rows, metric, target, factor) for factor in factors] for target in targets]
+        low = [min(min(draws[place]) for draws in drawn) for place in places]
+        high = [max(max(draws[place]) for draws in drawn) for place in places]
+        axes.fill_between(places, low, high, color="#cccccc", label="random neurons, all languages and draws")
+        for number, target in enumerate(targets):
+            values = [mean(rows, metric, target, factor) for factor in factors]
+            colour = colours(number / max(1, len(targets)))
+            axes.plot(places, values, marker="osD^v"[number % 5], color=colour, label=f"neurons of {target}")
+        axes.set_xticks(places, [f"{factor:g}" for factor in factors])
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("neurons set to")
+        axes.set_ylim(-0.03, 1.03)
+    panels[0].set_ylabel("share")
+    panels[0].legend(fontsize=8, loc="lower right")
+    path = OUT / "factors.png"
     figure.savefig(path, dpi=150)
     plt.close(figure)
     return path
