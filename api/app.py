@@ -29,6 +29,7 @@ from api.routes import (
     evaluations,
     events,
     health,
+    interventions,
     metrics,
     models,
     neuron_sets,
@@ -54,6 +55,7 @@ _V1 = (
     offers,
     engines,
     neuron_sets,
+    interventions,
     completions,
 )
 """The modules of the routes below `/v1`, in the order of the OpenAPI document."""
@@ -110,6 +112,7 @@ def _declared() -> FastAPI:
         EvaluationRequest,
         neuron_sets.NeuronSetRequest,
         default_neuron_set.DefaultNeuronSetRequest,
+        interventions.PresetRequest,
         CompletionRequest,
         ChatRequest,
     )

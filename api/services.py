@@ -15,6 +15,7 @@ from jobs.execution import Completions, DispatcherStats, EngineMonitor, Evaluati
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.estimate import Estimator
+from jobs.presets import Presets
 from jobs.results.writer import Results
 from jobs.store.protocol import Store
 
@@ -32,6 +33,7 @@ class Services:
         results: The result files.
         catalog: The models, corpora and tasks that requests can name.
         neuron_sets: The neuron sets in the storage.
+        presets: The named interventions in the storage.
         completions: Generates interactive completions.
         neuron_set_service: Imports and identifies neuron sets.
         evaluation_service: Evaluates the texts of sweeps in the background.
@@ -51,6 +53,7 @@ class Services:
     results: Results
     catalog: Catalog
     neuron_sets: NeuronSets
+    presets: Presets
     completions: Completions
     neuron_set_service: NeuronSetService
     evaluation_service: EvaluationService

@@ -81,12 +81,14 @@ class Priority(IntEnum):
 class GenerateRequest:
     """A prompt to continue, unsteered if `steering` is None; `strip` removes trailing white space from the prompt.
 
-    `adapter` is the name of a LoRA adapter that the engine was opened with, None for the model alone.
+    `adapter` is the name of a LoRA adapter that the engine was opened with, None for the model alone. With
+    `prompt_logprobs` the first chunk of each answer has the prompt's tokens, each with so many likeliest alternatives.
     """
 
     prompt: Prompt | TokenIds
     strip: bool = False
     sampling: SamplingParams = field(default_factory=SamplingParams)
+    prompt_logprobs: int | None = None
     steering: Steering | None = None
     adapter: str | None = None
     priority: Priority = Priority.INTERACTIVE

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from ampsweep.domain.chunk import PromptPart, TokenLogprob
+
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _CONTEXT = 5  # prompt tokens to decode with the answer, because some tokenizers drop the space before the first word
 
@@ -122,6 +124,32 @@ class TextOffsets:
             self._pending = []
             self._before = None if length else self._before
         return start
+
+
+def prompt_part(
+    texts: TokenTexts,
+    ids: Sequence[int],
+    logprobs: Sequence[float | None],
+    top_logprobs: Sequence[tuple[TokenLogprob, ...]],
+) -> PromptPart:
+    """Return the tokens of a prompt with their texts and offsets.
+
+    Args:
+        texts: The texts of tokens.
+        ids: The prompt.
+        logprobs: One for each token, None for the first.
+        top_logprobs: The likeliest tokens in the place of each.
+    """
+    offsets = TextOffsets(texts, ())
+    starts = tuple(offsets.push(token) for token in ids)
+    return PromptPart(
+        text=texts.joined(list(ids), []),
+        token_ids=tuple(ids),
+        token_texts=tuple(texts[token] for token in ids),
+        text_offsets=starts,
+        logprobs=tuple(logprobs),
+        top_logprobs=tuple(top_logprobs),
+    )
 
 
 class TextStream:

@@ -11,7 +11,7 @@ from functools import cache, partial
 import numpy as np
 from numpy.typing import NDArray
 
-from ampsweep.domain.chunk import Chunk, TokenLogprob
+from ampsweep.domain.chunk import Chunk, PromptPart, TokenLogprob
 from ampsweep.domain.prompt import Prompt, TokenIds
 from ampsweep.errors import EngineFailed, InvalidRequest, PromptTooLong, UnknownName
 from ampsweep.folders.corpus import Sentence
@@ -136,9 +136,28 @@ class FakeEngine:
                 prompt_tokens=max(1, len(prompt.encode())),
                 finish_reason="stop" if stop is not None else "length" if last else None,
                 neuron_set=None if request.steering is None else request.steering.neurons,
+                prompt=self._prompt_part(request, prompt) if step == 0 else None,
             )
             if stop is not None:
                 return
+
+    def _prompt_part(self, request: GenerateRequest, prompt: str) -> PromptPart | None:
+        """Return a log-probability for each character of the prompt but the first, if the request asks for it."""
+        if request.prompt_logprobs is None:
+            return None
+        key = ["prompt", prompt, self._key(request)]
+        tokens = [
+            TokenLogprob(ord(character), _logprob(_hash([*key, position])), character)
+            for position, character in enumerate(prompt)
+        ]
+        return PromptPart(
+            text=prompt,
+            token_ids=tuple(token.token_id for token in tokens),
+            token_texts=tuple(token.text for token in tokens),
+            text_offsets=tuple(range(len(tokens))),
+            logprobs=(None, *(token.logprob for token in tokens[1:])),
+            top_logprobs=((), *((token,) if request.prompt_logprobs else () for token in tokens[1:])),
+        )
 
     async def score(self, request: ScoreRequest) -> Score:
         """Return a log-probability for each byte of the continuation."""

@@ -25,7 +25,8 @@ class CompletionCall:
     """A prompt to continue on a model of the server's list, steered by `intervention` or not.
 
     `neurons` is the id of a neuron set; None takes the model's default (`jobs.neuron_sets.default`). `adapter` is the
-    name of a LoRA adapter of the model; None asks the model alone.
+    name of a LoRA adapter of the model; None asks the model alone. `prompt_logprobs` is the number
+    of likeliest alternatives that are reported for each token of the prompt; None reports no tokens of the prompt.
     """
 
     model: str
@@ -34,6 +35,7 @@ class CompletionCall:
     neurons: str | None
     sampling: SamplingParams
     adapter: str | None = None
+    prompt_logprobs: int | None = None
 
 
 class Completions(Protocol):

@@ -171,6 +171,7 @@ class LocalEngineSession:
             sampling=call.sampling,
             steering=steering,
             adapter=call.adapter,
+            prompt_logprobs=call.prompt_logprobs,
             priority=Priority.INTERACTIVE,
         )
         async with aclosing(engine.generate(request)) as chunks:

@@ -161,10 +161,15 @@ class Completion(_ResponseModel):
 
 
 class Model(TypedDict):
-    """A model that the server offers. `adapters` are the names of its LoRA adapters."""
+    """A model that the server offers. `adapters` are the names of its LoRA adapters.
+
+    With a `parent`, it is the name of that model with a named intervention.
+    """
 
     id: str
     adapters: NotRequired[list[str]]
+    parent: NotRequired[str]
+    intervention: NotRequired[dict[str, Any]]
 
 
 class Engine(TypedDict):

@@ -29,6 +29,28 @@ class SampledToken(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PromptPart:
+    """The tokens of a prompt and their log-probabilities (natural log) under the steered model.
+
+    Attributes:
+        text: The text of the prompt, without special tokens.
+        token_ids: The tokens, special ones included.
+        token_texts: The text of each token by itself, as in `Chunk`.
+        text_offsets: Where each token begins in `text`, in characters.
+        logprobs: The log-probability of each token given those before it; None for the first.
+        top_logprobs: The likeliest tokens in its place, the likeliest first, as many as were requested; none for the
+            first token.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    token_texts: tuple[str, ...]
+    text_offsets: tuple[int, ...]
+    logprobs: tuple[float | None, ...]
+    top_logprobs: tuple[tuple[TokenLogprob, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Chunk:
     """A piece of one answer: new text, its tokens and their log-probabilities (natural log) under the steered model.
 
@@ -48,6 +70,7 @@ class Chunk:
         prompt_tokens: The number of tokens of the prompt; the same in all chunks.
         finish_reason: Why the answer ended; set in the last chunk of each answer only.
         neuron_set: The id of the neuron set that steered the answer; None without steering.
+        prompt: The prompt's tokens, in the first chunk of each answer to a request that asked for them.
     """
 
     index: int = 0
@@ -60,6 +83,7 @@ class Chunk:
     prompt_tokens: int
     finish_reason: FinishReason | None = None
     neuron_set: str | None = None
+    prompt: PromptPart | None = None
 
     def tokens(self) -> Iterator[SampledToken]:
         """Yield the tokens, each with its alternatives."""

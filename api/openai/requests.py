@@ -116,7 +116,9 @@ class GenerationRequest(_SamplingRequest):
         values = {name: value for name, value in fields.items() if value is not None}
         return SamplingParams(**{**values, **endpoint_params})
 
-    def call(self, prompt: Prompt | TokenIds, *, max_tokens: int, logprobs: int) -> CompletionCall:
+    def call(
+        self, prompt: Prompt | TokenIds, *, max_tokens: int, logprobs: int, prompt_logprobs: int | None = None
+    ) -> CompletionCall:
         """Return the call for one prompt."""
         return CompletionCall(
             model=self.model,
@@ -125,6 +127,7 @@ class GenerationRequest(_SamplingRequest):
             neurons=self.neurons,
             sampling=self.sampling(max_tokens=max_tokens, top_logprobs=logprobs),
             adapter=self.adapter,
+            prompt_logprobs=prompt_logprobs,
         )
 
 
@@ -133,17 +136,24 @@ class CompletionRequest(GenerationRequest):
 
     `prompt` is a text, a list of token ids, or a list of several of these. The choices of the i-th prompt begin at
     index i × `n`. `logprobs` is the number of alternatives that are returned for each token; with 0, only the
-    log-probability of the token itself is returned.
+    log-probability of the token itself is returned. With `echo` each choice begins with its prompt, whose tokens have
+    log-probabilities too, the first one none; `max_tokens` 0 then generates nothing.
     """
 
     prompt: Annotated[
         Text | Annotated[Tokens, Tag("tokens")] | Annotated[Prompts, Tag("prompts")], Discriminator(_prompt_kind)
     ]
-    max_tokens: MaxTokens | None = None
+    max_tokens: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     logprobs: TopLogprobs | None = None
     best_of: Literal[1] | None = None
-    echo: Literal[False] | None = None
+    echo: bool | None = None
     suffix: Literal[""] | None = None
+
+    @model_validator(mode="after")
+    def _generates_or_echoes(self) -> CompletionRequest:
+        if self.max_tokens == 0 and not self.echo:
+            raise PydanticCustomError("nothing_asked", "must be at least 1 without echo", {"key": "max_tokens"})
+        return self
 
     def to_calls(self, limits: Limits) -> list[CompletionCall]:
         """Return one call for each prompt.
@@ -160,8 +170,9 @@ class CompletionRequest(GenerationRequest):
         return [
             self.call(
                 prompt if isinstance(prompt, str) else TokenIds(prompt),
-                max_tokens=max_tokens,
+                max_tokens=max(1, max_tokens),
                 logprobs=self.logprobs or 0,
+                prompt_logprobs=(self.logprobs or 0) if self.echo else None,
             )
             for prompt in prompts
         ]

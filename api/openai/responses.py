@@ -6,7 +6,7 @@ import secrets
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from ampsweep.domain.chunk import Chunk, TokenLogprob
 from api.openai.requests import ChatRequest, CompletionRequest, GenerationRequest
@@ -85,6 +85,16 @@ class ResponseFormatter(ABC):
         }
 
 
+class _Token(NamedTuple):
+    """A token of a choice; the first token of a prompt has no log-probability."""
+
+    token_id: int
+    text: str
+    logprob: float | None
+    offset: int
+    likeliest: dict[str, float] | None
+
+
 class CompletionFormatter(ResponseFormatter):
     """Formats completions.
 
@@ -98,6 +108,13 @@ class CompletionFormatter(ResponseFormatter):
     def __init__(self, request: CompletionRequest) -> None:
         super().__init__(request)
         self._logprobs = request.logprobs
+        self._generates = request.max_tokens != 0
+        self._echoed: dict[int, int] = {}  # by choice, the length of the prompt that it begins with
+
+    def _count(self, chunk: Chunk) -> None:
+        super()._count(chunk)
+        if not self._generates:
+            self._completion_tokens = 0
 
     def _choice(self, index: int, chunks: Sequence[Chunk]) -> dict[str, Any]:
         choice = self._part(index, chunks)
@@ -110,14 +127,18 @@ class CompletionFormatter(ResponseFormatter):
         yield self._part(chunk.index, [chunk])
 
     def _part(self, index: int, chunks: Sequence[Chunk]) -> dict[str, Any]:
+        prompt = chunks[0].prompt
+        if prompt is not None:
+            self._echoed[index] = len(prompt.text)
+        text = "".join(chunk.text for chunk in chunks) if self._generates else ""
         return {
             "index": index,
-            "text": "".join(chunk.text for chunk in chunks),
-            "logprobs": None if self._logprobs is None else self._logprobs_object(chunks),
+            "text": text if prompt is None else prompt.text + text,
+            "logprobs": None if self._logprobs is None else self._logprobs_object(index, chunks),
             "finish_reason": chunks[-1].finish_reason,
         }
 
-    def _logprobs_object(self, chunks: Sequence[Chunk]) -> dict[str, Any]:
+    def _logprobs_object(self, index: int, chunks: Sequence[Chunk]) -> dict[str, Any]:
         logprobs: dict[str, Any] = {
             "tokens": [],
             "token_ids": [],
@@ -125,14 +146,32 @@ class CompletionFormatter(ResponseFormatter):
             "top_logprobs": [] if self._logprobs else None,
             "text_offset": [],
         }
-        for token in (token for chunk in chunks for token in chunk.tokens()):
-            logprobs["tokens"].append(token.token.text)
-            logprobs["token_ids"].append(token.token.token_id)
-            logprobs["token_logprobs"].append(token.token.logprob)
+        for token in self._tokens(index, chunks):
+            logprobs["tokens"].append(token.text)
+            logprobs["token_ids"].append(token.token_id)
+            logprobs["token_logprobs"].append(token.logprob)
             logprobs["text_offset"].append(token.offset)
             if self._logprobs:
-                logprobs["top_logprobs"].append(_by_text([*token.alternatives, token.token]))
+                logprobs["top_logprobs"].append(token.likeliest)
         return logprobs
+
+    def _tokens(self, index: int, chunks: Sequence[Chunk]) -> Iterator[_Token]:
+        """Yield the tokens of a choice, those of its prompt first if it is echoed."""
+        if (prompt := chunks[0].prompt) is not None:
+            for token_id, text, offset, logprob, alternatives in zip(
+                prompt.token_ids,
+                prompt.token_texts,
+                prompt.text_offsets,
+                prompt.logprobs,
+                prompt.top_logprobs,
+                strict=True,
+            ):
+                own = None if logprob is None else TokenLogprob(token_id, logprob, text)
+                likeliest = None if own is None else _by_text([*alternatives, own])
+                yield _Token(token_id, text, logprob, offset, likeliest)
+        for token in (token for chunk in chunks if self._generates for token in chunk.tokens()):
+            own, offset = token.token, token.offset + self._echoed.get(index, 0)
+            yield _Token(own.token_id, own.text, own.logprob, offset, _by_text([*token.alternatives, own]))
 
 
 def _by_text(tokens: Sequence[TokenLogprob]) -> dict[str, float]:

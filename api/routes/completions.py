@@ -14,6 +14,7 @@ from api.openai.responses import ChatFormatter, CompletionFormatter
 from api.openai.route import OpenAIRoute
 from api.openai.streaming import generation_response
 from api.openapi import request_body
+from api.routes.interventions import with_presets
 from api.services import ServicesDep
 
 _RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -50,7 +51,7 @@ async def create_completion(services: ServicesDep, request: Request, body: JsonB
     aborted when the client disconnects.
     """
     completion = parse_completion(body)
-    calls = completion.to_calls(services.limits)
+    calls = await with_presets(services, completion.to_calls(services.limits))
     formatter = CompletionFormatter(completion)
     return await generation_response(services, request, calls, formatter, stream=bool(completion.stream))
 
@@ -65,5 +66,5 @@ async def create_chat_completion(services: ServicesDep, request: Request, body: 
     aborted when the client disconnects.
     """
     chat = parse_chat(body)
-    call = chat.to_call(services.limits)
-    return await generation_response(services, request, [call], ChatFormatter(chat), stream=bool(chat.stream))
+    calls = await with_presets(services, [chat.to_call(services.limits)])
+    return await generation_response(services, request, calls, ChatFormatter(chat), stream=bool(chat.stream))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter
@@ -10,25 +11,38 @@ from ampsweep.errors import NotFound
 from api.http.pagination import list_object
 from api.openai.route import OpenAIRoute
 from api.services import ServicesDep
+from jobs.presets import Preset
 
 router = APIRouter(prefix="/models", tags=["models"], route_class=OpenAIRoute)
 
 
 @router.get("")
 async def list_models(services: ServicesDep) -> dict[str, Any]:
-    """List the models that sweeps and completions can use."""
-    return list_object([_model_object(services, name) for name in sorted(services.catalog.models)])
+    """List the models that sweeps and completions can use, and their names with each named intervention."""
+    models = sorted(services.catalog.models)
+    presets = await asyncio.to_thread(services.presets.all)
+    steered = [_steered_object(services, preset, name) for preset in presets for name in preset.names(models)]
+    return list_object([*(_model_object(services, name) for name in models), *steered])
 
 
 @router.get("/{model:path}")
 async def get_model(services: ServicesDep, model: str) -> dict[str, Any]:
     """Return one model."""
-    if model not in services.catalog.models:
-        raise NotFound(f"this server has no model {model!r}; GET /v1/models lists its models", param="model")
-    return _model_object(services, model)
+    if model in services.catalog.models:
+        return _model_object(services, model)
+    for preset in await asyncio.to_thread(services.presets.all):
+        if model in preset.names(services.catalog.models):
+            return _steered_object(services, preset, model)
+    raise NotFound(f"this server has no model {model!r}; GET /v1/models lists its models", param="model")
 
 
 def _model_object(services: ServicesDep, name: str) -> dict[str, Any]:
     catalog = services.catalog
     model = {"id": name, "object": "model", "created": 0, "owned_by": "ampsweep"}
     return {**model, "warnings": list(catalog.warnings), "adapters": sorted(catalog.adapters.get(name, ()))}
+
+
+def _steered_object(services: ServicesDep, preset: Preset, name: str) -> dict[str, Any]:
+    """Return a model with a named intervention; completions alone can use it."""
+    base = name.rpartition("+")[0]
+    return {**_model_object(services, base), "id": name, "parent": base, "intervention": preset.intervention.to_dict()}

@@ -11,7 +11,7 @@ export async function steerView(main, { signal }) {
   let choices;
   let sets = [];
   try {
-    models = (await json("v1/models", { signal })).data;
+    models = (await json("v1/models", { signal })).data.filter(({ parent }) => !parent); // without named interventions
     choices = await interventionChoices(signal);
   } catch (error) {
     if (!signal.aborted) main.replaceChildren(errorMessage(error));

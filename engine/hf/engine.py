@@ -102,7 +102,14 @@ class TransformersEngine:
         prompt = await encoded(request.prompt, encode)
         unfinished = deque(
             Generation(
-                self._model, prompt, request.sampling, index=index, edits=edits, scope=scope, neuron_set=neuron_set
+                self._model,
+                prompt,
+                request.sampling,
+                index=index,
+                edits=edits,
+                scope=scope,
+                neuron_set=neuron_set,
+                prompt_logprobs=request.prompt_logprobs,
             )
             for index in range(request.sampling.n)
         )

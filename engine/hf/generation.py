@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
-from ampsweep.domain.chunk import Chunk, FinishReason, TokenLogprob
+from ampsweep.domain.chunk import Chunk, FinishReason, PromptPart, TokenLogprob
 from ampsweep.domain.intervention import Scope
 from ampsweep.domain.sampling import SamplingParams
-from engine.detokenizer import TextOffsets, TextStream
+from engine.detokenizer import TextOffsets, TextStream, prompt_part
 from engine.hf.model import TransformersModel
 from engine.hf.sampler import Sampler
 from engine.steering.edits import Edits
@@ -28,6 +28,7 @@ class Generation:
         edits: Edits | None,
         scope: Scope,
         neuron_set: str | None,
+        prompt_logprobs: int | None = None,
     ) -> None:
         """Prepare to continue the token ids of `prompt`; nothing runs before the first `step`."""
         self._model = model
@@ -36,6 +37,7 @@ class Generation:
         self._edits = edits
         self._scope = scope
         self._neuron_set = neuron_set
+        self._prompt_logprobs = prompt_logprobs
         self._prompt_tokens = len(prompt)
         self._pending = prompt
         self._done = 0
@@ -55,6 +57,7 @@ class Generation:
             edits=self._edits,
             scope=self._scope,
         )
+        prompt = self._prompt_part(logits) if self._done == 0 and self._prompt_logprobs is not None else None
         self._done += len(self._pending)
         logprobs = logits[-1].log_softmax(dim=-1)
         token = self._sampler.next(logits[-1])
@@ -67,11 +70,20 @@ class Generation:
             token_texts=(self._model.texts[token],),
             text_offsets=(self._offsets.push(token),),
             logprobs=(float(logprobs[token]),),
-            top_logprobs=(self._alternatives(logprobs),),
+            top_logprobs=(self._alternatives(logprobs, self._sampling.top_logprobs),),
             prompt_tokens=self._prompt_tokens,
             finish_reason=reason,
             neuron_set=self._neuron_set,
+            prompt=prompt,
         )
+
+    def _prompt_part(self, logits: Tensor) -> PromptPart:
+        """Return the prompt's tokens from the logits of all of its positions, [T, vocabulary]."""
+        assert self._prompt_logprobs is not None
+        ids, rows = self._pending, logits[:-1].log_softmax(dim=-1)
+        values = [float(row[token]) for row, token in zip(rows, ids[1:], strict=True)]
+        likeliest = [self._alternatives(row, self._prompt_logprobs) for row in rows]
+        return prompt_part(self._model.texts, ids, [None, *values], [(), *likeliest])
 
     def _read(self, token: int) -> tuple[str, FinishReason | None]:
         if token in self._model.end_tokens and not self._sampling.ignore_eos:
@@ -83,8 +95,8 @@ class Generation:
             return text + self._text.finish(), "length"
         return text, None
 
-    def _alternatives(self, logprobs: Tensor) -> tuple[TokenLogprob, ...]:
-        values, tokens = logprobs.topk(min(self._sampling.top_logprobs, len(logprobs)))
+    def _alternatives(self, logprobs: Tensor, count: int) -> tuple[TokenLogprob, ...]:
+        values, tokens = logprobs.topk(min(count, len(logprobs)))
         return tuple(
             TokenLogprob(token, value, self._model.texts[token])
             for token, value in zip(tokens.tolist(), values.tolist(), strict=True)

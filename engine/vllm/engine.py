@@ -194,12 +194,25 @@ class VllmEngine:
             begun: set[int] = set()
             neuron_set = None if request.steering is None else request.steering.neurons
             readers = [
-                AnswerReader(sampling, self._texts, index=index, prompt=ids, neuron_set=neuron_set)
+                AnswerReader(
+                    sampling,
+                    self._texts,
+                    index=index,
+                    prompt=ids,
+                    neuron_set=neuron_set,
+                    prompt_logprobs=request.prompt_logprobs,
+                )
                 for index in range(sampling.n)
             ]
             try:
                 for index in range(sampling.n):
-                    params = answer_params(sampling, index=index, max_new_tokens=max_new_tokens, extras=extras)
+                    params = answer_params(
+                        sampling,
+                        index=index,
+                        max_new_tokens=max_new_tokens,
+                        extras=extras,
+                        prompt_logprobs=request.prompt_logprobs,
+                    )
                     unfinished[index] = self._loop.submit(
                         prompt, params, partial(_put, outputs, index), priority=request.priority, adapter=adapter
                     )
@@ -212,7 +225,10 @@ class VllmEngine:
                         begun.add(index)
                         self._tokens.prompt += len(ids)
                     self._count(output)
-                    chunk = readers[index].read(output)
+                    if output.prompt_logprobs:  # of thousands of tokens
+                        chunk = await asyncio.to_thread(readers[index].read, output)
+                    else:
+                        chunk = readers[index].read(output)
                     self._tokens.generated += len(chunk.token_ids)
                     yield chunk
             finally:

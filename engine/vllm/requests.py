@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ampsweep.domain.chunk import Chunk, FinishReason, TokenLogprob
+from ampsweep.domain.chunk import Chunk, FinishReason, PromptPart, TokenLogprob
 from ampsweep.domain.sampling import SAMPLING_TYPES, SamplingParams
 from engine.base import Steering
-from engine.detokenizer import TextOffsets, TokenTexts, first_stop
+from engine.detokenizer import TextOffsets, TokenTexts, first_stop, prompt_part
 from engine.vllm.request_extras import RequestExtras, steering_key
 
 if TYPE_CHECKING:
@@ -39,7 +39,12 @@ _ANSWERS = "n"  # each answer is a vLLM request of its own
 
 
 def answer_params(
-    sampling: SamplingParams, *, index: int, max_new_tokens: int, extras: RequestExtras
+    sampling: SamplingParams,
+    *,
+    index: int,
+    max_new_tokens: int,
+    extras: RequestExtras,
+    prompt_logprobs: int | None = None,
 ) -> vllm.SamplingParams:
     """Return vLLM's parameters for answer number `index`, streamed and of at most `max_new_tokens` tokens.
 
@@ -56,6 +61,7 @@ def answer_params(
     }
     return vllm.SamplingParams(
         **params,
+        prompt_logprobs=prompt_logprobs,
         output_kind=RequestOutputKind.DELTA,
         extra_args=extras.extra_args(),
         skip_clone=True,  # not shared; a deep copy of the extras would cost more than the rest of the request
@@ -90,6 +96,7 @@ class AnswerReader:
         index: int,
         prompt: Sequence[int],
         neuron_set: str | None = None,
+        prompt_logprobs: int | None = None,
     ) -> None:
         """Read answer number `index` to `prompt`, a sequence of token ids."""
         self._sampling = sampling
@@ -97,6 +104,8 @@ class AnswerReader:
         self._index = index
         self._prompt_tokens = len(prompt)
         self._neuron_set = neuron_set
+        self._prompt = tuple(prompt)
+        self._prompt_logprobs = prompt_logprobs
         self._offsets = TextOffsets(texts, prompt)
         self._text = ""
 
@@ -124,6 +133,20 @@ class AnswerReader:
             prompt_tokens=self._prompt_tokens,
             finish_reason=reason,
             neuron_set=self._neuron_set,
+            prompt=self._prompt_part(output),
+        )
+
+    def _prompt_part(self, output: vllm.RequestOutput) -> PromptPart | None:
+        """Return the prompt's tokens, which vLLM reports with the first output."""
+        if self._prompt_logprobs is None or not output.prompt_logprobs:
+            return None
+        count, self._prompt_logprobs = self._prompt_logprobs, None
+        steps = list(zip(self._prompt, output.prompt_logprobs, strict=True))
+        return prompt_part(
+            self._texts,
+            self._prompt,
+            [None if entries is None else entries[token].logprob for token, entries in steps],
+            [_likeliest(entries or {}, count, self._texts) for _, entries in steps],
         )
 
     def _ended(self, text: str, reason: FinishReason) -> tuple[str, FinishReason]:

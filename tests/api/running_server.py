@@ -18,6 +18,8 @@ from api.auth.limits import Limits
 from api.auth.rate_limit import RateLimiter
 from api.http.change_notifier import ChangeNotifier
 from api.services import Services
+from jobs.presets import PRESETS, Presets
+from jobs.storage.factory import join, open_storage
 from jobs.store.transitions import SWEEP_ENDED
 from tests.worker.installation import SPEC, Installation, until
 from worker.completions import PoolCompletions
@@ -89,6 +91,7 @@ async def running_server(
             results=installation.results,
             catalog=installation.catalog,
             neuron_sets=installation.neuron_sets,
+            presets=Presets(open_storage(join(str(installation.data / "neurons"), PRESETS))),
             completions=completions,
             neuron_set_service=finder,
             evaluation_service=evaluation_service,

@@ -196,6 +196,7 @@ async def _serve(
             results=runtime.results,
             catalog=runtime.catalog,
             neuron_sets=runtime.neuron_sets,
+            presets=runtime.presets,
             completions=completions,
             neuron_set_service=neuron_set_service,
             evaluation_service=evaluation_service,

@@ -21,6 +21,7 @@ from jobs.neuron_sets.identifications import IDENTIFYING, Identifications
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.estimate import Estimator
+from jobs.presets import PRESETS, Presets
 from jobs.results.assembly import Assemble
 from jobs.results.finalization import finalize
 from jobs.results.retention import clean_up
@@ -62,6 +63,7 @@ class Runtime:
     store: SqlStore
     results: Results
     neuron_sets: NeuronSets
+    presets: Presets
     identifications: Identifications
     worker_config: WorkerConfig
     keep_days: float | None = None
@@ -112,6 +114,7 @@ class Runtime:
                 store=opened.enter_context(closing(SqlStore(database_url, SystemClock()))),
                 results=Results(storage),
                 neuron_sets=neuron_sets_at(neurons),
+                presets=Presets(open_storage(join(neurons, PRESETS))),
                 identifications=Identifications(open_storage(join(neurons, IDENTIFYING)), SystemClock()),
                 worker_config=worker_config,
                 keep_days=keep_days,

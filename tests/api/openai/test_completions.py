@@ -119,6 +119,42 @@ async def test_statistics_and_weights_tell_interventions_apart(installation: Ins
     assert texts[0] == texts[3]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_echoed_prompt_precedes_each_choice_with_its_log_probabilities(
+    installation: Installation, *, stream: bool
+) -> None:
+    async with running_server(installation) as server:
+        plain = await complete(server, logprobs=1, n=2)
+        asked = {**REQUEST, "logprobs": 1, "n": 2, "echo": True, "stream": stream}
+        answer = await server.http.post("/v1/completions", json=asked)
+    if stream:
+        events = [json.loads(piece) for piece in pieces(answer.text)[:-1]]
+        choices = [choice for event in events for choice in event["choices"]]
+    else:
+        choices = answer.json()["choices"]
+    prompt = REQUEST["prompt"]
+    for index, expected in enumerate(plain["choices"]):
+        parts = [choice for choice in choices if choice["index"] == index]
+        assert "".join(part["text"] for part in parts) == prompt + expected["text"]
+        logprobs = {name: [item for part in parts for item in part["logprobs"][name]] for name in expected["logprobs"]}
+        assert logprobs["tokens"] == [*prompt, *expected["logprobs"]["tokens"]]
+        assert logprobs["text_offset"][len(prompt) :] == [
+            offset + len(prompt) for offset in expected["logprobs"]["text_offset"]
+        ]
+        assert logprobs["token_logprobs"][0] is logprobs["top_logprobs"][0] is None
+        assert all(value < 0 for value in logprobs["token_logprobs"][1:])
+        assert logprobs["token_logprobs"][len(prompt) :] == expected["logprobs"]["token_logprobs"]
+
+
+async def test_an_echo_without_tokens_to_generate_scores_the_prompt_alone(installation: Installation) -> None:
+    async with running_server(installation) as server:
+        body = await complete(server, echo=True, max_tokens=0, logprobs=0)
+    (choice,) = body["choices"]
+    assert choice["text"] == REQUEST["prompt"]
+    assert len(choice["logprobs"]["token_logprobs"]) == len(REQUEST["prompt"])
+    assert body["usage"]["completion_tokens"] == 0
+
+
 async def test_a_stop_string_ends_a_completion(installation: Installation) -> None:
     async with running_server(installation) as server:
         text = (await complete(server))["choices"][0]["text"]
@@ -134,7 +170,7 @@ async def test_a_stop_string_ends_a_completion(installation: Installation) -> No
         ("n", 0),
         ("n", 129),
         ("best_of", 3),
-        ("echo", True),
+        ("echo", "yes"),
         ("suffix", "end"),
         ("logprobs", 21),
         ("logit_bias", {"1": 5}),

@@ -162,7 +162,7 @@ async def test_the_same_seed_gives_the_same_text(installation: Installation) -> 
 @pytest.mark.parametrize(
     ("change", "kind", "code", "param"),
     [
-        ({"echo": True}, openai.BadRequestError, "invalid_request", "echo"),
+        ({"suffix": "x"}, openai.BadRequestError, "invalid_request", "suffix"),
         ({"model": "nope"}, openai.NotFoundError, "unknown_name", "model"),
         ({"prompt": "x" * 3000}, openai.BadRequestError, "prompt_too_long", "prompt"),
         ({"extra_body": {"neurons": "ns_x", "intervention": SCALE}}, openai.NotFoundError, "not_found", "neurons.id"),

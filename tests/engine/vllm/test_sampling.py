@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ampsweep.domain.chunk import Chunk
+from ampsweep.domain.chunk import Chunk, PromptPart
 from ampsweep.domain.prompt import ChatMessage, Prompt
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest
@@ -202,3 +202,33 @@ def test_options_sent_together_share_the_blocks_of_their_context(both: Both) -> 
     shared = (ours[0].context_tokens - 1) // 32 * 32
     assert shared > 0
     assert both.vllm.stats().cached_tokens - before == 2 * 3 * shared
+
+
+def test_the_prompts_tokens_have_the_log_probabilities_of_the_reference(both: Both) -> None:
+    async def parts(engine: Engine) -> list[PromptPart]:
+        found = []
+        for steering in steerings(both):
+            request = GenerateRequest(
+                prompt=PROMPT, sampling=SamplingParams(max_tokens=2, n=2), steering=steering, prompt_logprobs=3
+            )
+            chunks = [chunk async for chunk in engine.generate(request)]
+            prompts = [chunk.prompt for chunk in chunks if chunk.prompt is not None]
+            assert len(prompts) == 2, "one in the first chunk of each answer"
+            assert prompts[0] == prompts[1]
+            found.append(prompts[0])
+        return found
+
+    mine, reference = both.run(parts(both.vllm)), both.run(parts(both.reference))
+    for ours, theirs in zip(mine, reference, strict=True):
+        assert ours.text == PROMPT
+        assert (ours.token_ids, ours.token_texts, ours.text_offsets) == (
+            theirs.token_ids,
+            theirs.token_texts,
+            theirs.text_offsets,
+        )
+        assert ours.logprobs[0] is None
+        mine_values, their_values = (np.array(part.logprobs[1:], dtype=np.float64) for part in (ours, theirs))
+        np.testing.assert_allclose(mine_values, their_values, rtol=0, atol=1e-4)
+        for some, others in zip(ours.top_logprobs, theirs.top_logprobs, strict=True):
+            assert [token.token_id for token in some] == [token.token_id for token in others]
+    assert mine[0].logprobs[1:] != mine[1].logprobs[1:], "the intervention changes the prompt's log-probabilities"

@@ -1,0 +1,127 @@
+"""Presets: interventions by name, which clients choose by the name of a model (`MODEL+PRESET`)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated, Any
+
+from fastapi import APIRouter
+from pydantic import Field
+from starlette.responses import Response
+
+from ampsweep.domain.intervention import Intervention
+from ampsweep.domain.validation import Name, StrictModel, validate
+from ampsweep.errors import InvalidRequest, NotFound, UnknownName
+from api.http.json_body import JsonBody
+from api.http.pagination import list_object
+from api.openapi import request_body
+from api.services import Services, ServicesDep
+from jobs.execution import CompletionCall
+from jobs.presets import NAME_PATTERN, Preset
+
+_EXAMPLE: dict[str, Any] = {"name": "fr", "intervention": {"languages": ["fr"], "op": "scale", "factor": 3}}
+
+router = APIRouter(prefix="/interventions", tags=["interventions"])
+
+
+class PresetRequest(StrictModel):
+    """An intervention that gets a name.
+
+    `neurons` is the id of its neuron set, by default the default of the model that is steered. With `model` it steers
+    this model only, and its name alone chooses both.
+    """
+
+    name: Annotated[str, Field(pattern=NAME_PATTERN)]
+    intervention: Intervention
+    neurons: Name | None = None
+    model: Name | None = None
+
+
+def parse_preset(raw: object) -> Preset:
+    """Parse the body; raise InvalidRequest whose `param` is the first invalid field."""
+    body = validate(PresetRequest, raw)
+    return Preset(name=body.name, intervention=body.intervention, neurons=body.neurons, model=body.model)
+
+
+@router.post("", status_code=201, openapi_extra=request_body(PresetRequest, _EXAMPLE))
+async def create_intervention(services: ServicesDep, body: JsonBody) -> dict[str, Any]:
+    """Name an intervention. Repeating the request changes nothing; another intervention of this name is a conflict."""
+    preset = await asyncio.to_thread(parse_preset, body)
+    await asyncio.to_thread(_create, services, preset)
+    return _preset_object(preset)
+
+
+@router.get("")
+async def list_interventions(services: ServicesDep) -> dict[str, Any]:
+    """List the named interventions, by name."""
+    presets = await asyncio.to_thread(services.presets.all)
+    return list_object([_preset_object(preset) for preset in presets])
+
+
+@router.get("/{name}")
+async def get_intervention(services: ServicesDep, name: str) -> dict[str, Any]:
+    """Return a named intervention."""
+    return _preset_object(await asyncio.to_thread(services.presets.get, name))
+
+
+@router.delete("/{name}", status_code=204, response_class=Response)
+async def delete_intervention(services: ServicesDep, name: str) -> Response:
+    """Delete a named intervention. Completions in progress go on."""
+    await asyncio.to_thread(services.presets.delete, name)
+    return Response(status_code=204)
+
+
+async def with_presets(services: Services, calls: Sequence[CompletionCall]) -> list[CompletionCall]:
+    """Return the calls of one request with the model and the intervention that the name of their model means.
+
+    Raises:
+        UnknownName: There is no such preset for the model (param "model").
+        InvalidRequest: The request names an intervention besides its preset (param "intervention").
+    """
+    name = calls[0].model
+    if name in services.catalog.models:
+        return list(calls)
+    preset, model = await asyncio.to_thread(_chosen, services, name)
+    if preset is None:
+        return list(calls)  # an unknown model
+    if calls[0].intervention is not None:
+        message = f"{name!r} is steered by the intervention {preset.name!r}; leave intervention out, or name {model!r}"
+        raise InvalidRequest(message, param="intervention")
+    return [
+        replace(call, model=model, intervention=preset.intervention, neurons=call.neurons or preset.neurons)
+        for call in calls
+    ]
+
+
+def _chosen(services: Services, name: str) -> tuple[Preset | None, str]:
+    """Return the preset that the name of a model chooses, and the model that it steers; None for an unknown name."""
+    model, plus, preset_name = name.rpartition("+")
+    try:
+        preset = services.presets.get(preset_name)
+    except NotFound:
+        if plus and model in services.catalog.models:
+            known = [preset.name for preset in services.presets.all()]
+            raise UnknownName("preset", preset_name, known, param="model") from None
+        return None, name
+    if plus:
+        if preset.model not in (None, model):
+            message = f"the preset {preset.name!r} steers {preset.model!r} only, not {model!r}; name another preset"
+            raise InvalidRequest(message, param="model")
+        return preset, model
+    return (None, name) if preset.model is None else (preset, preset.model)
+
+
+def _create(services: Services, preset: Preset) -> None:
+    if preset.name in services.catalog.models:
+        raise InvalidRequest(f"{preset.name!r} is the name of a model; choose another", param="name")
+    if preset.model is not None:
+        services.catalog.model_path(preset.model)
+    if preset.neurons is not None:
+        services.neuron_sets.get(preset.neurons)
+    services.presets.create(preset)
+
+
+def _preset_object(preset: Preset) -> dict[str, Any]:
+    return {"id": preset.name, "object": "intervention", **preset.to_dict()}

@@ -1,0 +1,69 @@
+"""Presets are stored whole, read back equal, and never replaced by another of the same name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ampsweep.domain.intervention import Intervention
+from ampsweep.errors import Conflict, DamagedFile, NotFound
+from jobs.presets import Preset, Presets
+from jobs.storage.factory import open_storage
+
+FRENCH = Intervention.from_dict({"languages": ["fr"], "op": "set", "patch": "max", "layers": [2, 1]})
+TURKISH = Intervention.from_dict({"languages": {"tr": 0.5}, "op": "add", "statistic": "p97.5", "factor": 2})
+
+
+@pytest.fixture
+def presets(tmp_path: Path) -> Presets:
+    return Presets(open_storage(str(tmp_path / "presets")))
+
+
+def test_presets_are_read_back_as_they_were_stored(presets: Presets) -> None:
+    assert presets.all() == []
+    stored = [
+        Preset(name="a.b", intervention=FRENCH),
+        Preset(name="tr", intervention=TURKISH, neurons="ns_1", model="atlas"),
+    ]
+    for preset in reversed(stored):
+        presets.create(preset)
+    assert presets.all() == stored
+    assert presets.get("tr") == stored[1]
+
+
+def test_a_name_is_given_once(presets: Presets) -> None:
+    presets.create(Preset(name="fr", intervention=FRENCH))
+    presets.create(Preset(name="fr", intervention=FRENCH))
+    for other in (Preset(name="fr", intervention=TURKISH), Preset(name="fr", intervention=FRENCH, model="atlas")):
+        with pytest.raises(Conflict, match="another preset is called 'fr'"):
+            presets.create(other)
+    assert presets.get("fr").intervention == FRENCH
+
+
+def test_a_deleted_preset_is_gone(presets: Presets) -> None:
+    presets.create(Preset(name="fr", intervention=FRENCH))
+    presets.delete("fr")
+    for call in (presets.get, presets.delete):
+        with pytest.raises(NotFound, match="no preset 'fr'"):
+            call("fr")
+    for name in ("../fr", "", ".hidden"):
+        with pytest.raises(NotFound):
+            presets.get(name)
+
+
+@pytest.mark.parametrize("content", ["{", "{}", '{"name": "fr", "intervention": 3, "neurons": null, "model": null}'])
+def test_a_damaged_preset_is_named_and_can_be_deleted(content: str, presets: Presets, tmp_path: Path) -> None:
+    presets.create(Preset(name="fr", intervention=FRENCH))
+    (tmp_path / "presets" / "fr.json").write_text(content)
+    with pytest.raises(DamagedFile, match="'fr' cannot be read"):
+        presets.get("fr")
+    presets.delete("fr")
+    presets.create(Preset(name="fr", intervention=TURKISH))
+    assert presets.get("fr").intervention == TURKISH
+
+
+def test_a_preset_steers_every_model_or_one() -> None:
+    assert Preset(name="fr", intervention=FRENCH).names(["a", "b"]) == ["a+fr", "b+fr"]
+    assert Preset(name="fr", intervention=FRENCH, model="b").names(["a", "b"]) == ["b+fr"]
+    assert Preset(name="fr", intervention=FRENCH, model="c").names(["a", "b"]) == []
