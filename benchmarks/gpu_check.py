@@ -103,7 +103,7 @@ class GpuCheck:
             return {"runner v1": replace(_ANSWERS, runner="v1", backend="cuda", compile=False)}
         variants = {}
         for runner in ("v1", "v2"):
-            settings = replace(_ANSWERS, runner=runner)
+            settings = replace(_ANSWERS, runner=runner, async_scheduling=False)
             variants[f"runner {runner}, eager"] = replace(settings, compile=False)
             variants[f"runner {runner}"] = settings
             variants[f"runner {runner}, asynchronous scheduling"] = replace(settings, async_scheduling=True)

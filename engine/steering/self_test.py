@@ -7,13 +7,15 @@ them. Both are tried on neurons and on the residual stream, over a short text an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
+from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.intervention import Intervention, Scope
+from ampsweep.domain.prompt import Prompt, TokenIds
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import SteeringNotInstalled
 from engine.base import Engine, EngineInfo, GenerateRequest, ScoreRequest, Steering
@@ -32,6 +34,42 @@ _LONG = 1000.0  # of a vector; residuals of some models are as long, and float16
 _LANGUAGE = "test"
 
 
+class Tested(Protocol):
+    """The parts of an `Engine` that every test needs."""
+
+    @property
+    def info(self) -> EngineInfo:
+        """See `Engine.info`."""
+        ...
+
+    def add_neurons(self, neurons: NeuronSet) -> None:
+        """See `Engine.add_neurons`."""
+        ...
+
+
+class Generating(Protocol):
+    """The part of an `Engine` that generates."""
+
+    def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
+        """See `Engine.generate`."""
+        ...
+
+
+Logprobs = tuple[tuple[int, float], ...]
+"""Token ids and their log-probabilities."""
+
+
+class Measure(Protocol):
+    """What an intervention is tried on: `when` of the errors, and the tokens in its scope."""
+
+    when: str
+    scope: Scope
+
+    async def run(self, steering: Steering | None) -> Logprobs:
+        """Return log-probabilities under an intervention, or none."""
+        ...
+
+
 async def self_test(engine: Engine) -> NeuronSet:
     """Test that interventions take effect in every layer, and that neutral ones change nothing.
 
@@ -44,11 +82,16 @@ async def self_test(engine: Engine) -> NeuronSet:
     Raises:
         SteeringNotInstalled: The test failed.
     """
+    return await run_self_test(engine, [_Scored(engine), Decoded(engine, _CONTEXT, scope="generation")])
+
+
+async def run_self_test(engine: Tested, measures: Sequence[Measure]) -> NeuronSet:
+    """Do the same as `self_test`, with the measures that the engine offers."""
     neurons = _third_of_neurons(engine.info)
     engine.add_neurons(neurons)
-    for measure in (_Scored(), _Decoded()):
-        test = _SelfTest(engine, neurons, measure)
-        plain = await measure.run(engine, None)
+    for measure in measures:
+        test = _SelfTest(engine.info, neurons, measure)
+        plain = await measure.run(None)
         await test.check(
             plain,
             where="neurons",
@@ -66,43 +109,41 @@ async def self_test(engine: Engine) -> NeuronSet:
     return neurons
 
 
-Logprobs = tuple[tuple[int, float], ...]
-"""Token ids and their log-probabilities."""
-
-
-class _Measure(Protocol):
-    """What an intervention is tried on: `when` of the errors, and the tokens in its scope."""
-
-    when: str
-    scope: Scope
-
-    async def run(self, engine: Engine, steering: Steering | None) -> Logprobs:
-        """Return log-probabilities under an intervention, or none."""
-        ...
-
-
 class _Scored:
     """The log-probabilities of a given text, all of whose tokens are steered."""
 
     when = ""
     scope: Scope = "all"
 
-    async def run(self, engine: Engine, steering: Steering | None) -> Logprobs:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def run(self, steering: Steering | None) -> Logprobs:
         request = ScoreRequest(context=_CONTEXT, continuation=_CONTINUATION, steering=steering)
-        score = await engine.score(request)
+        score = await self._engine.score(request)
         return tuple(zip(score.token_ids, score.logprobs, strict=True))
 
 
-class _Decoded:
-    """The likeliest tokens of a few decode steps, which alone are steered. On a GPU they run in graphs of their own."""
+class Decoded:
+    """The likeliest tokens of a few decode steps. On a GPU they run in graphs of their own.
 
-    when = " in decode steps"
-    scope: Scope = "generation"
+    Args:
+        engine: Generates them.
+        prompt: What precedes them; its tokens are steered too with scope `all`.
+        scope: The scope of the interventions, `all` or `generation`.
+    """
 
-    async def run(self, engine: Engine, steering: Steering | None) -> Logprobs:
+    def __init__(self, engine: Generating, prompt: Prompt | TokenIds, *, scope: Scope) -> None:
+        self._engine = engine
+        self._prompt = prompt
+        self.scope = scope
+        self.when = " in decode steps" if scope == "generation" else " in generation"
+
+    async def run(self, steering: Steering | None) -> Logprobs:
+        """See `Measure.run`."""
         sampling = SamplingParams(max_tokens=_DECODED, ignore_eos=True, top_logprobs=_LIKELIEST)
-        request = GenerateRequest(prompt=_CONTEXT, sampling=sampling, steering=steering)
-        chunks = [chunk async for chunk in engine.generate(request)]
+        request = GenerateRequest(prompt=self._prompt, sampling=sampling, steering=steering)
+        chunks = [chunk async for chunk in self._engine.generate(request)]
         likeliest = (token for chunk in chunks for tokens in chunk.top_logprobs for token in tokens)
         return tuple((token.token_id, token.logprob) for token in likeliest)
 
@@ -111,9 +152,9 @@ class _Decoded:
 class _SelfTest:
     """Tries interventions of a neuron set on one measure."""
 
-    engine: Engine
+    info: EngineInfo
     neurons: NeuronSet
-    measure: _Measure
+    measure: Measure
 
     async def check(
         self,
@@ -125,7 +166,7 @@ class _SelfTest:
         strong: Mapping[str, object],
     ) -> None:
         """Raise SteeringNotInstalled unless `neutral` changes nothing, and `strong` something in each layer alone."""
-        model, where = self.engine.info.model_class, f"{where}{self.measure.when}"
+        model, where = self.info.model_class, f"{where}{self.measure.when}"
         unchanged = await self._run(neutral)  # alone, as `plain` was
         if unchanged != plain:
             raise SteeringNotInstalled(
@@ -138,7 +179,7 @@ class _SelfTest:
     async def _run(self, intervention: Mapping[str, object]) -> Logprobs:
         fields = {"languages": [_LANGUAGE], "scope": self.measure.scope, **intervention}
         steering = Steering(intervention=Intervention.from_dict(fields), neurons=self.neurons.id)
-        return await self.measure.run(self.engine, steering)
+        return await self.measure.run(steering)
 
 
 def _differ(plain: Logprobs, steered: Logprobs) -> bool:

@@ -3,6 +3,9 @@
 A request whose intervention is already in flight is admitted at once. The others wait, ordered by priority and then by
 arrival. To bound the wait, at most `MAX_OVERTAKES` requests may overtake a waiting one; requests of a higher priority
 may always do so.
+
+`SlotQueue` has these rules. `SlotAdmission` lets coroutines wait by them; `engine.vllm.plugin.scheduler` lets requests
+wait in vLLM's scheduler.
 """
 
 from __future__ import annotations
@@ -12,21 +15,25 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 MAX_OVERTAKES = 1024
 """How many requests may overtake a waiting one; large, so that requests of one intervention mostly run together."""
 
+Waiter = TypeVar("Waiter")
+"""Whoever waits for a slot, compared by identity."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Waiter:
+class _Place(Generic[Waiter]):
     key: str
     size: int
     rank: tuple[int, int]  # priority and arrival number; the smaller goes first
-    admitted: asyncio.Future[None]
+    waiter: Waiter
 
 
-class SlotAdmission:
-    """Admits at most `capacity` distinct keys with at most `max_entries` entries together; for one event loop.
+class SlotQueue(Generic[Waiter]):
+    """Admits at most `capacity` distinct keys with at most `max_entries` entries together.
 
     Args:
         capacity: Slots of the table.
@@ -40,9 +47,14 @@ class SlotAdmission:
         self._max_overtakes = max_overtakes
         self._holders: Counter[str] = Counter()
         self._sizes: dict[str, int] = {}  # entries of each admitted key
-        self._waiting: list[_Waiter] = []
+        self._waiting: list[_Place[Waiter]] = []
         self._overtakes = 0  # requests admitted past the waiting ones since the last of those was admitted
         self._arrivals = 0
+
+    @property
+    def capacity(self) -> int:
+        """Slots of the table."""
+        return self._capacity
 
     @property
     def in_use(self) -> int:
@@ -54,48 +66,47 @@ class SlotAdmission:
         """How many requests wait for admission."""
         return len(self._waiting)
 
-    @asynccontextmanager
-    async def hold(self, key: str | None, *, size: int = 0, priority: int = 0) -> AsyncIterator[None]:
-        """Wait until `key` has a slot and hold it for the block.
+    def acquire(self, waiter: Waiter, key: str, *, size: int, priority: int = 0) -> bool:
+        """Admit a request, or let it wait until a later call returns its waiter.
 
         Args:
-            key: What fills the slot, see `engine.vllm.request_extras.steering_key`. None needs no slot.
+            waiter: Stands for the request.
+            key: What fills the slot, see `engine.vllm.request_extras.steering_key`.
             size: Entries that the key takes; at most `max_entries`.
             priority: The smaller, the sooner the request is admitted.
-        """
-        if key is None:
-            yield
-            return
-        await self._acquire(key, size, priority)
-        try:
-            yield
-        finally:
-            self._release(key)
 
-    async def _acquire(self, key: str, size: int, priority: int) -> None:
+        Returns:
+            Whether it was admitted at once.
+        """
         assert size <= self._max_entries
         if self._may_enter_now(key, size, priority):
             self._overtakes += bool(self._waiting)
             self._count_in(key, size)
-            return
+            return True
         self._arrivals += 1
-        admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiter = _Waiter(key=key, size=size, rank=(priority, self._arrivals), admitted=admitted)
-        self._waiting.append(waiter)
-        try:
-            await admitted
-        except asyncio.CancelledError:
-            if admitted.done() and not admitted.cancelled():  # admitted and cancelled in the same pass of the loop
-                self._release(key)
-            else:
-                self._waiting = [other for other in self._waiting if other is not waiter]
-                self._admit()
-            raise
+        self._waiting.append(_Place(key=key, size=size, rank=(priority, self._arrivals), waiter=waiter))
+        return False
+
+    def release(self, key: str) -> list[Waiter]:
+        """End the use of a key by an admitted request, and return the waiters that this admits."""
+        self._holders[key] -= 1
+        if self._holders[key]:
+            return []
+        del self._holders[key], self._sizes[key]
+        return self._admit()
+
+    def withdraw(self, waiter: Waiter) -> list[Waiter]:
+        """Forget a request that waits, if it does, and return the waiters that this admits."""
+        left = [place for place in self._waiting if place.waiter is not waiter]
+        if len(left) == len(self._waiting):
+            return []
+        self._waiting = left
+        return self._admit()
 
     def _may_enter_now(self, key: str, size: int, priority: int) -> bool:
         if not self._waiting:
             return self._fits(key, size)
-        highest = min(waiter.rank for waiter in self._waiting)[0]
+        highest = min(place.rank for place in self._waiting)[0]
         return key in self._holders and (self._overtakes < self._max_overtakes or priority < highest)
 
     def _fits(self, key: str, size: int) -> bool:
@@ -107,21 +118,77 @@ class SlotAdmission:
         self._holders[key] += 1
         self._sizes[key] = size
 
-    def _release(self, key: str) -> None:
-        self._holders[key] -= 1
-        if self._holders[key] == 0:
-            del self._holders[key], self._sizes[key]
-            self._admit()
-
-    def _admit(self) -> None:
+    def _admit(self) -> list[Waiter]:
         """Admit the waiting requests in rank order while their keys fit, and with each all that wait for its key."""
+        admitted: list[Waiter] = []
         while self._waiting:
-            first = min(self._waiting, key=lambda waiter: waiter.rank)
+            first = min(self._waiting, key=lambda place: place.rank)
             if not self._fits(first.key, first.size):
-                return
+                break
             self._overtakes = 0
-            same_key = [waiter for waiter in self._waiting if waiter.key == first.key and not waiter.admitted.done()]
-            self._waiting = [waiter for waiter in self._waiting if waiter.key != first.key]
-            for waiter in same_key:
-                self._count_in(waiter.key, waiter.size)
-                waiter.admitted.set_result(None)
+            same_key = [place for place in self._waiting if place.key == first.key]
+            self._waiting = [place for place in self._waiting if place.key != first.key]
+            for place in same_key:
+                self._count_in(place.key, place.size)
+                admitted.append(place.waiter)
+        return admitted
+
+
+@dataclass(frozen=True, eq=False)
+class _Sleeper:
+    key: str
+    admitted: asyncio.Future[None]
+
+
+class SlotAdmission:
+    """Lets coroutines of one event loop wait for a slot by the rules of a `SlotQueue`, whose arguments it has."""
+
+    def __init__(self, capacity: int, *, max_entries: int, max_overtakes: int = MAX_OVERTAKES) -> None:
+        self._queue: SlotQueue[_Sleeper] = SlotQueue(capacity, max_entries=max_entries, max_overtakes=max_overtakes)
+
+    @property
+    def in_use(self) -> int:
+        """How many distinct keys are admitted."""
+        return self._queue.in_use
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for admission."""
+        return self._queue.waiting
+
+    @asynccontextmanager
+    async def hold(self, key: str | None, *, size: int = 0, priority: int = 0) -> AsyncIterator[None]:
+        """Wait until `key` has a slot and hold it for the block.
+
+        Args:
+            key: What fills the slot; None needs no slot. See `SlotQueue.acquire`.
+            size: Entries that the key takes.
+            priority: The smaller, the sooner the request is admitted.
+        """
+        if key is None:
+            yield
+            return
+        sleeper = _Sleeper(key, asyncio.get_running_loop().create_future())
+        if not self._queue.acquire(sleeper, key, size=size, priority=priority):
+            await self._sleep(sleeper)
+        try:
+            yield
+        finally:
+            self._wake(self._queue.release(key))
+
+    async def _sleep(self, sleeper: _Sleeper) -> None:
+        try:
+            await sleeper.admitted
+        except asyncio.CancelledError:
+            if sleeper.admitted.cancelled():
+                self._wake(self._queue.withdraw(sleeper))
+            else:  # admitted and cancelled in the same pass of the loop
+                self._wake(self._queue.release(sleeper.key))
+            raise
+
+    def _wake(self, sleepers: list[_Sleeper]) -> None:
+        for sleeper in sleepers:
+            if sleeper.admitted.cancelled():  # its coroutine has not run since
+                self._wake(self._queue.release(sleeper.key))
+            else:
+                sleeper.admitted.set_result(None)

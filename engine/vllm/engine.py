@@ -30,19 +30,19 @@ from engine.identify.recorder import AdmittedSentence
 from engine.identify.sentence_means import SentenceMeans
 from engine.identify.stats import ActivationStats
 from engine.identify.tracker import RecordingTracker
-from engine.neurons.loaded import LoadedNeurons
 from engine.neurons.neuron_set import NeuronSet
 from engine.steering.self_test import self_test
 from engine.tokenization import SentenceTokens, TextEncoder, encoded
 from engine.vllm.adapters import Adapters, check_effects
 from engine.vllm.admission import SlotAdmission
-from engine.vllm.launch import VllmSettings, backend_of, describe, start_llm_engine, takes_statistics
+from engine.vllm.launch import VllmSettings, backend_of, describe, start_llm_engine
 from engine.vllm.loop import EngineLoop, WorkerResult
 from engine.vllm.options import table_entries
 from engine.vllm.recording import RecordingThread
 from engine.vllm.release_test import release_test, split_prompts
 from engine.vllm.request_extras import RecordingArgs, RequestExtras, ScoringArgs, steering_args, steering_key
 from engine.vllm.requests import AnswerReader, answer_params, cache_salt, one_pass_params, token_prompt
+from engine.vllm.slot_entries import EntryCounts, workers_take_statistics
 from engine.vllm.versions import installed_release, reported_version, untested_warning
 from engine.vllm.worker.recording import recording_rows
 
@@ -82,18 +82,14 @@ class VllmEngine:
     ) -> None:
         self._info = info
         self._adapters = adapters or Adapters((), model=info.model, shapes={})
-        self._takes_statistics = takes_statistics
         self._loop = loop
         self._encoder = TextEncoder(tokenizer, embedding_rows=embedding_rows)
         self._texts = TokenTexts(tokenizer)
         self._slots = settings.slots
         self._admission = SlotAdmission(settings.slots, max_entries=table_entries(info.widths, slots=settings.slots))
-        self._neurons = LoadedNeurons(info)
+        self._entries = EntryCounts(info, statistics=takes_statistics)
         self._tokens = TokenCounts()
         self._names = 0
-        # Entries of each slot key, by neuron set. Only keys that resolved are in here, so no invalid intervention
-        # reaches a worker.
-        self._entries: dict[str, dict[str, int]] = {}
 
     @classmethod
     async def open(
@@ -160,7 +156,7 @@ class VllmEngine:
             tokenizer,
             settings,
             embedding_rows=embedding_rows,
-            takes_statistics=await loop.call(takes_statistics),
+            takes_statistics=await loop.call(lambda engine: workers_take_statistics(engine.vllm_config)),
             adapters=adapters,
         )
 
@@ -171,13 +167,12 @@ class VllmEngine:
 
     def add_neurons(self, neurons: NeuronSet) -> None:
         """Load a neuron set, here and on the workers; see `Engine.add_neurons`."""
-        if self._neurons.add(neurons):
+        if self._entries.add(neurons):
             self._loop.post(lambda engine: engine.collective_rpc("steering_add_neurons", args=(neurons,)))
 
     def drop_neurons(self, neuron_set_id: str) -> None:
         """Unload a neuron set, here and on the workers; see `Engine.drop_neurons`."""
-        if self._neurons.drop(neuron_set_id):
-            self._entries.pop(neuron_set_id, None)
+        if self._entries.drop(neuron_set_id):
             self._loop.post(lambda engine: engine.collective_rpc("steering_drop_neurons", args=(neuron_set_id,)))
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
@@ -387,19 +382,8 @@ class VllmEngine:
         """Return a context manager that holds a slot, after checking that a worker can resolve the intervention."""
         if steering is None:
             return self._admission.hold(None)
-        if steering.mode == "paper" and steering.intervention.statistic is not None:
-            message = "mode 'paper' takes a statistic over a whole forward pass, which requests share on vLLM"
-            raise InvalidRequest(f"{message}; use the engine transformers, or mode 'corrected'", param="mode")
-        key = steering_key(steering)
-        entries = self._entries.get(steering.neurons, {})
-        if key not in entries:
-            edits = self._neurons.resolve(steering)
-            if edits.statistic is not None and not self._takes_statistics:
-                message = "statistics are not supported with tensor parallelism; use one GPU or backend 'cpu'"
-                raise InvalidRequest(message, param="intervention.statistic")
-            entries = self._entries.setdefault(steering.neurons, {})
-            entries[key] = len(edits.indices)
-        return self._admission.hold(key, size=entries[key], priority=priority)
+        entries = self._entries.of(steering)
+        return self._admission.hold(steering_key(steering), size=entries, priority=priority)
 
 
 def _output(item: RequestOutput | AmpsweepError) -> RequestOutput:

@@ -72,8 +72,8 @@ class VllmSettings:
         prefix_caching: Whether requests share the KV cache of equal prefixes.
         batch_invariant: Whether vLLM runs in its batch-invariant mode, in which the other requests of a batch do not
             change the rounding of an answer. It is slower, and only for GPUs.
-        async_scheduling: Whether vLLM schedules a step while the one before still runs. Only with the CUDA backend on a
-            GPU, where the stream orders the table's writes after the steps that read it.
+        async_scheduling: Whether vLLM schedules a step while the one before still runs; None leaves it to vLLM, which
+            does so on GPUs. See docs/adr/0008-async-scheduling.md.
         allow_untested: Whether a vLLM release may be run with which the patch was not tested.
         adapters: The folders of LoRA adapters that requests may name.
     """
@@ -91,7 +91,7 @@ class VllmSettings:
     runner: RunnerName | None = None
     prefix_caching: bool = True
     batch_invariant: bool = False
-    async_scheduling: bool = False
+    async_scheduling: bool | None = None
     allow_untested: bool = False
     adapters: Mapping[str, Path] = field(default_factory=dict)
 
@@ -113,8 +113,7 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         The engine, whose core runs in this process.
 
     Raises:
-        InvalidRequest: The device has no batch-invariant mode or no asynchronous scheduling, or an adapter cannot be
-            used with the model.
+        InvalidRequest: The device has no batch-invariant mode, or an adapter cannot be used with the model.
         SteeringNotInstalled: The patch does not support this vLLM release.
         UnsupportedModel: The model cannot be steered, or vLLM cannot run its blocks or its quantized weights here.
     """
@@ -172,18 +171,8 @@ def _set_environment(dtype: str, *, batch_invariant: bool) -> None:
 
 
 def _engine_arguments(settings: VllmSettings, *, dtype: str, on_cpu: bool) -> dict[str, Any]:
-    """Return vLLM's arguments, except those of the model and of adapters.
-
-    Raises:
-        InvalidRequest: The backend cannot be scheduled asynchronously.
-    """
+    """Return vLLM's arguments, except those of the model and of adapters."""
     backend = settings.backend or ("cpu" if on_cpu else "cuda")
-    if settings.async_scheduling and (on_cpu or backend == "cpu"):
-        raise InvalidRequest(
-            "asynchronous scheduling requires the CUDA backend on a GPU: the CPU backend would reassign a slot while a "
-            "running step still reads it; leave async_scheduling out",
-            param="async_scheduling",
-        )
     return {
         # Every engine reads the Hugging Face format, even if the folder also has others.
         "config_format": "hf",
@@ -222,11 +211,6 @@ def backend_of(engine: LLMEngine) -> BackendName:
     """Return the steering backend of the workers."""
     backend: BackendName = engine.vllm_config.additional_config["ampsweep"]["backend"]
     return backend
-
-
-def takes_statistics(engine: LLMEngine) -> bool:
-    """Return whether the workers support statistics: the CUDA backend sees only the neurons of its own worker."""
-    return backend_of(engine) == "cpu" or engine.vllm_config.parallel_config.tensor_parallel_size == 1
 
 
 def _steering_options(settings: VllmSettings, backend: BackendName) -> SteeringOptions:

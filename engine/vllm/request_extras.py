@@ -12,7 +12,8 @@ from typing import Any
 from ampsweep.domain.intervention import Intervention
 from engine.base import Steering
 
-_KEY = "ampsweep"
+KEY = "ampsweep"
+"""The key of the extras in `extra_args`, and of an intervention in the `vllm_xargs` of a request to vLLM's server."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +25,14 @@ class SteeringArgs:
         neurons: Id of the neuron set.
         intervention: What fills the slot, with the tokens that are steered (its scope).
         prompt_tokens: Tokens from this position on count as generated.
+        entries: Entries of the table that the intervention takes; 0 where no scheduler admits by them.
     """
 
     key: str
     neurons: str
     intervention: Intervention
     prompt_tokens: int
+    entries: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,12 +80,12 @@ class RequestExtras:
         raw = {name: dict(vars(args)) for name, args in vars(self).items() if args is not None}
         if self.steer is not None:
             raw["steer"]["intervention"] = self.steer.intervention.to_dict()
-        return {_KEY: raw} if raw else {}
+        return {KEY: raw} if raw else {}
 
     @classmethod
     def read(cls, extra_args: Mapping[str, Any] | None) -> RequestExtras:
         """Return the extras that `extra_args` carry; those of a plain request are empty."""
-        raw = (extra_args or {}).get(_KEY, {})
+        raw = (extra_args or {}).get(KEY, {})
         steer, record, score = raw.get("steer"), raw.get("record"), raw.get("score")
         return cls(
             steer=steer and SteeringArgs(**{**steer, "intervention": Intervention.restore(steer["intervention"])}),
@@ -96,7 +99,7 @@ def steering_key(steering: Steering) -> str:
     return f"{steering.neurons}/{steering.intervention.hash}"
 
 
-def steering_args(steering: Steering | None, prompt_tokens: int) -> SteeringArgs | None:
+def steering_args(steering: Steering | None, prompt_tokens: int, *, entries: int = 0) -> SteeringArgs | None:
     """Return the arguments for a request's steering, None for a request without one."""
     if steering is None:
         return None
@@ -105,4 +108,5 @@ def steering_args(steering: Steering | None, prompt_tokens: int) -> SteeringArgs
         neurons=steering.neurons,
         intervention=steering.intervention,
         prompt_tokens=prompt_tokens,
+        entries=entries,
     )

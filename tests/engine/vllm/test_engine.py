@@ -18,7 +18,7 @@ from ampsweep.errors import InvalidRequest, UnknownName, UnsupportedModel
 from engine.base import EngineInfo, GenerateRequest, Priority, ScoreRequest, Steering
 from engine.vllm import engine as engine_module
 from engine.vllm.engine import VllmEngine
-from engine.vllm.launch import VllmSettings, takes_statistics
+from engine.vllm.launch import VllmSettings
 from engine.vllm.launch import describe as describe_engine
 from engine.vllm.loop import EngineLoop
 from engine.vllm.request_extras import RequestExtras
@@ -101,18 +101,6 @@ def test_a_statistic_is_rejected_with_tensor_parallelism() -> None:
     )
     assert refused.param == "intervention.statistic"
     assert "use one GPU" in refused.message
-
-
-@pytest.mark.parametrize(
-    ("backend", "ranks", "takes"), [("cuda", 1, True), ("cuda", 2, False), ("cpu", 1, True), ("cpu", 2, True)]
-)
-def test_the_cuda_backend_takes_statistics_on_one_gpu_only(backend: str, ranks: int, *, takes: bool) -> None:
-    config = SimpleNamespace(
-        additional_config={"ampsweep": {"backend": backend}},
-        parallel_config=SimpleNamespace(tensor_parallel_size=ranks),
-    )
-    engine: Any = SimpleNamespace(vllm_config=config)
-    assert takes_statistics(engine) is takes
 
 
 def test_the_residual_is_not_counted_on_the_cuda_backend() -> None:

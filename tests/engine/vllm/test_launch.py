@@ -180,13 +180,12 @@ def test_float32_is_not_multiplied_in_tf32(
     assert launch.environment.get("TRITON_F32_DEFAULT") == expected
 
 
-def test_asynchronous_scheduling_is_for_the_cuda_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    gpu = Launch(tmp_path, monkeypatch, Platform("cuda", 90))
-    for enabled in (False, True):
-        gpu.start(VllmSettings(async_scheduling=enabled))
-        assert gpu.arguments["async_scheduling"] is enabled
-    with pytest.raises(InvalidRequest, match="requires the CUDA backend on a GPU"):
-        gpu.start(VllmSettings(async_scheduling=True, backend="cpu"))
-    cpu = Launch(tmp_path, monkeypatch, Platform("cpu"))
-    with pytest.raises(InvalidRequest, match="requires the CUDA backend on a GPU"):
-        cpu.start(VllmSettings(async_scheduling=True, backend="cuda"))
+@pytest.mark.parametrize("platform", [Platform("cuda", 90), Platform("cpu")])
+@pytest.mark.parametrize("enabled", [None, False, True])
+def test_steering_takes_no_scheduling_mode_from_vllm(
+    platform: Platform, *, enabled: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch = Launch(tmp_path, monkeypatch, platform)
+    for backend in (None, "cpu"):
+        launch.start(VllmSettings(async_scheduling=enabled, backend=backend))
+        assert launch.arguments["async_scheduling"] is enabled

@@ -1,0 +1,51 @@
+"""The metrics of steering under vLLM's `/metrics`, which an engine's core sends within vLLM's own statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+SLOTS, USED, WAITING, STEERED = "ampsweep_slots", "ampsweep_slots_used", "ampsweep_slots_waiting", "ampsweep_steered"
+"""Names of the numbers in vLLM's statistics."""
+
+_GAUGES: Mapping[str, tuple[str, str]] = {
+    SLOTS: ("ampsweep:slots", "Distinct interventions that can be in flight."),
+    USED: ("ampsweep:slots_used", "Distinct interventions in flight."),
+    WAITING: ("ampsweep:requests_waiting_for_slot", "Steered requests that wait for a slot."),
+}
+_COUNTER = ("ampsweep:steered_requests", "Steered requests that were admitted, each answer counted.")
+_LABELS = ("model_name", "engine")
+_created: dict[str, Any] = {}
+"""The metrics of this process by name: a process can have several engines, one after the other."""
+
+
+class SlotMetrics:
+    """The metrics of the engines of one front end.
+
+    Args:
+        labels: The values of the labels `model_name` and `engine`, by the engine's index.
+    """
+
+    def __init__(self, labels: Mapping[int, Sequence[object]]) -> None:
+        self._labels = labels
+        self._steered = dict.fromkeys(labels, 0)
+
+    def record(self, scheduler_stats: Any, engine: int) -> None:
+        """Take the numbers of an engine from vLLM's statistics, if they have them."""
+        numbers = scheduler_stats.num_kv_fetch_reqs_by_stage
+        if STEERED not in numbers:
+            return
+        for key, (name, description) in _GAUGES.items():
+            _metric("Gauge", name, description).labels(*self._labels[engine]).set(numbers[key])
+        steered = _metric("Counter", *_COUNTER).labels(*self._labels[engine])
+        steered.inc(max(numbers[STEERED] - self._steered[engine], 0))
+        self._steered[engine] = numbers[STEERED]
+
+
+def _metric(kind: str, name: str, description: str) -> Any:
+    if name not in _created:
+        import prometheus_client
+
+        more = {"multiprocess_mode": "mostrecent"} if kind == "Gauge" else {}
+        _created[name] = getattr(prometheus_client, kind)(name, description, _LABELS, **more)
+    return _created[name]

@@ -1,0 +1,39 @@
+"""The plug-in's metrics follow what an engine's core reports, for each engine and through its restarts."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from prometheus_client import REGISTRY
+
+from engine.vllm.plugin.metrics import SLOTS, STEERED, USED, WAITING, SlotMetrics
+
+
+def value(name: str, engine: int) -> float | None:
+    return REGISTRY.get_sample_value(f"ampsweep:{name}", {"model_name": "tiny", "engine": str(engine)})
+
+
+def stats(steered: int, used: int = 1, waiting: int = 3) -> SimpleNamespace:
+    return SimpleNamespace(
+        num_kv_fetch_reqs_by_stage={SLOTS: 4, USED: used, WAITING: waiting, STEERED: steered, "in_progress": 9}
+    )
+
+
+def test_the_numbers_of_each_engine_are_shown_under_its_labels() -> None:
+    metrics = SlotMetrics({0: ["tiny", "0"], 1: ["tiny", "1"]})
+    metrics.record(stats(5), 0)
+    metrics.record(stats(7, used=2), 1)
+    metrics.record(stats(8), 0)
+    metrics.record(SimpleNamespace(num_kv_fetch_reqs_by_stage={}), 0)  # before the first step
+    assert [value("slots", engine) for engine in (0, 1)] == [4, 4]
+    assert [value("slots_used", engine) for engine in (0, 1)] == [1, 2]
+    assert [value("requests_waiting_for_slot", engine) for engine in (0, 1)] == [3, 3]
+    assert [value("steered_requests_total", engine) for engine in (0, 1)] == [8, 7]
+
+
+def test_a_second_engine_of_the_process_goes_on_counting() -> None:
+    before = value("steered_requests_total", 0) or 0.0
+    metrics = SlotMetrics({0: ["tiny", "0"]})
+    metrics.record(stats(2), 0)
+    metrics.record(stats(3), 0)
+    assert value("steered_requests_total", 0) == before + 3

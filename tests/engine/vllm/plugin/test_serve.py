@@ -1,0 +1,245 @@
+"""`vllm serve` with the plug-in: its answers are those of the reference implementation, steered and unsteered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import numpy as np
+import openai
+import pytest
+
+from ampsweep.domain.intervention import Intervention
+from ampsweep.domain.prompt import ChatMessage, Prompt
+from ampsweep.domain.sampling import SamplingParams
+from benchmarks.mixed_load import random_neurons
+from benchmarks.tiny_models import tiny_model
+from engine.base import GenerateRequest, Steering
+from engine.hf.engine import TransformersEngine
+from engine.neurons.neuron_set import NeuronSet
+from tests.engine.both_engines import CHAT_TEMPLATE
+from tests.engine.vllm.plugin.vllm_server import START_SECONDS, VllmServer, vllm_serve
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(300 + START_SECONDS)]
+
+SLOTS = 2
+TOKENS = 12
+PROMPT = "in the beginning there was the sea and the wind and the rain"
+OPTIONS = (
+    *("--dtype", "float32", "--enforce-eager", "--max-model-len", "256", "--max-num-seqs", "8"),
+    *("--block-size", "32", "--kv-cache-memory-bytes", str(64 * 1024**2), "--served-model-name", "tiny"),
+    *("--max-num-batched-tokens", "64", "--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
+)
+PRESET = {"languages": ["fr"], "op": "set", "factor": 1.5, "scope": "generation"}
+INTERVENTIONS: tuple[dict[str, Any], ...] = (
+    {"languages": ["fr"], "op": "scale", "factor": 4.0},
+    {"languages": ["tr"], "op": "set", "factor": 2.0},
+    {"languages": ["fr", "tr"], "op": "add", "factor": 1.0, "scope": "prompt"},
+    {"languages": ["fr"], "op": "add", "statistic": "max", "factor": 1.0, "layers": [1]},
+    PRESET,
+)
+Answer = tuple[list[int], list[float]]
+"""Token ids and their log-probabilities."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """The server and the reference implementation on the same model and neuron set."""
+
+    server: VllmServer
+    reference: TransformersEngine
+    neurons: NeuronSet
+
+    def expected(self, prompt: Prompt, raw: dict[str, Any] | None) -> Answer:
+        async def answer() -> Answer:
+            steering = raw and Steering(intervention=Intervention.from_dict(raw), neurons=self.neurons.id)
+            sampling = SamplingParams(max_tokens=TOKENS, ignore_eos=True)
+            request = GenerateRequest(prompt=prompt, sampling=sampling, steering=steering or None)
+            tokens: list[int] = []
+            logprobs: list[float] = []
+            async for chunk in self.reference.generate(request):
+                tokens.extend(chunk.token_ids)
+                logprobs.extend(chunk.logprobs)
+            return tokens, logprobs
+
+        return asyncio.run(answer())
+
+    def complete(self, value: object, **more: Any) -> httpx.Response:
+        return self.server.post("/v1/completions", body(value, prompt=PROMPT, **more))
+
+    def chat(self, value: object, **more: Any) -> httpx.Response:
+        messages = [{"role": "user", "content": PROMPT}]
+        return self.server.post("/v1/chat/completions", body(value, messages=messages, **more))
+
+
+def body(value: object, **more: Any) -> dict[str, Any]:
+    """Return the body of a greedy request that asks for an intervention."""
+    text = value if value is None or isinstance(value, str) else json.dumps(value)
+    steered = {} if text is None else {"vllm_xargs": {"ampsweep": text}}
+    fields = {"model": "tiny", "max_tokens": TOKENS, "temperature": 0.0, "ignore_eos": True, "return_token_ids": True}
+    return fields | steered | more
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("serve")
+    model = tiny_model("llama", folder / "model")
+    (model / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
+    reference = TransformersEngine(model)
+    neurons = random_neurons(reference.info)
+    reference.add_neurons(neurons)
+    neurons.save(folder / "neurons")
+    presets = folder / "presets.yaml"
+    presets.write_text(json.dumps({"steady": PRESET}))
+    variables = {
+        "AMPSWEEP_NEURONS": str(folder / "neurons"),
+        "AMPSWEEP_PRESETS": str(presets),
+        "AMPSWEEP_SLOTS": str(SLOTS),
+    }
+    with vllm_serve(model, folder, variables, *OPTIONS) as server:
+        yield Site(server=server, reference=reference, neurons=neurons)
+    asyncio.run(reference.close())
+
+
+def of_completion(answer: httpx.Response) -> Answer:
+    assert answer.status_code == 200, answer.text
+    choice = answer.json()["choices"][0]
+    return choice["token_ids"], choice["logprobs"]["token_logprobs"]
+
+
+def assert_same(ours: Answer, theirs: Answer) -> None:
+    assert ours[0] == theirs[0]
+    np.testing.assert_allclose(ours[1], theirs[1], rtol=0, atol=1e-4)
+
+
+def test_every_request_of_a_mixed_load_is_steered_as_the_reference_does_it(site: Site) -> None:
+    asked: list[dict[str, Any] | None] = [*INTERVENTIONS, None] * 3
+    with ThreadPoolExecutor(len(asked)) as threads:
+        answers = list(threads.map(lambda raw: of_completion(site.complete(raw, logprobs=0)), asked))
+    expected = {json.dumps(raw): site.expected(PROMPT, raw) for raw in asked[: len(INTERVENTIONS) + 1]}
+    assert len({tuple(tokens) for tokens, _ in expected.values()}) > 3, "the interventions change the answers"
+    for raw, answer in zip(asked, answers, strict=True):
+        assert_same(answer, expected[json.dumps(raw)])
+
+
+def test_a_preset_is_named_and_several_choices_are_all_steered(site: Site) -> None:
+    answer = site.complete("steady", n=3, temperature=1.0, top_k=1, logprobs=0)  # vLLM takes no n > 1 when greedy
+    assert answer.status_code == 200, answer.text
+    expected = site.expected(PROMPT, PRESET)
+    for choice in answer.json()["choices"]:
+        assert_same((choice["token_ids"], choice["logprobs"]["token_logprobs"]), expected)
+
+
+def test_chats_and_streams_are_steered_through_openais_client(site: Site) -> None:
+    raw = INTERVENTIONS[0]
+    chat: tuple[ChatMessage, ...] = (ChatMessage(role="user", content=PROMPT),)
+    expected = site.expected(chat, raw)
+    client = openai.OpenAI(base_url=f"{site.server.url}/v1", api_key="none")
+    more: Any = {"ignore_eos": True, "vllm_xargs": {"ampsweep": json.dumps(raw)}}
+    message: Any = {"role": "user", "content": PROMPT}
+    fields: Any = {"model": "tiny", "messages": [message], "max_tokens": TOKENS, "temperature": 0.0, "logprobs": True}
+    whole = client.chat.completions.create(**fields, extra_body=more)
+    values = [token.logprob for token in whole.choices[0].logprobs.content]
+    np.testing.assert_allclose(values, expected[1], rtol=0, atol=1e-4)
+    stream = client.chat.completions.create(**fields, stream=True, extra_body=more)
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
+    assert text == whole.choices[0].message.content
+    plain = client.chat.completions.create(**fields, extra_body={"ignore_eos": True})
+    assert plain.choices[0].message.content != text
+
+
+def test_responses_tools_and_structured_output_go_together_with_steering(site: Site) -> None:
+    raw = INTERVENTIONS[1]
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+    tool = {"type": "function", "function": {"name": "look", "parameters": schema}}
+    plain, steered = (
+        site.chat(value, tools=[tool], tool_choice="none", logprobs=True).json()["choices"][0] for value in (None, raw)
+    )
+    assert plain["message"]["content"] != steered["message"]["content"]
+    grammar = {"structured_outputs": {"regex": "[ab]{8}"}, "max_tokens": 8, "ignore_eos": False, "logprobs": 0}
+    plain, steered = (site.complete(value, **grammar).json()["choices"][0] for value in (None, raw))
+    assert set(plain["text"]) | set(steered["text"]) <= {"a", "b"}
+    assert plain["logprobs"]["token_logprobs"] != steered["logprobs"]["token_logprobs"]
+    asked = {"model": "tiny", "input": PROMPT, "max_output_tokens": TOKENS, "temperature": 0.0}
+    answers = [
+        site.server.post("/v1/responses", {**asked, **({"vllm_xargs": {"ampsweep": json.dumps(raw)}} if on else {})})
+        for on in (False, True)
+    ]
+    assert [answer.status_code for answer in answers] == [200, 200], answers[1].text
+    assert answers[0].json()["output"] != answers[1].json()["output"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("value", "param"),
+    [
+        ({**INTERVENTIONS[0], "factor": "x"}, "vllm_xargs.ampsweep.factor"),
+        ({**INTERVENTIONS[0], "languages": ["xx"]}, "vllm_xargs.ampsweep.languages"),
+        ("stedy", "vllm_xargs.ampsweep"),
+    ],
+)
+def test_a_wrong_field_is_answered_with_400_before_a_stream_begins(
+    value: object, param: str, *, stream: bool, site: Site
+) -> None:
+    for send in (site.complete, site.chat):
+        answer = send(value, stream=stream)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+    assert site.complete(None).status_code == 200, "the server lives on"
+
+
+def test_beam_search_is_refused_by_name(site: Site) -> None:
+    for send in (site.complete, site.chat):
+        answer = send(PRESET, use_beam_search=True, n=2)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "use_beam_search"), answer.text
+
+
+def test_more_interventions_than_slots_wait_and_all_are_answered(site: Site) -> None:
+    """Send twelve interventions to two slots; some clients hang up while they wait."""
+    before = site.server.metrics()
+    seen: list[float] = []
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            seen.append(site.server.metrics()["ampsweep:slots_used"])
+
+    def ask(index: int) -> Answer | None:
+        raw = {"languages": ["fr"], "op": "scale", "factor": 2.0 + index / 8}
+        if index % 4 == 3:  # this client does not wait
+            try:
+                url, hurried = f"{site.server.url}/v1/completions", body(raw, prompt=PROMPT, max_tokens=200)
+                httpx.post(url, json=hurried, timeout=0.3)
+            except httpx.TimeoutException:
+                return None
+        return of_completion(site.complete(raw, logprobs=0))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        with ThreadPoolExecutor(12) as threads:
+            answers = list(threads.map(ask, range(12)))
+    finally:
+        done.set()
+        watcher.join()
+    for index, answer in enumerate(answers):
+        if answer is not None:
+            assert_same(answer, site.expected(PROMPT, {"languages": ["fr"], "op": "scale", "factor": 2.0 + index / 8}))
+    assert max(seen) <= SLOTS
+    site.complete(None)
+    after = site.server.metrics()
+    assert after["ampsweep:slots"] == SLOTS
+    assert after["ampsweep:slots_used"] == after["ampsweep:requests_waiting_for_slot"] == 0
+    assert after["ampsweep:steered_requests_total"] - before["ampsweep:steered_requests_total"] >= 9
+
+
+def test_the_prefix_cache_tells_steered_and_unsteered_prefixes_apart(site: Site) -> None:
+    prompt = PROMPT * 2  # several blocks
+    for raw in (None, INTERVENTIONS[0], None, INTERVENTIONS[1], INTERVENTIONS[0]):
+        answer = site.server.post("/v1/completions", body(raw, prompt=prompt, logprobs=0))
+        assert_same(of_completion(answer), site.expected(prompt, raw))

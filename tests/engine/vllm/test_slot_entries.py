@@ -1,0 +1,57 @@
+"""The entries that interventions take, and what the workers cannot resolve."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from ampsweep.domain.intervention import Intervention
+from ampsweep.errors import UnknownName
+from engine.base import EngineInfo, Steering
+from engine.vllm.slot_entries import EntryCounts, workers_take_statistics
+from tests.engine.neuron_sets import make_neuron_set
+
+NEURONS = make_neuron_set({"fr": [(0, 1), (1, 5)], "tr": [(2, 0)]})
+INFO = EngineInfo(
+    kind="vllm",
+    model=NEURONS.model,
+    fingerprint="",
+    model_class="",
+    layers=NEURONS.layers,
+    width=NEURONS.width,
+    hidden_size=4,
+    dtype="float32",
+    max_model_len=64,
+)
+
+
+@pytest.mark.parametrize(
+    ("backend", "ranks", "takes"), [("cuda", 1, True), ("cuda", 2, False), ("cpu", 1, True), ("cpu", 2, True)]
+)
+def test_the_cuda_backend_takes_statistics_on_one_gpu_only(backend: str, ranks: int, *, takes: bool) -> None:
+    config = SimpleNamespace(
+        additional_config={"ampsweep": {"backend": backend}},
+        parallel_config=SimpleNamespace(tensor_parallel_size=ranks),
+    )
+    assert workers_take_statistics(config) is takes
+
+
+def test_an_intervention_takes_an_entry_for_each_neuron_that_it_edits() -> None:
+    counts = EntryCounts(INFO, statistics=True)
+    counts.add(NEURONS)
+    for languages, entries in (["fr"], 2), (["fr", "tr"], 3):
+        intervention = Intervention.from_dict({"languages": languages, "op": "scale", "factor": 2.0})
+        assert counts.of(Steering(intervention=intervention, neurons=NEURONS.id)) == entries
+
+
+def test_a_set_that_was_dropped_is_unknown() -> None:
+    counts = EntryCounts(INFO, statistics=True)
+    counts.add(NEURONS)
+    steering = Steering(
+        intervention=Intervention.from_dict({"languages": ["fr"], "op": "scale", "factor": 2.0}), neurons=NEURONS.id
+    )
+    counts.of(steering)
+    assert counts.drop(NEURONS.id)
+    with pytest.raises(UnknownName, match=NEURONS.id):
+        counts.of(steering)
