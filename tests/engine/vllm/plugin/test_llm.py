@@ -1,0 +1,90 @@
+"""vLLM's `LLM` with the plug-in, whose engine core runs in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ampsweep.domain.intervention import Intervention
+from ampsweep.domain.sampling import SamplingParams
+from benchmarks.mixed_load import random_neurons
+from benchmarks.tiny_models import tiny_model
+from engine.base import GenerateRequest, Steering
+from engine.hf.engine import TransformersEngine
+from tests.engine.vllm.plugin.vllm_server import START_SECONDS, environment
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(300 + START_SECONDS)]
+
+PROMPTS = ("in the beginning", "the sea and the wind")
+STRONG = {"languages": ["fr"], "op": "set", "factor": 2.0}
+WRONG = {"languages": ["fr"], "op": "set", "factor": "2"}
+SCRIPT = """
+import json, sys
+from vllm import LLM, SamplingParams
+
+def main():
+    model, prompts, strong, wrong = json.loads(sys.argv[1])
+    llm = LLM(model, dtype="float32", enforce_eager=True, max_model_len=128, kv_cache_memory_bytes=2**25, seed=0)
+    def params(intervention, **more):
+        extra_args = None if intervention is None else {"ampsweep": intervention}
+        return SamplingParams(max_tokens=8, ignore_eos=True, extra_args=extra_args, **{"temperature": 0.0, **more})
+    steered = params(strong)
+    answers = llm.generate(prompts, [steered, params(None)], use_tqdm=False)
+    again = llm.generate(prompts, steered, use_tqdm=False)  # the same parameters once more
+    several = llm.generate(prompts[:1], params(json.dumps(strong), n=2, temperature=1.0, top_k=1), use_tqdm=False)
+    try:
+        llm.generate(prompts[:1], params(wrong), use_tqdm=False)
+        refusal = None
+    except Exception as error:
+        refusal = str(error)
+    tokens = [[output.token_ids for output in answer.outputs] for answer in (*answers, *again, *several)]
+    with open(sys.argv[2], "w") as file:
+        json.dump({"tokens": [list(map(list, answer)) for answer in tokens], "refusal": refusal}, file)
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def test_requests_of_the_python_interface_are_steered(tmp_path: Path) -> None:
+    model = tiny_model("qwen2", tmp_path / "model")
+    reference = TransformersEngine(model)
+    neurons = random_neurons(reference.info)
+    reference.add_neurons(neurons)
+    neurons.save(tmp_path / "neurons")
+    script, output = tmp_path / "script.py", tmp_path / "output.json"
+    script.write_text(SCRIPT)
+    variables = {
+        "AMPSWEEP_NEURONS": str(tmp_path / "neurons"),
+        "AMPSWEEP_SLOTS": "3",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "1",
+    }
+    subprocess.run(
+        [sys.executable, str(script), json.dumps([str(model), PROMPTS, STRONG, WRONG]), str(output)],
+        env=environment(tmp_path / "overlay", variables),
+        check=True,
+    )
+    answers: dict[str, Any] = json.loads(output.read_text())
+
+    async def expected(prompt: str, *, steered: bool) -> list[int]:
+        steering = Steering(intervention=Intervention.from_dict(STRONG), neurons=neurons.id) if steered else None
+        sampling = SamplingParams(max_tokens=8, ignore_eos=True)
+        request = GenerateRequest(prompt=prompt, sampling=sampling, steering=steering)
+        return [token async for chunk in reference.generate(request) for token in chunk.token_ids]
+
+    async def all_expected() -> list[list[list[int]]]:
+        first, second = PROMPTS
+        strong = [await expected(prompt, steered=True) for prompt in PROMPTS]
+        plain = await expected(second, steered=False)
+        assert strong[0] != await expected(first, steered=False)
+        await reference.close()
+        return [[strong[0]], [plain], [strong[0]], [strong[1]], [strong[0], strong[0]]]
+
+    assert answers["tokens"] == asyncio.run(all_expected())
+    assert "vllm_xargs.ampsweep.factor: input should be a valid number" in answers["refusal"]
