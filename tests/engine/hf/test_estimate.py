@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from transformers import AutoModelForCausalLM, GptOssConfig, MixtralConfig
+from transformers import AutoModelForCausalLM, MambaConfig, MixtralConfig
 
 from ampsweep.bundled import ATLAS_MODEL
 from ampsweep.domain.layer_widths import LayerWidths
@@ -35,8 +35,8 @@ def test_a_layer_of_experts_has_the_neurons_of_all(tmp_path: Path) -> None:
 
 
 def test_a_model_that_cannot_be_steered_is_refused_by_its_class(tmp_path: Path) -> None:
-    GptOssConfig(num_hidden_layers=1, hidden_size=64, intermediate_size=64).save_pretrained(tmp_path)
-    with pytest.raises(UnsupportedModel, match="GptOssForCausalLM cannot be steered"):
+    MambaConfig(num_hidden_layers=1, hidden_size=64).save_pretrained(tmp_path)
+    with pytest.raises(UnsupportedModel, match="MambaForCausalLM cannot be steered"):
         estimate_model(tmp_path)
 
 

@@ -127,7 +127,7 @@ def test_a_damaged_set_is_rejected_only_where_it_is_named(sets: NeuronSets, cata
     assert choose(sets, catalog, {"id": "ns_1"}).patches == ("max", "median", "mean")
     with pytest.raises(DamagedFile, match=r"metadata\.json of neuron set ns_2 cannot be read"):
         choose(sets, catalog, {"id": "ns_2"})
-    with pytest.raises(UnknownName, match=r"known: ns_1$"):
+    with pytest.raises(UnknownName, match=r"known: ns_1\. Did you mean"):
         choose(sets, catalog, {"id": "ns_3"})
 
 

@@ -53,7 +53,7 @@ def test_a_model_that_does_not_fit_is_a_problem(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
-        ({"model_type": "gpt_oss", "num_hidden_layers": 1}, "GptOssForCausalLM cannot be steered"),
+        ({"model_type": "mamba", "num_hidden_layers": 1}, "MambaForCausalLM cannot be steered"),
         ({"model_type": "t5"}, "Transformers cannot build a language model"),
         (None, "neither a folder with a config.json nor a name on the Hub"),
     ],
