@@ -50,7 +50,8 @@ async def test_models_are_listed_and_retrieved(installation: Installation) -> No
 
 
 async def test_a_completion_and_its_stream_have_the_same_text(installation: Installation) -> None:
-    params: dict[str, Any] = {"model": "tiny", "prompt": PROMPT, "max_tokens": 5, "seed": 1, "n": 2, "logprobs": 2}
+    sampling = {"max_tokens": 5, "temperature": 1, "seed": 1, "n": 2, "logprobs": 2}
+    params: dict[str, Any] = {"model": "tiny", "prompt": PROMPT, **sampling}
     async with client(installation) as (talking, _):
         whole = await talking.completions.create(**params)
         stream = await talking.completions.create(**params, stream=True, stream_options={"include_usage": True})
