@@ -253,7 +253,8 @@ async def test_several_prompts_are_answered_in_order_as_they_are_alone(
     installation: Installation, stream: bool
 ) -> None:
     prompts: list[Any] = [PROMPT, "Once upon a time", [7, 8, 9]]
-    params: dict[str, Any] = {"model": "tiny", "max_tokens": 4, "seed": 5, "n": 2, "logprobs": 1}
+    sampling = {"max_tokens": 4, "temperature": 1, "seed": 5, "n": 2, "logprobs": 1}
+    params: dict[str, Any] = {"model": "tiny", **sampling}
     separate, together = dict[int, str](), dict[int, str]()
     async with client(installation) as (talking, _):
         single = [await talking.completions.create(prompt=prompt, **params) for prompt in prompts]
