@@ -29,7 +29,7 @@ from examples.chaos import compare, follow_and_kill
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "out" / "demo"
 SPEC, CHAOS_SPEC = ROOT / "examples" / "demo.yaml", ROOT / "examples" / "atlas.yaml"
-START_SECONDS = 240
+START_SECONDS = 600
 STOP_SECONDS = 30
 PROMPT = "In Egypt, the currency is"
 SHOWN = ("ja", "ru", "tr")
