@@ -2,46 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM
 
-from ampsweep.errors import UnsupportedModel
-from benchmarks.tiny_models import tiny_model
 from engine.base import ScoreRequest
-from engine.vllm.engine import VllmEngine
 from engine.vllm.launch import VllmSettings
 from engine.vllm.release_test import release_test, split_prompts
 from tests.engine.both_engines import both_engines
 
 SMALL = VllmSettings(slots=4, max_num_seqs=8, kv_cache_bytes=64 * 1024**2, compile=False)
-
-
-@pytest.mark.engine
-def test_experts_beside_a_shared_mlp_are_rejected_with_their_class(tmp_path: Path) -> None:
-    tiny_model("mistral", tmp_path)  # for the tokenizer
-    config = Qwen2MoeConfig(
-        vocab_size=300,
-        hidden_size=64,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        num_experts=2,
-        num_experts_per_tok=1,
-        moe_intermediate_size=64,
-        shared_expert_intermediate_size=64,
-        max_position_embeddings=256,
-        dtype="float32",
-    )
-    Qwen2MoeForCausalLM(config).save_pretrained(tmp_path)
-    with pytest.raises(UnsupportedModel, match="Qwen2MoeForCausalLM cannot be steered: layer 0 has an MLP for all"):
-        asyncio.run(VllmEngine.open(tmp_path, settings=SMALL))
 
 
 @pytest.mark.engine
