@@ -1,4 +1,4 @@
-"""At its start an engine rejects models that it cannot steer; it also steers under torch.compile."""
+"""Steering under torch.compile changes no answer."""
 
 from __future__ import annotations
 
