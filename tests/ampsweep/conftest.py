@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.main import get_command
 
 from tests.ampsweep.client.server_process import ServerProcess, server_process
@@ -53,3 +54,11 @@ def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
 def spec() -> dict[str, Any]:
     """A small sweep."""
     return copy.deepcopy(SPEC)
+
+
+@pytest.fixture
+def local(spec: dict[str, Any], model: Path, tmp_path: Path) -> Path:
+    """A spec file whose model is a folder."""
+    path = tmp_path / "local.yaml"
+    path.write_text(yaml.safe_dump({**spec, "model": str(model)}))
+    return path

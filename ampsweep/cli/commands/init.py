@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ampsweep.bundled import ATLAS
-from ampsweep.cli.options.engine import Model, comma_separated
+from ampsweep.cli.options.engine import Data, Model, comma_separated
 from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.errors import AmpsweepError, InvalidRequest
 from ampsweep.files import atomic_write, check_folder
@@ -50,7 +50,7 @@ def init(
         list[str] | None,
         typer.Option(metavar="NAME=FOLDER", help="A corpus to find the neurons on. [default: the bundled one]"),
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="A folder with a subfolder for each data set.")] = None,
+    data: Data = None,
     languages: Annotated[
         str | None, typer.Option(help=f"Languages to steer to, separated by commas. [default: up to {MAX_TARGETS}]")
     ] = None,

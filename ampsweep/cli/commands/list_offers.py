@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from ampsweep.cli.options.client import client_of
+from ampsweep.cli.options.engine import Corpora, Data
 from ampsweep.cli.terminal.output import AsJson, show
 from ampsweep.domain.choices import one_of
 from ampsweep.errors import UnknownName
@@ -22,8 +23,8 @@ KINDS = ("models", "corpora", "data-sets", "tasks", "languages")
 def list_offers(
     kind: Annotated[str, typer.Argument(metavar="KIND", help=f"{one_of(KINDS)}.")],
     server: Annotated[str | None, typer.Option(help="List those of the server at this URL.")] = None,
-    corpus: Annotated[list[str] | None, typer.Option(metavar="NAME=FOLDER", help="A corpus; may be repeated.")] = None,
-    data: Annotated[Path | None, typer.Option(help="A folder with a subfolder for each data set.")] = None,
+    corpus: Corpora = None,
+    data: Data = None,
     as_json: AsJson = False,
 ) -> None:
     """List what a spec can name: the models, corpora, data sets, tasks or languages that are there."""

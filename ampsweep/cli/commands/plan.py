@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,9 +13,12 @@ import typer
 from ampsweep.cli.options.client import client_of
 from ampsweep.cli.options.engine import (
     AllowUntestedVllm,
+    Corpora,
+    Data,
     Dtype,
     Kind,
     Lora,
+    SpecNeurons,
     Verbose,
     local_engine,
     quiet_libraries,
@@ -52,13 +54,10 @@ def plan(
     measure: Annotated[
         bool, typer.Option("--measure", help="Load the model, and measure each task for some seconds.")
     ] = False,
-    data: Annotated[Path | None, typer.Option(help="A folder with a subfolder for each data set.")] = None,
-    corpus: Annotated[list[str] | None, typer.Option(metavar="NAME=FOLDER", help="A corpus; may be repeated.")] = None,
+    data: Data = None,
+    corpus: Corpora = None,
     lora: Lora = None,
-    neurons: Annotated[
-        Path | None,
-        typer.Option(help="The folder of the neuron set that the spec names by id (`neurons: {id: ns_...}`)."),
-    ] = None,
+    neurons: SpecNeurons = None,
     engine: Kind = "vllm",
     dtype: Dtype = "float32",
     allow_untested_vllm: AllowUntestedVllm = False,
@@ -75,7 +74,7 @@ def plan(
         with client_of(server) as client:
             show_plan({**client.plan(spec)}, as_json=as_json)
         return
-    from ampsweep.cli.server.runtime import catalog_of
+    from ampsweep.cli.server.runtime import local_catalog
     from ampsweep.cli.server.settings import read_settings
     from jobs.spec import parse_spec
 
@@ -89,7 +88,7 @@ def plan(
         dtype=dtype,
         allow_untested_vllm=allow_untested_vllm or None,
     )
-    catalog = replace(catalog_of(settings, local_models=True), adapters={sweep_spec.model: settings.lora})
+    catalog = local_catalog(settings, model=sweep_spec.model)
     plan_here(sweep_spec, catalog, settings, out=out, neurons=neurons, measure=measure, as_json=as_json)
 
 
@@ -109,10 +108,7 @@ def plan_here(
     memory = EngineMemory.of(local_engine(spec.model, catalog, settings)).total or None
     with _runtime(out, catalog) as runtime:
         if neurons is not None:
-            from engine.neurons.neuron_set import NeuronSet
-
-            neuron_set = NeuronSet.load(neurons)
-            runtime.neuron_sets.publish(neuron_set.id, neuron_set.save)
+            runtime.add_neurons(neurons)
         estimator = runtime.estimator(lambda _model: memory)
         measured = run_to_end(_measured(estimator, spec, catalog, settings)) if measure else None
         estimate = estimator.estimate(spec, measured=measured)

@@ -6,7 +6,7 @@ import asyncio
 import shutil
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, closing
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,10 +19,13 @@ from ampsweep.cli.options.client import show_cells
 from ampsweep.cli.options.engine import (
     AllowUntestedVllm,
     BatchInvariant,
+    Corpora,
+    Data,
     Dtype,
     Kind,
     Lora,
     PipelineParallel,
+    SpecNeurons,
     TensorParallel,
     Verbose,
     local_engine,
@@ -56,13 +59,10 @@ def run(
             help="The folder to write to. If it holds an unfinished run of the same sweep, that run continues."
         ),
     ],
-    data: Annotated[Path | None, typer.Option(help="A folder with a subfolder for each data set.")] = None,
-    corpus: Annotated[list[str] | None, typer.Option(metavar="NAME=FOLDER", help="A corpus; may be repeated.")] = None,
+    data: Data = None,
+    corpus: Corpora = None,
     lora: Lora = None,
-    neurons: Annotated[
-        Path | None,
-        typer.Option(help="The folder of the neuron set that the spec names by id (`neurons: {id: ns_...}`)."),
-    ] = None,
+    neurons: SpecNeurons = None,
     engine: Kind = "vllm",
     dtype: Dtype = "float32",
     tensor_parallel_size: TensorParallel = None,
@@ -79,9 +79,8 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run a sweep here, write its samples and summary to a folder, and print the summary."""
-    from ampsweep.cli.server.runtime import Runtime, catalog_of
+    from ampsweep.cli.server.runtime import Runtime, local_catalog
     from ampsweep.cli.server.settings import read_settings
-    from engine.neurons.neuron_set import NeuronSet
     from jobs.results.failures import find_errors
     from jobs.results.summary import summary_json
     from jobs.spec import parse_spec
@@ -102,14 +101,13 @@ def run(
     if lora and sweep_spec.adapter is None:
         message = f"the spec uses no adapter; add `adapter: {next(iter(settings.lora))}` to it, or leave out --lora"
         raise InvalidRequest(message, param="lora")
-    catalog = replace(catalog_of(settings, local_models=True), adapters={sweep_spec.model: settings.lora})
+    catalog = local_catalog(settings, model=sweep_spec.model)
     if dry_run:
         plan_here(sweep_spec, catalog, settings, out=out, neurons=neurons, as_json=as_json)
         return
     with closing(Runtime.open(out, catalog, param="out")) as runtime:
         if neurons is not None:
-            neuron_set = NeuronSet.load(neurons)
-            runtime.neuron_sets.publish(neuron_set.id, neuron_set.save)
+            runtime.add_neurons(neurons)
         if not overwrite:
             _check_same_sweep(runtime, out, sweep_spec)
         sweep = _create_sweep(runtime, sweep_spec)

@@ -17,6 +17,7 @@ import typer
 from ampsweep.cli.options.engine import (
     AllowUntestedVllm,
     BatchInvariant,
+    Data,
     Lora,
     PipelineParallel,
     TensorParallel,
@@ -71,7 +72,7 @@ def serve(
     corpus: Annotated[
         list[str] | None, typer.Option(metavar="NAME=FOLDER", help="A corpus to offer; may be repeated.")
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="A folder with a subfolder for each data set.")] = None,
+    data: Data = None,
     engine: Annotated[str | None, typer.Option(help="vllm, or transformers (slow). [default: vllm]")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16. [default: float32]")] = None,
     tensor_parallel_size: TensorParallel = None,

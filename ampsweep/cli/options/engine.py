@@ -67,6 +67,12 @@ Compile = Annotated[
         show_default=False,
     ),
 ]
+Data = Annotated[Path | None, typer.Option(help="A folder with a subfolder for each data set.")]
+Corpora = Annotated[list[str] | None, typer.Option(metavar="NAME=FOLDER", help="A corpus; may be repeated.")]
+SpecNeurons = Annotated[
+    Path | None,
+    typer.Option(help="The folder of the neuron set that the spec names by id (`neurons: {id: ns_...}`)."),
+]
 Neurons = Annotated[Path | None, typer.Option(help="The folder of the neuron set that interventions refer to.")]
 
 

@@ -6,13 +6,14 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ampsweep.bundled import ATLAS_FOLDER
 from ampsweep.cli.options.engine import release_warnings
 from ampsweep.cli.server.settings import Settings
 from ampsweep.errors import InvalidRequest
+from engine.neurons.neuron_set import NeuronSet
 from jobs.clock import SystemClock
 from jobs.data.hub import HubData
 from jobs.execution import Completions
@@ -53,6 +54,11 @@ def catalog_of(settings: Settings, *, local_models: bool = False) -> Catalog:
         warnings=release_warnings(settings.engine, allowed=settings.allow_untested_vllm),
         local_models=local_models,
     )
+
+
+def local_catalog(settings: Settings, *, model: str) -> Catalog:
+    """Return the catalog for one sweep on this machine, whose model may be a folder and has all adapters."""
+    return replace(catalog_of(settings, local_models=True), adapters={model: settings.lora})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +129,11 @@ class Runtime:
             runtime.clean_up(starting=True)
             opened.pop_all()  # no step failed: keep the store open
         return runtime
+
+    def add_neurons(self, folder: Path) -> None:
+        """Store the neuron set of a folder, so that specs can name it by id."""
+        neuron_set = NeuronSet.load(folder)
+        self.neuron_sets.publish(neuron_set.id, neuron_set.save)
 
     @property
     def owner(self) -> str:

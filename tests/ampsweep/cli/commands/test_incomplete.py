@@ -32,12 +32,6 @@ def write_spec(path: Path, spec: dict[str, Any]) -> Path:
     return path
 
 
-@pytest.fixture
-def local(spec: dict[str, Any], model: Path, tmp_path: Path) -> Path:
-    """A spec file whose model is a folder."""
-    return write_spec(tmp_path / "local.yaml", {**spec, "model": str(model)})
-
-
 def test_the_commands_of_a_server_say_what_failed_and_why(tmp_path: Path) -> None:
     spec = write_spec(tmp_path / "spec.yaml", {**SPEC, "tasks": TASKS})
     with server_in_thread(Installation.build(tmp_path / "home"), max_model_len=55) as (url, _):

@@ -20,13 +20,6 @@ def call(*arguments: object) -> Any:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-@pytest.fixture
-def local(spec: dict[str, Any], model: Path, tmp_path: Path) -> Path:
-    path = tmp_path / "local.yaml"
-    path.write_text(yaml.safe_dump({**spec, "model": str(model)}))
-    return path
-
-
 def test_a_plan_is_printed_by_task(local: Path, tmp_path: Path) -> None:
     result = call("plan", local, "--engine", "fake")
     assert result.exit_code == 0, result.output

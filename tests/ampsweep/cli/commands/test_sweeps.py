@@ -33,14 +33,6 @@ def call(*arguments: object) -> Any:
 
 
 @pytest.fixture
-def local(spec: dict[str, Any], model: Path, tmp_path: Path) -> Path:
-    """A spec file whose model is a folder."""
-    path = tmp_path / "local.yaml"
-    path.write_text(yaml.safe_dump({**spec, "model": str(model)}))
-    return path
-
-
-@pytest.fixture
 def remote(spec: dict[str, Any], tmp_path: Path) -> Path:
     """A spec file for the server."""
     path = tmp_path / "remote.yaml"
