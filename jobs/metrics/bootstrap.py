@@ -16,7 +16,12 @@ Floats = NDArray[np.float64]
 
 
 def bootstrap_mean(values: Floats, rng: np.random.Generator) -> tuple[float, float]:
-    """Return the 95 % percentile interval of the mean of `values` [n], n > 0, from 2000 resamples of the items.
+    """Return the 95 % percentile interval of the mean of `values` [n], n > 0, from 2000 resamples of the items."""
+    return interval(resampled_means(values, rng))
+
+
+def resampled_means(values: Floats, rng: np.random.Generator) -> Floats:
+    """Return the means [RESAMPLES] of resamples of `values` [n], n > 0.
 
     Each resample is one multinomial draw of the count of each distinct value, which is equivalent to drawing n items
     with replacement.
@@ -27,7 +32,7 @@ def bootstrap_mean(values: Floats, rng: np.random.Generator) -> tuple[float, flo
         rng.multinomial(len(values), shares, size=rows) @ distinct / len(values)
         for rows in batches(RESAMPLES, len(distinct))
     ]
-    return interval(np.concatenate(means))
+    return np.concatenate(means)
 
 
 def batches(resamples: int, items: int) -> Iterator[int]:

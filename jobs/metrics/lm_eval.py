@@ -35,11 +35,7 @@ class LmEvalMetric:
     @property
     def higher_is_better(self) -> bool | None:
         """The direction in lm-eval's registry; None for a metric that a task defines itself."""
-        from lm_eval.api import metrics  # noqa: F401  # fills the registry
-        from lm_eval.api.registry import HIGHER_IS_BETTER_REGISTRY
-
-        direction: bool | None = HIGHER_IS_BETTER_REGISTRY.get(self.name.partition(",")[0], None)
-        return direction
+        return direction_of(self.name)
 
     def evaluate(self, samples: pa.Table, rng: np.random.Generator) -> MetricResult:
         """Return the aggregated value."""
@@ -51,7 +47,7 @@ class LmEvalMetric:
         if self.aggregation == "mean":
             return evaluate_mean(np.array(values, dtype=np.float64), rng)
         try:
-            return _aggregated(values, _aggregation(self.aggregation), rng)
+            return _aggregated(values, aggregation_function(self.aggregation), rng)
         except (ValueError, ArithmeticError, ImportError) as error:
             return self._undefined(values, error)
 
@@ -65,7 +61,7 @@ class LmEvalMetric:
         if self.aggregation == "mean":
             return compare_means(np.array(values, dtype=np.float64), np.array(plain_values, dtype=np.float64), rng)
         try:
-            return _compared(values, plain_values, _aggregation(self.aggregation), rng)
+            return _compared(values, plain_values, aggregation_function(self.aggregation), rng)
         except (ValueError, ArithmeticError, ImportError) as error:
             return self._undefined(values, error)
 
@@ -73,17 +69,31 @@ class LmEvalMetric:
         return MetricResult(n=len(values), note=f"lm-eval's {self.aggregation} is undefined for these items: {error}")
 
     def _values(self, samples: pa.Table) -> list[Any]:
-        return [json.loads(measures).get(self.name) for measures in samples["measures"].to_pylist()]
+        return measured(samples, self.name)
+
+
+def direction_of(metric: str) -> bool | None:
+    """Return whether a larger value is better by lm-eval's registry; None for a metric that a task defines itself."""
+    from lm_eval.api import metrics  # noqa: F401  # fills the registry
+    from lm_eval.api.registry import HIGHER_IS_BETTER_REGISTRY
+
+    direction: bool | None = HIGHER_IS_BETTER_REGISTRY.get(metric.partition(",")[0], None)
+    return direction
+
+
+def measured(samples: pa.Table, metric: str) -> list[Any]:
+    """Return the value of a metric for each sample; None for a document without one."""
+    return [json.loads(measures).get(metric) for measures in samples["measures"].to_pylist()]
 
 
 def _aggregated(values: list[Any], aggregate: Aggregate, rng: np.random.Generator) -> MetricResult:
-    low, high = interval(np.array([aggregate(_taken(values, drawn)) for drawn in _draws(len(values), rng)]))
+    low, high = interval(np.array([aggregate(taken(values, drawn)) for drawn in resample_indices(len(values), rng)]))
     return MetricResult(n=len(values), value=aggregate(values), ci_low=low, ci_high=high)
 
 
 def _compared(values: list[Any], plain: list[Any], aggregate: Aggregate, rng: np.random.Generator) -> MetricResult:
-    draws = _draws(len(values), rng)
-    pairs = np.array([(aggregate(_taken(values, drawn)), aggregate(_taken(plain, drawn))) for drawn in draws])
+    draws = resample_indices(len(values), rng)
+    pairs = np.array([(aggregate(taken(values, drawn)), aggregate(taken(plain, drawn))) for drawn in draws])
     (low, high), (delta_low, delta_high) = interval(pairs[:, 0]), interval(pairs[:, 0] - pairs[:, 1])
     value, baseline_value = aggregate(values), aggregate(plain)
     return MetricResult(
@@ -98,7 +108,8 @@ def _compared(values: list[Any], plain: list[Any], aggregate: Aggregate, rng: np
     )
 
 
-def _aggregation(name: str) -> Aggregate:
+def aggregation_function(name: str) -> Aggregate:
+    """Return lm-eval's aggregation with a name of its registry."""
     from lm_eval.api import metrics  # noqa: F401  # fills the registry
     from lm_eval.api.registry import get_aggregation
 
@@ -106,12 +117,13 @@ def _aggregation(name: str) -> Aggregate:
     return lambda values: float(aggregation(values))
 
 
-def _taken(values: list[Any], drawn: list[int]) -> list[Any]:
+def taken(values: list[Any], drawn: list[int]) -> list[Any]:
+    """Return the values at the indices of a resample."""
     return [values[index] for index in drawn]
 
 
-def _draws(count: int, rng: np.random.Generator) -> Iterator[list[int]]:
-    """Yield the indices of the items of one resample at a time."""
+def resample_indices(count: int, rng: np.random.Generator) -> Iterator[list[int]]:
+    """Yield the indices of the items of one resample at a time, `RESAMPLES` times."""
     for _ in range(RESAMPLES):
         drawn: list[int] = rng.integers(0, count, size=count).tolist()
         yield drawn

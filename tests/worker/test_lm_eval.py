@@ -17,9 +17,11 @@ import pytest
 from ampsweep.bundled import ATLAS_MODEL
 from engine.hf.engine import TransformersEngine
 from jobs.cell import TaskRef
+from jobs.metrics.base import SourcedMetric
 from jobs.sample import Sample
 from jobs.tasks.lm_eval.task import LmEval
 from jobs.tasks.registry import task_of
+from tests.jobs.tasks.lm_eval.tiny_groups import SIZES, write_groups
 from tests.jobs.tasks.lm_eval.tiny_tasks import NAMES, write_tasks
 from worker.run_cell import ask
 
@@ -30,7 +32,7 @@ LIMIT = 4
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     cache = datasets.config.HF_DATASETS_CACHE
     datasets.config.HF_DATASETS_CACHE = tmp_path_factory.mktemp("datasets")
-    yield write_tasks(tmp_path_factory.mktemp("own") / "tasks")
+    yield write_groups(write_tasks(tmp_path_factory.mktemp("own") / "tasks"))
     datasets.config.HF_DATASETS_CACHE = cache
 
 
@@ -43,7 +45,7 @@ def theirs(folder: Path) -> dict[str, Any]:
         model="hf",
         model_args={"pretrained": str(ATLAS_MODEL), "dtype": "float32"},
         device="cpu",
-        tasks=list(NAMES),
+        tasks=[*NAMES, "tiny_exam"],
         limit=LIMIT,
         bootstrap_iters=0,
         task_manager=TaskManager(include_path=str(folder), include_defaults=False),
@@ -101,6 +103,22 @@ def test_the_numbers_are_those_of_lm_eval(name: str, folder: Path, theirs: dict[
         sums = sums_of(sample, pairs=name in ("tiny_choice", "tiny_likelihood"))
         expected_sums = [resp[0][0] if isinstance(resp[0], tuple) else resp[0] for resp in entry["resps"]]
         assert sums == pytest.approx([float(value) for value in expected_sums], abs=1e-3)
+
+
+def test_the_scores_of_a_group_and_its_tasks_are_those_of_lm_eval(folder: Path, theirs: dict[str, Any]) -> None:
+    ref, samples = ours("tiny_exam", folder)
+    assert len(samples) == sum(min(size, LIMIT) for size in SIZES.values())
+    table = pa.table({name: [getattr(sample, name) for sample in samples] for name in ("doc_id", "measures")})
+    for metric in task_of(ref).metrics:
+        assert isinstance(metric, SourcedMetric)
+        result = metric.evaluate(table, np.random.default_rng(0))
+        assert result is not None
+        assert result.value == pytest.approx(theirs["groups"]["tiny_exam"][f"{metric.name},none"])
+        for part in metric.by_source(table):
+            name = part.name.partition(",")[2]
+            of_task = part.evaluate(table, np.random.default_rng(0))
+            assert of_task is not None
+            assert of_task.value == pytest.approx(theirs["results"][name][f"{metric.name},none"])
 
 
 def test_a_chat_whose_template_ends_with_a_space_is_scored_as_lm_eval_scores_it(folder: Path, tmp_path: Path) -> None:

@@ -62,7 +62,24 @@ def load(name: str, folder: Path, *, limit: int | None, chat: bool) -> LoadedTas
 
 @lru_cache(maxsize=64)
 def _load_cached(name: str, path: Path, files: str, limit: int | None, chat: bool) -> LoadedTask:
-    task = _load(name, path)
+    return prepare(
+        _load(name, path), files if not path.is_relative_to(bundled_folder()) else "", limit=limit, chat=chat
+    )
+
+
+def prepare(task: Any, files: str, *, limit: int | None, chat: bool) -> LoadedTask:
+    """Build the requests of the first `limit` documents of lm-eval's task object.
+
+    Args:
+        task: The task object.
+        files: Hash of the task's files; empty for a task that comes with lm-eval.
+        limit: Number of documents; None for all.
+        chat: Whether to ask in the form of a chat.
+
+    Raises:
+        InvalidRequest: As `load`.
+    """
+    name = task.config.task
     _require_supported(task)
     task.set_fewshot_seed(FEWSHOT_SEED)
     try:
@@ -77,7 +94,7 @@ def _load_cached(name: str, path: Path, files: str, limit: int | None, chat: boo
         requests[instance.doc_id].append(instance)
     content = {
         "lm_eval": metadata.version("lm_eval"),
-        "files": files if not path.is_relative_to(bundled_folder()) else "",
+        "files": files,
         "requests": [[instance.doc_id, instance.request_type, repr(instance.arguments)] for instance in task.instances],
         "docs": [json.dumps(doc, default=str, sort_keys=True) for doc in docs.values()],
     }

@@ -1,4 +1,4 @@
-"""Finds tasks of lm-eval by name: those in the server's folder first, then those that come with lm-eval.
+"""Finds tasks and groups of lm-eval by name: those in the server's folder first, then those that come with lm-eval.
 
 A name that a client sends is looked up among the names in YAML files and is never used as a path. The files that a
 YAML file of the server's folder includes, and the functions that it names, must be in that folder too.
@@ -24,7 +24,7 @@ LANGUAGE, FLORES = "{language}", "{flores}"
 _CODE = re.compile(r"[a-z]{2,3}([_-][A-Z][a-z]{3})?([_-][A-Z]{2})?")
 """A language code, optionally with script and region."""
 _OTHER_CODES = {"ja": ("jp",), "zh": ("cn",)}
-_TASK_LINE = re.compile(r"^task: *[\"']?([\w.+-]+)[\"']? *$", re.MULTILINE)
+_NAME_LINE = re.compile(r"^(task|group): *[\"']?([\w.+-]+)[\"']? *$", re.MULTILINE)
 _MAX_LISTED = 20
 
 
@@ -42,11 +42,11 @@ def bundled_folder() -> Path:
 
 def for_language(name: str, language: str, folder: Path) -> str:
     """Return the name of a task in a language: with the first spelling of the language that names a task."""
-    task_names = _task_names(folder)
+    tasks, groups = task_names(folder), group_names(folder)
     flores, others = flores_codes(language), _spellings(language)
     spellings = [*flores, *others] if FLORES in name else [*others, *flores]
     names = [name.replace(LANGUAGE, spelling).replace(FLORES, spelling) for spelling in spellings]
-    return next((candidate for candidate in names if candidate in task_names), names[0])
+    return next((candidate for known in (tasks, groups) for candidate in names if candidate in known), names[0])
 
 
 def languages_of(name: str, folder: Path) -> frozenset[str]:
@@ -65,10 +65,10 @@ def languages_of(name: str, folder: Path) -> frozenset[str]:
     if name.count(LANGUAGE) + name.count(FLORES) > 1:
         raise InvalidRequest(f"{name} has more than one placeholder for a language; write the others out", param="name")
     pattern = re.escape(name.replace(FLORES, LANGUAGE)).replace(re.escape(LANGUAGE), "(?P<code>.+)")
-    matches = (re.fullmatch(pattern, task_name) for task_name in _task_names(folder))
+    matches = (re.fullmatch(pattern, known) for known in task_names(folder) | group_names(folder))
     languages = frozenset(code for match in matches if match and (code := _language(match["code"])))
     if not languages:
-        raise UnknownName("task of lm-eval", name, sorted(_server_tasks(folder))[:_MAX_LISTED], param="name")
+        raise _unknown(name, folder)
     return languages
 
 
@@ -90,43 +90,79 @@ def _paper_spellings() -> dict[str, str]:
 
 
 def yaml_of(name: str, folder: Path) -> Path:
-    """Return the YAML file of a task.
+    """Return the YAML file of a task or group.
 
     Raises:
         UnknownName: There is no such task; the message lists the tasks of the server's folder.
         InvalidRequest: A file of the server's folder includes a file, or names a function, outside of it.
     """
-    server_tasks = _server_tasks(folder)
-    if name in server_tasks:
-        _require_inside(server_tasks[name], folder.resolve())
-        return server_tasks[name]
-    bundled = _in_folder(bundled_folder(), "")
-    if name not in bundled:
-        raise UnknownName("task of lm-eval", name, sorted(server_tasks)[:_MAX_LISTED], param="name")
-    return bundled[name]
+    server, kind = _kind_of(name, folder)
+    if not server:
+        return _bundled_files()[kind][name]
+    path = _server_files(folder)[kind][name]
+    require_inside(path, folder)
+    return path
 
 
-def _task_names(folder: Path) -> frozenset[str]:
-    return frozenset(_server_tasks(folder)) | frozenset(_in_folder(bundled_folder(), ""))
+def is_group(name: str, folder: Path) -> bool:
+    """Return whether a name is that of a group; raise UnknownName if it is neither a task nor a group."""
+    return _kind_of(name, folder)[1] == "group"
 
 
-def _server_tasks(folder: Path) -> dict[str, Path]:
+def _kind_of(name: str, folder: Path) -> tuple[bool, str]:
+    """Return whether a name is defined by the server's folder, and whether it is that of a task or of a group."""
+    for server, files in ((True, _server_files(folder)), (False, _bundled_files())):
+        for kind in ("task", "group"):
+            if name in files[kind]:
+                return server, kind
+    raise _unknown(name, folder)
+
+
+def task_names(folder: Path) -> frozenset[str]:
+    """Return the names of the tasks of the server and of lm-eval."""
+    return frozenset(_server_files(folder)["task"]) | frozenset(_bundled_files()["task"])
+
+
+def group_names(folder: Path) -> frozenset[str]:
+    """Return the names of the groups of the server and of lm-eval, without those that are tasks too."""
+    return (frozenset(_server_files(folder)["group"]) | frozenset(_bundled_files()["group"])) - task_names(folder)
+
+
+def _unknown(name: str, folder: Path) -> UnknownName:
+    server_names = sorted({name for files in _server_files(folder).values() for name in files})
+    return UnknownName("task of lm-eval", name, server_names[:_MAX_LISTED], param="name")
+
+
+def _bundled_files() -> dict[str, dict[str, Path]]:
+    return _in_folder(bundled_folder(), "")
+
+
+def _server_files(folder: Path) -> dict[str, dict[str, Path]]:
     if folder == bundled_folder():
-        return {}
-    stamp = "".join(cached_hash(path) for path in sorted(folder.rglob("*.yaml")))
-    return _in_folder(folder, stamp)
+        return {"task": {}, "group": {}}
+    return _in_folder(folder, folder_stamp(folder))
+
+
+def folder_stamp(folder: Path) -> str:
+    """Return a text that changes with the YAML files of the server's folder; empty for the tasks of lm-eval."""
+    if folder == bundled_folder():
+        return ""
+    return "".join(cached_hash(path) for path in sorted(folder.rglob("*.yaml")))
 
 
 @lru_cache(maxsize=8)
-def _in_folder(folder: Path, _stamp: str) -> dict[str, Path]:
-    files: dict[str, Path] = {}
+def _in_folder(folder: Path, _stamp: str) -> dict[str, dict[str, Path]]:
+    """Return the files of the tasks and of the groups by name."""
+    files: dict[str, dict[str, Path]] = {"task": {}, "group": {}}
     for path in sorted(folder.rglob("*.yaml")):
-        for name in _TASK_LINE.findall(path.read_text(encoding="utf-8-sig", errors="replace")):
-            files.setdefault(name, path)
+        for kind, name in _NAME_LINE.findall(path.read_text(encoding="utf-8-sig", errors="replace")):
+            files[kind].setdefault(name, path)
     return files
 
 
-def _require_inside(path: Path, folder: Path) -> None:
+def require_inside(path: Path, folder: Path) -> None:
+    """Reject a YAML file that is, includes a file, or names a function, outside the server's folder of tasks."""
+    folder = folder.resolve()
     if not path.resolve().is_relative_to(folder):
         raise InvalidRequest(f"{path.name} includes or is a file outside the server's folder of tasks", param="name")
     functions, includes = _references(path)
@@ -137,7 +173,7 @@ def _require_inside(path: Path, folder: Path) -> None:
                 f"{path.name} names the function {function}, which is not in the server's folder of tasks", param="name"
             )
     for include in includes:
-        _require_inside(path.parent / include, folder)
+        require_inside(path.parent / include, folder)
 
 
 def _references(path: Path) -> tuple[list[str], list[str]]:

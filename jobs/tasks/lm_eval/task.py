@@ -1,4 +1,4 @@
-"""`lm_eval:NAME`: a task of lm-eval as a task of a sweep."""
+"""`lm_eval:NAME`: a task or a group of lm-eval as a task of a sweep."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ import numpy as np
 from ampsweep.errors import InvalidRequest
 from jobs.cell import TaskRef
 from jobs.metrics.base import Metric
-from jobs.metrics.lm_eval import LmEvalMetric
+from jobs.metrics.lm_eval_group import lm_eval_metric
 from jobs.sample import Sample
 from jobs.tasks.base import Item, ItemSet
+from jobs.tasks.lm_eval.loaded_group import LoadedGroup, load_group
 from jobs.tasks.lm_eval.loaded_task import LoadedTask, decode_context, load, measure_name
-from jobs.tasks.lm_eval.names import for_language, languages_of
+from jobs.tasks.lm_eval.names import for_language, is_group, languages_of
 from jobs.tasks.requests import Answer, Call, GenerateCall, ScoreCall
 from jobs.tasks.scoring import failed_sample, scored_sample
 
@@ -38,6 +39,8 @@ class LmEval:
     lm-eval makes the requests, filters the answers, scores the documents and aggregates the scores. `measures` of a
     sample are the scores of its document; `correct` is `acc` or `exact_match`, if that is 0 or 1. lm-eval also asks
     whether a continuation is the greedy answer of the model; to find out, the task generates the answer.
+
+    The items of a group are those of its tasks, with ids `<task>/<number>`; a `limit` is that of each task.
     """
 
     version = 2
@@ -50,7 +53,7 @@ class LmEval:
     def __init__(self, name: str, *, measures: tuple[tuple[str, str], ...] = ()) -> None:
         self.name = name
         self.metrics: tuple[Metric, ...] = tuple(
-            LmEvalMetric(name=metric, aggregation=aggregation) for metric, aggregation in measures
+            lm_eval_metric(metric, aggregation) for metric, aggregation in measures
         )
 
     def languages(self, folder: Path, split: str | None) -> frozenset[str]:
@@ -67,7 +70,7 @@ class LmEval:
 
     def warnings(self, folder: Path, refs: Sequence[TaskRef]) -> list[str]:
         """Return known mistakes in the data, which lm-eval uses unchanged."""
-        names = [for_language(self.name.removeprefix(PREFIX), ref.data_language, folder) for ref in refs]
+        names = [name for ref in refs for name in self._task_names(folder, ref)]
         return [
             f"{PREFIX}{name}: {WRONG_QUESTIONS[language]} of XCOPA's 500 test items in this language ask for the cause "
             "instead of the effect, or the other way round; the task xcopa asks the right question"
@@ -76,10 +79,14 @@ class LmEval:
         ]
 
     def items(self, folder: Path, ref: TaskRef, *, seed: int) -> ItemSet:
-        """Make an item of each of the first `limit` documents."""
+        """Make an item of each of the first `limit` documents, of each task if it is a group."""
         del seed
         loaded = self._load(folder, ref)
-        return ItemSet(items=tuple(_item(loaded, doc_id) for doc_id in loaded.docs), left_out=0)
+        if isinstance(loaded, LoadedTask):
+            items = [_item(loaded, doc_id) for doc_id in loaded.docs]
+        else:
+            items = [_item(task, doc, prefix=f"{name}/") for name, task in loaded.tasks.items() for doc in task.docs]
+        return ItemSet(items=tuple(items), left_out=0)
 
     def sample(self, item: Item, answers: Sequence[Answer]) -> Sample:
         """Return lm-eval's scores of one document."""
@@ -107,15 +114,25 @@ class LmEval:
             completion=answers[0].text if generated else None,
         )
 
-    def _load(self, folder: Path, ref: TaskRef) -> LoadedTask:
-        name = for_language(self.name.removeprefix(PREFIX), ref.data_language, folder)
-        return load(name, folder, limit=ref.limit, chat=ref.chat)
+    def _load(self, folder: Path, ref: TaskRef) -> LoadedTask | LoadedGroup:
+        name = self._name(folder, ref)
+        load_it = load_group if is_group(name, folder) else load
+        return load_it(name, folder, limit=ref.limit, chat=ref.chat)
+
+    def _name(self, folder: Path, ref: TaskRef) -> str:
+        return for_language(self.name.removeprefix(PREFIX), ref.data_language, folder)
+
+    def _task_names(self, folder: Path, ref: TaskRef) -> list[str]:
+        name = self._name(folder, ref)
+        if not is_group(name, folder):
+            return [name]
+        return list(load_group(name, folder, limit=ref.limit, chat=ref.chat).tasks)
 
 
-def _item(loaded: LoadedTask, doc_id: int) -> Item:
+def _item(loaded: LoadedTask, doc_id: int, *, prefix: str = "") -> Item:
     greedy = _needs_greedy(loaded.task)
     calls = tuple(call for request in loaded.requests[doc_id] for call in _calls(request, greedy=greedy))
-    return Item(doc_id=str(doc_id), calls=calls, meta={"loaded": loaded, "doc": doc_id})
+    return Item(doc_id=f"{prefix}{doc_id}", calls=calls, meta={"loaded": loaded, "doc": doc_id})
 
 
 def _calls(request: Any, *, greedy: bool) -> list[Call]:

@@ -6,7 +6,7 @@ import pytest
 
 from ampsweep.errors import InvalidRequest, UnknownName
 from jobs.cell import TaskRef
-from jobs.tasks.lm_eval.names import _task_names, bundled_folder, for_language, languages_of, yaml_of
+from jobs.tasks.lm_eval.names import bundled_folder, for_language, languages_of, task_names, yaml_of
 from jobs.tasks.lm_eval.task import LmEval
 from tests.jobs.tasks.lm_eval.tiny_tasks import NAMES, write_tasks
 
@@ -34,7 +34,7 @@ def test_tasks_that_come_with_lm_eval_are_found_beside_them(folder: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "name", ["chess", "tiny_choice.yaml", "../tasks/tiny_choice", "/etc/passwd", "mmlu", "no_{language}"]
+    "name", ["chess", "tiny_choice.yaml", "../tasks/tiny_choice", "/etc/passwd", "mmlu_stem_tasks", "no_{language}"]
 )
 def test_an_unknown_task_is_rejected_with_the_servers_tasks(folder: Path, name: str) -> None:
     with pytest.raises(UnknownName, match="tiny_choice"):
@@ -80,7 +80,7 @@ def test_other_words_in_the_placeholder_are_not_languages(folder: Path, name: st
     languages = languages_of(name, folder)
     assert "fr" in languages
     assert not {"jp", "fra_prompt_1", "challenge", "easy", "es_spanish_bench", "eu_native"} & languages
-    assert all(for_language(name, language, folder) in _task_names(folder) for language in languages)
+    assert all(for_language(name, language, folder) in task_names(folder) for language in languages)
 
 
 @pytest.mark.parametrize(
