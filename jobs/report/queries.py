@@ -19,7 +19,10 @@ SELECT target, arm AS method, any_value(factor) AS factor,
        any_value(value) FILTER (measure = 'lss') AS lss,
        any_value(value_half) FILTER (measure = 'lss') AS lss_half,
        (SELECT string_agg(panel, ', ' ORDER BY panel) FROM measures WHERE measure = 'control') AS control_is,
-       (SELECT string_agg(panel, ', ' ORDER BY panel) FROM measures WHERE measure = 'answers') AS answers_is
+       (SELECT string_agg(panel, ', ' ORDER BY panel) FROM measures WHERE measure = 'answers') AS answers_is,
+       (SELECT string_agg(panel, ', ' ORDER BY panel) FROM measures WHERE measure = 'accuracy') AS accuracy_is,
+       (SELECT string_agg(panel, ', ' ORDER BY panel) FROM measures WHERE measure = 'nll') AS nll_is,
+       (SELECT string_agg(panel, ', ' ORDER BY panel) FROM measures WHERE measure = 'lss') AS lss_is
 FROM by_arm GROUP BY target, arm ORDER BY target, method
 """
 CONTROL_COST = """
@@ -65,14 +68,15 @@ GROUP BY ALL ORDER BY panel, side DESC
 BEST = """
 WITH means AS (
   SELECT target_language, intervention, layers, factor, whose, random_seed, avg(value) AS lss, count(*) AS languages,
-         max(neurons) AS neurons
+         min(n) AS least, max(n) AS most, max(neurons) AS neurons
   FROM steered WHERE metric = 'lss' GROUP BY ALL
 ), ranked AS (
   SELECT *, row_number() OVER (
     PARTITION BY target_language, intervention, layers ORDER BY round(lss, 12) DESC, factor) AS position
   FROM means WHERE whose = 'own' AND neurons > 0
 )
-SELECT r.target_language, r.intervention, r.layers, r.factor, r.lss, r.languages, r.neurons,
+SELECT r.target_language, r.intervention, r.layers, r.factor, r.lss, r.languages,
+       item_range(r.least, r.most) AS items, r.neurons,
        avg(c.lss) FILTER (c.whose = 'random') AS random,
        min(c.lss) FILTER (c.whose = 'random') AS random_min,
        max(c.lss) FILTER (c.whose = 'random') AS random_max,
@@ -188,7 +192,8 @@ shared AS (
   SELECT a.language AS row, b.language AS "column", count(*) AS n
   FROM neurons a JOIN neurons b USING (layer, neuron) GROUP BY ALL
 )
-SELECT x.language AS row, y.language AS "column", coalesce(s.n, 0) / (x.n + y.n - coalesce(s.n, 0)) AS value
+SELECT x.language AS row, y.language AS "column", coalesce(s.n, 0) / (x.n + y.n - coalesce(s.n, 0)) AS value,
+       x.n AS n_row, y.n AS n_column
 FROM sizes x CROSS JOIN sizes y LEFT JOIN shared s ON s.row = x.language AND s."column" = y.language
 ORDER BY ALL
 """
@@ -199,7 +204,8 @@ FROM summary WHERE factor IS NOT NULL AND rung IS NOT NULL GROUP BY ALL
 ORDER BY metric, target_language, intervention, rung, factor
 """
 MODES = """
-SELECT c.task, c.metric, count(*) AS rows, avg(c.value) AS corrected, avg(p.value) AS paper,
+SELECT c.task, c.metric, count(*) AS rows, item_range(min(c.n), max(c.n)) AS items,
+       avg(c.value) AS corrected, avg(p.value) AS paper,
        avg(p.value - c.value) AS difference, max(abs(p.value - c.value)) AS largest,
        avg(c.delta) AS corrected_effect, avg(p.delta) AS paper_effect
 FROM summary c JOIN summary p USING (task, metric, data_language)
@@ -211,4 +217,22 @@ WHERE c.mode = 'corrected' AND p.mode = 'paper' AND c.value IS NOT NULL AND p.va
   AND c.layers IS NOT DISTINCT FROM p.layers
   AND c.task_options IS NOT DISTINCT FROM p.task_options
 GROUP BY ALL ORDER BY ALL
+"""
+ARM_MEANS = """
+SELECT target, arm, measure, value, value_half, baseline, delta, delta_half, conclusion FROM by_arm ORDER BY ALL
+"""
+MEASURED_BY = """
+SELECT measure, string_agg(panel, '; ' ORDER BY panel) AS panels FROM measures GROUP BY measure
+"""
+DETECTABLE = """
+SELECT arm, measure, median(mde) AS mde FROM arms WHERE mde IS NOT NULL GROUP BY ALL
+"""
+TRIED = """
+SELECT coalesce(max(tried), 0) AS tried FROM (
+  SELECT count(DISTINCT (op, patch, statistic, layers, factor)) AS tried
+  FROM summary WHERE method = 'neurons' AND selection IS NULL AND neuron_layer IS NULL GROUP BY target_language
+)
+"""
+LITTLE = """
+SELECT count(*) AS rows, min(n) AS least FROM summary WHERE note LIKE '%the interval rests on%' AND rung IS NULL
 """

@@ -1,4 +1,4 @@
-"""The questions of a report, each with its query and its figure. The page shows both.
+"""The questions of a report, each with its query and its figure. The report shows both.
 
 `jobs.report.data` defines the tables, `jobs.report.views` the views, `jobs.report.queries` the queries.
 """
@@ -9,12 +9,31 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pyarrow as pa
+from matplotlib.figure import Figure
 
 from jobs.report.comparisons import with_mcnemar, with_permutation_test
-from jobs.report.control_plots import control_and_cost, method_dots
-from jobs.report.dots import control_dots, gain_and_cost, self_and_cross, strip_plot
-from jobs.report.heat_maps import difference_maps, heat_map, layer_map
-from jobs.report.lines import curves
+from jobs.report.figures.control_plots import control_and_cost, method_dots
+from jobs.report.figures.dots import control_dots, gain_and_cost, self_and_cross, strip_plot
+from jobs.report.figures.heat_maps import difference_maps, heat_map, layer_map
+from jobs.report.figures.lines import curves
+from jobs.report.observations import (
+    best_seen,
+    classes_seen,
+    controls_seen,
+    costs_seen,
+    curves_seen,
+    effects_seen,
+    gain_and_cost_seen,
+    gap_seen,
+    layers_seen,
+    matrix_seen,
+    methods_seen,
+    modes_seen,
+    noise_seen,
+    overlap_seen,
+    search_seen,
+    self_and_cross_seen,
+)
 from jobs.report.queries import (
     ABOVE_NOISE,
     BEST,
@@ -35,7 +54,7 @@ from jobs.report.queries import (
     SELF_CROSS,
 )
 
-Draw = Callable[[pa.Table], str]
+Draw = Callable[[pa.Table], Figure]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,15 +66,17 @@ class Question:
         title: The question.
         about: What the figure and the table show.
         sql: The query.
-        draw: Draws the table as SVG; None for a table only.
+        observe: Says what one sees in the figure or the table.
+        draw: Draws the table; None for a table only.
         add: Adds statistics to the table that SQL cannot compute.
-        max_rows: Rows of the table on the page; the CSV and LaTeX files have all rows.
+        max_rows: Rows of the table in the report; the CSV and LaTeX files have all rows.
     """
 
     key: str
     title: str
     about: str
     sql: str
+    observe: Callable[[pa.Table], str]
     draw: Draw | None = None
     add: Callable[[pa.Table], pa.Table] | None = None
     max_rows: int = 40
@@ -73,6 +94,7 @@ QUESTIONS = (
         "languages (control and answers: other than the target) with pooled 95 % intervals. The head of a column names "
         "the metric, and the number of items that a value in one data language rests on.",
         sql=DOES_IT_WORK,
+        observe=methods_seen,
         draw=method_dots,
         max_rows=200,
     ),
@@ -83,6 +105,7 @@ QUESTIONS = (
         "corner is the upper left. One plot for each target, and one for their mean, with 95 % intervals. The line "
         "joins the methods that no other one surpasses in both (the Pareto front; on_front in the table).",
         sql=CONTROL_COST,
+        observe=costs_seen,
         draw=control_and_cost,
         max_rows=200,
     ),
@@ -95,6 +118,7 @@ QUESTIONS = (
         "repeat; without it the interval alone decides). mde is the minimum detectable effect at 80 % power: "
         "smaller effects may exist that these items cannot show.",
         sql=ABOVE_NOISE,
+        observe=noise_seen,
     ),
     Question(
         key="best_factor",
@@ -103,6 +127,7 @@ QUESTIONS = (
         "not count; their LSS at the same factor is shown for comparison, that of random neurons with its smallest and "
         "largest value over several draws. The following sections use each target's best intervention.",
         sql=BEST,
+        observe=best_seen,
     ),
     Question(
         key="lss_matrix",
@@ -110,6 +135,7 @@ QUESTIONS = (
         about="LSS(L to T) at the best intervention of T: the share of facts whose object in T became likelier "
         "after a premise in L.",
         sql=MATRIX,
+        observe=matrix_seen,
         draw=lambda table: heat_map(
             table, rows="base language L", columns="target language T", low=0, high=1, middle=0.5
         ),
@@ -123,6 +149,7 @@ QUESTIONS = (
         "with the other, Holm-corrected over the languages. A fact that is asked in several base languages counts "
         "several times, although these are not independent.",
         sql=OWN_OR_ANY,
+        observe=controls_seen,
         add=with_mcnemar,
         draw=control_dots,
     ),
@@ -132,6 +159,7 @@ QUESTIONS = (
         about="Means over data languages with the 95 % interval of that mean (Student's t): LSS itself, for every "
         "other metric the difference to the unsteered model on the same items.",
         sql=CURVES,
+        observe=curves_seen,
         draw=lambda table: curves(table, x_label="factor", y_label="mean effect"),
     ),
     Question(
@@ -142,6 +170,7 @@ QUESTIONS = (
         "improvement, red a deterioration; "
         "purple and orange are an increase and a decrease of metrics of which neither direction is better.",
         sql=EFFECTS,
+        observe=effects_seen,
         draw=lambda table: difference_maps(table, rows="data language", columns="target language"),
     ),
     Question(
@@ -152,6 +181,7 @@ QUESTIONS = (
         "the interval of that mean over languages (Student's t). p-values are of self, Holm-corrected over languages; "
         "effect is Cohen's g of accuracies, d_z of means; noise, mde and conclusion are of self.",
         sql=SELF_CROSS,
+        observe=self_and_cross_seen,
         draw=self_and_cross,
     ),
     Question(
@@ -160,6 +190,7 @@ QUESTIONS = (
         about="By factor: the gain in the target language, against the mean improvement in the other languages; "
         "below 0 they get worse. A dot is a target language, a marker the mean over targets.",
         sql=GAIN_COST,
+        observe=gain_and_cost_seen,
         draw=gain_and_cost,
     ),
     Question(
@@ -169,6 +200,7 @@ QUESTIONS = (
         "intervention. Classes are those of NLLB Team et al. (2022), table 1, unless others were named; languages "
         "without a class are left out.",
         sql=RESOURCES,
+        observe=classes_seen,
         draw=strip_plot,
     ),
     Question(
@@ -177,6 +209,7 @@ QUESTIONS = (
         about="Means over target languages. The difference is low minus high, g is its size in standard deviations "
         "(Hedges), and p is that of a permutation test that exchanges languages between the classes.",
         sql=RESOURCE_GAP,
+        observe=gap_seen,
         add=with_permutation_test,
     ),
     Question(
@@ -184,6 +217,7 @@ QUESTIONS = (
         title="Which layers matter?",
         about="The mean effect over data languages of one layer's neurons alone, for sweeps with layers: each.",
         sql=PROFILE,
+        observe=curves_seen,
         draw=lambda table: curves(table, x_label="layer", y_label="mean effect"),
     ),
     Question(
@@ -191,6 +225,7 @@ QUESTIONS = (
         title="Where are the neurons?",
         about="Neurons of each language in each layer, or their share of the layer where layers differ in width.",
         sql=LAYERS,
+        observe=layers_seen,
         draw=layer_map,
     ),
     Question(
@@ -198,6 +233,7 @@ QUESTIONS = (
         title="Which languages share neurons?",
         about="Jaccard index: the number of shared neurons divided by the number of neurons of either language.",
         sql=OVERLAP,
+        observe=overlap_seen,
         draw=lambda table: heat_map(table, rows="language", columns="language", low=0, high=1),
     ),
     Question(
@@ -206,6 +242,7 @@ QUESTIONS = (
         about="Mean of each metric by rung. Factors that are missing in the next rung were dropped. The sections above "
         "use the last rung, with all items.",
         sql=SEARCH,
+        observe=search_seen,
     ),
     Question(
         key="modes",
@@ -213,6 +250,6 @@ QUESTIONS = (
         about="The same cells in both modes, if the sweep has both: mean values, and the mean and the largest "
         "difference of paper to corrected. In mode paper, factors are truncated to integers.",
         sql=MODES,
-        draw=None,
+        observe=modes_seen,
     ),
 )

@@ -1,21 +1,25 @@
-"""`ampsweep report`: writes the report of a sweep as one self-contained HTML file."""
+"""`ampsweep report`: writes the report of a sweep as HTML, Markdown, LaTeX or a notebook."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ampsweep.cli.options.client import Server, client_of
 from ampsweep.cli.options.completion import sweeps
 from ampsweep.cli.terminal.output import AsJson, show
+from ampsweep.cli.terminal.progress import Counter
 from ampsweep.client.clients import DEFAULT_URL
 from ampsweep.errors import AmpsweepError, InvalidRequest, NoConnection, NotFound
 from ampsweep.files import atomic_write, check_folder, output_file
+
+if TYPE_CHECKING:
+    from jobs.report.document import Document
 
 
 def report(
@@ -25,7 +29,13 @@ def report(
             help="The folder that `ampsweep run` wrote to, or the id of a sweep on the server.", autocompletion=sweeps
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
+    out: Annotated[Path | None, typer.Option(help="The file to write. [default: report.FORMAT]")] = None,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format", help="html, md, tex or ipynb (a notebook). [default: by the suffix of --out, else html]"
+        ),
+    ] = None,
     tables: Annotated[Path | None, typer.Option(help="Also write the tables as CSV and LaTeX to this folder.")] = None,
     low_resource: Annotated[
         str | None, typer.Option(help="Low-resource languages, separated by commas. [default: ht,qu,ta]")
@@ -45,8 +55,18 @@ def report(
     server: Server = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
-    """Answer the questions of the paper from the Parquet files of a sweep, in one self-contained HTML file."""
-    target = output_file(out, param="out", inputs=[*Path(sweep).glob("*.parquet"), *(scores or ())])
+    """Answer the questions of the paper from the Parquet files of a sweep, in one self-contained HTML file.
+
+    With `--format` (or the suffix of `--out`) also as Markdown, as LaTeX to include, or as a Jupyter notebook.
+    """
+    from jobs.report.writers.formats import FIGURE_FILES, Source, figures_folder, format_of, write_report
+
+    inputs = [*Path(sweep).glob("*.parquet"), *(scores or ())]
+    if out is not None:
+        output_file(out, param="out", inputs=inputs)  # a folder is a worse mistake than an unknown suffix
+    chosen = format_of(form, out)
+    out = out or Path(f"report.{chosen}")
+    target = output_file(out, param="out", inputs=inputs)
     if tables is not None:
         check_folder(tables, param="tables")
     for path in scores or ():
@@ -54,8 +74,21 @@ def report(
             raise InvalidRequest(
                 f"there is no file {path}; write it with `ampsweep evaluate SWEEP --out`", param="scores"
             )
-    if Path(sweep).is_dir():
-        _write(Path(sweep), target, tables, low_resource, scores=scores or (), partial=partial)
+    codes = None if low_resource is None else sorted({code.strip() for code in low_resource.split(",")})
+    is_folder = Path(sweep).is_dir()
+    source = Source(
+        sweep=sweep,
+        server=None if is_folder else server,
+        partial=partial,
+        low_resource=codes,
+        scores=[str(path) for path in scores or ()],
+    )
+
+    def write(document: Document) -> None:
+        write_report(document, target, chosen, source)
+
+    if is_folder:
+        _report(Path(sweep), write, tables, codes, scores=scores or (), partial=partial)
     else:
         with TemporaryDirectory() as folder, client_of(server) as client:
             try:
@@ -63,8 +96,12 @@ def report(
             except (NoConnection, NotFound) as error:
                 raise type(error)(_not_found(sweep, server, error)) from error
             client.download_summary(sweep, Path(folder) / "summary.parquet", partial=partial)
-            _write(Path(folder), target, tables, low_resource, scores=scores or ())
-    written = {"report": str(out), "tables": None if tables is None else str(tables)}
+            _report(Path(folder), write, tables, codes, scores=scores or ())
+    written = {
+        "report": str(out),
+        "figures": str(figures_folder(out)) if chosen in FIGURE_FILES else None,
+        "tables": None if tables is None else str(tables),
+    }
     show(written, "\n".join(f"{name}: {path}" for name, path in written.items() if path), as_json=as_json)
 
 
@@ -75,24 +112,27 @@ def _not_found(sweep: str, server: str, error: AmpsweepError) -> str:
     return f"{folder}, and {other}; name the folder that `ampsweep run --out` wrote to, or the id of a sweep"
 
 
-def _write(
+def _report(
     folder: Path,
-    out: Path,
+    write: Callable[[Document], None],
     tables: Path | None,
-    low_resource: str | None,
+    low_resource: Sequence[str] | None,
     *,
     scores: Sequence[Path],
     partial: bool = False,
 ) -> None:
+    from jobs.report.answers import answer_questions
     from jobs.report.data import ReportData
-    from jobs.report.page import answer_questions, render
+    from jobs.report.document import document_of
 
-    codes = None if low_resource is None else {code.strip() for code in low_resource.split(",")}
-    with closing(ReportData(folder, low_resource=codes, partial=partial, scores=scores)) as data:
-        answers = list(answer_questions(data))
-        page = render(data, answers)
-    with atomic_write(out) as path:
-        path.write_text(page, encoding="utf-8")
+    with Counter("report") as counter:
+        counter.stage("reading the files")
+        with closing(ReportData(folder, low_resource=low_resource, partial=partial, scores=scores)) as data:
+            counter.stage("answering questions", "questions")
+            answers = [answer.drawn() for answer in answer_questions(data, on_question=counter.show)]
+            document = document_of(data, answers)
+        counter.stage("writing")
+        write(document)
     if tables is not None:
         tables.mkdir(parents=True, exist_ok=True)
         for answer in answers:

@@ -32,7 +32,11 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     ),
     "status": ("ampsweep status", "ampsweep status sweep_1f0c --failures"),
     "results": ("ampsweep results sweep_1f0c --out study.parquet", "ampsweep results sweep_1f0c --partial"),
-    "report": ("ampsweep report study --out study.html --tables tables", "ampsweep report sweep_1f0c --out study.html"),
+    "report": (
+        "ampsweep report study --out study.html --tables tables",
+        "ampsweep report study --out study.ipynb",
+        "ampsweep report sweep_1f0c --out study.html",
+    ),
     "evaluate": ("ampsweep evaluate study/results.parquet --metric language_confusion,script --by factor",),
     "cancel": ("ampsweep cancel sweep_1f0c",),
     "pause": ("ampsweep pause sweep_1f0c",),

@@ -11,6 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ampsweep.hashing import canonical_json
+from jobs.report.answers import Answer
+from jobs.report.data import ReportData
+from jobs.report.document import document_of
+from jobs.report.writers.html import to_html
 from jobs.results.schema import SAMPLES, SUMMARY
 
 SPEC = {
@@ -100,3 +104,8 @@ def write_sweep(folder: Path, summary: list[dict[str, Any]]) -> None:
     }
     pq.write_table(SAMPLES.with_metadata(metadata).empty_table(), folder / "results.parquet")
     pq.write_table(pa.Table.from_pylist(summary, schema=SUMMARY), folder / "summary.parquet")
+
+
+def render(data: ReportData, answers: Sequence[Answer]) -> str:
+    """Return the page of a report."""
+    return to_html(document_of(data, answers))

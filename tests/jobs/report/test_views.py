@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.report.data import ReportData
-from jobs.report.heat_maps import layer_map
+from jobs.report.figures.drawing import svg
+from jobs.report.figures.heat_maps import layer_map
 from jobs.report.queries import ABOVE_NOISE, CONTROL_COST, DOES_IT_WORK, LAYERS, OWN_OR_ANY
 from jobs.results.schema import SAMPLES, SUMMARY
 from tests.jobs.report.control_sweep import control_row, control_summary, write_sweep
@@ -187,7 +188,7 @@ def test_neurons_by_layer_are_shares_where_layers_differ_in_width(
         table = data.query(LAYERS)
     assert [row["value"] for row in table.to_pylist()] == values
     assert table["is_share"].to_pylist() == [is_share] * 2
-    assert ("% of its neurons" in layer_map(table)) is is_share
+    assert ("% of its neurons" in svg(layer_map(table))) is is_share
 
 
 def test_files_of_earlier_versions_have_neurons_as_their_only_method(tmp_path: Path) -> None:

@@ -59,8 +59,28 @@ def test_a_run_and_its_report_as_json(local: Path, tmp_path: Path) -> None:
     assert done["files"] == {name: str(out / f"{name}.parquet") for name in ("results", "summary")}
     assert len(done["summary"]["rows"]) == 4
     page = tmp_path / "page.html"
-    assert json.loads(call("report", out, "--out", page, "--json").stdout) == {"report": str(page), "tables": None}
+    written = call("report", out, "--out", page, "--json")
+    assert json.loads(written.stdout) == {"report": str(page), "figures": None, "tables": None}
     assert page.is_file()
+    assert re.findall(r"report: answering questions: (\d+)/(\d+) questions", written.stderr)[-1] == ("17", "17")
+
+
+@pytest.mark.parametrize(("suffix", "figures"), [("md", "svg"), ("tex", "pdf"), ("ipynb", None)])
+def test_a_report_in_the_format_of_its_suffix(suffix: str, figures: str | None, local: Path, tmp_path: Path) -> None:
+    out, target = tmp_path / "out", tmp_path / f"study.{suffix}"
+    call("run", local, "--out", out, "--engine", "fake")
+    written = json.loads(call("report", out, "--out", target, "--json").stdout)
+    assert "What was found" in target.read_text()
+    assert written["report"] == str(target)
+    if figures is None:
+        assert written["figures"] is None
+    else:
+        assert list(Path(written["figures"]).glob(f"*.{figures}"))
+    refused = call("report", out, "--format", "pdf")
+    assert (refused.exit_code, refused.stderr) == (
+        2,
+        "error: format: unknown format 'pdf'; known: html, md, tex, ipynb\n",
+    )
 
 
 def test_a_run_over_statistics_and_weights(spec: dict[str, Any], model: Path, tmp_path: Path) -> None:

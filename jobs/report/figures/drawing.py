@@ -22,6 +22,7 @@ RC: dict[str, Any] = {
     "font.size": 9,
     "svg.fonttype": "none",
     "svg.hashsalt": "ampsweep",
+    "pdf.fonttype": 42,  # text of the figure can be searched and edited
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": 9,
@@ -81,11 +82,28 @@ def svg(figure: Figure) -> str:
     Black and the greys of lines and bands follow the colour scheme of the page. On a narrow page the figure is not
     reduced below a width at which it can be read; the page then scrolls it.
     """
-    sink = io.StringIO()
-    figure.savefig(sink, format="svg", metadata={"Date": None})
-    text = sink.getvalue()
+    text = _saved(figure, "svg").decode()
     for colour, themed in _THEMED.items():
         text = text.replace(colour, themed)
     width = figure.get_size_inches()[0] * 72
     root = f'<svg fill="currentColor" style="min-width: min({MIN_WIDTH}, {width:.0f}pt)"'
     return text[text.index("<svg") :].replace("<svg", root, 1)
+
+
+def svg_file(figure: Figure) -> bytes:
+    """Return a figure as an SVG file on white; the same figure gives the same file."""
+    return _saved(figure, "svg", facecolor="white")
+
+
+def pdf_file(figure: Figure) -> bytes:
+    """Return a figure as a PDF file; the same figure gives the same file."""
+    return _saved(figure, "pdf")
+
+
+def _saved(figure: Figure, kind: str, **options: str) -> bytes:
+    sink = io.BytesIO()
+    date = {"svg": "Date", "pdf": "CreationDate"}[kind]
+    with context():
+        figure.savefig(sink, format=kind, metadata={date: None}, **options)
+    figure.set_layout_engine("none")  # laying it out again would move its parts
+    return sink.getvalue()

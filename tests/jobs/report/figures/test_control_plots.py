@@ -8,13 +8,15 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pyarrow as pa
+from matplotlib.figure import Figure
 
 from ampsweep.domain.languages import FLORES_CODES
-from jobs.report.control_plots import control_and_cost, method_dots
+from jobs.report.answers import answer_questions
 from jobs.report.data import ReportData
-from jobs.report.page import answer_questions, render
+from jobs.report.figures.control_plots import control_and_cost, method_dots
+from jobs.report.figures.drawing import svg
 from jobs.report.queries import CONTROL_COST, DOES_IT_WORK
-from tests.jobs.report.control_sweep import control_summary, write_sweep
+from tests.jobs.report.control_sweep import control_summary, render, write_sweep
 
 
 def tables(folder: Path, rows: list[dict[str, object]]) -> tuple[pa.Table, pa.Table]:
@@ -23,8 +25,10 @@ def tables(folder: Path, rows: list[dict[str, object]]) -> tuple[pa.Table, pa.Ta
         return data.query(DOES_IT_WORK), data.query(CONTROL_COST)
 
 
-def texts(figure: str) -> list[str]:
-    return [element.text or "" for element in ElementTree.fromstring(figure).iter() if element.tag.endswith("text")]
+def texts(figure: Figure) -> list[str]:
+    return [
+        element.text or "" for element in ElementTree.fromstring(svg(figure)).iter() if element.tag.endswith("text")
+    ]
 
 
 def test_every_method_and_measure_of_the_sweep_is_drawn(tmp_path: Path) -> None:
@@ -69,7 +73,7 @@ def test_eighteen_languages_have_a_row_and_a_plot_each(tmp_path: Path) -> None:
 
 def test_figures_follow_the_colour_scheme_of_the_page(tmp_path: Path) -> None:
     works, _ = tables(tmp_path, control_summary(("fr",)))
-    figure = method_dots(works)
+    figure = svg(method_dots(works))
     for colour in ("stroke: #000000", "fill: #000000", "fill: #ffffff"):
         assert colour not in figure
     assert "currentColor" in figure

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from jobs.metrics.shift import Shift
-from jobs.report.drawing import Row, context, distinct, panels, share_limits, svg
+from jobs.report.figures.drawing import Row, context, distinct, panels, share_limits
 
 PLOTS_IN_A_ROW = 5
 _LEGEND: dict[str, Any] = {"frameon": False, "fontsize": 8, "handletextpad": 0.2, "columnspacing": 1.2}
@@ -19,14 +19,17 @@ _METHODS: dict[str, tuple[str, str, str]] = {
     "neurons": ("neurons", "#0072B2", "o"),
     "difference": ("neurons, patch difference", "#56B4E9", "s"),
     "diffmean": ("diffmean", "#009E73", "^"),
+    "diffmean_raw": ("diffmean, raw", "#CC79A7", "<"),
     "prompt_en": ("prompt in English", "#E69F00", "D"),
     "prompt_native": ("prompt in the language", "#D55E00", "v"),
     "random": ("random neurons", "#7F7F7F", "X"),
     "difference random": ("random neurons, patch difference", "#7F7F7F", "P"),
     "diffmean random": ("random direction", "#7F7F7F", "*"),
+    "diffmean_raw random": ("random direction, raw", "#7F7F7F", "p"),
     "unsteered": ("unsteered model", "#000000", "|"),
 }
 """Label, colour and marker of each method, in the order of the legend. Methods that are not listed are not drawn."""
+METHOD_LABELS = {method: label for method, (label, _, _) in _METHODS.items()}
 _COLUMNS: tuple[tuple[str, str, float | None], ...] = (
     ("control", "control", None),
     ("answers", "answers", None),
@@ -40,7 +43,7 @@ TITLE_CHARACTERS = 28
 """Longest line of the title of a column."""
 
 
-def method_dots(table: pa.Table) -> str:
+def method_dots(table: pa.Table) -> Figure:
     """Draw a band for each `target` with a line for each `method`, one plot for each measure that has values."""
     rows = [row for row in table.to_pylist() if row["method"] in _METHODS]
     columns = [column for column in _COLUMNS if any(row[column[0]] is not None for row in rows)]
@@ -66,10 +69,10 @@ def method_dots(table: pa.Table) -> str:
             plots[-1].tick_params(axis="y", labelright=True)
         shown = [*methods, "unsteered"] if columns[0][0] == "control" else methods
         figure.legend(handles=_legend(shown), loc="outside upper left", ncols=4, **_LEGEND)
-        return svg(figure)
+        return figure
 
 
-def control_and_cost(table: pa.Table) -> str:
+def control_and_cost(table: pa.Table) -> Figure:
     """Draw `control` over `cost`: a subfigure for each `panel`, a plot for each `target`, a point for each `method`."""
     by_panel = [(panel, [row for row in rows if row["method"] in _METHODS]) for panel, rows in panels(table)]
     heights = [1.0 + 1.5 * -(-len(distinct(rows, "target")) // PLOTS_IN_A_ROW) for _, rows in by_panel]
@@ -93,7 +96,7 @@ def control_and_cost(table: pa.Table) -> str:
             part.supxlabel(f"cost: {panel}", fontsize=8)
             part.supylabel("language control", fontsize=8)
             part.legend(handles=_legend(_methods_of(rows)), loc="outside upper left", ncols=4, **_LEGEND)
-        return svg(figure)
+        return figure
 
 
 def _methods_of(rows: list[Row]) -> list[str]:

@@ -10,7 +10,7 @@ from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from jobs.report.drawing import Row, context, distinct, panels, svg
+from jobs.report.figures.drawing import Row, context, distinct, panels
 
 
 def heat_map(
@@ -22,7 +22,7 @@ def heat_map(
     high: float | None = None,
     middle: float | None = None,
     whole: bool = False,
-) -> str:
+) -> Figure:
     """Draw the columns `row`, `column` and `value` as a grid with the values written in; white cells have no value.
 
     The title names the `items` of the table, if it has this column.
@@ -37,7 +37,7 @@ def heat_map(
         whole: Whether values are integers, written without decimals.
 
     Returns:
-        The figure as SVG.
+        The figure.
     """
     cells = table.to_pylist()
     colours = mpl.colormaps["viridis" if middle is None else "RdBu"]
@@ -49,10 +49,10 @@ def heat_map(
             axes.set_title(f"{cells[0]['items']} a cell", loc="left")
         axes.set_xlabel(columns)
         axes.set_ylabel(rows)
-        return svg(figure)
+        return figure
 
 
-def layer_map(table: pa.Table) -> str:
+def layer_map(table: pa.Table) -> Figure:
     """Draw the neurons of each language in each layer: numbers, or shares of the layer in percent if `is_share`."""
     is_share = bool(table["is_share"][0].as_py())
     return heat_map(
@@ -60,14 +60,14 @@ def layer_map(table: pa.Table) -> str:
     )
 
 
-def difference_maps(table: pa.Table, *, rows: str, columns: str) -> str:
+def difference_maps(table: pa.Table, *, rows: str, columns: str) -> Figure:
     """Draw a grid of `value` for each `panel`; a frame marks the cells of a language with itself.
 
     Colours diverge from zero: blue is a positive `improvement`, red a negative one. If neither direction of the metric
     is better, purple is an increase and orange a decrease.
 
     Returns:
-        The figure as SVG.
+        The figure.
     """
     by_panel = panels(table)
     sizes = [_size(cells) for _, cells in by_panel]
@@ -90,7 +90,7 @@ def difference_maps(table: pa.Table, *, rows: str, columns: str) -> str:
             axes.set_title(panel, loc="left")
             axes.set_xlabel(columns)
             axes.set_ylabel(rows)
-        return svg(figure)
+        return figure
 
 
 def _size(cells: list[Row]) -> tuple[float, float]:

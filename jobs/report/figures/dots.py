@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jobs.metrics.shift import Shift
-from jobs.report.drawing import (
+from jobs.report.figures.drawing import (
     INK,
     MARKERS,
     PALETTE,
@@ -18,7 +18,6 @@ from jobs.report.drawing import (
     distinct,
     panels,
     reference_line,
-    svg,
     whose_of,
 )
 
@@ -31,7 +30,7 @@ _CONTROL_NAMES = {
 }
 
 
-def control_dots(table: pa.Table) -> str:
+def control_dots(table: pa.Table) -> Figure:
     """Draw one line for each `language`: LSS with its `own` neurons, and `controlled` for each `control`."""
     rows = table.to_pylist()
     languages = distinct(rows, "language")
@@ -51,10 +50,10 @@ def control_dots(table: pa.Table) -> str:
         axes.set_xlim(-0.02, 1.02)
         axes.set_xlabel(f"LSS, {rows[0]['items']} pairs of fact and base language")
         axes.legend(frameon=False, fontsize=8, loc="lower left", ncols=3, bbox_to_anchor=(0, 1))
-        return svg(figure)
+        return figure
 
 
-def self_and_cross(table: pa.Table) -> str:
+def self_and_cross(table: pa.Table) -> Figure:
     """Draw `self` and `cross` with intervals: one line for each `target`, one subfigure for each `panel`."""
     by_panel = panels(table)
     heights = [0.9 + 0.22 * len(distinct(rows, "target")) for _, rows in by_panel]
@@ -87,10 +86,10 @@ def self_and_cross(table: pa.Table) -> str:
             axes.set_ylim(len(targets) - 0.5, -0.5)
             axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
             part.suptitle(panel, x=0.01, ha="left", fontsize=10)
-        return svg(figure)
+        return figure
 
 
-def gain_and_cost(table: pa.Table) -> str:
+def gain_and_cost(table: pa.Table) -> Figure:
     """Draw `cost` over `gain`, one plot for each `panel`: a dot for each target, a line through the means."""
     by_panel = panels(table)
     with context():
@@ -113,10 +112,10 @@ def gain_and_cost(table: pa.Table) -> str:
             axes.set_xlabel(f"gain: {rows[0]['gain_is']}")
             axes.set_ylabel("mean improvement\nin the other languages")
             axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-        return svg(figure)
+        return figure
 
 
-def strip_plot(table: pa.Table) -> str:
+def strip_plot(table: pa.Table) -> Figure:
     """Draw `y` by resource `class`, one plot for each `panel`: a dot for each `language`, a bar at the mean."""
     by_panel = panels(table)
     with context():
@@ -134,7 +133,7 @@ def strip_plot(table: pa.Table) -> str:
             axes.set_xlim(-0.6, len(classes) - 0.4)
             axes.set_title(panel, loc="left")
             axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
-        return svg(figure)
+        return figure
 
 
 def _strip(axes: Axes, x: float, rows: list[Row], whose: str, *, in_legend: bool) -> None:

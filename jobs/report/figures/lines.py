@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from jobs.metrics.shift import Shift
-from jobs.report.drawing import (
+from jobs.report.figures.drawing import (
     DASHES,
     MARKERS,
     PALETTE,
@@ -21,20 +21,19 @@ from jobs.report.drawing import (
     panels,
     reference_line,
     share_limits,
-    svg,
     whose_of,
 )
 
 PLOTS_IN_A_ROW = 5
 
 
-def curves(table: pa.Table, *, x_label: str, y_label: str) -> str:
+def curves(table: pa.Table, *, x_label: str, y_label: str) -> Figure:
     """Draw `y` over `x` with the band y ± `half`: a subfigure for each `panel`, a plot for each `target`.
 
     The colour shows the `intervention`, the line style shows `whose` neurons were edited.
 
     Returns:
-        The figure as SVG.
+        The figure.
     """
     by_panel = panels(table)
     heights = [0.6 + 1.35 * _row_count(rows) for _, rows in by_panel]
@@ -59,7 +58,7 @@ def curves(table: pa.Table, *, x_label: str, y_label: str) -> str:
             part.legend(
                 handles=_legend(rows, kinds), loc="upper right", ncols=6, frameon=False, fontsize=8, handlelength=2.4
             )
-        return svg(figure)
+        return figure
 
 
 def _row_count(rows: list[Row]) -> int:

@@ -1,0 +1,127 @@
+"""The report of a sweep as a document, before it is written in a format: summary, sections, methods, sources."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from jobs.metrics.result import FEW
+from jobs.report.answers import Answer
+from jobs.report.data import Provenance, ReportData
+from jobs.report.findings import findings_of
+from jobs.report.grid import Grid, plain_grid
+from jobs.report.methods import methods_paragraph
+from jobs.report.queries import LITTLE
+from jobs.report.views import VIEWS
+
+_EXPECTED_CONTROLS = ("random", "other")
+"""Controls without which an effect may not be due to the language's own neurons."""
+_SOURCE_COLUMNS = ("task", "data", "split", "language", "SHA-256")
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something that a reader must know first: a statement, and what follows from it."""
+
+    statement: str
+    rest: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """A report.
+
+    Attributes:
+        title: Name of the sweep.
+        subtitle: Model and id of the sweep.
+        missing: What the numbers do not contain: cells that failed or were not computed, samples that failed.
+        findings: What was found, in sentences (`jobs.report.findings`).
+        caveats: What the numbers rest on too little.
+        answers: The sections: a question each, with its figure, table and query.
+        views: The SQL views that the queries share.
+        methods: How the numbers were computed, ready to cite.
+        sources: Models and data with their hashes.
+        files: The files that the report was made from, with their hashes.
+    """
+
+    title: str
+    subtitle: str
+    missing: Sequence[Notice]
+    findings: Sequence[str]
+    caveats: Sequence[Notice]
+    answers: Sequence[Answer]
+    views: Sequence[str]
+    methods: str
+    sources: Grid
+    files: Grid
+
+    @property
+    def numbered(self) -> Iterable[tuple[int, Answer]]:
+        """The sections with their numbers; a figure or a table has the number of its section."""
+        return enumerate(self.answers, start=1)
+
+
+def document_of(data: ReportData, answers: Sequence[Answer]) -> Document:
+    """Return the report of a sweep.
+
+    Args:
+        data: The files of the sweep.
+        answers: The answers to show.
+    """
+    provenance = data.provenance
+    (counts,) = data.query("SELECT count(*) AS samples, count(error) AS failed FROM samples").to_pylist()
+    signatures = data.query("SELECT DISTINCT signature FROM summary WHERE signature IS NOT NULL ORDER BY ALL")
+    return Document(
+        title=provenance.spec["name"],
+        subtitle=f"Model {provenance.spec['model']} · sweep {provenance.sweep_id}",
+        missing=list(_missing(provenance, counts["samples"], counts["failed"])),
+        findings=findings_of(data),
+        caveats=list(_caveats(data)),
+        answers=answers,
+        views=[view.strip() for view in VIEWS],
+        methods=methods_paragraph(
+            provenance, samples=counts["samples"], signatures=signatures["signature"].to_pylist()
+        ),
+        sources=_sources(provenance),
+        files=plain_grid(("file", "SHA-256"), list(provenance.files.items())),
+    )
+
+
+def _missing(provenance: Provenance, samples: int, failed: int) -> Iterable[Notice]:
+    if partial := provenance.partial:
+        yield Notice(
+            f"Partial results: {partial['included']} of {partial['total']} cells",
+            f"; {partial['missing']} are missing (the sweep was {partial['status']}). The numbers below are not those "
+            "of the finished sweep.",
+        )
+    excluded = " and are excluded from all numbers below."
+    if provenance.failed_cells:
+        yield Notice(f"{len(provenance.failed_cells)} cells failed", excluded)
+    if failed:
+        yield Notice(f"{failed} of {samples} samples failed", excluded)
+
+
+def _caveats(data: ReportData) -> Iterable[Notice]:
+    (few,) = data.query(LITTLE).to_pylist()
+    if few["rows"]:
+        rest = f" (at least {few['least']}); their intervals are too narrow."
+        yield Notice(f"{few['rows']} of the values rest on fewer than {FEW} items", rest)
+    for warning in data.provenance.warnings:
+        yield Notice("", warning)
+    controls = data.provenance.spec["interventions"].get("controls", ())
+    for name in _EXPECTED_CONTROLS:
+        if name not in controls:
+            rest = ": an effect need not be due to the language's own neurons."
+            yield Notice(f"This sweep has no control {name}", rest)
+    if not data.has_neurons:
+        rest = ", so this report has no sections on layers and overlap."
+        yield Notice("The folder has no neurons.parquet", rest)
+
+
+def _sources(provenance: Provenance) -> Grid:
+    rows = [("", f"model {model['name']}", "", "", model["sha256"]) for model in provenance.sources["models"]]
+    rows += [
+        (f"{data['task']} {data['version']}", data["data"], data["split"] or "", data["language"], data["sha256"])
+        for data in provenance.sources["data"]
+    ]
+    return plain_grid(_SOURCE_COLUMNS, rows)

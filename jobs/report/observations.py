@@ -1,0 +1,274 @@
+"""What one sees in each figure or table of the report, as a sentence or two written from its numbers.
+
+Each function takes the table of a question (`jobs.report.questions`) and returns text.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from statistics import fmean, median
+
+import pyarrow as pa
+
+from jobs.report.figures.control_plots import METHOD_LABELS
+from jobs.report.figures.drawing import Row, distinct, panels
+from jobs.report.wording import amount, between, count_of, listed, signed
+
+MAX_PANELS = 3
+"""Panels that a caption describes; of a figure with more it says how many there are."""
+ALPHA = 0.05
+
+
+def methods_seen(table: pa.Table) -> str:
+    """Name the way to steer with the most language control, or else the largest LSS, and how random neurons do."""
+    rows = table.to_pylist()
+    name = "control" if any(row["control"] is not None for row in rows) else "lss"
+    means = _means_by(rows, "method", name)
+    if not means:
+        return "Neither language control nor LSS was measured."
+    label = "language control" if name == "control" else "LSS"
+    best = max(means, key=lambda method: means[method][0])
+    others = [method for method in ("neurons", "random", "prompt_native") if method in means and method != best]
+    text = f"The largest mean {label} is that of {_method(best)}: {_over_targets(*means[best])}"
+    if others:
+        text += "; " + ", ".join(f"{_method(method)} {amount(means[method][0])}" for method in others)
+    unsteered = [row["unsteered"] for row in rows if row["unsteered"] is not None]
+    if name == "control" and unsteered:
+        text += f"; the unsteered model {amount(fmean(unsteered))}"
+    return f"{text}."
+
+
+def costs_seen(table: pa.Table) -> str:
+    """Name the methods that no other one surpasses in both control and cost, in the mean over targets."""
+
+    def front(rows: list[Row]) -> str:
+        means = [row for row in rows if row["target"] == "mean" and row["on_front"]]
+        return "on the front of the means: " + listed(
+            f"{_method(row['method'])} (control {amount(row['control'])}, cost {signed(row['cost'])})" for row in means
+        )
+
+    return _by_panel(table, front)
+
+
+def noise_seen(table: pa.Table) -> str:
+    """Count the differences that are above the noise."""
+    rows = table.to_pylist()
+    total, none = sum(row["effects"] for row in rows), sum(row["no_effect_above_noise"] for row in rows)
+    if none == total:
+        return f"None of the {total} differences is above the noise.{_detectable(rows)}"
+    found = {name: sum(row[name] for row in rows) for name in ("better", "worse", "changed")}
+    parts = [f"{number} {name}" for name, number in found.items() if number]
+    return f"{total - none} of {total} differences are above the noise ({', '.join(parts)}).{_detectable(rows)}"
+
+
+def best_seen(table: pa.Table) -> str:
+    """Give the range of the best factors, and LSS at them beside that of the controls."""
+    rows = table.to_pylist()
+    text = (
+        f"The best factor is {between((row['factor'] for row in rows), digits=None)}, with a mean LSS of "
+        f"{between(row['lss'] for row in rows)}"
+    )
+    for name, label in (("random", "random neurons"), ("other", "another language's neurons")):
+        values = [row[name] for row in rows if row[name] is not None]
+        text += f"; {label} {between(values)}" if values else ""
+    return f"{text}."
+
+
+def matrix_seen(table: pa.Table) -> str:
+    """Give the smallest and the largest LSS with their languages."""
+    rows = [row for row in table.to_pylist() if row["value"] is not None]
+    if not rows:
+        return "No pair of languages has a value."
+    low, high = (pick(rows, key=lambda row: row["value"]) for pick in (min, max))
+    mean = fmean(row["value"] for row in rows)
+    ends = " and ".join(f"{amount(row['value'])} ({row['row']} to {row['column']})" for row in (low, high))
+    return f"LSS lies between {ends}; its mean over {count_of(len(rows), 'pair')} of languages is {amount(mean)}."
+
+
+def controls_seen(table: pa.Table) -> str:
+    """Count the languages whose own neurons shift more facts than a control, and for which the test says so."""
+    rows = table.to_pylist()
+    parts = []
+    for control in distinct(rows, "control"):
+        family = [row for row in rows if row["control"] == control]
+        more = sum(row["own"] > row["controlled"] for row in family)
+        shown = sum(row["own"] > row["controlled"] and row["p_holm"] < ALPHA for row in family)
+        parts.append(
+            f"control {control}: own neurons shift more facts in {more} of {count_of(len(family), 'language')}, "
+            f"with p_holm < {ALPHA} in {shown}"
+        )
+    return f"{_capitalized('; '.join(parts))}."
+
+
+def curves_seen(table: pa.Table) -> str:
+    """Say where the mean effect of the own neurons over targets is largest and smallest."""
+
+    def extremes(rows: list[Row]) -> str:
+        own = [row for row in rows if row["whose"] == "own"] or rows
+        means = {x: fmean(row["y"] for row in own if row["x"] == x) for x in distinct(own, "x")}
+        low, high = min(means, key=lambda x: means[x]), max(means, key=lambda x: means[x])
+        targets = count_of(len(distinct(own, "target")), "target")
+        if low == high:
+            return f"mean over {targets} {signed(means[low])} at {low:g}, the only one"
+        return f"mean over {targets} from {signed(means[low])} at {low:g} to {signed(means[high])} at {high:g}"
+
+    return _by_panel(table, extremes)
+
+
+def effects_seen(table: pa.Table) -> str:
+    """Count the effects above noise in the language itself and in others, and name the largest deterioration."""
+    rows = table.to_pylist()
+    sides = []
+    for side, is_self in (("self", True), ("cross", False)):
+        of_side = [row for row in rows if (row["row"] == row["column"]) is is_self and row["conclusion"] is not None]
+        counted = Counter(row["conclusion"] for row in of_side)
+        if of_side:
+            sides.append(f"{side}: {', '.join(f'{n} {name}' for name, n in sorted(counted.items()))}")
+    worse = [row for row in rows if row["improvement"] is not None and row["improvement"] < 0]
+    text = f"{_capitalized('; '.join(sides))}." if sides else "No difference has an interval."
+    if worse:
+        worst = min(worse, key=lambda row: row["improvement"])
+        where = f"{worst['row']} while steered to {worst['column']} ({worst['panel']}, n = {worst['n']})"
+        text += f" The largest deterioration is {signed(worst['value'])}, of {where}."
+    return text
+
+
+def self_and_cross_seen(table: pa.Table) -> str:
+    """Compare the mean difference in the language itself with that in the others."""
+
+    def means(rows: list[Row]) -> str:
+        own = [row for row in rows if row["whose"] == "own"] or rows
+        above = sum(row["conclusion"] not in (None, "no effect above noise") for row in own)
+        in_itself, elsewhere = (signed(fmean(row[side] for row in own)) for side in ("self", "cross"))
+        return f"self {in_itself}, above noise for {above} of {count_of(len(own), 'target')}; cross {elsewhere}"
+
+    return _by_panel(table, means)
+
+
+def gain_and_cost_seen(table: pa.Table) -> str:
+    """Say how gain and cost change from the smallest to the largest factor."""
+
+    def ends(rows: list[Row]) -> str:
+        texts = []
+        for factor in sorted({min(row["factor"] for row in rows), max(row["factor"] for row in rows)}):
+            at_factor = [row for row in rows if row["factor"] == factor]
+            gain, cost = (fmean(row[name] for row in at_factor) for name in ("gain", "cost"))
+            texts.append(f"gain {signed(gain)} and {signed(cost)} elsewhere at factor {factor:g}")
+        return ", ".join(texts)
+
+    return _by_panel(table, ends)
+
+
+def classes_seen(table: pa.Table) -> str:
+    """Give the mean effect of the own neurons in each resource class."""
+
+    def means(rows: list[Row]) -> str:
+        own = [row for row in rows if row["whose"] == "own"] or rows
+        classes = {name: [row["y"] for row in own if row["class"] == name] for name in distinct(own, "class")}
+        return ", ".join(
+            f"{name}-resource {signed(fmean(values))} ({count_of(len(values), 'language')})"
+            for name, values in classes.items()
+        )
+
+    return _by_panel(table, means)
+
+
+def gap_seen(table: pa.Table) -> str:
+    """Count the differences between the classes that the permutation test shows."""
+    rows = [row for row in table.to_pylist() if row["p"] is not None]
+    if not rows:
+        return "A class with one language cannot be compared: no test."
+    shown = sum(row["p"] < ALPHA for row in rows)
+    sizes = f"{between((row['n_low'] for row in rows), digits=None)} low-resource languages"
+    text = f"{shown} of {count_of(len(rows), 'comparison')} have p < {ALPHA}, uncorrected, with {sizes}."
+    return text if shown else f"{text} No difference between the classes is shown."
+
+
+def layers_seen(table: pa.Table) -> str:
+    """Name the layers with the most neurons."""
+    rows = table.to_pylist()
+    total = sum(row["n"] for row in rows)
+    by_layer = Counter[int]()
+    for row in rows:
+        by_layer[row["column"]] += row["n"]
+    top = by_layer.most_common(3)
+    share = sum(number for _, number in top) / total
+    layers = listed(str(layer) for layer in sorted(layer for layer, _ in top))
+    languages = count_of(len(distinct(rows, "row")), "language")
+    where = f"{'layer' if len(top) == 1 else 'layers'} {layers}"
+    return f"{share:.0%} of the {total:,} neurons of {languages} lie in {where}."
+
+
+def overlap_seen(table: pa.Table) -> str:
+    """Name the pair of languages that shares the most neurons."""
+    pairs = [row for row in table.to_pylist() if row["row"] < row["column"]]
+    if not pairs:
+        return "There is one language only."
+    most = max(pairs, key=lambda row: row["value"])
+    sizes = f"{most['n_row']} and {most['n_column']} neurons"
+    middle = median(row["value"] for row in pairs)
+    return (
+        f"{most['row']} and {most['column']} share the most: {amount(most['value'])} ({sizes}). The median of "
+        f"{count_of(len(pairs), 'pair')} is {amount(middle)}."
+    )
+
+
+def search_seen(table: pa.Table) -> str:
+    """Say how many factors each rung tried."""
+    rows = table.to_pylist()
+    rungs = []
+    for rung in distinct(rows, "rung"):
+        of_rung = [row for row in rows if row["rung"] == rung]
+        by_target: dict[str, set[tuple[object, ...]]] = {}
+        for row in of_rung:
+            tried = row["intervention"], row["layers"], row["factor"]
+            by_target.setdefault(row["target_language"], set()).add(tried)
+        number = between((len(tried) for tried in by_target.values()), digits=None)
+        rungs.append(f"rung {rung} tried {number} for each target, on up to {max(r['items'] for r in of_rung)} items")
+    return f"{_capitalized('; '.join(rungs))}."
+
+
+def modes_seen(table: pa.Table) -> str:
+    """Name the metric that the modes change most."""
+    rows = [row for row in table.to_pylist() if row["difference"] is not None]
+    if not rows:
+        return ""
+    most = max(rows, key=lambda row: abs(row["difference"]))
+    named = f"{most['task']}: {most['metric']}"
+    return f"The largest mean difference is {signed(most['difference'])} ({named}, {count_of(most['rows'], 'row')})."
+
+
+def _by_panel(table: pa.Table, describe: Callable[[list[Row]], str]) -> str:
+    by_panel = panels(table)
+    parts = [f"{panel}: {describe(rows)}." for panel, rows in by_panel[:MAX_PANELS]]
+    if len(by_panel) > MAX_PANELS:
+        parts.append(f"{count_of(len(by_panel) - MAX_PANELS, 'more panel')} in the figure and its table.")
+    return " ".join(parts)
+
+
+def _means_by(rows: Sequence[Row], key: str, column: str) -> dict[str, tuple[float, list[float]]]:
+    """Return the mean and the values of a column for each value of `key`."""
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        if row[column] is not None:
+            values.setdefault(row[key], []).append(row[column])
+    return {name: (fmean(of_name), of_name) for name, of_name in values.items()}
+
+
+def _over_targets(mean: float, values: list[float]) -> str:
+    spread = f" ({between(values)})" if len(values) > 1 else ""
+    return f"{amount(mean)} over {count_of(len(values), 'target')}{spread}"
+
+
+def _detectable(rows: Iterable[Row]) -> str:
+    values = [row["median_mde"] for row in rows if row["median_mde"] is not None]
+    return f" The median minimum detectable effect is {between(values)}, by metric and side." if values else ""
+
+
+def _method(name: str) -> str:
+    return METHOD_LABELS.get(name, name)
+
+
+def _capitalized(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,148 @@
+"""The summary of a report: that it says what the numbers show, and no more."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.report.data import ReportData
+from jobs.report.findings import findings_of
+from tests.jobs.report.control_sweep import STEERED, control_row, write_sweep
+
+TARGETS = {"fr": 0.8, "ja": 0.7, "tr": 0.6}
+
+
+def compared(task: str, metric: str, target: str, value: float, plain: float, **more: Any) -> dict[str, Any]:
+    """Return a row with intervals of ± 0.05 in another language than the target."""
+    name = more.pop("arm", "neurons")
+    delta = value - plain
+    bounds = {"ci_low": value - 0.05, "ci_high": value + 0.05}
+    bounds |= {"delta_ci_low": delta - 0.05, "delta_ci_high": delta + 0.05}
+    values = {"factor": 1.0, **STEERED[name], **bounds, "value": value, "baseline": plain, "delta": delta, **more}
+    return control_row(task, metric, "en", target, **values)
+
+
+def shift(target: str, value: float, arm: str = "neurons", **more: Any) -> dict[str, Any]:
+    return compared("lss", "lss", target, value, 0.0, arm=arm) | {"delta": None, "delta_ci_low": None} | more
+
+
+def control(target: str, value: float, arm: str = "neurons", **more: Any) -> dict[str, Any]:
+    return compared("generation", "in_target_language", target, value, 0.1, arm=arm, **more)
+
+
+def found(folder: Path, rows: list[dict[str, Any]]) -> list[str]:
+    write_sweep(folder, rows)
+    with closing(ReportData(folder)) as data:
+        return findings_of(data)
+
+
+def test_an_effect_is_given_with_its_mean_interval_baseline_and_number_of_items(tmp_path: Path) -> None:
+    first, *_ = found(tmp_path, [control(target, value) for target, value in TARGETS.items()])
+    # Student's t of 0.8, 0.7 and 0.6: 0.7 ± 4.303 * 0.1 / sqrt(3)
+    assert first == (
+        "With the language's own neurons, language control (the share of texts in the target language) is 0.70 (mean "
+        "over 3 targets, 95 % interval 0.45 to 0.95; generation: in_target_language, n = 100; unsteered 0.10): better "
+        "for 3 of 3 targets, above the noise."
+    )
+
+
+def test_no_effect_above_noise_is_said_to_be_none(tmp_path: Path) -> None:
+    noisy = [control(target, 0.2, noise=0.15) for target in TARGETS]
+    assert found(tmp_path, noisy)[0].endswith("unsteered 0.10): no effect above noise for any of 3 targets.")
+
+
+def test_without_generated_text_the_summary_is_about_lss(tmp_path: Path) -> None:
+    values = {"fr": 0.9, "ja": 0.52, "tr": 0.3}
+    first, *_ = found(tmp_path, [shift(target, value) for target, value in values.items()])
+    assert first.startswith("With the language's own neurons, LSS is 0.57 (mean over 3 targets, 95 % interval ")
+    assert first.endswith(
+        "lss: lss, n = 100; 0.5 is no effect): higher for 1 and lower for 1 of 3 targets, above the noise."
+    )
+    inconclusive = found(tmp_path, [shift(target, 0.52) for target in TARGETS])[0]
+    assert inconclusive.endswith("0.5 is no effect): no effect above noise for any of 3 targets.")
+
+
+@pytest.mark.parametrize(
+    ("drawn", "expected"),
+    [
+        (0.12, "As many random neurons: 0.12; the intervals lie apart for 3 of 3 targets."),
+        (
+            0.65,
+            "As many random neurons: 0.65; the intervals lie apart for 1 of 3 targets.",
+        ),
+        (
+            0.8,
+            (
+                "As many random neurons: 0.80; the intervals lie apart for 0 of 3 targets, so the effect is not shown "
+                "to be due to the language."
+            ),
+        ),
+    ],
+)
+def test_random_neurons_are_compared_by_their_intervals(drawn: float, expected: str, tmp_path: Path) -> None:
+    rows = [control(target, value) for target, value in TARGETS.items()]
+    rows += [control(target, drawn, "random") for target in TARGETS]
+    assert expected in found(tmp_path, rows)
+
+
+def test_a_missing_random_control_is_named(tmp_path: Path) -> None:
+    sentences = found(tmp_path, [control(target, 0.9) for target in TARGETS])
+    assert "Without a random control nothing shows that the effect is due to the language." in sentences
+
+
+def test_instructions_are_compared_with(tmp_path: Path) -> None:
+    rows = [control("fr", 0.5), control("fr", 0.85, "prompt_native"), control("fr", 0.75, "prompt_en")]
+    for row in rows[1:]:
+        row["factor"] = None
+    sentences = found(tmp_path, rows)
+    assert "For comparison: an instruction in English 0.75 and an instruction in the target language 0.85." in sentences
+    assert "With one target language, nothing is known about others." in sentences
+
+
+def test_the_cost_is_given_or_what_could_have_been_seen(tmp_path: Path) -> None:
+    steered = [control(target, 0.9) for target in TARGETS]
+    lost = [
+        compared("xcopa", "accuracy", target, value, 0.6, mde=0.08)
+        for target, value in zip(TARGETS, (0.4, 0.5, 0.58), strict=True)
+    ]
+    cost = found(tmp_path, [*steered, *lost])[2]
+    assert cost.startswith(
+        "The mean difference in accuracy is -0.11 (mean over 3 targets, 95 % interval -0.33 to 0.12; xcopa"
+    )
+    assert ": worse for 2 of 3 targets, above the noise; a difference" in cost
+    none = [compared("xcopa", "accuracy", target, 0.58, 0.6, mde=0.08) for target in TARGETS]
+    assert found(tmp_path, [*steered, *none])[2].endswith(
+        "no effect above noise for any of 3 targets; a difference in one data language below about 0.08 could not have "
+        "been seen."
+    )
+    assert "No other ability was measured, so nothing is known of the cost." in found(tmp_path, steered)
+
+
+def test_values_without_intervals_allow_no_conclusion(tmp_path: Path) -> None:
+    bare = dict.fromkeys(("ci_low", "ci_high", "delta_ci_low", "delta_ci_high"))
+    first = found(tmp_path, [control(target, 0.9, **bare) for target in TARGETS])[0]
+    assert first.endswith("without intervals nothing can be said about noise.")
+
+
+def test_the_choice_of_the_best_intervention_is_named(tmp_path: Path) -> None:
+    rows = [control(target, 0.9, factor=factor) for target in TARGETS for factor in (1.0, 2.0)]
+    assert found(tmp_path, rows)[-1].startswith(
+        "Each target is shown at the best of up to 2 interventions, chosen on the"
+    )
+
+
+def test_a_sweep_without_language_control_and_lss_is_summed_up_by_its_differences(tmp_path: Path) -> None:
+    rows = [compared("xcopa", "accuracy", "fr", 0.8, 0.6) | {"data_language": data} for data in ("fr", "en")]
+    rows[1] |= {"delta": 0.01}
+    rows[1] |= {"delta_ci_low": -0.04, "delta_ci_high": 0.06}
+    assert found(tmp_path, rows)[:2] == [
+        "In the target language itself, 1 better of 1 difference above the noise (median size 0.20; xcopa: accuracy).",
+        "In the other languages, there is no effect above noise in 1 difference (median size 0.01; xcopa: accuracy).",
+    ]
+
+
+def test_a_sweep_without_values_says_so(tmp_path: Path) -> None:
+    assert found(tmp_path, []) == ["No steered cell has a value of language control, LSS, accuracy or likelihood."]
