@@ -10,6 +10,8 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 from pydantic import BaseModel, ConfigDict
 
+from ampsweep.client.display import fields_table, rows_table
+
 ENDED = frozenset({"completed", "failed", "cancelled"})
 """The final statuses of a sweep."""
 
@@ -70,6 +72,23 @@ class Sweep(_ResponseModel):
     def ended(self) -> bool:
         """Whether the sweep is in a final status."""
         return self.status in ENDED
+
+    def _repr_html_(self) -> str:
+        counts = self.request_counts
+        reused = f", {counts.reused:,} of them reused" if counts.reused else ""
+        fields = {
+            "sweep": self.name,
+            "id": self.id,
+            "model": self.spec.get("model"),
+            "status": self.status,
+            "cells": f"{counts.completed:,} of {counts.total:,} completed{reused}",
+            "failed cells": counts.failed or None,
+            "samples": f"{self.samples:,}",
+            "failed samples": self.failed_samples or None,
+            "errors": "; ".join(error.message for error in self.errors),
+            "warnings": "; ".join(self.warnings),
+        }
+        return fields_table(fields)
 
 
 class TaskPlan(TypedDict):
@@ -262,10 +281,23 @@ class Evaluation(TypedDict):
 class Summary(TypedDict):
     """The metrics of a sweep: `rows`, one per steered cell, and `best_factors`, one per target language.
 
-    A partial summary has `partial`: how many cells of the `total` are `included`.
+    A partial summary has `partial`: how many cells of the `total` are `included`. A notebook displays a summary as its
+    best factors and the first of its rows.
     """
 
     partial: NotRequired[dict[str, Any]]
 
     rows: list[dict[str, Any]]
     best_factors: list[dict[str, Any]]
+
+
+class SummaryDict(dict[str, Any]):
+    """The dict of a `Summary`, as a notebook displays it."""
+
+    ROWS = 20
+
+    def _repr_html_(self) -> str:
+        partial = self.get("partial")
+        notice = f"<p>Partial: {partial['included']} of {partial['total']} cells</p>" if partial else ""
+        best = rows_table(self["best_factors"], limit=self.ROWS)
+        return f"{notice}<p>best_factors</p>{best}<p>rows</p>{rows_table(self['rows'], limit=self.ROWS)}"

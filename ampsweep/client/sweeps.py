@@ -10,7 +10,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
-from ampsweep.client.models import Cell, Event, Summary, Sweep, SweepPlan
+from ampsweep.client.models import Cell, Event, Summary, SummaryDict, Sweep, SweepPlan
 from ampsweep.client.session import Session, get, post, segment
 from ampsweep.client.tables import TableForm
 from ampsweep.client.transport import Request
@@ -155,7 +155,10 @@ class SweepMethods:
     @overload
     async def results(self, sweep_id: str, *, as_: Literal["polars"], partial: bool = False) -> pl.DataFrame: ...
     async def results(self, sweep_id: str, *, as_: TableForm = "arrow", partial: bool = False) -> Any:
-        """Return all samples of a sweep as one table. Use `download` if they do not fit in memory."""
+        """Return all samples of a sweep as one table. Use `download` if they do not fit in memory.
+
+        docs/results.md describes the columns; `ampsweep.client.tables.read_table` says which types they have.
+        """
         return await self._session.table(f"/sweeps/{segment(sweep_id)}/results", as_, **_partial(partial))
 
     async def download(self, sweep_id: str, path: Path | str, *, partial: bool = False) -> Path:
@@ -187,7 +190,7 @@ class SweepMethods:
         """Return the metrics of a sweep: as a dict of rows and best factors, or the rows as a table."""
         path = f"/sweeps/{segment(sweep_id)}/summary"
         if as_ is None:
-            return await self._session.json(get(path, format="json", **_partial(partial)))
+            return SummaryDict(await self._session.json(get(path, format="json", **_partial(partial))))
         return await self._session.table(path, as_, format="parquet", **_partial(partial))
 
     async def _event_stream(self, sweep_id: str, after: int) -> AsyncGenerator[Event]:

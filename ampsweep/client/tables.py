@@ -16,6 +16,10 @@ TableForm = Literal["arrow", "pandas", "polars"]
 def read_table(path: Path, form: TableForm) -> Any:
     """Read a Parquet file as a PyArrow Table, or as a pandas or Polars DataFrame.
 
+    Every column has the same type whether or not it has missing values. With pandas integers are `Int64` or `Int32`
+    and truth values `boolean`, as their usual types have no missing values; numbers with a fraction are `float64`
+    with NaN, texts have pandas' type of strings, lists are NumPy arrays. Polars has Arrow's types.
+
     Raises:
         InvalidRequest: The form is unknown, or its library is not installed.
     """
@@ -33,10 +37,18 @@ def check_form(form: str) -> None:
 
 
 def _pandas(table: pa.Table) -> Any:
+    import pyarrow as pa
+
     try:
-        return table.to_pandas()
+        import pandas as pd
     except ImportError as error:
         raise _missing("pandas") from error
+    types: dict[pa.DataType, Any] = {
+        pa.int32(): pd.Int32Dtype(),
+        pa.int64(): pd.Int64Dtype(),
+        pa.bool_(): pd.BooleanDtype(),
+    }
+    return table.to_pandas(types_mapper=types.get)
 
 
 def _polars(table: pa.Table) -> Any:

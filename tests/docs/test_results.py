@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from ampsweep.cli.app import app
 from jobs.results.schema import SAMPLES, SUMMARY
-from tests.docs.pages import DOCS, blocks, prose
+from tests.docs.pages import DOCS, ROOT, blocks, prose
 
 PAGE = DOCS / "results.md"
 LANGUAGES = ["fr", "it", "tr"]
@@ -74,6 +74,31 @@ def test_the_three_answers_to_each_question_are_the_same(folder: Path, monkeypat
         assert _rounded(duck) == _rounded(pandas) == _rounded(polars), heading
     gained = sum(row[2] + row[3] for row in answers["Which items changed"][0])
     assert gained > 0, "the sweep must be one in which something changes"
+
+
+def test_the_example_notebook_goes_from_results_to_figures(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    notebook = json.loads((ROOT / "examples" / "results.ipynb").read_text(encoding="utf-8"))
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+    assert all(cell.get("outputs", []) == [] for cell in notebook["cells"])
+    names: dict[str, Any] = {}
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), cell["id"], "exec"), names)
+    curves = names["curves"]
+    assert set(curves.index) == {(target, factor) for target in ("it", "tr") for factor in (0.5, 2.0)}
+    by_pandas = {(*key, "own"): value for key, value in curves["own"].items()}
+    by_polars = {row[:3]: row[3] for row in names["by_factor"].rows()}
+    assert {key: by_polars[key] for key in by_pandas} == pytest.approx(by_pandas)
+    assert set(names["changes"].reset_index()["task"]) == {"xcopa"}
+    assert names["changes"]["items"].tolist() == [24, 24, 24, 24]
+    titles = [
+        axes.get_title("left") for number in names["plt"].get_fignums() for axes in names["plt"].figure(number).axes
+    ]
+    assert titles[0].startswith("it, n = ")
+    assert any(title.startswith("xcopa: accuracy, n = 12") for title in titles)
+    names["plt"].close("all")
 
 
 def test_every_column_is_explained() -> None:
