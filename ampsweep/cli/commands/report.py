@@ -59,7 +59,8 @@ def report(
 
     With `--format` (or the suffix of `--out`) also as Markdown, as LaTeX to include, or as a Jupyter notebook.
     """
-    from jobs.report.writers.formats import FIGURE_FILES, Source, figures_folder, format_of, write_report
+    from jobs.report.writers.formats import FIGURE_FILES, figures_folder, format_of, write_report
+    from jobs.report.writers.notebook import Source
 
     inputs = [*Path(sweep).glob("*.parquet"), *(scores or ())]
     if out is not None:

@@ -92,7 +92,7 @@ def svg(figure: Figure) -> str:
 
 def svg_file(figure: Figure) -> bytes:
     """Return a figure as an SVG file on white; the same figure gives the same file."""
-    return _saved(figure, "svg", facecolor="white")
+    return _saved(figure, "svg", background="white")
 
 
 def pdf_file(figure: Figure) -> bytes:
@@ -100,10 +100,10 @@ def pdf_file(figure: Figure) -> bytes:
     return _saved(figure, "pdf")
 
 
-def _saved(figure: Figure, kind: str, **options: str) -> bytes:
+def _saved(figure: Figure, kind: str, *, background: str = "none") -> bytes:
     sink = io.BytesIO()
     date = {"svg": "Date", "pdf": "CreationDate"}[kind]
     with context():
-        figure.savefig(sink, format=kind, metadata={date: None}, **options)
+        figure.savefig(sink, format=kind, metadata={date: None}, facecolor=background)
     figure.set_layout_engine("none")  # laying it out again would move its parts
     return sink.getvalue()

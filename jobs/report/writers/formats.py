@@ -52,7 +52,7 @@ def format_of(name: str | None, out: Path | None) -> ReportFormat:
     Raises:
         InvalidRequest: There is no such format, or the suffix says nothing (param "format").
     """
-    known = get_args(ReportFormat)
+    known: tuple[ReportFormat, ...] = get_args(ReportFormat)
     text = name if name is not None else out.suffix.removeprefix(".").lower() if out is not None else "html"
     for form in known:
         if text == form:

@@ -116,7 +116,7 @@ def _code(name: str, source: str, output: dict[str, str] | None = None) -> Json:
     if output is not None:
         data = {kind: _lines(text) for kind, text in output.items()}
         outputs.append({"output_type": "execute_result", "execution_count": None, "data": data, "metadata": {}})
-    cell = {"cell_type": "code", "id": _id(name), "metadata": {}, "execution_count": None}
+    cell: Json = {"cell_type": "code", "id": _id(name), "metadata": {}, "execution_count": None}
     return {**cell, "outputs": outputs, "source": _lines(source)}
 
 

@@ -122,7 +122,7 @@ def test_the_cost_is_given_or_what_could_have_been_seen(tmp_path: Path) -> None:
 
 
 def test_values_without_intervals_allow_no_conclusion(tmp_path: Path) -> None:
-    bare = dict.fromkeys(("ci_low", "ci_high", "delta_ci_low", "delta_ci_high"))
+    bare: dict[str, Any] = dict.fromkeys(("ci_low", "ci_high", "delta_ci_low", "delta_ci_high"))
     first = found(tmp_path, [control(target, 0.9, **bare) for target in TARGETS])[0]
     assert first.endswith("without intervals nothing can be said about noise.")
 
