@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -99,11 +100,9 @@ def _section(number: int, answer: Answer) -> Iterator[Json]:
 
 
 def _html_table(grid: Grid) -> str:
-    from markupsafe import escape
-
-    heads = "".join(f"<th>{escape(column.head)}</th>" for column in grid.columns)
-    rows = "".join(f"<tr>{''.join(f'<td>{escape(cell.text)}</td>' for cell in row)}</tr>" for row in grid.rows)
-    constants = "; ".join(f"{escape(name)}: {escape(value)}" for name, value in grid.constants)
+    heads = "".join(f"<th>{html.escape(column.head)}</th>" for column in grid.columns)
+    rows = "".join(f"<tr>{''.join(f'<td>{html.escape(cell.text)}</td>' for cell in row)}</tr>" for row in grid.rows)
+    constants = "; ".join(f"{html.escape(name)}: {html.escape(value)}" for name, value in grid.constants)
     return f"<p>{constants}</p><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
 
 
