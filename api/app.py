@@ -20,6 +20,7 @@ from api.middleware.access_log import AccessLogMiddleware
 from api.middleware.body_limit import BodyLimitMiddleware
 from api.middleware.request_id import RequestIdMiddleware, bind_sweep_of_path
 from api.openai.requests import ChatRequest, CompletionRequest
+from api.openai.responses_request import ResponseRequest
 from api.openapi import describe
 from api.routes import (
     cells,
@@ -35,6 +36,7 @@ from api.routes import (
     neuron_sets,
     offers,
     plan,
+    responses,
     results,
     sweeps,
     webui,
@@ -57,6 +59,7 @@ _V1 = (
     neuron_sets,
     interventions,
     completions,
+    responses,
 )
 """The modules of the routes below `/v1`, in the order of the OpenAPI document."""
 
@@ -115,6 +118,7 @@ def _declared() -> FastAPI:
         interventions.PresetRequest,
         CompletionRequest,
         ChatRequest,
+        ResponseRequest,
     )
     return app
 

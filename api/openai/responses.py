@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from ampsweep.domain.chunk import Chunk, TokenLogprob
+from ampsweep.errors import AmpsweepError
+from api.errors import error_body
 from api.openai.requests import ChatRequest, CompletionRequest, GenerationRequest
 
 _REPLACEMENT = "�"
@@ -21,6 +23,7 @@ class ResponseFormatter(ABC):
     In addition to OpenAI's fields, each object has `neuron_set`: the id of the neuron set that steered, or null.
     """
 
+    names_events = False
     id_prefix: ClassVar[str]
     response_object: ClassVar[str]
     event_object: ClassVar[str]
@@ -64,6 +67,10 @@ class ResponseFormatter(ABC):
         """Yield the event with the token counts if the request asked for it."""
         if self._with_usage:
             yield {**self._event([]), "usage": self._usage()}
+
+    def error_event(self, error: AmpsweepError) -> dict[str, Any]:
+        """Return the event for an error after the beginning of a stream."""
+        return error_body(error)
 
     def _event(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
         return self._object(self.event_object, choices)
@@ -222,12 +229,13 @@ class ChatFormatter(ResponseFormatter):
             return None
         tokens = [token for chunk in chunks for token in chunk.tokens()]
         content = [
-            {**_token_object(token.token), "top_logprobs": list(map(_token_object, token.alternatives))}
+            {**token_object(token.token), "top_logprobs": list(map(token_object, token.alternatives))}
             for token in tokens
         ]
         return {"content": content, "refusal": None}
 
 
-def _token_object(token: TokenLogprob) -> dict[str, Any]:
+def token_object(token: TokenLogprob) -> dict[str, Any]:
+    """Return a token with its log-probability; `bytes` is null for a part of a character."""
     is_text = _REPLACEMENT not in token.text
     return {"token": token.text, "logprob": token.logprob, "bytes": list(token.text.encode()) if is_text else None}

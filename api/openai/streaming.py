@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 from fastapi import Request
 from sse_starlette.event import ServerSentEvent
@@ -19,12 +19,10 @@ from starlette.responses import Response
 
 from ampsweep.domain.chunk import Chunk
 from ampsweep.errors import AmpsweepError, EngineFailed
-from api.errors import error_body
 from api.http.event_stream import EventStream
 from api.http.json_body import json_response
-from api.openai.responses import ResponseFormatter
 from api.services import Services
-from jobs.execution import CompletionCall
+from jobs.execution import CompletionCall, Completions
 
 T = TypeVar("T")
 Chunks = AsyncGenerator[Chunk]
@@ -35,11 +33,34 @@ _MAX_QUEUED = 64
 """Chunks that are generated ahead of a client that reads slowly."""
 
 
+class Formatter(Protocol):
+    """Formats the chunks of a response in the schema of one of OpenAI's endpoints."""
+
+    names_events: bool
+    """Whether each event of a stream has its `type` as its name; such a stream does not end with `[DONE]`."""
+
+    def response(self, chunks: Sequence[Chunk]) -> dict[str, Any]:
+        """Return the response to a request without `stream`, from all its chunks."""
+        ...
+
+    def events(self, chunk: Chunk) -> Iterator[dict[str, Any]]:
+        """Yield the events of a stream for one chunk."""
+        ...
+
+    def final_events(self) -> Iterator[dict[str, Any]]:
+        """Yield the events after the last chunk."""
+        ...
+
+    def error_event(self, error: AmpsweepError) -> dict[str, Any]:
+        """Return the event for an error after the beginning of a stream."""
+        ...
+
+
 async def generation_response(
     services: Services,
     request: Request,
     calls: Sequence[CompletionCall],
-    formatter: ResponseFormatter,
+    formatter: Formatter,
     *,
     stream: bool,
 ) -> Response:
@@ -59,8 +80,7 @@ async def generation_response(
     Raises:
         EngineFailed: The engine ended the generation without any output.
     """
-    streams = [services.completions.stream(call) for call in calls]
-    chunks = streams[0] if len(streams) == 1 else merge_streams(streams, choices_per_prompt=calls[0].sampling.n)
+    chunks = _generate(services.completions, calls)
     if not stream:
         collected = await _unless_gone(request, _collect(chunks))
         if collected is None:
@@ -72,24 +92,36 @@ async def generation_response(
     return EventStream(_events(formatter, first, chunks), send_timeout=services.send_timeout)
 
 
-async def _events(formatter: ResponseFormatter, first: Chunk, chunks: Chunks) -> AsyncGenerator[ServerSentEvent]:
+async def generate(completions: Completions, calls: Sequence[CompletionCall]) -> list[Chunk]:
+    """Run the calls of a request and return their chunks; raise EngineFailed if there are none."""
+    return await _collect(_generate(completions, calls))
+
+
+def _generate(completions: Completions, calls: Sequence[CompletionCall]) -> Chunks:
+    streams = [completions.stream(call) for call in calls]
+    return streams[0] if len(streams) == 1 else merge_streams(streams, choices_per_prompt=calls[0].sampling.n)
+
+
+async def _events(formatter: Formatter, first: Chunk, chunks: Chunks) -> AsyncGenerator[ServerSentEvent]:
+    named = formatter.names_events
     async with aclosing(chunks):
         try:
             for event in formatter.events(first):
-                yield _event(event)
+                yield _event(event, named=named)
             async for chunk in chunks:
                 for event in formatter.events(chunk):
-                    yield _event(event)
-        except AmpsweepError as error:
-            yield _event(error_body(error))  # an event, because the status has been sent already
+                    yield _event(event, named=named)
+        except AmpsweepError as error:  # an event, because the status has been sent already
+            yield _event(formatter.error_event(error), named=named)
             return
         for event in formatter.final_events():
-            yield _event(event)
-        yield ServerSentEvent("[DONE]", sep="\n")
+            yield _event(event, named=named)
+        if not named:
+            yield ServerSentEvent("[DONE]", sep="\n")
 
 
-def _event(data: object) -> ServerSentEvent:
-    return ServerSentEvent(json.dumps(data, ensure_ascii=False), sep="\n")
+def _event(data: dict[str, Any], *, named: bool) -> ServerSentEvent:
+    return ServerSentEvent(json.dumps(data, ensure_ascii=False), event=data["type"] if named else None, sep="\n")
 
 
 async def _first(chunks: Chunks) -> Chunk:

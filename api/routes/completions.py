@@ -17,12 +17,13 @@ from api.openapi import request_body
 from api.routes.interventions import with_presets
 from api.services import ServicesDep
 
-_RESPONSES: dict[int | str, dict[str, Any]] = {
+GENERATED: dict[int | str, dict[str, Any]] = {
     200: {
         "content": {"application/json": {}, "text/event-stream": {}},
         "description": "One object or, with `stream: true`, Server-Sent Events.",
     }
 }
+"""The `responses` of a route that generates text."""
 _COMPLETION: dict[str, Any] = {
     "model": "atlas",
     "prompt": "In Egypt, the currency is",
@@ -42,7 +43,7 @@ router = APIRouter(tags=["completions"], dependencies=[limit_streams], route_cla
     "/completions",
     openapi_extra=request_body(CompletionRequest, _COMPLETION),
     response_class=Response,
-    responses=_RESPONSES,
+    responses=GENERATED,
 )
 async def create_completion(services: ServicesDep, request: Request, body: JsonBody) -> Response:
     """Continue one or several prompts, steered by `intervention` if there is one.
@@ -57,7 +58,7 @@ async def create_completion(services: ServicesDep, request: Request, body: JsonB
 
 
 @router.post(
-    "/chat/completions", openapi_extra=request_body(ChatRequest, _CHAT), response_class=Response, responses=_RESPONSES
+    "/chat/completions", openapi_extra=request_body(ChatRequest, _CHAT), response_class=Response, responses=GENERATED
 )
 async def create_chat_completion(services: ServicesDep, request: Request, body: JsonBody) -> Response:
     """Answer a chat, formatted by the chat template of the model, steered by `intervention` if there is one.

@@ -1,0 +1,189 @@
+"""Body of a request to the Responses API: the text part of OpenAI's schema, extended by `intervention` and `neurons`.
+
+Responses are not stored. Fields that need stored responses, tools or other media are rejected with what to do instead.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
+
+from ampsweep.domain.prompt import ChatMessage
+from ampsweep.domain.sampling import TopLogprobs
+from ampsweep.domain.validation import StrictModel, validate
+from api.auth.limits import Limits
+from api.openai.requests import CHAT_MAX_TOKENS, EmptyList, GenerationRequest, MaxTokens
+from jobs.execution import CompletionCall
+
+LOGPROBS = "message.output_text.logprobs"
+"""The value of `include` that asks for log-probabilities."""
+
+
+def _refuse(message: str) -> BeforeValidator:
+    """Return a validator that accepts null and false only, and says what to do instead."""
+
+    def check(value: object) -> object:
+        if value is None or value is False:
+            return value
+        raise PydanticCustomError("not_supported", message)
+
+    return BeforeValidator(check)
+
+
+def _text_of_parts(value: object) -> object:
+    """Return the text of a list of content parts, or any other value unchanged for further validation."""
+    if not isinstance(value, list):
+        return value
+    texts = []
+    for part in value:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind not in ("input_text", "output_text"):
+            message = "has a part of type {kind}, but only text is sent to models; send input_text parts"
+            raise PydanticCustomError("part_type", message, {"kind": str(kind)[:40]})
+        if not isinstance(part.get("text"), str):
+            raise PydanticCustomError("parts", "has a part without a text; give each part its text")
+        texts.append(part["text"])
+    if not texts:
+        raise PydanticCustomError("parts", "must be a string, or a list of parts of type input_text")
+    return "".join(texts)
+
+
+def _message_item(value: object) -> object:
+    kind = value.get("type", "message") if isinstance(value, dict) else "message"
+    if kind != "message":
+        message = "is an item of type {kind}, but only messages are supported; send its text as a message"
+        raise PydanticCustomError("item_type", message, {"kind": str(kind)[:40]})
+    return value
+
+
+class InputMessage(StrictModel):
+    """A message of the input. A message of a response's `output` can be sent back as it is."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Annotated[str, BeforeValidator(_text_of_parts)]
+    type: Literal["message"] = "message"
+    id: str | None = None
+    status: Literal["in_progress", "completed", "incomplete"] | None = None
+    phase: Literal["commentary", "final_answer"] | None = None
+
+
+class PlainText(StrictModel):
+    """The only supported form of an answer."""
+
+    type: Literal["text"]
+
+
+class TextConfig(StrictModel):
+    """The form of the answer, which is always plain text."""
+
+    format: PlainText | None = None
+    verbosity: Literal["medium"] | None = None
+
+
+class NoReasoning(StrictModel):
+    """Settings of reasoning, of which none has an effect."""
+
+    effort: None = None
+    summary: None = None
+
+
+class ResponseStreamOptions(StrictModel):
+    """Options of a stream. Events are never padded, so `include_obfuscation` has no effect."""
+
+    include_obfuscation: bool | None = None
+
+
+_Metadata = dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]]
+
+
+class ResponseRequest(GenerationRequest):
+    """A request to answer a text or a list of messages, in the schema of OpenAI's Responses API.
+
+    `instructions` are a system message before the input. Responses are not stored, so `store` can only be false, and
+    `input` has to contain the earlier messages of a conversation. `include` with `message.output_text.logprobs` returns
+    log-probabilities, with `top_logprobs` alternatives for each token. The other fields are those of chats.
+    """
+
+    input: Annotated[
+        Annotated[str, Tag("text")]
+        | Annotated[
+            tuple[Annotated[InputMessage, BeforeValidator(_message_item)], ...],
+            Field(strict=False, min_length=1, max_length=10_000),
+            Tag("messages"),
+        ],
+        Discriminator(lambda value: "text" if isinstance(value, str) else "messages"),
+    ]
+    instructions: str | None = None
+    max_output_tokens: MaxTokens | None = None
+    include: Annotated[tuple[Literal["message.output_text.logprobs"], ...], Field(strict=False)] | None = None
+    top_logprobs: TopLogprobs | None = None
+    text: TextConfig | None = None
+    metadata: Annotated[_Metadata, Field(max_length=16)] | None = None
+    reasoning: NoReasoning | None = None
+    tools: EmptyList = None
+    tool_choice: Literal["none", "auto"] | None = None
+    parallel_tool_calls: bool | None = None
+    max_tool_calls: Annotated[int, Field(ge=1)] | None = None
+    truncation: Literal["disabled"] | None = None
+    service_tier: Literal["auto", "default"] | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    n: Literal[1] | None = None
+    stream_options: ResponseStreamOptions | None = None  # type: ignore[assignment]  # of another API
+    store: Annotated[bool | None, _refuse("must be false: responses are not stored; keep the response itself")] = None
+    background: Annotated[
+        bool | None, _refuse("must be false: send the request without it, or in a file to POST /v1/batches")
+    ] = None
+    previous_response_id: Annotated[
+        None, _refuse("is not supported, because responses are not stored; send the earlier messages in input")
+    ] = None
+    conversation: Annotated[
+        None, _refuse("is not supported, because conversations are not stored; send the earlier messages in input")
+    ] = None
+    prompt: Annotated[
+        None, _refuse("is not supported, because prompts are not stored; send their text in instructions")
+    ] = None
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> ResponseRequest:
+        if self.top_logprobs is not None and not self.with_logprobs:
+            message = f'needs include: ["{LOGPROBS}"]'
+            raise PydanticCustomError("no_logprobs", message, {"key": "top_logprobs"})
+        return self
+
+    @property
+    def with_usage(self) -> bool:
+        """Whether a stream ends with the token counts: always."""
+        return True
+
+    @property
+    def with_logprobs(self) -> bool:
+        """Whether the tokens are returned with their log-probabilities."""
+        return LOGPROBS in (self.include or ())
+
+    def to_call(self, limits: Limits) -> CompletionCall:
+        """Return the call of the chat that the input describes.
+
+        Raises:
+            PromptTooLong: The input and the instructions together exceed the limit of the server.
+            MaxTokensTooLarge: The answer could exceed the limit of the server.
+        """
+        messages = [ChatMessage(role="system", content=self.instructions)] if self.instructions else []
+        if isinstance(self.input, str):
+            messages.append(ChatMessage(role="user", content=self.input))
+        else:
+            messages += [
+                ChatMessage(role="system" if item.role == "developer" else item.role, content=item.content)
+                for item in self.input
+            ]
+        max_tokens = self.max_output_tokens or min(CHAT_MAX_TOKENS, limits.max_tokens)
+        limits.check_prompt(sum(len(message.content) for message in messages), param="input")
+        limits.check_tokens(max_tokens, param="max_output_tokens")
+        return self.call(tuple(messages), max_tokens=max_tokens, logprobs=self.top_logprobs or 0)
+
+
+def parse_response_request(raw: object) -> ResponseRequest:
+    """Parse the body; raise InvalidRequest whose `param` is the first invalid field."""
+    return validate(ResponseRequest, raw)
