@@ -23,12 +23,14 @@ from api.openai.requests import ChatRequest, CompletionRequest
 from api.openai.responses_request import ResponseRequest
 from api.openapi import describe
 from api.routes import (
+    batches,
     cells,
     completions,
     default_neuron_set,
     engines,
     evaluations,
     events,
+    files,
     health,
     interventions,
     metrics,
@@ -60,6 +62,8 @@ _V1 = (
     interventions,
     completions,
     responses,
+    files,
+    batches,
 )
 """The modules of the routes below `/v1`, in the order of the OpenAPI document."""
 
@@ -80,7 +84,8 @@ def create_app(services: Services, policy: AuthPolicy) -> FastAPI:
     app.state.registry = CollectorRegistry()
     ProcessCollector(registry=app.state.registry)
     errors.install(app)
-    app.add_middleware(BodyLimitMiddleware, limit=services.limits.body_bytes)
+    uploads = {"/v1/files": services.limits.file_bytes}
+    app.add_middleware(BodyLimitMiddleware, limit=services.limits.body_bytes, limits_by_path=uploads)
     app.add_middleware(AuthMiddleware, policy=policy)
     app.add_middleware(AccessLogMiddleware, metrics=HttpMetrics(app.state.registry))
     app.add_middleware(RequestIdMiddleware)  # added last, so it is the outermost
@@ -119,6 +124,7 @@ def _declared() -> FastAPI:
         CompletionRequest,
         ChatRequest,
         ResponseRequest,
+        batches.BatchRequest,
     )
     return app
 

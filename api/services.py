@@ -11,7 +11,14 @@ from fastapi import Depends, Request
 from api.auth.limits import Limits
 from api.http.change_notifier import ChangeNotifier
 from jobs.clock import Clock, SystemClock
-from jobs.execution import Completions, DispatcherStats, EngineMonitor, EvaluationService, NeuronSetService
+from jobs.execution import (
+    BatchService,
+    Completions,
+    DispatcherStats,
+    EngineMonitor,
+    EvaluationService,
+    NeuronSetService,
+)
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.estimate import Estimator
@@ -37,6 +44,7 @@ class Services:
         completions: Generates interactive completions.
         neuron_set_service: Imports and identifies neuron sets.
         evaluation_service: Evaluates the texts of sweeps in the background.
+        batch_service: Runs batches in the background.
         engine_monitor: The state of the engines.
         estimator: Estimates what a sweep costs.
         notifier: Notified in the event loop whenever a sweep may have a new event.
@@ -57,6 +65,7 @@ class Services:
     completions: Completions
     neuron_set_service: NeuronSetService
     evaluation_service: EvaluationService
+    batch_service: BatchService
     engine_monitor: EngineMonitor
     estimator: Estimator
     notifier: ChangeNotifier

@@ -14,8 +14,11 @@ from ampsweep.domain.prompt import Prompt, TokenIds
 from ampsweep.domain.recording_progress import RecordingProgress
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import AmpsweepError
+from jobs.batches.files import BatchFiles
+from jobs.batches.records import BatchRecord
 from jobs.evaluation.records import EvaluationRecord
 from jobs.evaluation.request import EvaluationRequest
+from jobs.store.batches import Batches
 from jobs.store.evaluations import Evaluations
 from jobs.store.records import CellOutcome, SweepRecord
 
@@ -27,6 +30,7 @@ class CompletionCall:
     `neurons` is the id of a neuron set; None takes the model's default (`jobs.neuron_sets.default`). `adapter` is the
     name of a LoRA adapter of the model; None asks the model alone. `prompt_logprobs` is the number
     of likeliest alternatives that are reported for each token of the prompt; None reports no tokens of the prompt.
+    `background` gives the call the priority of sweeps instead of that of interactive requests.
     """
 
     model: str
@@ -36,6 +40,7 @@ class CompletionCall:
     sampling: SamplingParams
     adapter: str | None = None
     prompt_logprobs: int | None = None
+    background: bool = False
 
 
 class Completions(Protocol):
@@ -100,6 +105,28 @@ class EvaluationService(Protocol):
             InvalidRequest: if a package that a metric needs is not installed.
             Unavailable: if too many evaluations are unfinished.
         """
+        ...
+
+
+class BatchService(Protocol):
+    """Runs batches in the background."""
+
+    @property
+    def batches(self) -> Batches:
+        """The batches of all servers on the store."""
+        ...
+
+    @property
+    def files(self) -> BatchFiles:
+        """The content of the files of batches."""
+        ...
+
+    def wake(self) -> None:
+        """Look for work now, because a batch was created."""
+        ...
+
+    async def cancel(self, batch_id: str) -> BatchRecord:
+        """Cancel a batch; raise NotFound if there is none of this id, and Conflict if it has ended."""
         ...
 
 

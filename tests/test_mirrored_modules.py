@@ -49,6 +49,8 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
     "tests/api/test_app.py": ("api/services.py",),
     "tests/api/routes/test_evaluations.py": ("worker/evaluation/sweep_texts.py",),
     "tests/jobs/store/test_evaluations.py": ("jobs/evaluation/records.py",),
+    "tests/jobs/store/test_batches.py": ("jobs/batches/records.py",),
+    "tests/worker/batches/test_run_rows.py": ("jobs/batches/rows.py",),
     "tests/api/routes/test_results.py": (
         "api/http/range_response.py",
         "api/http/table_stream.py",

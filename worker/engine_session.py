@@ -172,7 +172,7 @@ class LocalEngineSession:
             steering=steering,
             adapter=call.adapter,
             prompt_logprobs=call.prompt_logprobs,
-            priority=Priority.INTERACTIVE,
+            priority=Priority.BATCH if call.background else Priority.INTERACTIVE,
         )
         async with aclosing(engine.generate(request)) as chunks:
             async for chunk in chunks:

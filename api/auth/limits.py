@@ -14,6 +14,7 @@ class Limits:
 
     Attributes:
         body_bytes: Bytes of a request's body (`body_too_large`).
+        file_bytes: Bytes of an uploaded file (`body_too_large`).
         prompt_chars: Characters of a request's prompts, or of all messages of a chat (`prompt_too_long`, which is also
             the code for exceeding the model's own limit in tokens).
         max_tokens: Tokens generated for a request, over all its choices (`max_tokens_too_large`).
@@ -23,6 +24,7 @@ class Limits:
     """
 
     body_bytes: int = 4 * 1024 * 1024
+    file_bytes: int = 200 * 1024 * 1024
     prompt_chars: int = 400_000
     max_tokens: int = 32_768
     cells: int = MAX_CELLS

@@ -29,15 +29,16 @@ class OpenAIRoute(APIRoute):
             try:
                 return await handle(request)
             except AmpsweepError as error:
-                return error_response(error, status=_status(error))
+                return error_response(error, status=openai_status(error))
             except RequestValidationError as error:
                 invalid_request = as_invalid_request(error)
-                return error_response(invalid_request, status=_status(invalid_request))
+                return error_response(invalid_request, status=openai_status(invalid_request))
 
         return handle_as_openai
 
 
-def _status(error: AmpsweepError) -> int:
+def openai_status(error: AmpsweepError) -> int:
+    """Return the status of an error in OpenAI's API."""
     if error.status != 422:
         return error.status
     return 404 if isinstance(error, UnknownName) and error.param == "model" else 400

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 from fastapi import APIRouter
 from pydantic import Field
@@ -19,7 +19,8 @@ from api.http.pagination import list_object
 from api.openapi import request_body
 from api.services import Services, ServicesDep
 from jobs.execution import CompletionCall
-from jobs.presets import NAME_PATTERN, Preset
+from jobs.planning.catalog import Catalog
+from jobs.presets import NAME_PATTERN, Preset, Presets
 
 _EXAMPLE: dict[str, Any] = {"name": "fr", "intervention": {"languages": ["fr"], "op": "scale", "factor": 3}}
 
@@ -73,7 +74,21 @@ async def delete_intervention(services: ServicesDep, name: str) -> Response:
     return Response(status_code=204)
 
 
-async def with_presets(services: Services, calls: Sequence[CompletionCall]) -> list[CompletionCall]:
+class PresetSource(Protocol):
+    """Where the names of models and of presets are looked up: the services, or a part of them."""
+
+    @property
+    def catalog(self) -> Catalog:
+        """The models."""
+        ...
+
+    @property
+    def presets(self) -> Presets:
+        """The named interventions."""
+        ...
+
+
+async def with_presets(services: PresetSource, calls: Sequence[CompletionCall]) -> list[CompletionCall]:
     """Return the calls of one request with the model and the intervention that the name of their model means.
 
     Raises:
@@ -95,7 +110,7 @@ async def with_presets(services: Services, calls: Sequence[CompletionCall]) -> l
     ]
 
 
-def _chosen(services: Services, name: str) -> tuple[Preset | None, str]:
+def _chosen(services: PresetSource, name: str) -> tuple[Preset | None, str]:
     """Return the preset that the name of a model chooses, and the model that it steers; None for an unknown name."""
     model, plus, preset_name = name.rpartition("+")
     try:

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from ampsweep.errors import Conflict, NotFound
 from jobs.cell import Cell
 from jobs.clock import Clock
+from jobs.store.batches import Batches
 from jobs.store.cell_state import CellEvent, CellStateMachine
 from jobs.store.database import Database, open_database
 from jobs.store.evaluations import Evaluations
@@ -79,6 +80,7 @@ class SqlStore:
 
     Attributes:
         evaluations: The evaluations of sweeps in the same database.
+        batches: The batches and their files in the same database.
         ratings: The ratings of judges in the same database.
         history: What was computed before, for estimates.
     """
@@ -88,6 +90,7 @@ class SqlStore:
         self._clock = clock
         self._new_id = new_id
         self.evaluations = Evaluations(self._database, clock)
+        self.batches = Batches(self._database, clock, new_id)
         self.ratings = Ratings(self._database)
         self.history = History(self._database)
         if self._database.sole_owner:
@@ -95,7 +98,8 @@ class SqlStore:
                 self._expire_where(cells.c.state == CellState.LEASED)
                 with self._database.writing() as db:
                     db.execute(sa.update(sweeps).values(finalizer=None, finalizer_expires_at=None))
-                self.evaluations.expire_leases()
+                for leased in (self.evaluations, self.batches):
+                    leased.expire_leases()
             except BaseException:
                 self._database.close()
                 raise
@@ -132,10 +136,9 @@ class SqlStore:
                 sweep_id=sweep_id, state=SweepState.IN_PROGRESS, total=len(cells), reused=reused
             )
             sweep_state.count(cell.counts for cell in known_cells)
-            values = {"id": sweep_id, "name": name, "spec": spec, "idempotency_key": idempotency_key}
+            values = {"id": sweep_id, "name": name, "spec": spec, "idempotency_key": idempotency_key, "created_at": now}
             submission = {"owner": owner, "priority": priority, "model": cells[0].model, "warnings": list(warnings)}
-            counts = {"created_at": now, **sweep_state_columns(sweep_state)}
-            db.execute(sa.insert(sweeps).values(**values, **submission, **counts))
+            db.execute(sa.insert(sweeps).values(**values, **submission, **sweep_state_columns(sweep_state)))
             row = sweep_row(db, sweep_id)
             link_cells(db, row["seq"], cells, first=0)
             transaction.sweep_state(row).emit("sweep.created", now)
@@ -179,8 +182,7 @@ class SqlStore:
 
     def finalizing(self) -> list[str]:
         """See the protocol."""
-        expires_at = sweeps.c.finalizer_expires_at
-        unleased = sa.or_(expires_at.is_(None), expires_at <= self._clock.now())
+        unleased = sa.or_(sweeps.c.finalizer_expires_at.is_(None), sweeps.c.finalizer_expires_at <= self._clock.now())
         query = sa.select(sweeps.c.id).where(sweeps.c.state == SweepState.FINALIZING, unleased).order_by(sweeps.c.seq)
         with self._database.reading() as db:
             return list(db.execute(query).scalars())

@@ -123,3 +123,44 @@ ratings = sa.Table(
     sa.Column("score", sa.Integer),
     sa.Column("reply", sa.Text, nullable=False),
 )
+
+# Files that clients uploaded, and the output of batches.
+files = sa.Table(
+    "files",
+    metadata,
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("id", sa.String, nullable=False, unique=True),
+    sa.Column("owner", sa.String, nullable=False),
+    sa.Column("filename", sa.String, nullable=False),
+    sa.Column("purpose", sa.String, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("expires_at", sa.Float),
+)
+
+# `owner` created the batch, `leaseholder` runs it. `available_at` is as in `evaluations`.
+batches = sa.Table(
+    "batches",
+    metadata,
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("id", sa.String, nullable=False, unique=True),
+    sa.Column("owner", sa.String, nullable=False),
+    sa.Column("endpoint", sa.String, nullable=False),
+    sa.Column("input_file_id", sa.String, nullable=False),
+    sa.Column("metadata", sa.JSON(none_as_null=True)),
+    sa.Column("state", sa.String, nullable=False, index=True),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("expirations", sa.Integer, nullable=False),
+    sa.Column("leaseholder", sa.String),
+    sa.Column("available_at", sa.Float),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("expires_at", sa.Float, nullable=False),
+    sa.Column("times", sa.JSON, nullable=False),
+    sa.Column("total", sa.Integer, nullable=False),
+    sa.Column("completed", sa.Integer, nullable=False),
+    sa.Column("failed", sa.Integer, nullable=False),
+    sa.Column("output_expires_after", sa.Float),
+    sa.Column("output_file_id", sa.String),
+    sa.Column("error_file_id", sa.String),
+    sa.Column("error", sa.Text),
+)

@@ -17,11 +17,13 @@ from api.auth.authentication import ALWAYS_OPEN, AuthPolicy
 from api.auth.limits import Limits
 from api.auth.rate_limit import RateLimiter
 from api.http.change_notifier import ChangeNotifier
+from api.openai.batch_rows import OpenAIRows
 from api.services import Services
 from jobs.presets import PRESETS, Presets
 from jobs.storage.factory import join, open_storage
 from jobs.store.transitions import SWEEP_ENDED
 from tests.worker.installation import SPEC, Installation, until
+from worker.batches.service import LeasedBatchService
 from worker.completions import PoolCompletions
 from worker.dispatcher import Dispatcher
 from worker.local_pool import LocalPool
@@ -40,6 +42,7 @@ class Server:
     notifier: ChangeNotifier
     pool: LocalPool
     dispatcher: Dispatcher
+    batch_service: LeasedBatchService
     keys: KeyFile
 
     def key(self, *scopes: KeyScope) -> tuple[ApiKey, dict[str, str]]:
@@ -86,15 +89,19 @@ async def running_server(
         )
         completions = PoolCompletions(pool, catalog=installation.catalog, neuron_sets=installation.neuron_sets)
         evaluation_service = installation.evaluation_service(completions, poll=0.2)
+        presets = Presets(open_storage(join(str(installation.data / "neurons"), PRESETS)))
+        rows = OpenAIRows(completions=completions, catalog=installation.catalog, presets=presets, limits=limits)
+        batch_service = installation.batch_service(rows, poll=0.2)
         services = Services(
             store=installation.store,
             results=installation.results,
             catalog=installation.catalog,
             neuron_sets=installation.neuron_sets,
-            presets=Presets(open_storage(join(str(installation.data / "neurons"), PRESETS))),
+            presets=presets,
             completions=completions,
             neuron_set_service=finder,
             evaluation_service=evaluation_service,
+            batch_service=batch_service,
             engine_monitor=pool,
             estimator=installation.estimator(),
             notifier=notifier,
@@ -110,6 +117,7 @@ async def running_server(
         if working:
             dispatcher.start()
             evaluation_service.start()
+            batch_service.start()
         try:
             async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
                 yield Server(
@@ -119,9 +127,11 @@ async def running_server(
                     notifier=notifier,
                     pool=pool,
                     dispatcher=dispatcher,
+                    batch_service=batch_service,
                     keys=keys,
                 )
         finally:
+            await batch_service.stop()
             await evaluation_service.stop()
             await finder.stop()
             await dispatcher.stop()

@@ -21,6 +21,8 @@ import ampsweep
 from api.http.change_notifier import ChangeNotifier
 from engine.base import EngineInfo
 from engine.fake import FAKE_INFO
+from jobs.batches.files import BATCHES, BatchFiles
+from jobs.batches.rows import RowAnswers
 from jobs.clock import Clock, SystemClock
 from jobs.execution import Completions
 from jobs.neuron_sets.bucket import neuron_sets_at
@@ -38,6 +40,7 @@ from jobs.store.protocol import Store
 from jobs.store.records import SweepLease, SweepRecord
 from jobs.store.sql import SqlStore, random_id
 from tests.jobs.cluster import quick_sql_store
+from worker.batches.service import LeasedBatchService
 from worker.dispatcher import Dispatcher
 from worker.engine_session import WorkerConfig
 from worker.engines import EngineSpec
@@ -147,6 +150,11 @@ class Installation:
             ratings=self.sql_store.ratings,
             **{"owner": "test", **options},
         )
+
+    def batch_service(self, answers: RowAnswers, **options: Any) -> LeasedBatchService:
+        files = BatchFiles(open_storage(join(self.published, BATCHES)))
+        defaults: dict[str, Any] = {"clock": SystemClock(), "owner": "test"}
+        return LeasedBatchService(answers, batches=self.sql_store.batches, files=files, **{**defaults, **options})
 
     def engine(self, *, count: int = 1, max_model_len: int | None = None, **options: Any) -> EngineSpec:
         return EngineSpec(

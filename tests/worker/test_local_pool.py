@@ -1,15 +1,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
 
+from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.neuron_set import NeuronsRef
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import EngineFailed, NotFound, UnknownName
+from engine.base import GenerateRequest, Priority
+from engine.fake import FakeEngine
 from jobs.cell import Cell
 from jobs.execution import CompletionCall
 from jobs.store.transitions import SweepState
@@ -117,6 +122,23 @@ async def test_completions_are_streamed_steered_and_unsteered(installation: Inst
     assert [len(chunk.token_ids) for chunk in plain] == [1, 1, 1, 1]
     assert plain[-1].finish_reason == "length"
     assert [chunk.text for chunk in plain] != [chunk.text for chunk in turned]
+
+
+async def test_a_call_in_the_background_has_the_priority_of_sweeps(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generate, priorities = FakeEngine.generate, list[Priority]()
+
+    def recorded(engine: FakeEngine, request: GenerateRequest) -> AsyncGenerator[Chunk]:
+        priorities.append(request.priority)
+        return generate(engine, request)
+
+    async with installation.pool() as pool:
+        monkeypatch.setattr(FakeEngine, "generate", recorded)
+        for background in (False, True):
+            async with aclosing(pool.stream(call(background=background))) as chunks:
+                assert [chunk async for chunk in chunks]
+    assert priorities == [Priority.INTERACTIVE, Priority.BATCH]
 
 
 async def test_a_completion_names_the_missing_model_or_neuron_set(installation: Installation) -> None:

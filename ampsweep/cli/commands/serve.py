@@ -170,6 +170,7 @@ async def _serve(
     from ampsweep.cli.server.http_server import HttpServer, listen
     from api.app import create_app
     from api.http.change_notifier import ChangeNotifier
+    from api.openai.batch_rows import OpenAIRows
     from api.services import Services
     from jobs.results.assembly_process import AssemblyProcesses
     from worker.completions import PoolCompletions
@@ -190,6 +191,9 @@ async def _serve(
         )
         completions = PoolCompletions(pool, catalog=runtime.catalog, neuron_sets=runtime.neuron_sets)
         evaluation_service = runtime.evaluation_service(completions)
+        limits = limits_of(settings)
+        rows = OpenAIRows(completions=completions, catalog=runtime.catalog, presets=runtime.presets, limits=limits)
+        batch_service = runtime.batch_service(rows)
         assemblies = opened.enter_context(closing(AssemblyProcesses(runtime.results, MAX_FINALIZING)))
         dispatcher = runtime.dispatcher(pool, notifier.notify, assemblies)
         services = Services(
@@ -201,22 +205,25 @@ async def _serve(
             completions=completions,
             neuron_set_service=neuron_set_service,
             evaluation_service=evaluation_service,
+            batch_service=batch_service,
             engine_monitor=pool,
             estimator=runtime.estimator(partial(_memory_of, served_engines(settings))),
             notifier=notifier,
             wake=dispatcher.wake,
             dispatcher_stats=dispatcher.dispatcher_stats,
-            limits=limits_of(settings),
+            limits=limits,
         )
         server = HttpServer(create_app(services, policy), tls_cert=settings.tls_cert, tls_key=settings.tls_key)
         opened.enter_context(server.stopped_by_signals())
         dispatcher.start()  # before there is an engine it leases no cells, but finalizes sweeps whose cells are done
         evaluation_service.start()
+        batch_service.start()
         engines = asyncio.create_task(_start_engines(server, pool, settings, listening, as_json=as_json))
         opened.push_async_callback(_stop_engines, engines, pool)
         opened.push_async_callback(dispatcher.stop)
         opened.push_async_callback(neuron_set_service.stop)
         opened.push_async_callback(evaluation_service.stop)
+        opened.push_async_callback(batch_service.stop)
         await server.serve([listening])
     if not engines.cancelled() and (error := engines.exception()):
         raise error

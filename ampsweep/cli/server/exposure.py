@@ -50,6 +50,7 @@ def limits_of(settings: Settings) -> Limits:
     """Return the limits of a request and of an API key."""
     return Limits(
         body_bytes=settings.max_body_bytes,
+        file_bytes=settings.max_file_bytes,
         prompt_chars=settings.max_prompt_chars,
         max_tokens=settings.max_tokens,
         cells=settings.max_cells,

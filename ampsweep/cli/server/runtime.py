@@ -14,6 +14,9 @@ from ampsweep.cli.options.engine import release_warnings
 from ampsweep.cli.server.settings import Settings
 from ampsweep.errors import InvalidRequest
 from engine.neurons.neuron_set import NeuronSet
+from jobs.batches.files import BATCHES, BatchFiles
+from jobs.batches.retention import clean_up_batches
+from jobs.batches.rows import RowAnswers
 from jobs.clock import SystemClock
 from jobs.data.hub import HubData
 from jobs.execution import Completions
@@ -29,6 +32,7 @@ from jobs.results.retention import clean_up
 from jobs.results.writer import Results
 from jobs.storage.factory import is_object_store, join, open_storage
 from jobs.store.sql import SqlStore
+from worker.batches.service import LeasedBatchService
 from worker.dispatcher import Dispatcher
 from worker.engine_session import WorkerConfig
 from worker.evaluation.service import LeasedEvaluationService
@@ -71,6 +75,7 @@ class Runtime:
     neuron_sets: NeuronSets
     presets: Presets
     identifications: Identifications
+    batch_files: BatchFiles
     worker_config: WorkerConfig
     keep_days: float | None = None
     keep_events_days: float | None = None
@@ -122,6 +127,7 @@ class Runtime:
                 neuron_sets=neuron_sets_at(neurons),
                 presets=Presets(open_storage(join(neurons, PRESETS))),
                 identifications=Identifications(open_storage(join(neurons, IDENTIFYING)), SystemClock()),
+                batch_files=BatchFiles(open_storage(join(published, BATCHES))),
                 worker_config=worker_config,
                 keep_days=keep_days,
                 keep_events_days=keep_events_days,
@@ -164,6 +170,12 @@ class Runtime:
             owner=self.owner,
         )
 
+    def batch_service(self, answers: RowAnswers) -> LeasedBatchService:
+        """Return a service that runs the store's batches; `answers` reads and answers their requests."""
+        return LeasedBatchService(
+            answers, batches=self.store.batches, files=self.batch_files, clock=SystemClock(), owner=self.owner
+        )
+
     def estimator(self, memory: Callable[[str], int | None]) -> Estimator:
         """Return what estimates sweeps; `memory` returns the bytes that an engine of a model needs."""
         return Estimator(self.catalog, self.neuron_sets, history=self.store.history, memory=memory)
@@ -178,6 +190,13 @@ class Runtime:
             unfinished_after=min_age,
             ended_before=_days_ago(self.keep_days),
             events_before=_days_ago(self.keep_events_days),
+        )
+        clean_up_batches(
+            self.store.batches,
+            self.batch_files,
+            now=SystemClock().now(),
+            unfinished_after=min_age,
+            created_before=_days_ago(self.keep_days),
         )
 
     def close(self) -> None:

@@ -167,6 +167,7 @@ class Settings(BaseSettings):
     tls_key: File | None = None
     behind_tls_proxy: bool = False
     max_body_bytes: int = Field(default=4 * 1024 * 1024, ge=1024, le=1024**3)
+    max_file_bytes: int = Field(default=200 * 1024 * 1024, ge=1024, le=16 * 1024**3)
     max_prompt_chars: int = Field(default=400_000, ge=1)
     max_tokens: int = Field(default=32_768, ge=1)
     max_cells: int = Field(default=100_000, ge=1)

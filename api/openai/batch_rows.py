@@ -1,0 +1,120 @@
+"""The requests in the files of batches: reads their lines, and answers them as their endpoints do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from ampsweep.domain.validation import StrictModel, validate
+from ampsweep.errors import AmpsweepError, EngineFailed, InvalidRequest, Unavailable
+from api.auth.limits import Limits
+from api.errors import error_body
+from api.http.json_body import parse_json
+from api.openai.requests import parse_chat, parse_completion
+from api.openai.responses import ChatFormatter, CompletionFormatter
+from api.openai.responses_formatter import ResponsesFormatter
+from api.openai.responses_request import parse_response_request
+from api.openai.route import openai_status
+from api.openai.streaming import Formatter, generate
+from api.routes.interventions import with_presets
+from jobs.batches.rows import Row, RowResult
+from jobs.execution import CompletionCall, Completions
+from jobs.planning.catalog import Catalog
+from jobs.presets import Presets
+
+Endpoint = Literal["/v1/completions", "/v1/chat/completions", "/v1/responses"]
+"""The endpoints that requests of batches can be sent to."""
+
+
+class BatchLine(StrictModel):
+    """A line of a file of requests. `custom_id` is repeated in the line of the answer."""
+
+    custom_id: Annotated[str, Field(min_length=1, max_length=512)]
+    method: Literal["POST"]
+    url: Endpoint
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenAIRows:
+    """Implements `jobs.batches.rows.RowAnswers`.
+
+    Attributes:
+        completions: Generates the answers.
+        catalog: The models that requests can name.
+        presets: The named interventions.
+        limits: The limits of a request.
+    """
+
+    completions: Completions
+    catalog: Catalog
+    presets: Presets
+    limits: Limits
+
+    def parse(self, line: bytes, *, number: int, endpoint: str) -> Row:
+        """Return the request of a line; one with an `error` if the line is malformed."""
+        raw: object = None
+        try:
+            if len(line) > self.limits.body_bytes:
+                raise InvalidRequest(f"the line is larger than {self.limits.body_bytes} bytes, the limit of a request")
+            raw = parse_json(line)
+            request = validate(BatchLine, raw)
+            if request.url != endpoint:
+                message = f"the url {request.url} is not the endpoint {endpoint} of the batch; put it into another file"
+                raise InvalidRequest(message, param="url")
+            if request.body.get("stream"):
+                raise InvalidRequest("a batch streams nothing; leave stream out", param="body.stream")
+        except AmpsweepError as error:
+            return Row(number=number, custom_id=_custom_id(raw), endpoint=endpoint, body={}, error=error)
+        return Row(number=number, custom_id=request.custom_id, endpoint=endpoint, body=request.body)
+
+    async def answer(self, row: Row) -> RowResult:
+        """Answer a request with the priority of sweeps; see the protocol."""
+        try:
+            calls, formatter = _PREPARE[row.endpoint](row.body, self.limits)
+            calls = [replace(call, background=True) for call in await with_presets(self, calls)]
+            chunks = await generate(self.completions, calls)
+        except (Unavailable, EngineFailed):
+            raise
+        except AmpsweepError as error:
+            return self.failure(error)
+        return RowResult(status=200, body=formatter.response(chunks))
+
+    def failure(self, error: AmpsweepError) -> RowResult:
+        """Return the result of a request that failed with an error."""
+        return RowResult(status=openai_status(error), body=error_body(error))
+
+
+def _custom_id(raw: object) -> str | None:
+    """Return the `custom_id` of a line that is no request, if it has one."""
+    custom_id = raw.get("custom_id") if isinstance(raw, Mapping) else None
+    return custom_id[:512] if isinstance(custom_id, str) else None
+
+
+_Prepared = tuple[list[CompletionCall], Formatter]
+
+
+def _completion(body: object, limits: Limits) -> _Prepared:
+    request = parse_completion(body)
+    return request.to_calls(limits), CompletionFormatter(request)
+
+
+def _chat(body: object, limits: Limits) -> _Prepared:
+    request = parse_chat(body)
+    return [request.to_call(limits)], ChatFormatter(request)
+
+
+def _response(body: object, limits: Limits) -> _Prepared:
+    request = parse_response_request(body)
+    call = request.to_call(limits)
+    return [call], ResponsesFormatter(request, call)
+
+
+_PREPARE: Mapping[str, Callable[[object, Limits], _Prepared]] = {
+    "/v1/completions": _completion,
+    "/v1/chat/completions": _chat,
+    "/v1/responses": _response,
+}

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ampsweep.domain.chunk import Chunk
+from ampsweep.errors import EngineFailed, NotFound, UnknownName
+from api.auth.limits import Limits
+from api.openai.batch_rows import OpenAIRows
+from jobs.execution import CompletionCall
+from jobs.planning.catalog import Catalog
+from jobs.presets import Presets
+from jobs.storage.local import LocalStorage
+
+pytestmark = pytest.mark.anyio
+
+LINE: dict[str, Any] = {
+    "custom_id": "a",
+    "method": "POST",
+    "url": "/v1/completions",
+    "body": {"model": "tiny", "prompt": "x", "max_tokens": 3},
+}
+CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "x"}]}
+
+
+class StubCompletions:
+    """Answers each call with one chunk, or raises an error."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.calls: list[CompletionCall] = []
+
+    async def stream(self, call: CompletionCall) -> AsyncGenerator[Chunk]:
+        self.calls.append(call)
+        if self.error is not None:
+            raise self.error
+        yield Chunk(
+            text="yes",
+            token_ids=(1,),
+            token_texts=("yes",),
+            text_offsets=(0,),
+            logprobs=(0.0,),
+            top_logprobs=((),),
+            prompt_tokens=1,
+            finish_reason="stop",
+        )
+
+
+def rows(folder: Path, completions: StubCompletions | None = None, *, limits: Limits | None = None) -> OpenAIRows:
+    return OpenAIRows(
+        completions=completions or StubCompletions(),
+        catalog=Catalog(models={"tiny": folder}, corpora={}, atlas=folder),
+        presets=Presets(LocalStorage(folder / "presets")),
+        limits=limits or Limits(),
+    )
+
+
+def parsed(folder: Path, line: Any, endpoint: str = "/v1/completions", *, limits: Limits | None = None) -> Any:
+    raw = line if isinstance(line, bytes) else json.dumps(line).encode()
+    return rows(folder, limits=limits).parse(raw, number=7, endpoint=endpoint)
+
+
+def test_a_line_is_a_request(tmp_path: Path) -> None:
+    row = parsed(tmp_path, LINE)
+    assert (row.number, row.custom_id, row.endpoint, row.error) == (7, "a", "/v1/completions", None)
+    assert row.body == LINE["body"]
+
+
+@pytest.mark.parametrize(
+    ("line", "param", "message"),
+    [
+        (b"{", None, "not valid JSON"),
+        (b"[1]", None, "must be an object"),
+        ({**LINE, "custom_id": ""}, "custom_id", "at least 1"),
+        ({key: LINE[key] for key in ("method", "url", "body")}, "custom_id", "custom_id is required"),
+        ({**LINE, "method": "GET"}, "method", "'POST'"),
+        ({**LINE, "url": "/v1/embeddings"}, "url", "'/v1/completions'"),
+        ({**LINE, "url": "/v1/responses"}, "url", "is not the endpoint /v1/completions of the batch"),
+        ({**LINE, "body": {**LINE["body"], "stream": True}}, "body.stream", "leave stream out"),
+        ({**LINE, "priority": 1}, "priority", "unknown key"),
+        (b'{"custom_id": "a", "custom_id": "b"}', "custom_id", "occurs twice"),
+    ],
+)
+def test_a_malformed_line_says_why(tmp_path: Path, line: Any, param: str | None, message: str) -> None:
+    row = parsed(tmp_path, line)
+    assert row.error is not None
+    assert message in row.error.message
+    assert row.error.param == param
+    assert row.custom_id == ("a" if isinstance(line, dict) and line.get("custom_id") == "a" else row.custom_id)
+
+
+def test_a_line_that_is_larger_than_a_request_is_not_read(tmp_path: Path) -> None:
+    row = parsed(tmp_path, LINE, limits=Limits(body_bytes=20))
+    assert row.error is not None
+    assert "larger than 20 bytes" in row.error.message
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body", "kind"),
+    [
+        ("/v1/completions", LINE["body"], "text_completion"),
+        ("/v1/chat/completions", CHAT, "chat.completion"),
+        ("/v1/responses", {"model": "tiny", "input": "x"}, "response"),
+    ],
+)
+async def test_a_request_is_answered_as_its_endpoint_answers_it_with_the_priority_of_sweeps(
+    tmp_path: Path, endpoint: str, body: dict[str, Any], kind: str
+) -> None:
+    completions = StubCompletions()
+    row = parsed(tmp_path, {**LINE, "url": endpoint, "body": body}, endpoint)
+    result = await rows(tmp_path, completions).answer(row)
+    assert (result.status, result.body["object"], result.body["model"]) == (200, kind, "tiny")
+    assert [call.background for call in completions.calls] == [True]
+
+
+async def test_an_error_of_the_request_is_its_result(tmp_path: Path) -> None:
+    wrong = parsed(tmp_path, {**LINE, "body": {"model": "tiny"}})
+    result = await rows(tmp_path).answer(wrong)
+    assert (result.status, result.body["error"]["param"]) == (400, "prompt")
+    unknown = StubCompletions(UnknownName("model", "x", ["tiny"], param="model"))
+    assert (await rows(tmp_path, unknown).answer(parsed(tmp_path, LINE))).status == 404
+    assert (await rows(tmp_path, StubCompletions(NotFound("no such set"))).answer(parsed(tmp_path, LINE))).status == 404
+    with pytest.raises(EngineFailed):
+        await rows(tmp_path, StubCompletions(EngineFailed("died"))).answer(parsed(tmp_path, LINE))

@@ -1,0 +1,1 @@
+"""Leases batches and runs their requests."""

@@ -1,0 +1,225 @@
+"""Leases batches, runs their requests, and reports the outcome under the lease's epoch.
+
+As with evaluations, only the store decides what is done: a batch whose server is killed is taken over by another one,
+or by the same one after its restart, and the requests whose results are published are not sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+from ampsweep.errors import AmpsweepError, NotFound, Unavailable
+from jobs.batches.files import BatchFiles
+from jobs.batches.records import BatchLease, BatchRecord, BatchState, RowCounts
+from jobs.batches.rows import RowAnswers
+from jobs.clock import Clock
+from jobs.store.batches import Batches
+from worker.batches.run_rows import Assembled, Sleep, assemble, run_rows
+from worker.polling import poll_forever
+
+log = logging.getLogger(__name__)
+
+MAX_RUNNING = 2
+"""Batches that one server runs at the same time."""
+RETRY_SECONDS = 10.0
+"""Delay before a batch is leased again whose storage or database could not be reached."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Running:
+    """A leased batch. Setting `stopping` ends its requests, and its results so far are published."""
+
+    lease: BatchLease
+    task: asyncio.Task[None]
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class LeasedBatchService:
+    """Runs batches, a few at a time, from `start` to `stop`. Tests call `poll_once` and `heartbeat` directly.
+
+    Args:
+        answers: Reads and answers requests.
+        batches: The batches of all servers on the store.
+        files: Their files.
+        clock: The current time.
+        owner: The name under which this server takes leases.
+        ttl: Duration of a lease in seconds. Heartbeats are sent six times in that period.
+        poll: Seconds between two requests to the store for work. `wake` causes an immediate one.
+        sleep: Waits before a request is sent again.
+    """
+
+    def __init__(
+        self,
+        answers: RowAnswers,
+        *,
+        batches: Batches,
+        files: BatchFiles,
+        clock: Clock,
+        owner: str,
+        ttl: float = 30.0,
+        poll: float = 5.0,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self.batches = batches
+        self.files = files
+        self._answers = answers
+        self._clock = clock
+        self._owner = owner
+        self._ttl = ttl
+        self._poll = poll
+        self._sleep = sleep
+        self._work_available = asyncio.Event()
+        self._stops = asyncio.Event()
+        self._loops: list[asyncio.Task[None]] = []
+        self._running: dict[tuple[str, int], _Running] = {}
+
+    def wake(self) -> None:
+        """Look for work now, because a batch was created."""
+        self._work_available.set()
+
+    async def cancel(self, batch_id: str) -> BatchRecord:
+        """Cancel a batch; its requests on this server end at once, those on other servers at the next heartbeat.
+
+        Raises:
+            NotFound: There is none of this id.
+            Conflict: It has ended, or its results are being assembled.
+        """
+        record = await asyncio.to_thread(self.batches.cancel, batch_id)
+        for running in self._running.values():
+            if running.lease.batch.id == batch_id:
+                running.stopping.set()
+        self.wake()
+        return record
+
+    def start(self) -> None:
+        """Start leasing batches in tasks of the running event loop; return at once."""
+        poll = partial(poll_forever, name="the batch service", stops=self._stops)
+        self._loops = [
+            asyncio.create_task(poll(self.poll_once, wake=self._work_available, interval=self._poll)),
+            asyncio.create_task(poll(self.heartbeat, wake=self._stops, interval=self._ttl / 6)),
+        ]
+
+    async def stop(self) -> None:
+        """Stop leasing, abort the requests of the running batches and return their leases."""
+        self._stops.set()
+        self._work_available.set()
+        await asyncio.gather(*self._loops)
+        tasks = [running.task for running in self._running.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def idle(self) -> None:
+        """Wait until the batches now leased have ended."""
+        await asyncio.gather(*(running.task for running in self._running.values()), return_exceptions=True)
+
+    async def poll_once(self) -> None:
+        """Lease as many batches as this server may still run."""
+        while len(self._running) < MAX_RUNNING:
+            lease = await asyncio.to_thread(self.batches.lease, self._owner, ttl=self._ttl)
+            if lease is None:
+                return
+            stopping = asyncio.Event()
+            task = asyncio.create_task(self._run(lease, stopping))
+            self._running[lease.key] = _Running(lease=lease, task=task, stopping=stopping)
+
+    async def heartbeat(self) -> None:
+        """Extend the leases of the running batches; end those that are cancelled, have expired, or lost their lease."""
+        leases = [running.lease for running in self._running.values()]
+        if not leases:
+            return
+        states = await asyncio.to_thread(self.batches.extend, leases, ttl=self._ttl)
+        for key, state in states.items():
+            running = self._running.get(key)
+            if running is None:
+                continue
+            if state is None:
+                log.info("batch %s is aborted: its lease was lost", key[0])
+                running.task.cancel()
+            elif state is BatchState.CANCELLING or self._has_expired(running.lease):
+                running.stopping.set()
+
+    def _has_expired(self, lease: BatchLease) -> bool:
+        return self._clock.now() >= lease.batch.expires_at
+
+    async def _run(self, lease: BatchLease, stopping: asyncio.Event) -> None:
+        """Run a batch and record how it ends; heartbeats extend its lease meanwhile."""
+        try:
+            if lease.batch.state is BatchState.IN_PROGRESS and not self._has_expired(lease):
+                await self._run_until(lease, stopping)
+            await self._finish(lease)
+        except asyncio.CancelledError:
+            await self._record(partial(self.batches.release, lease))
+            raise
+        except NotFound as error:  # the file of its requests, or a part of its results
+            await self._record(partial(self.batches.fail, lease, f"{error.message}; create the batch again"))
+        except (OSError, Unavailable) as error:
+            log.warning("batch %s cannot continue now; retrying later: %s", lease.key[0], error)
+            await self._record(partial(self.batches.release, lease, error=str(error), delay=RETRY_SECONDS))
+        except Exception:
+            log.exception("unhandled exception in batch %s", lease.key[0])
+            error_message = "the batch failed; see the server's log for the reason"
+            await self._record(partial(self.batches.fail, lease, error_message))
+        finally:
+            del self._running[lease.key]
+            self._work_available.set()
+
+    async def _run_until(self, lease: BatchLease, stopping: asyncio.Event) -> None:
+        """Run the requests of a batch until all are answered, or until `stopping` is set."""
+
+        async def report(counts: RowCounts) -> None:
+            store = partial(self.batches.report, lease, completed=counts.completed, failed=counts.failed)
+            await asyncio.to_thread(store)
+
+        rows = run_rows(lease.batch, files=self.files, answers=self._answers, report=report, sleep=self._sleep)
+        running = asyncio.create_task(rows)
+        waiting = asyncio.create_task(stopping.wait())
+        try:
+            await asyncio.wait([running, waiting], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped = not running.done()
+            running.cancel()
+            waiting.cancel()
+            await asyncio.gather(running, waiting, return_exceptions=True)
+        if not stopped:
+            running.result()
+
+    async def _finish(self, lease: BatchLease) -> None:
+        """Publish the results of a batch and end it, also if it was cancelled or has expired."""
+        batch, files = lease.batch, self.files
+        cancelled = not await asyncio.to_thread(self.batches.finalize, lease)
+        output_id, error_id = self.batches.files.new_id(), self.batches.files.new_id()
+        ids = {"output_id": output_id, "error_id": error_id}
+        publish = partial(assemble, batch, files, self._answers, **ids, cancelled=cancelled)
+        assembled = await asyncio.to_thread(publish)
+        finish = partial(
+            self.batches.finish,
+            lease,
+            _final_state(assembled, cancelled=cancelled),
+            counts=assembled.counts,
+            output=(output_id, assembled.output_size),
+            errors=(error_id, assembled.error_size),
+        )
+        if await asyncio.to_thread(finish):
+            await asyncio.to_thread(files.delete_parts, batch.id)
+            return
+        log.warning("batch %s: late result discarded (epoch %d)", *lease.key)
+        await asyncio.to_thread(files.delete, output_id)
+        await asyncio.to_thread(files.delete, error_id)
+
+    async def _record(self, write: Callable[[], None]) -> None:
+        """Write how a batch ended. If the store cannot be reached, the lease expires."""
+        try:
+            await asyncio.to_thread(write)
+        except AmpsweepError as error:
+            log.warning("the state of a batch could not be stored; its lease will expire: %s", error)
+
+
+def _final_state(assembled: Assembled, *, cancelled: bool) -> BatchState:
+    if cancelled:
+        return BatchState.CANCELLED
+    return BatchState.EXPIRED if assembled.expired else BatchState.COMPLETED
