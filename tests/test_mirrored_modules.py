@@ -86,7 +86,6 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
         "jobs/report/answers.py",
         "jobs/report/data.py",
         "jobs/report/document.py",
-        "jobs/report/figures/dots.py",
         "jobs/report/figures/drawing.py",
         "jobs/report/figures/heat_maps.py",
         "jobs/report/figures/lines.py",

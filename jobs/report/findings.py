@@ -17,10 +17,10 @@ from scipy import stats
 from jobs.metrics.shift import Shift
 from jobs.report.data import ReportData
 from jobs.report.figures.drawing import Row
+from jobs.report.observations import NO_EFFECT
 from jobs.report.queries import ABOVE_NOISE, ARM_MEANS, DETECTABLE, MEASURED_BY, TRIED
 from jobs.report.wording import amount, between, count_of, listed, signed
 
-NO_EFFECT = "no effect above noise"
 _ARMS = {
     "neurons": "the language's own neurons",
     "difference": "the language's own neurons (patch difference)",
@@ -95,7 +95,7 @@ def _comparisons(measured: _Measured, arm: str, share: str) -> list[str]:
         apart = sum(_low(first) > _high(second) for first, second in pairs)
         who = _RANDOM.get(arm, "a random vector of the same length")
         sentences.append(
-            f"{who[0].upper()}{who[1:]}: {_value([row for _, row in pairs])}; the intervals lie apart for {apart} of "
+            f"With {who} it is {_value([row for _, row in pairs])}; the intervals lie apart for {apart} of "
             f"{count_of(len(pairs), 'target')}"
             + (", so the effect is not shown to be due to the language." if not apart else ".")
         )

@@ -11,6 +11,8 @@ import pyarrow as pa
 _HALF = "_half"
 _BOUNDS = {"delta_ci_low": "delta_ci_high"}
 """Pairs of columns that are shown as one: the bounds of an interval."""
+_EXACT = ("factor", "x")
+"""Columns of numbers that a spec names: they are not rounded."""
 _INTERVAL = "interval of delta"
 
 
@@ -110,7 +112,7 @@ def _column(table: pa.Table, name: str) -> Column:
 def _cell(row: dict[str, Any], name: str) -> Cell:
     value, half = row[name], row.get(name + _HALF)
     number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-    text = format_value(value)
+    text = f"{value:g}" if number is not None and name in _EXACT else format_value(value)
     if value is not None and name in _BOUNDS:
         text += f" to {format_value(row[_BOUNDS[name]])}"
     elif value is not None and half is not None:

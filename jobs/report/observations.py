@@ -18,6 +18,8 @@ from jobs.report.wording import amount, between, count_of, listed, signed
 MAX_PANELS = 3
 """Panels that a caption describes; of a figure with more it says how many there are."""
 ALPHA = 0.05
+NO_EFFECT = "no effect above noise"
+"""The conclusion from a difference that is not above the noise (`jobs.report.views`)."""
 
 
 def methods_seen(table: pa.Table) -> str:
@@ -110,8 +112,9 @@ def curves_seen(table: pa.Table) -> str:
         low, high = min(means, key=lambda x: means[x]), max(means, key=lambda x: means[x])
         targets = count_of(len(distinct(own, "target")), "target")
         if low == high:
-            return f"mean over {targets} {signed(means[low])} at {low:g}, the only one"
-        return f"mean over {targets} from {signed(means[low])} at {low:g} to {signed(means[high])} at {high:g}"
+            return f"mean over {targets} {_effect(rows, means[low])} at {low:g}, the only one"
+        ends = f"{_effect(rows, means[low])} at {low:g} to {_effect(rows, means[high])} at {high:g}"
+        return f"mean over {targets} from {ends}"
 
     return _by_panel(table, extremes)
 
@@ -124,13 +127,15 @@ def effects_seen(table: pa.Table) -> str:
         of_side = [row for row in rows if (row["row"] == row["column"]) is is_self and row["conclusion"] is not None]
         counted = Counter(row["conclusion"] for row in of_side)
         if of_side:
-            sides.append(f"{side}: {', '.join(f'{n} {name}' for name, n in sorted(counted.items()))}")
+            none = counted.pop(NO_EFFECT, 0)
+            parts = [f"{number} {name}" for name, number in sorted(counted.items())]
+            sides.append(f"{side}: {', '.join([*parts, f'{none} without effect above noise'])}")
     worse = [row for row in rows if row["improvement"] is not None and row["improvement"] < 0]
     text = f"{_capitalized('; '.join(sides))}." if sides else "No difference has an interval."
     if worse:
         worst = min(worse, key=lambda row: row["improvement"])
-        where = f"{worst['row']} while steered to {worst['column']} ({worst['panel']}, n = {worst['n']})"
-        text += f" The largest deterioration is {signed(worst['value'])}, of {where}."
+        where = f"data language {worst['row']}, steered to {worst['column']}; {worst['panel']}, n = {worst['n']}"
+        text += f" The largest deterioration is {signed(worst['value'])} ({where})."
     return text
 
 
@@ -139,7 +144,7 @@ def self_and_cross_seen(table: pa.Table) -> str:
 
     def means(rows: list[Row]) -> str:
         own = [row for row in rows if row["whose"] == "own"] or rows
-        above = sum(row["conclusion"] not in (None, "no effect above noise") for row in own)
+        above = sum(row["conclusion"] not in (None, NO_EFFECT) for row in own)
         in_itself, elsewhere = (signed(fmean(row[side] for row in own)) for side in ("self", "cross"))
         return f"self {in_itself}, above noise for {above} of {count_of(len(own), 'target')}; cross {elsewhere}"
 
@@ -154,7 +159,8 @@ def gain_and_cost_seen(table: pa.Table) -> str:
         for factor in sorted({min(row["factor"] for row in rows), max(row["factor"] for row in rows)}):
             at_factor = [row for row in rows if row["factor"] == factor]
             gain, cost = (fmean(row[name] for row in at_factor) for name in ("gain", "cost"))
-            texts.append(f"gain {signed(gain)} and {signed(cost)} elsewhere at factor {factor:g}")
+            shown = amount(gain) if "LSS" in rows[0]["gain_is"] else signed(gain)
+            texts.append(f"gain {shown} and {signed(cost)} elsewhere at factor {factor:g}")
         return ", ".join(texts)
 
     return _by_panel(table, ends)
@@ -167,7 +173,7 @@ def classes_seen(table: pa.Table) -> str:
         own = [row for row in rows if row["whose"] == "own"] or rows
         classes = {name: [row["y"] for row in own if row["class"] == name] for name in distinct(own, "class")}
         return ", ".join(
-            f"{name}-resource {signed(fmean(values))} ({count_of(len(values), 'language')})"
+            f"{name}-resource {_effect(rows, fmean(values))} ({count_of(len(values), 'language')})"
             for name, values in classes.items()
         )
 
@@ -237,6 +243,11 @@ def modes_seen(table: pa.Table) -> str:
     most = max(rows, key=lambda row: abs(row["difference"]))
     named = f"{most['task']}: {most['metric']}"
     return f"The largest mean difference is {signed(most['difference'])} ({named}, {count_of(most['rows'], 'row')})."
+
+
+def _effect(rows: list[Row], value: float) -> str:
+    """Return a mean effect: with a sign, unless it is an LSS, which is no difference."""
+    return amount(value) if rows[0]["panel"].startswith("lss") else signed(value)
 
 
 def _by_panel(table: pa.Table, describe: Callable[[list[Row]], str]) -> str:

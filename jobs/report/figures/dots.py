@@ -21,6 +21,10 @@ from jobs.report.figures.drawing import (
     whose_of,
 )
 
+MAX_LABELS = 6
+"""The dots of a column have names if there are no more than these."""
+LABEL_HEIGHT = 0.07
+"""Height of a name, as a share of that of the plot."""
 _MARK = dict(zip(INK, MARKERS, strict=False))
 _CONTROL_NAMES = {
     "random": "random",
@@ -129,6 +133,10 @@ def strip_plot(table: pa.Table) -> Figure:
                         x = column + (index - (len(kinds) - 1) / 2) * 0.25
                         _strip(axes, x, points, whose, in_legend=column == 0)
             reference_line(axes, rows)
+            for column, name in enumerate(classes):
+                own = [row for row in rows if row["class"] == name and row["whose"] == "own"]
+                if len(own) <= MAX_LABELS:
+                    _label(axes, column - (len(kinds) - 1) / 2 * 0.25, own)
             axes.set_xticks(range(len(classes)), [f"{name}-resource" for name in classes])
             axes.set_xlim(-0.6, len(classes) - 0.4)
             axes.set_title(panel, loc="left")
@@ -142,9 +150,19 @@ def _strip(axes: Axes, x: float, rows: list[Row], whose: str, *, in_legend: bool
     axes.plot([x] * len(values), values, _MARK[whose], color=INK[whose], alpha=0.55, markersize=4, label=label)
     mean = float(np.mean(values))
     axes.hlines(mean, x - 0.09, x + 0.09, color=INK[whose], linewidth=2)
-    if whose == "own" and len(rows) <= 6:
-        for row in rows:
-            axes.annotate(row["language"], (x - 0.1, row["y"]), fontsize=7, ha="right", va="center")
+
+
+def _label(axes: Axes, x: float, rows: list[Row]) -> None:
+    """Name the dots of a column at their left, from the lowest to the highest, so that no name covers another."""
+    low, high = axes.get_ylim()
+    gap = LABEL_HEIGHT * (high - low)
+    ordered = sorted(rows, key=lambda row: float(row["y"]))
+    heights: list[float] = []
+    for row in ordered:
+        heights.append(max(row["y"], heights[-1] + gap) if heights else row["y"])
+    shift = (heights[-1] - ordered[-1]["y"]) / 2 if heights else 0.0
+    for row, height in zip(ordered, heights, strict=True):
+        axes.annotate(row["language"], (x - 0.1, height - shift), fontsize=7, ha="right", va="center")
 
 
 def _means(rows: list[Row], factor: float) -> tuple[float, float]:

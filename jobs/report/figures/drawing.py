@@ -37,7 +37,7 @@ _THEMED = {
     "#bfbfbf": "var(--rule, #bfbfbf)",
 }
 """Colours of a figure that follow the page's colour scheme, light or dark."""
-MIN_WIDTH = "38rem"
+MIN_WIDTH = "46rem"
 Row = dict[str, Any]
 
 

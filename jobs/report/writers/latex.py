@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from matplotlib.figure import Figure
+
 from jobs.report.answers import Answer
 from jobs.report.document import Document, Notice
 from jobs.report.grid import grid_of
 from jobs.report.tables import LATEX_PACKAGES, escape_latex, to_latex
 
-_SIZE = r"width=\textwidth,height=0.85\textheight,keepaspectratio"
+_FULL_INCHES = 9.6
+"""Width of the figures that fill the width of a page; narrower ones are reduced by the same factor."""
 
 
 def to_latex_fragment(document: Document, *, figures: str) -> str:
@@ -57,7 +60,7 @@ def _section(answer: Answer, figures: str) -> Iterator[str]:
             [
                 r"\begin{figure}[H]",
                 r"\centering",
-                rf"\includegraphics[{_SIZE}]{{\detokenize{{{figures}/{question.key}.pdf}}}}",
+                rf"\includegraphics[{_size(answer.figure)}]{{\detokenize{{{figures}/{question.key}.pdf}}}}",
                 rf"\caption{{{observation}}}",
                 rf"\label{{fig:{question.key}}}",
                 r"\end{figure}",
@@ -66,6 +69,11 @@ def _section(answer: Answer, figures: str) -> Iterator[str]:
     yield table.rstrip("\n")
     if grid.left_out:
         yield f"{grid.left_out} more rows in the CSV file."
+
+
+def _size(figure: Figure) -> str:
+    share = min(1.0, figure.get_size_inches()[0] / _FULL_INCHES)
+    return rf"width={share:.2f}\textwidth,height=0.85\textheight,keepaspectratio"
 
 
 def _notices(notices: Sequence[Notice]) -> Iterator[str]:

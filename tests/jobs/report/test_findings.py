@@ -68,16 +68,16 @@ def test_without_generated_text_the_summary_is_about_lss(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("drawn", "expected"),
     [
-        (0.12, "As many random neurons: 0.12; the intervals lie apart for 3 of 3 targets."),
+        (0.12, "With as many random neurons it is 0.12; the intervals lie apart for 3 of 3 targets."),
         (
             0.65,
-            "As many random neurons: 0.65; the intervals lie apart for 1 of 3 targets.",
+            "With as many random neurons it is 0.65; the intervals lie apart for 1 of 3 targets.",
         ),
         (
             0.8,
             (
-                "As many random neurons: 0.80; the intervals lie apart for 0 of 3 targets, so the effect is not shown "
-                "to be due to the language."
+                "With as many random neurons it is 0.80; the intervals lie apart for 0 of 3 targets, so the effect "
+                "is not shown to be due to the language."
             ),
         ),
     ],

@@ -32,6 +32,13 @@ def test_what_is_the_same_in_every_row_is_named_once() -> None:
     assert grid_of(table.slice(0, 1)).constants == (), "a table of one row shows all"
 
 
+def test_a_factor_is_written_as_in_the_spec() -> None:
+    assert shown(grid_of(pa.table({"factor": [0.5, 2.0], "lss": [0.5, 2.0]}))) == [
+        {"factor": "0.5", "lss": "0.500"},
+        {"factor": "2", "lss": "2.000"},
+    ]
+
+
 def test_rows_that_do_not_fit_are_counted() -> None:
     grid = grid_of(pa.table({"n": [1, 2, 3]}), max_rows=2)
     assert (len(grid.rows), grid.left_out) == (2, 1)

@@ -72,7 +72,7 @@ def control(name: str, own: float, controlled: float, p: float) -> dict[str, Any
                 *(curve("lss: lss", target, x, y) for target, x, y in (("fr", 0, 0.4), ("ja", 0, 0.6), ("fr", 2, 0.9))),
                 curve("lss: lss", "fr", 3, 1.0, "random"),
             ],
-            "lss: lss, n = 9: mean over 2 targets from +0.50 at 0 to +0.90 at 2.",
+            "lss: lss, n = 9: mean over 2 targets from 0.50 at 0 to 0.90 at 2.",
         ),
         (
             "effects_seen",
@@ -82,8 +82,8 @@ def control(name: str, own: float, controlled: float, p: float) -> dict[str, Any
                 effect("en", "fr", 0.0, "no effect above noise"),
             ],
             (
-                "Self: 1 better; cross: 1 no effect above noise, 1 worse. The largest deterioration is -0.30, of ja "
-                "while steered to fr (xcopa: accuracy, n = 9)."
+                "Self: 1 better, 0 without effect above noise; cross: 1 worse, 1 without effect above noise. The "
+                "largest deterioration is -0.30 (data language ja, steered to fr; xcopa: accuracy, n = 9)."
             ),
         ),
         (

@@ -354,7 +354,7 @@ def test_tables_are_the_answers(data: ReportData) -> None:
     best = next(each for each in answer_questions(data) if each.question.key == "best_factor")
     rows = list(csv.DictReader(io.StringIO(best.csv)))
     assert [(line["target_language"], float(line["factor"])) for line in rows] == [("fr", 2.0), ("ht", 2.0)]
-    assert r"fr & 2.000 & 0.900 & 1 & 3 & 0.500 & 0.400 & 0.600 \\" in best.latex
+    assert r"fr & 2 & 0.900 & 1 & 3 & 0.500 & 0.400 & 0.600 \\" in best.latex
     assert r"(intervention: set; layers: all; items: n = 9)" in best.latex
     assert r"target language & factor & lss & languages & neurons" in best.latex
 

@@ -45,4 +45,5 @@ def test_texts_are_escaped_and_packages_named(document: Document) -> None:
     assert not re.search(r"(?<!\\)[#$]", body), "no parameter or formula"
     assert set(re.findall(r"(?<!\\)%.*", body)) == {"%"}, "no comment"
     assert not re.search(r"(?<!\\)_", OWN_COMMANDS.sub("", body)), "no index"
+    assert r"\includegraphics[width=0.79\textwidth,height=" in body, "a figure of 7.6 of 9.6 inches"
     assert r"\detokenize{figures/self_cross.pdf}" in body
