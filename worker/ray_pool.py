@@ -10,7 +10,9 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from ampsweep.errors import InvalidRequest, Unavailable
@@ -101,7 +103,8 @@ class RayPool(Pool):
                 ) from error
         else:
             cpus = max(os.cpu_count() or 1, int(self._cpus + 1))
-            ray.init(address="local", include_dashboard=False, num_cpus=cpus, **common)
+            with _hangup_blocked():
+                ray.init(address="local", include_dashboard=False, num_cpus=cpus, **common)
         return ray
 
     def _make_session(self, spec: EngineSpec) -> EngineSession:
@@ -126,6 +129,20 @@ class RayPool(Pool):
         if self._ray is not None:
             await asyncio.to_thread(self._ray.shutdown)
             self._ray = None
+
+
+@contextmanager
+def _hangup_blocked() -> Iterator[None]:
+    """Block SIGHUP in this thread and in the processes that it starts within the block.
+
+    A closed terminal sends it to the whole process group. The server stops then, and ends Ray's processes itself. Ray
+    blocks SIGINT in them for the same reason.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _set_auth_token() -> None:

@@ -8,8 +8,10 @@ error at the log file for the rest of the process, and keeps the original ones f
 from __future__ import annotations
 
 import atexit
+import errno
 import os
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -94,6 +96,18 @@ def undiverted() -> Iterator[None]:
             os.close(copy)
 
 
+def discard_output_of_lost_terminal() -> None:
+    """Let what is written to a terminal that has been closed disappear; every write to it would be an error."""
+    numbers = {1, 2, *(stream.fileno() for stream in _Diversion.streams.values())}
+    lost = [number for number in numbers if _is_lost_terminal(number)]
+    if not lost:
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number in lost:
+        os.dup2(nowhere, number)
+    os.close(nowhere)
+
+
 def is_diverted() -> bool:
     """Return whether what libraries print goes to a log file."""
     return _Diversion.path is not None
@@ -113,6 +127,15 @@ def _is_descriptor(stream: TextIO, number: int) -> bool:
         return stream.fileno() == number
     except (OSError, ValueError, AttributeError):
         return False
+
+
+def _is_lost_terminal(number: int) -> bool:
+    """Return whether a descriptor is a terminal that has been closed, which reports an error of input and output."""
+    try:
+        termios.tcgetattr(number)
+    except termios.error as error:
+        return bool(error.args[0] == errno.EIO)
+    return False
 
 
 def _modified(path: Path) -> float:

@@ -134,7 +134,8 @@ class _AssemblyProcess:
 
 def _serve(root: str, connection: Connection) -> None:
     """Assemble sweeps until the connection is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the server ends this process
+    for number in (signal.SIGINT, signal.SIGHUP):  # they reach the whole process group; the server ends this process
+        signal.signal(number, signal.SIG_IGN)
     Thread(target=_end_with_parent, daemon=True).start()
     results = Results(open_storage(root))
     while True:

@@ -13,8 +13,9 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from ampsweep.cli.terminal.running import acknowledge_interrupt
+from ampsweep.cli.terminal.running import acknowledge_interrupt, heeded_signals
 from ampsweep.errors import InvalidRequest
+from ampsweep.telemetry.library_output import discard_output_of_lost_terminal
 
 STOPPING = "stopping; a second Ctrl-C does not wait for open connections"
 DRAIN_SECONDS = 5
@@ -22,8 +23,6 @@ DRAIN_SECONDS = 5
 
 STALLED_SECONDS = 60
 """Seconds until the kernel drops a connection whose client does not acknowledge data."""
-
-_STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -61,11 +60,15 @@ class HttpServer(uvicorn.Server):
             _load_tls(config)
         super().__init__(config)
         self.stopped_by: signal.Signals | None = None
+        self._heeded = (*{signal.SIGINT, signal.SIGTERM, *heeded_signals()},)
 
     @contextmanager
     def stopped_by_signals(self) -> Iterator[None]:
-        """Stop at SIGINT and SIGTERM during the block, which includes start-up and shutdown around `serve`."""
-        before = {number: signal.getsignal(number) for number in _STOPPING}
+        """Stop at a signal during the block, which includes start-up and shutdown around `serve`.
+
+        The signals are SIGINT, SIGTERM and, unless it is ignored as under nohup, SIGHUP.
+        """
+        before = {number: signal.getsignal(number) for number in self._heeded}
         self.hear_signals()
         try:
             yield
@@ -75,7 +78,7 @@ class HttpServer(uvicorn.Server):
 
     def hear_signals(self) -> None:
         """Install the signal handlers, again if a library has replaced them since."""
-        for number in _STOPPING:
+        for number in self._heeded:
             signal.signal(number, self._on_signal)
 
     @contextmanager
@@ -88,6 +91,8 @@ class HttpServer(uvicorn.Server):
         self.should_exit = True
         if number == signal.SIGINT and not self.force_exit:
             acknowledge_interrupt(STOPPING)
+        if number == signal.SIGHUP:
+            discard_output_of_lost_terminal()
         self.stopped_by = signal.Signals(number)
 
 

@@ -6,7 +6,7 @@
 3   the object does not exist, or its state does not allow the operation
 4   the server needs an API key, or a key with more scopes
 5   temporarily unavailable: a full disk; a server that is not running, does not answer, is busy or is starting
-130 stopped by Ctrl-C, 143 by SIGTERM
+130 stopped by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP (its terminal was closed)
 
 With `--json` among the arguments, the line is an error object as in the server's responses.
 """

@@ -1,4 +1,4 @@
-"""Runs the asynchronous body of a command so that Ctrl-C and SIGTERM end it in an orderly way."""
+"""Runs the asynchronous body of a command so that Ctrl-C, SIGTERM and a closed terminal end it in an orderly way."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ from typing import Any, TypeVar
 import typer
 
 from ampsweep.cli.terminal.output import echo
-from ampsweep.telemetry.library_output import own_stream
+from ampsweep.telemetry.library_output import discard_output_of_lost_terminal, own_stream
 
 T = TypeVar("T")
-INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+INTERRUPTED, TERMINATED, HUNG_UP = 128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGHUP
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""The signals that stop a command: Ctrl-C, `kill` or a service manager, and the end of its terminal or connection."""
 STOPPING = "stopping; a second Ctrl-C stops at once and saves nothing"
 
 
 def run_to_end(body: Coroutine[object, object, T]) -> T:
-    """Run `body` and return its result. Ctrl-C and SIGTERM cancel it; its `finally` blocks run before the exit.
+    """Run `body` and return its result. A signal of `STOP_SIGNALS` cancels it, and its `finally` blocks run first.
 
     Ctrl-C is acknowledged at once, because an engine may need seconds to stop. A second one ends the process.
 
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed.
-        typer.Exit: SIGTERM arrived.
+        typer.Exit: SIGTERM or SIGHUP arrived.
     """
     stop = _Stop()
     with stop.on_signals():
@@ -36,7 +38,12 @@ def run_to_end(body: Coroutine[object, object, T]) -> T:
         except asyncio.CancelledError:
             if stop.received == signal.SIGINT:
                 raise KeyboardInterrupt from None
-            raise typer.Exit(TERMINATED) from None
+            raise typer.Exit(HUNG_UP if stop.received == signal.SIGHUP else TERMINATED) from None
+
+
+def heeded_signals() -> tuple[signal.Signals, ...]:
+    """Return the signals of `STOP_SIGNALS` that the parent process has not told this one to ignore, as nohup does."""
+    return tuple(number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN)
 
 
 def acknowledge_interrupt(text: str = STOPPING) -> None:
@@ -67,12 +74,8 @@ class _Stop:
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
-        """Handle SIGINT and SIGTERM within the block, also while the event loop is busy.
-
-        A signal that the parent process has told this one to ignore stays ignored.
-        """
-        heeded = [each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) != signal.SIG_IGN]
-        before = {number: signal.signal(number, self._receive) for number in heeded}
+        """Handle `heeded_signals` within the block, also while the event loop is busy."""
+        before = {number: signal.signal(number, self._receive) for number in heeded_signals()}
         try:
             yield
         finally:
@@ -85,5 +88,7 @@ class _Stop:
             if before is not None:
                 os._exit(INTERRUPTED)
             acknowledge_interrupt()
+        if number == signal.SIGHUP:
+            discard_output_of_lost_terminal()
         if self._loop is not None and self._task is not None:
             self._loop.call_soon_threadsafe(self._task.cancel)

@@ -6,8 +6,10 @@ import asyncio
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,22 @@ def test_a_stopped_server_leaves_nothing_running_and_the_next_one_goes_on(
         os.killpg(server.process.pid, signal.SIGINT)  # as a terminal does it: to all at once
         assert server.process.wait(60) == 130
         assert living(started) == set()
+
+
+def test_a_server_whose_terminal_is_closed_stops_in_an_orderly_way(
+    model: Path, tmp_path: Path, spec: dict[str, Any]
+) -> None:
+    ignored_by_nohup = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    with server_process(model, tmp_path / "home") as server, Client(server.url) as client:
+        signal.signal(signal.SIGHUP, ignored_by_nohup)
+        started = descendants(server.process.pid)
+        client.submit(spec)
+        os.killpg(server.process.pid, signal.SIGHUP)  # as the kernel does it: to all at once
+        assert server.process.wait(60) == 0
+        assert living(started) == set()
+    with closing(sqlite3.connect(tmp_path / "home" / "ampsweep.db")) as store:
+        assert store.execute("SELECT sum(leased) FROM sweeps").fetchall() == [(0,)]
+        assert store.execute("SELECT sum(attempts) FROM cells").fetchall() == [(0,)]
 
 
 def test_every_engine_is_spread_as_the_environment_says(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

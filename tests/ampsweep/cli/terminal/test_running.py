@@ -1,17 +1,29 @@
-"""Ctrl-C and SIGTERM: a word at once, an orderly end, and a second Ctrl-C that does not wait."""
+"""Ctrl-C, SIGTERM and a closed terminal: an orderly end, a word at Ctrl-C, and a second Ctrl-C that does not wait."""
 
 from __future__ import annotations
 
+import os
+import pty
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
-from ampsweep.cli.terminal.running import INTERRUPTED, STOPPING, TERMINATED, run_to_end
+from ampsweep.cli.terminal.running import HUNG_UP, INTERRUPTED, STOP_SIGNALS, STOPPING, TERMINATED, run_to_end
 
 pytestmark = pytest.mark.processes
+
+
+@pytest.fixture(autouse=True)
+def _hangups_are_heeded() -> Iterator[None]:
+    """Let child processes heed SIGHUP, also where the tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
 
 STOPS_SLOWLY = """
 import asyncio, sys, time
@@ -61,14 +73,61 @@ def test_a_second_ctrl_c_does_not_wait() -> None:
     assert stopped("hangs", [signal.SIGINT, signal.SIGINT]) == (INTERRUPTED, "", f"{STOPPING}\n")
 
 
-def test_sigterm_ends_the_body_without_a_word() -> None:
-    assert stopped("task", [signal.SIGTERM]) == (TERMINATED, "saved\n", "")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, TERMINATED), (signal.SIGHUP, HUNG_UP)])
+def test_other_signals_end_the_body_without_a_word(number: signal.Signals, code: int) -> None:
+    assert stopped("task", [number]) == (code, "saved\n", "")
+
+
+ON_A_TERMINAL = """
+import asyncio, pathlib, sys
+import typer
+from ampsweep.cli.terminal.output import echo
+from ampsweep.cli.terminal.running import run_to_end
+
+async def body():
+    echo("started")
+    try:
+        await asyncio.sleep(60)
+    finally:
+        echo("saving", err=True)
+        pathlib.Path(sys.argv[1]).write_text("saved")
+
+try:
+    run_to_end(body())
+except typer.Exit as end:
+    echo("stopped", err=True)
+    sys.exit(end.exit_code)
+"""
+
+
+def test_a_closed_terminal_ends_the_body_although_nothing_can_be_printed_any_more(tmp_path: Path) -> None:
+    process, terminal = pty.fork()
+    if not process:
+        os.execv(sys.executable, [sys.executable, "-c", ON_A_TERMINAL, str(tmp_path / "file")])
+    assert os.read(terminal, 100).startswith(b"started")
+    os.close(terminal)
+    _, status = os.waitpid(process, 0)
+    assert os.waitstatus_to_exitcode(status) == HUNG_UP
+    assert (tmp_path / "file").read_text() == "saved"
+
+
+def test_a_signal_that_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    async def body() -> object:
+        signal.raise_signal(signal.SIGHUP)
+        return signal.getsignal(signal.SIGHUP)
+
+    try:
+        assert run_to_end(body()) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_body_that_ends_gives_its_result_and_the_handlers_back() -> None:
     async def body() -> int:
         return 3
 
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    before = [signal.getsignal(number) for number in STOP_SIGNALS]
     assert run_to_end(body()) == 3
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    assert [signal.getsignal(number) for number in STOP_SIGNALS] == before
