@@ -1,19 +1,24 @@
 """Language codes: the paper's languages with their FLORES codes and names, and the code that other codes stand for.
 
 Inside the project a language has exactly one code, the one that `short_code` returns. Code that reads a language from
-outside (a request, an option, a file or a file name) passes it through `short_code`.
+outside (a request, an option, a file or a file name) passes it through `short_code`, where it may be anything through
+`read_code`.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cache
+from reprlib import repr as shortened
 from typing import TypeVar
 
-from ampsweep.errors import UnknownName
+from ampsweep.errors import InvalidRequest, UnknownName
 
 T = TypeVar("T")
+
+_CODE = re.compile(r"[\w-]{1,200}")
 
 FLORES_CODES = {
     "en": "eng_Latn",
@@ -111,6 +116,18 @@ def short_code(code: str) -> str:
     return _MEANT.get(code, code)
 
 
+def read_code(code: object, *, param: str) -> str:
+    """Return the `short_code` of a value from outside.
+
+    Raises:
+        InvalidRequest: It is no code, see `wrong_code`; `param` is the field that has it.
+    """
+    if wrong := wrong_code(code):
+        raise InvalidRequest(wrong, param=param)
+    assert isinstance(code, str), "any other value is no code"
+    return short_code(code)
+
+
 def default_script(code: str) -> str | None:
     """Return the ISO 15924 code of the script that FLORES-200 has a two-letter code in; None for other codes."""
     return _SCRIPTS.get(code)
@@ -176,13 +193,17 @@ def _meaning(code: str) -> str:
 
 
 def wrong_code(code: object) -> str | None:
-    """Return an error message if YAML has read a language code as a boolean or a number; None otherwise.
+    """Return an error message if a value cannot be the code of a language, otherwise None.
 
-    YAML 1.1 reads the words no, off, yes and on as booleans, so Norwegian's code must be quoted.
+    A code consists of letters, digits, "_" and "-", so that it can be part of a file's name and of a field's. YAML 1.1
+    reads the words no, off, yes and on as booleans, so Norwegian's code must be quoted.
     """
     if isinstance(code, bool):
         read, word = ("true", "yes") if code else ("false", "no")
         return f'a language must be a code; got {read}. YAML reads {word} as {read}; quote it: "{word}"'
     if isinstance(code, int | float):
         return f"a language must be a code, such as fr; got the number {code!r}"
+    if not isinstance(code, str) or not _CODE.fullmatch(code):
+        allowed = "letters, digits, _ and -, without spaces around it"
+        return f"a language must be a code of {allowed}, such as fr or zho_Hant; got {shortened(code)}"
     return None

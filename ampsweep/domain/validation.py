@@ -70,7 +70,7 @@ Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 def _code(value: object) -> object:
-    if wrong := wrong_code(value):
+    if isinstance(value, str | int | float) and (wrong := wrong_code(value)):
         raise PydanticCustomError("language_code", "{wrong}", {"wrong": wrong})
     return value
 

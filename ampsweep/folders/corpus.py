@@ -7,13 +7,12 @@ ISO 639-3 or FLORES). Blank lines and white space around a sentence are ignored,
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from ampsweep.domain.languages import one_language_twice, short_code, unknown_language
+from ampsweep.domain.languages import one_language_twice, short_code, unknown_language, wrong_code
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.text import read_lines
 from ampsweep.hashing import content_hash
@@ -21,7 +20,6 @@ from ampsweep.hashing import content_hash
 _SUFFIXES = (".txt", ".txt.gz")
 _NO_LANGUAGE = (".", "readme", "license", "notice", "changelog")
 """Beginnings of the names of files that are not part of a corpus: hidden ones, and what accompanies data."""
-_CODE = re.compile(r"[\w-]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +105,8 @@ def _files(folder: Path) -> dict[str, Path]:
         if not path.name.endswith(_SUFFIXES) or path.name.lower().startswith(_NO_LANGUAGE):
             continue
         code = short_code(path.name.removesuffix(".gz").removesuffix(".txt"))
-        if not _CODE.fullmatch(code) or not path.is_file():
-            reason = "is a folder or a broken link" if _CODE.fullmatch(code) else "is not named by a language code"
+        if (unnamed := wrong_code(code) is not None) or not path.is_file():
+            reason = "is not named by a language code" if unnamed else "is a folder or a broken link"
             raise InvalidRequest(f"{path.name} in {folder.name} {reason}; rename or remove it", param="corpus")
         if code in files:
             raise InvalidRequest(

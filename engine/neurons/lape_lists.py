@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from ampsweep.domain.languages import one_language_twice, short_code
+from ampsweep.domain.languages import one_language_twice, read_code, short_code, wrong_code
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.model import ModelFolder
 from engine.neurons.neuron_json import from_json
@@ -63,8 +63,11 @@ def read_language_order(path: Path) -> tuple[str, ...]:
             f"{path.name} must hold {{0: code, 1: code, ...}}, as lang-task-neuron writes it", param="languages_from"
         )
     codes = [content[position] for position in range(len(content))]
-    if not codes or not all(isinstance(code, str) and code for code in codes):
-        raise InvalidRequest(f"{path.name}: each language must be a code; got {codes}", param="languages_from")
+    if not codes:
+        raise InvalidRequest(f"{path.name} names no language", param="languages_from")
+    for code in codes:
+        if wrong := wrong_code(code):
+            raise InvalidRequest(f"{path.name}: {wrong}", param="languages_from")
     if repeated := one_language_twice(codes):
         raise InvalidRequest(f"{path.name}: {repeated}", param="languages_from")
     return tuple(short_code(code) for code in codes)
@@ -88,6 +91,8 @@ def _with_languages(name: str, lists: Sequence[object], languages: Sequence[str]
             "name all languages of the file, in its order. Published code drops languages without neurons at the end",
             param="languages",
         )
+    for code in languages:
+        read_code(code, param="languages")
     if len(set(languages)) != len(languages):
         raise InvalidRequest(f"each language must be named once; got {', '.join(languages)}", param="languages")
     if repeated := one_language_twice(languages):

@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from reprlib import repr as shortened
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ampsweep.domain.languages import one_language_twice, short_code, wrong_code
+from ampsweep.domain.languages import one_language_twice, read_code
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.model import ModelFolder
 from engine.neurons.neuron_set import NeuronSet
@@ -34,7 +33,7 @@ def from_json(raw: object, *, model: ModelFolder) -> NeuronSet:
         The neuron set. Its languages are named as `short_code` writes them, and its id is a hash of its content.
 
     Raises:
-        InvalidRequest: There are no languages, a language code is empty, two codes mean the same language, or an index
+        InvalidRequest: There are no languages, one has no valid code, two codes mean the same language, or an index
             is not a whole number, out of range or duplicate. `param` names the language and the layer.
     """
     return import_set(read_neurons(raw, model=model), model=model)
@@ -98,18 +97,14 @@ def layer_pairs(indices: object, *, layer: int, param: str, model: ModelFolder) 
     return np.array([(layer, index) for index in sorted(indices)], dtype=np.int32).reshape(-1, 2)
 
 
-def _language(code: Any) -> str:
-    if isinstance(code, bool) and (wrong := wrong_code(code)):
-        raise InvalidRequest(wrong, param="neurons")
-    if not isinstance(code, str) or not code:
-        raise InvalidRequest(f"a language code must be a non-empty string; got {code!r}", param="neurons")
-    if code.isdigit():
+def _language(code: object) -> str:
+    if isinstance(code, str) and code.isdigit():
         raise InvalidRequest(
             f"a language code cannot be a number; got {code!r}. Layers belong inside languages: "
             "{language: {layer: [index, ...]}}",
             param="neurons",
         )
-    return short_code(code)
+    return read_code(code, param="neurons")
 
 
 def _by_layer(lists: Sequence[Sequence[object]], param: str, model: ModelFolder) -> dict[int, Sequence[object]]:

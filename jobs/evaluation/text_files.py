@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ampsweep.domain.languages import short_code
+from ampsweep.domain.languages import short_code, wrong_code
 from ampsweep.errors import InvalidRequest
 from jobs.data.rows import read_rows
 from jobs.evaluation.texts import RESULTS, Columns, StoredText
@@ -75,6 +75,8 @@ def read_stored_texts(paths: Sequence[Path], columns: Columns) -> StoredTexts:
             if text is None or not language or "+" in language or None in values.values():
                 left_out += 1
                 continue
+            if wrong := wrong_code(language):
+                raise InvalidRequest(f"{where}: {columns.language}: {wrong}", param="files")
             texts.append(
                 StoredText(
                     text=text,

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import pyarrow as pa
 
-from ampsweep.domain.languages import short_code
+from ampsweep.domain.languages import read_code
 
 CLASSES = {
     **dict.fromkeys(("en", "et", "fr", "id", "it", "ja", "ms", "nl", "pt", "ru", "sw", "th", "tr", "vi", "zh"), "high"),
@@ -20,9 +20,13 @@ def resource_classes(low: Collection[str] | None = None) -> pa.Table:
 
     Args:
         low: Codes of the low-resource languages; the paper's other languages are then high-resource.
+
+    Raises:
+        InvalidRequest: One of `low` is no code (param "low_resource").
     """
     classes = CLASSES
     if low is not None:
-        classes = {**dict.fromkeys(CLASSES, "high"), **dict.fromkeys(map(short_code, low), "low")}
+        codes = [read_code(code, param="low_resource") for code in low]
+        classes = {**dict.fromkeys(CLASSES, "high"), **dict.fromkeys(codes, "low")}
     rows = [{"language": code, "class": classes[code]} for code in sorted(classes)]
     return pa.Table.from_pylist(rows, schema=pa.schema([("language", pa.string()), ("class", pa.string())]))

@@ -60,7 +60,7 @@ def init(
     """Write a commented spec of a sweep for a model, its languages and the data that is found, as a start."""
     from ampsweep.cli.server.runtime import catalog_of
     from ampsweep.cli.server.settings import read_settings
-    from ampsweep.domain.languages import short_code
+    from ampsweep.domain.languages import read_code
     from ampsweep.folders.corpus import Corpus
 
     if out.exists() and not overwrite:
@@ -73,7 +73,7 @@ def init(
     found = Corpus.open(settings.all_corpora()[corpus_name]).languages
     targets = [code for code in found if code != ENGLISH][:MAX_TARGETS]
     if languages is not None:
-        targets = [short_code(code) for code in comma_separated(languages)]
+        targets = [read_code(code, param="languages") for code in comma_separated(languages)]
         Corpus.open(settings.all_corpora()[corpus_name], languages=targets)
     tasks = [task for task in found_tasks(catalog) if _data_languages(task, targets)]
     if not tasks:

@@ -75,7 +75,7 @@ def report(
             raise InvalidRequest(
                 f"there is no file {path}; write it with `ampsweep evaluate SWEEP --out`", param="scores"
             )
-    codes = None if low_resource is None else sorted({code.strip() for code in low_resource.split(",")})
+    codes = None if low_resource is None else sorted({code.strip() for code in low_resource.split(",") if code.strip()})
     is_folder = Path(sweep).is_dir()
     source = Source(
         sweep=sweep,

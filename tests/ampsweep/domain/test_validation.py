@@ -35,6 +35,13 @@ def test_errors_show_shortened_values(value: Any, message: str) -> None:
         (["fr", False], 'languages.1: a language must be a code; got false. YAML reads no as false; quote it: "no"'),
         ([True], 'languages.0: a language must be a code; got true. YAML reads yes as true; quote it: "yes"'),
         ([3], "languages.0: a language must be a code, such as fr; got the number 3"),
+        (
+            ["en", "fr "],
+            (
+                "languages.1: a language must be a code of letters, digits, _ and -, without spaces around it, "
+                "such as fr or zho_Hant; got 'fr '"
+            ),
+        ),
     ],
 )
 def test_a_language_that_yaml_reads_as_something_else_is_named(languages: list[Any], message: str) -> None:

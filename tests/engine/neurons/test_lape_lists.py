@@ -111,6 +111,13 @@ def test_indices_that_their_dtype_may_have_rounded_are_rejected(tmp_path: Path, 
     assert caught.value.param == "neurons.fr.0"
 
 
+def test_a_language_that_is_no_code_is_rejected_where_it_was_given(tmp_path: Path) -> None:
+    path = _saved(tmp_path, [[torch.tensor([1])] * MODEL.layers])
+    with pytest.raises(InvalidRequest, match=r"a language must be a code of letters.* got 'fr/x'") as caught:
+        from_lape_lists(path, languages=["fr/x"], model=MODEL)
+    assert caught.value.param == "languages"
+
+
 def test_the_language_order_follows_the_numbers(tmp_path: Path) -> None:
     torch.save({1: "eng_Latn", 0: "fra_Latn", 2: "deu_Latn", 3: "zho_Hant"}, tmp_path / "ld_flores200")
     assert read_language_order(tmp_path / "ld_flores200") == ("fr", "en", "de", "zho_Hant")
@@ -121,9 +128,10 @@ def test_the_language_order_follows_the_numbers(tmp_path: Path) -> None:
     [
         (["eng_Latn"], "must hold {0: code"),
         ({1: "eng_Latn"}, "must hold {0: code"),
-        ({}, "must be a code"),
+        ({}, "ld names no language"),
+        ({0: "fr", 1: "en "}, "ld: a language must be a code of .* got 'en '"),
         ({0: "cmn_Hans", 1: "zh"}, "ld: cmn_Hans and zh are one language"),
-        ({0: 3}, r"must be a code; got \[3\]"),
+        ({0: 3}, "ld: a language must be a code, such as fr; got the number 3"),
     ],
 )
 def test_a_language_order_with_other_content_is_rejected(tmp_path: Path, content: Any, message: str) -> None:

@@ -51,7 +51,11 @@ def test_a_layer_without_an_mlp_has_no_neurons() -> None:
     [
         ({}, "neurons", "must be an object"),
         ([], "neurons", "must be an object"),
-        ({"": {}}, "neurons", "language code"),
+        ({"": {}}, "neurons", "must be a code of letters, digits, _ and -, without spaces around it"),
+        ({" fr": {}}, "neurons", "without spaces around it, such as fr or zho_Hant; got ' fr'"),
+        ({"fr": {}, "fr/../en": {}}, "neurons", "got 'fr/../en'"),
+        ({"f\0r": {}}, "neurons", r"got 'f\\x00r'"),
+        ({None: {}}, "neurons", "got None"),
         ({False: {}}, "neurons", "YAML reads no as false"),
         ({"fr": {}, "fra_Latn": {}}, "neurons", "fr and fra_Latn are one language"),
         ({"cmn_Hans": {}, "zho_Hans": {}}, "neurons", "cmn_Hans and zho_Hans are one language"),

@@ -368,6 +368,9 @@ def test_languages_that_count_as_low_resource_can_be_named(folder: Path) -> None
 
 def test_languages_with_few_resources_are_meant_by_any_of_their_codes() -> None:
     assert resource_classes({"fra_Latn", "zho_Hant"}).equals(resource_classes({"fr", "zho_Hant"}))
+    with pytest.raises(InvalidRequest, match="got 'fr/en'") as caught:
+        resource_classes({"fr/en"})
+    assert caught.value.param == "low_resource"
 
 
 def test_without_neurons_the_page_says_so(folder: Path) -> None:
