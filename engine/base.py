@@ -41,6 +41,7 @@ class EngineInfo:
     dtype: str
     max_model_len: int
     versions: Mapping[str, str] = field(default_factory=dict)
+    adapters: Mapping[str, str] = field(default_factory=dict)  # fingerprints of the loaded LoRA adapters, by name
 
     @property
     def widths(self) -> LayerWidths:

@@ -60,23 +60,20 @@ class FakeEngine:
         sleep: Callable[[float], Awaitable[None]] = _no_sleep,
         seconds_per_step: float = 0.0,
         fail_on: str | None = None,
-        adapters: tuple[str, ...] = (),
     ) -> None:
         """Pretend to be the model described by `info`.
 
         Args:
-            info: Name, shape and context length of the model.
+            info: Name, shape and context length of the model, and its LoRA adapters.
             sleep: Called with `seconds_per_step` for each generated token and each score.
             seconds_per_step: Duration of a step, in seconds.
             fail_on: A text that contains this raises EngineFailed; None for no text.
-            adapters: Names of LoRA adapters that requests may name.
         """
         self._info = info
         self._neurons = LoadedNeurons(info)
         self._sleep = sleep
         self._seconds = seconds_per_step
         self._fail_on = fail_on
-        self._adapters = adapters
         self._tokens = TokenCounts()
         self._running = 0
         self._steps = 0
@@ -276,8 +273,8 @@ class FakeEngine:
     def _key(self, request: GenerateRequest | ScoreRequest) -> list[str]:
         """Return a value that differs between steerings and adapters; raise the errors of `LoadedNeurons.resolve`."""
         adapter, steering = request.adapter, request.steering
-        if adapter is not None and adapter not in self._adapters:
-            raise UnknownName("adapter", adapter, self._adapters, param="adapter")
+        if adapter is not None and adapter not in self._info.adapters:
+            raise UnknownName("adapter", adapter, self._info.adapters, param="adapter")
         adapted = [] if adapter is None else ["adapter", adapter]
         if steering is None:
             return adapted

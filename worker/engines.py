@@ -11,6 +11,7 @@ from typing import Any
 
 from ampsweep.domain.choices import ENGINE_KINDS
 from ampsweep.errors import InvalidRequest, UnknownName
+from ampsweep.folders.adapter import read_adapter
 from ampsweep.folders.model import read_model_folder
 from engine.base import Engine
 
@@ -129,8 +130,9 @@ async def _open_fake(spec: EngineSpec) -> Engine:
         layers=model.layers,
         dtype=spec.dtype,
         max_model_len=spec.max_model_len or FAKE_INFO.max_model_len,
+        adapters={name: read_adapter(folder, name=name).fingerprint for name, folder in spec.adapters.items()},
     )
-    return FakeEngine(info, sleep=asyncio.sleep, adapters=tuple(spec.adapters), **spec.options)
+    return FakeEngine(info, sleep=asyncio.sleep, **spec.options)
 
 
 def _require_vllm_options_unset(spec: EngineSpec) -> None:

@@ -18,10 +18,10 @@ from typing import TypeVar
 import numpy as np
 
 from ampsweep.domain.sampling import SamplingParams
-from ampsweep.errors import InvalidRequest, UnknownName
+from ampsweep.errors import Conflict, InvalidRequest, UnknownName
 from ampsweep.telemetry.traces import span
 from ampsweep.version import __version__
-from engine.base import Engine, GenerateRequest, Priority, ScoreRequest, Steering
+from engine.base import Engine, EngineInfo, GenerateRequest, Priority, ScoreRequest, Steering
 from jobs.cell import Cell
 from jobs.planning.catalog import Catalog
 from jobs.results.writer import Results
@@ -75,9 +75,11 @@ async def run_cell(
         done: Incremented for each item whose calls are all answered.
 
     Raises:
+        Conflict: The engine has loaded other files of the model or the adapter than the cell was planned with.
         EngineFailed: The engine died.
-        UnknownName: The neuron set lacks a language or layer of the intervention.
+        UnknownName: The neuron set lacks a language or layer of the intervention, or the engine the adapter.
     """
+    _check_identity(cell, engine.info)
     steering = await _steering(cell, neuron_set_cache)
     neurons = 0 if steering is None else await asyncio.to_thread(neuron_set_cache.count, steering)
     if not neurons and cell.method == "neurons":
@@ -110,6 +112,22 @@ async def run_cell(
             neurons=neurons,
             versions={"ampsweep": __version__, **engine.info.versions},
         )
+
+
+def _check_identity(cell: Cell, info: EngineInfo) -> None:
+    """Raise Conflict if the cell's id is that of other files than the engine has loaded (param "model", "adapter")."""
+    adapter = cell.adapter
+    if cell.model_hash != info.fingerprint:
+        changed, param = f"model {cell.model}", "model"
+    elif adapter is not None and info.adapters.get(adapter.name, adapter.fingerprint) != adapter.fingerprint:
+        changed, param = f"adapter {adapter.name}", "adapter"
+    else:
+        return
+    raise Conflict(
+        f"the engine has loaded other files of {changed} than this cell was planned with, because they have changed on "
+        "disk; restart the server, then submit the sweep again",
+        param=param,
+    )
 
 
 def _order(cell: Cell, items: int) -> list[int]:

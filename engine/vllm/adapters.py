@@ -83,6 +83,11 @@ class Adapters:
         """The names of the adapters."""
         return tuple(folder.name for folder in self._folders)
 
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """The hash of each adapter's files, by its name."""
+        return {folder.name: folder.fingerprint for folder in self._folders}
+
     def arguments(self, *, on_cpu: bool) -> dict[str, Any]:
         """Return vLLM's arguments for a model with these adapters; none without adapters.
 

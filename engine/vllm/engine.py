@@ -136,6 +136,8 @@ class VllmEngine:
         await asyncio.to_thread(check_tokenizer, tokenizer, shape.name)
         await asyncio.to_thread(warn_without_bos, tokenizer, folder)
         await asyncio.to_thread(read_chat_template, tokenizer, folder)
+        shape = await asyncio.to_thread(read_model_folder, folder, name=shape.name)  # of the files that were loaded
+        adapters = await asyncio.to_thread(Adapters.read, settings.adapters, model=folder)
         info = EngineInfo(
             kind="vllm",
             model=shape.name,
@@ -147,8 +149,8 @@ class VllmEngine:
             dtype=dtype,
             max_model_len=max_model_len,
             versions={"vllm": reported_version(), "torch": version("torch"), "transformers": version("transformers")},
+            adapters=adapters.fingerprints,
         )
-        adapters = await asyncio.to_thread(Adapters.read, settings.adapters, model=folder)
         return await asyncio.to_thread(  # it reads the whole vocabulary
             cls,
             info,

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ampsweep.errors import InvalidRequest
+from ampsweep.folders.model import fingerprint
 from ampsweep.folders.weights import weight_files
 from engine.vllm.options import BackendName, SteeringOptions
 from engine.vllm.versions import check_version
@@ -24,6 +25,8 @@ from engine.vllm.versions import check_version
 if TYPE_CHECKING:
     from vllm import LLMEngine
     from vllm.platforms import Platform
+
+    from engine.vllm.adapters import Adapters
 
 _ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
@@ -113,7 +116,8 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         The engine, whose core runs in this process.
 
     Raises:
-        InvalidRequest: The device has no batch-invariant mode, or an adapter cannot be used with the model.
+        InvalidRequest: The device has no batch-invariant mode, an adapter cannot be used with the model, or a file was
+            changed while it was loaded.
         SteeringNotInstalled: The patch does not support this vLLM release.
         UnsupportedModel: The model cannot be steered, or vLLM cannot run its blocks or its quantized weights here.
     """
@@ -147,15 +151,35 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
     # vLLM collects garbage several times while it starts, each time among all that has been imported.
     gc.collect()
     gc.freeze()
+    model_fingerprint = fingerprint(folder)
     with _hidden_from_vllm(), _without_other_weights(folder) as shown, adapters.explained(folder):
         engine = LLMEngine.from_engine_args(EngineArgs(model=str(shown), **arguments))
     try:
         adapters.load(engine)
         limit_prefix_reads(engine)
+        _check_unchanged(folder, model_fingerprint, adapters, settings.adapters)
     except BaseException:
         engine.engine_core.shutdown()
         raise
     return engine
+
+
+def _check_unchanged(folder: Path, before: str, adapters: Adapters, paths: Mapping[str, Path]) -> None:
+    """Raise InvalidRequest if a file of the model or an adapter is another one than before it was loaded.
+
+    Args:
+        folder: The folder of the model.
+        before: Its fingerprint before.
+        adapters: The adapters before.
+        paths: The folders of the adapters, by name.
+    """
+    after = adapters.read(paths, model=folder).fingerprints
+    changed = [f"adapter {name}" for name, digest in adapters.fingerprints.items() if after[name] != digest]
+    if fingerprint(folder) != before:
+        changed.append(f"model {folder.name}")
+    if changed:
+        message = f"{' and '.join(changed)} was changed while it was loaded; wait until its files are complete"
+        raise InvalidRequest(f"{message}, then start again", param="model")
 
 
 def _set_environment(dtype: str, *, batch_invariant: bool) -> None:

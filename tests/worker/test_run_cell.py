@@ -4,14 +4,15 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.sampling import SamplingParams
-from ampsweep.errors import EngineFailed, UnknownName
-from engine.base import GenerateRequest, Score, ScoreRequest
+from ampsweep.errors import Conflict, EngineFailed, UnknownName
+from engine.base import EngineInfo, GenerateRequest, Score, ScoreRequest
 from engine.fake import FAKE_INFO, FakeEngine
 from engine.neurons.neuron_json import from_json
 from jobs.cell import AdapterRef, Cell
@@ -71,8 +72,8 @@ async def test_a_request_that_is_refused_is_an_answer_with_an_error() -> None:
 class BatchingEngine(FakeEngine):
     """Answers only once as many requests are in flight as it was told to expect."""
 
-    def __init__(self, expected: int) -> None:
-        super().__init__(FAKE_INFO)
+    def __init__(self, info: EngineInfo, expected: int) -> None:
+        super().__init__(info)
         self.expected = expected
         self.flying = self.most = 0
         self.full = asyncio.Event()
@@ -94,7 +95,7 @@ async def test_requests_of_several_cells_are_in_flight_together_up_to_the_limit(
         if record.cell.neurons is None
     ]
     assert len(plain) == 2
-    engine = BatchingEngine(expected=10)
+    engine = BatchingEngine(installation.engine_info, expected=10)
     requests = asyncio.Semaphore(10)
     neuron_set_cache = NeuronSetCache(installation.neuron_sets, engine=engine, catalog=installation.catalog)
     done = Count()
@@ -127,7 +128,7 @@ async def test_a_repeat_asks_the_same_items_in_another_order_and_keeps_the_rows_
             order.append((request.context, request.continuation))
             return await super().score(request)
 
-    engine = RecordingEngine(FAKE_INFO)
+    engine = RecordingEngine(installation.engine_info)
     baseline = next(
         record.cell
         for record in installation.store.list_cells(installation.submit().id).data
@@ -182,7 +183,7 @@ async def test_scoring_that_takes_long_holds_up_no_loop(
         if record.cell.neurons is None
     )
     monkeypatch.setattr("worker.run_cell.task_of_cell", lambda cell: Slow(task_of_cell(cell)))
-    engine = FakeEngine(FAKE_INFO)
+    engine = FakeEngine(installation.engine_info)
     with watched_loops() as watch:
         file = await run_cell(
             cell,
@@ -277,7 +278,7 @@ async def test_a_vector_steers_without_neurons_and_is_compared_with_the_baseline
         "baselines": [{"method": "diffmean", "factors": [4]}],
     }
     sweep = installation.submit(neurons={"id": neuron_set.id}, interventions=interventions)
-    engine = FakeEngine(replace(FAKE_INFO, layers=4, width=32))
+    engine = FakeEngine(installation.engine_info)
     neuron_set_cache = NeuronSetCache(installation.neuron_sets, engine=engine, catalog=installation.catalog)
     summary = SummaryBuilder()
     answers: dict[str | None, object] = {}
@@ -308,7 +309,7 @@ async def test_a_cell_without_neurons_repeats_the_baseline_and_says_so(installat
     installation.neuron_sets.publish(neuron_set.id, neuron_set.save)
     interventions = {"languages": ["fr", "tr"], "op": "scale", "factors": [2]}
     sweep = installation.submit(neurons={"id": neuron_set.id}, interventions=interventions)
-    engine = FakeEngine(replace(FAKE_INFO, layers=4, width=32))
+    engine = FakeEngine(installation.engine_info)
     neuron_set_cache = NeuronSetCache(installation.neuron_sets, engine=engine, catalog=installation.catalog)
     shared = {
         "engine": engine,
@@ -335,7 +336,7 @@ async def test_a_cell_without_neurons_repeats_the_baseline_and_says_so(installat
 
 
 async def test_all_requests_of_a_cell_use_its_adapter() -> None:
-    engine = FakeEngine(FAKE_INFO, adapters=("a",))
+    engine = FakeEngine(replace(FAKE_INFO, adapters={"a": "f" * 64}))
     for call in (ScoreCall(context="a", continuation=" b"), GenerateCall(prompt="a", max_tokens=3)):
         plain = await ask(call, engine=engine, steering=None, seed=0)
         adapted = await ask(call, engine=engine, steering=None, seed=0, adapter="a")
@@ -350,7 +351,7 @@ async def test_the_samples_of_a_cell_differ_with_its_adapter(installation: Insta
         for record in installation.store.list_cells(installation.submit().id).data
         if record.cell.neurons is None
     )
-    engine = FakeEngine(FAKE_INFO, adapters=("a",))
+    engine = FakeEngine(replace(installation.engine_info, adapters={"a": "f" * 64}))
     neuron_set_cache = NeuronSetCache(installation.neuron_sets, engine=engine, catalog=installation.catalog)
     files = []
     for each in (cell, replace(cell, adapter=AdapterRef(name="a", fingerprint="f" * 64))):
@@ -367,3 +368,30 @@ async def test_the_samples_of_a_cell_differ_with_its_adapter(installation: Insta
         files.append(file)
     assert files[0].rows == files[1].rows
     assert files[0].sha256 != files[1].sha256
+
+
+@pytest.mark.parametrize(
+    ("changed", "param", "message"),
+    [
+        ({"fingerprint": "0" * 64}, "model", "other files of model tiny than this cell was planned with"),
+        ({"adapters": {"a": "0" * 64}}, "adapter", "other files of adapter a than .*; restart the server"),
+    ],
+)
+async def test_a_cell_is_not_stored_under_the_id_of_other_files_than_the_engine_has_loaded(
+    changed: dict[str, Any], param: str, message: str, installation: Installation
+) -> None:
+    cell = installation.store.list_cells(installation.submit().id).data[0].cell
+    cell = replace(cell, adapter=AdapterRef(name="a", fingerprint="f" * 64))
+    engine = FakeEngine(replace(installation.engine_info, **{"adapters": {"a": "f" * 64}, **changed}))
+    with pytest.raises(Conflict, match=message) as caught:
+        await run_cell(
+            cell,
+            engine=engine,
+            catalog=installation.catalog,
+            results=installation.results,
+            neuron_set_cache=NeuronSetCache(installation.neuron_sets, engine=engine, catalog=installation.catalog),
+            requests=asyncio.Semaphore(10),
+            epoch=1,
+            done=Count(),
+        )
+    assert caught.value.param == param

@@ -22,7 +22,7 @@ from benchmarks.mixed_load import PROMPT, SETTINGS, random_neurons
 from benchmarks.tiny_adapter import tiny_adapter
 from benchmarks.tiny_models import Family
 from engine.base import Engine, GenerateRequest, ScoreRequest, Steering
-from engine.fake import FakeEngine
+from engine.fake import FAKE_INFO, FakeEngine
 from engine.hf.engine import TransformersEngine
 from engine.vllm.adapters import Adapters, check_effects
 from engine.vllm.engine import VllmEngine
@@ -79,7 +79,7 @@ def test_a_class_of_models_without_lora_is_named() -> None:
 
 
 def test_an_adapter_that_changes_nothing_is_rejected() -> None:
-    engine = FakeEngine(adapters=("a",))
+    engine = FakeEngine(replace(FAKE_INFO, adapters={"a": "f" * 64}))
     asyncio.run(check_effects(engine, ["a"]))
 
     async def score(_: ScoreRequest) -> SimpleNamespace:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,7 +13,10 @@ from unittest.mock import patch
 
 import pytest
 
+from ampsweep.bundled import ATLAS_MODEL
 from ampsweep.errors import InvalidRequest
+from benchmarks.tiny_adapter import tiny_adapter
+from engine.vllm.adapters import Adapters
 from engine.vllm.launch import RunnerName, VllmSettings, start_llm_engine
 
 
@@ -100,6 +104,29 @@ def test_an_engine_that_cannot_be_patched_is_shut_down(tmp_path: Path, monkeypat
     launch.patched = fail
     with pytest.raises(AttributeError, match="vLLM has changed"):
         launch.start(VllmSettings())
+    assert launch.log[-1] == "shutdown"
+
+
+@pytest.mark.parametrize("changed", ["the model", "an adapter"])
+def test_files_that_change_while_they_are_loaded_fail_the_start(
+    changed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, adapter = tmp_path / "model", tmp_path / "adapter"
+    model.mkdir()
+    launch = Launch(model, monkeypatch, Platform("cpu"))
+    shutil.copy(ATLAS_MODEL / "model.safetensors", model)
+    tiny_adapter(ATLAS_MODEL, adapter, targets=["q_proj"], seed=1)
+    settings = VllmSettings(adapters={"formal": adapter})
+    monkeypatch.setattr(Adapters, "load", lambda *_: None)
+    launch.start(settings)
+    files = {"the model": model / "config.json", "an adapter": adapter / "adapter_config.json"}
+
+    def change(_: object) -> None:
+        files[changed].write_text(files[changed].read_text() + " ")
+
+    launch.patched = change
+    with pytest.raises(InvalidRequest, match=r"(model model|adapter formal) was changed while it was loaded"):
+        launch.start(settings)
     assert launch.log[-1] == "shutdown"
 
 
