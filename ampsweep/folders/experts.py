@@ -23,13 +23,18 @@ _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 _SHARED = ("shared_expert_intermediate_size", "shared_intermediate_size")
 
 
+def is_mixture(config: Mapping[str, Any]) -> bool:
+    """Return whether a config is that of a mixture of experts that is known here."""
+    return config.get("model_type") in _MIXTURES and _experts(config) > 0
+
+
 def mixture_widths(config: Mapping[str, Any]) -> LayerWidths | None:
     """Return the number of neurons of each layer; None if the model is none of the mixtures that are known here.
 
     Raises:
         ValueError: A number is missing or invalid.
     """
-    if config.get("model_type") not in _MIXTURES or not _experts(config):
+    if not is_mixture(config):
         return None
     try:
         layers = range(config["num_hidden_layers"])

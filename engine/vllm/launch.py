@@ -139,9 +139,9 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
     if settings.batch_invariant:
         _check_batch_invariance(current_platform)
     on_cpu = current_platform.is_cpu()
-    check_platform(read_config(folder), dtype=dtype, on_cpu=on_cpu)
     if (quantization := read_quantization(folder)) is not None:
         check_quantization(quantization, dtype=dtype, cpu=CpuKernels.of_this_machine() if on_cpu else None)
+    check_platform(read_config(folder), dtype=dtype, on_cpu=on_cpu, quantization=quantization)
     _choose_runner(settings.runner or ("v1" if on_cpu else None))
     envs.disable_envs_cache()  # vLLM keeps what it read for the process's first engine, its runner too
     arguments = _engine_arguments(settings, dtype=dtype, on_cpu=on_cpu)

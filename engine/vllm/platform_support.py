@@ -6,6 +6,8 @@ from importlib.util import find_spec
 from typing import Any
 
 from ampsweep.errors import UnsupportedModel
+from ampsweep.folders.experts import is_mixture
+from engine.quantization import Quantization
 
 _TRITON_BLOCKS = frozenset({"olmo_hybrid"})
 """Language models, by `model_type`, for whose linear attention vLLM has only a Triton kernel."""
@@ -13,23 +15,39 @@ _BFLOAT16_BLOCKS = frozenset({"qwen3_5_text", "qwen3_5_moe_text", "qwen3_next"})
 """Those for whose linear attention vLLM has only a kernel in bfloat16 on a CPU."""
 _WITH_TORCHVISION = frozenset({"qwen3_5_text", "qwen3_5_moe_text"})
 """Those whose code in vLLM imports torchvision, even for text."""
+_EXPERTS = tuple(
+    f"model.layers.0.{block}.experts.0.{projection}"
+    for block in ("mlp", "block_sparse_moe", "feed_forward")
+    for projection in ("down_proj", "w2")
+)
+"""Names that checkpoints have for the second projection of an expert."""
 
 
-def check_platform(config: Any, *, dtype: str, on_cpu: bool) -> None:
+def check_platform(config: Any, *, dtype: str, on_cpu: bool, quantization: Quantization | None = None) -> None:
     """Check that vLLM can run the blocks of a language model.
 
     Args:
         config: The model's config in Transformers; None if it has none, which loading the model reports.
         dtype: "float32", "bfloat16" or "float16".
         on_cpu: Whether vLLM runs on a CPU.
+        quantization: How its weights are quantized, None if they are not.
 
     Raises:
         UnsupportedModel: It cannot; the message gives the reason and what to do.
     """
-    model_type = None if config is None else config.get_text_config().model_type
+    if config is None:
+        return
+    text = config.get_text_config()
+    model_type = text.model_type
+    mixture = is_mixture(text.to_dict())
+    if mixture and not on_cpu:
+        _reject(model_type, "on a GPU its fused experts have no place for an intervention; use --engine transformers")
+    if mixture and quantization is not None and not any(map(quantization.skips, _EXPERTS)):
+        reason = f"its experts are quantized with {quantization}, and quantized experts cannot be steered"
+        _reject(model_type, f"{reason}; use a checkpoint whose experts are not quantized")
     if on_cpu and model_type in _TRITON_BLOCKS:
         _reject(model_type, "its linear attention needs a GPU, where it is a Triton kernel; use --engine transformers")
-    if on_cpu and model_type == "nemotron_h" and "moe" in config.get_text_config().layers_block_type:
+    if on_cpu and model_type == "nemotron_h" and "moe" in text.layers_block_type:
         _reject(model_type, "on a CPU vLLM runs no experts without a gate; use --engine transformers")
     if on_cpu and model_type in _BFLOAT16_BLOCKS and dtype != "bfloat16":
         reason = "on a CPU its linear attention has only a kernel for bfloat16; use --dtype bfloat16"

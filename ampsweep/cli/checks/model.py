@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ampsweep.bundled import ATLAS, ATLAS_MODEL
 from ampsweep.cli.checks.finding import Finding, bad, ok
+from ampsweep.cli.checks.software import runs_on_cpu
 from ampsweep.errors import AmpsweepError, InvalidRequest
 from ampsweep.folders.hub_model import fetch_config, is_hub_name
 
@@ -20,7 +21,7 @@ _SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 def model(name: str, *, dtype: str, adapters: Sequence[Path] = ()) -> list[Finding]:
-    """Estimate from a model's config alone whether it can be steered, and what it needs on this machine.
+    """Estimate from a model's config alone whether vLLM can run and steer it here, and what it needs.
 
     Args:
         name: A folder with a config.json, a name on the Hugging Face Hub (only config.json is downloaded), or `atlas`.
@@ -34,17 +35,22 @@ def model(name: str, *, dtype: str, adapters: Sequence[Path] = ()) -> list[Findi
         raise InvalidRequest(f"dtype must be one of {', '.join(_SIZES)}; got {dtype!r}", param="dtype")
     subject = f"model {name}"
     from ampsweep.folders.adapter import read_adapter
+    from engine.checkpoint import read_config
     from engine.hf.estimate import estimate_model, measure_speed
     from engine.vllm.adapters import Adapters
     from engine.vllm.options import table_entries
+    from engine.vllm.platform_support import check_platform
     from engine.vllm.quantization import CpuKernels, check_quantization
     from worker.gpus import gpus
     from worker.memory import GIB, KV_CACHE_BYTES, PROCESS_BYTES, available_memory
 
+    on_cpu = runs_on_cpu(len(gpus()))
     try:
-        estimate = estimate_model(_config_folder(name))
+        folder = _config_folder(name)
+        estimate = estimate_model(folder)
         if (quantization := estimate.quantization) is not None:
-            check_quantization(quantization, dtype=dtype, cpu=None if gpus() else CpuKernels.of_this_machine())
+            check_quantization(quantization, dtype=dtype, cpu=CpuKernels.of_this_machine() if on_cpu else None)
+        check_platform(read_config(folder), dtype=dtype, on_cpu=on_cpu, quantization=quantization)
     except AmpsweepError as error:
         return [bad(subject, error.message, "choose a model of docs/models.md")]
     try:
@@ -58,7 +64,7 @@ def model(name: str, *, dtype: str, adapters: Sequence[Path] = ()) -> list[Findi
     shape = f"{estimate.widths}, {estimate.parameters / 1e6:,.1f} million weights"
     if estimate.quantization is not None:
         shape = f"{shape}, {estimate.quantized / 1e6:,.1f} million of them quantized with {estimate.quantization}"
-    adapter_bytes = loaded.memory_bytes(dtype=dtype, on_cpu=not gpus())
+    adapter_bytes = loaded.memory_bytes(dtype=dtype, on_cpu=on_cpu)
     needed, free = weights + adapter_bytes + KV_CACHE_BYTES + table + PROCESS_BYTES, available_memory()
     adapted = f", adapters {adapter_bytes / GIB:.2f}" if adapters else ""
     parts = (

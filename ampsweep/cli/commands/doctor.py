@@ -92,7 +92,7 @@ def _local_server() -> list[Finding]:
     engines = served_engines(settings) if settings.ray_address is None else []  # a cluster's machines check their own
     try:
         for engine in engines:
-            engine.adapter_bytes(on_cpu=not gpus())
+            engine.adapter_bytes(on_cpu=software.runs_on_cpu(len(gpus())))
     except InvalidRequest as error:
         findings.append(bad("LoRA adapters", error.message, "see docs/models.md, or leave the adapter out"))
         engines = [replace(engine, adapters={}) for engine in engines]

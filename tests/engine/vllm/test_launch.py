@@ -111,11 +111,10 @@ def test_an_engine_that_cannot_be_patched_is_shut_down(tmp_path: Path, monkeypat
 def test_files_that_change_while_they_are_loaded_fail_the_start(
     changed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, adapter = tmp_path / "model", tmp_path / "adapter"
-    model.mkdir()
+    (model := tmp_path / "model").mkdir()
     launch = Launch(model, monkeypatch, Platform("cpu"))
     shutil.copy(ATLAS_MODEL / "model.safetensors", model)
-    tiny_adapter(ATLAS_MODEL, adapter, targets=["q_proj"], seed=1)
+    adapter, _ = tiny_adapter(ATLAS_MODEL, tmp_path, targets=["q_proj"], seed=1)
     settings = VllmSettings(adapters={"formal": adapter})
     monkeypatch.setattr(Adapters, "load", lambda *_: None)
     launch.start(settings)

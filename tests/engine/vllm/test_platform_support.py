@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from transformers import AutoConfig
 
 from ampsweep.errors import UnsupportedModel
+from engine.quantization import Quantization, Scheme
 from engine.vllm import platform_support
 from engine.vllm.platform_support import check_platform
 
@@ -49,6 +51,24 @@ def test_the_language_model_decides_and_may_need_torchvision(model_type: str, to
                 check_platform(_config(model_type), dtype=dtype, on_cpu=on_cpu)
 
 
+@pytest.mark.parametrize("model_type", ["mixtral", "qwen3_moe", "llama4_text", "deepseek_v3"])
+def test_experts_are_rejected_on_a_gpu_before_they_are_loaded(model_type: str) -> None:
+    with pytest.raises(UnsupportedModel, match=rf"{model_type} here: on a GPU its fused experts .* transformers"):
+        check_platform(_config(model_type), dtype="bfloat16", on_cpu=False)
+
+
+def test_quantized_experts_are_rejected_before_they_are_loaded() -> None:
+    config, scheme = _config("qwen3_moe"), Scheme(bits=8, floating=True, grouping="channel", input_bits=8)
+    quantization = Quantization(method="fp8", schemes=(scheme,))
+    with pytest.raises(UnsupportedModel, match="qwen3_moe here: its experts are quantized with FP8"):
+        check_platform(config, dtype="bfloat16", on_cpu=True, quantization=quantization)
+    for skipped in ("experts", "re:.*mlp"):
+        partly = replace(quantization, skipped=(skipped,))
+        check_platform(config, dtype="bfloat16", on_cpu=True, quantization=partly)
+    check_platform(_config("qwen3"), dtype="bfloat16", on_cpu=True, quantization=quantization)
+
+
 def test_other_models_are_left_to_vllm(torchvision: bool) -> None:
     for config in (None, _config("llama"), _config("falcon_h1")):
-        check_platform(config, dtype="float32", on_cpu=True)
+        for on_cpu in (True, False):
+            check_platform(config, dtype="float32", on_cpu=on_cpu)

@@ -7,12 +7,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+from transformers import AutoConfig
 
 from ampsweep.bundled import ATLAS_MODEL
 from ampsweep.cli.checks.model import model
 from benchmarks.tiny_adapter import tiny_adapter
 from engine.vllm.quantization import CpuKernels
 from worker import memory
+from worker.gpus import Gpu
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +44,25 @@ def test_adapters_are_part_of_the_memory_and_checked(tmp_path: Path) -> None:
     assert finding.state == "bad"
     assert "adapter adapter cannot be used: " in finding.detail
     assert "has no model.layers.3.mlp.down_proj" in finding.detail
+
+
+@pytest.mark.parametrize(
+    ("model_type", "dtype", "gpus", "reason"),
+    [
+        ("olmo_hybrid", "bfloat16", 0, "vLLM cannot run olmo_hybrid here: its linear attention needs a GPU"),
+        ("qwen3_5_text", "float32", 0, "use --dtype bfloat16, or --engine transformers"),
+        ("mixtral", "bfloat16", 1, "vLLM cannot run mixtral here: on a GPU its fused experts"),
+    ],
+)
+def test_what_vllm_rejects_at_the_start_is_rejected_here_too(
+    model_type: str, dtype: str, gpus: int, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.gpus.gpus", lambda: [Gpu(name="H200", driver="1", total=1, free=1)] * gpus)
+    monkeypatch.setattr("ampsweep.cli.checks.software.installed", lambda _name: None)
+    AutoConfig.for_model(model_type).save_pretrained(tmp_path)
+    (finding,) = model(str(tmp_path), dtype=dtype)
+    assert finding.state == "bad"
+    assert reason in finding.detail
 
 
 def test_a_model_that_does_not_fit_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
