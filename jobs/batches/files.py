@@ -6,21 +6,19 @@ runs only the rows of the parts that are missing.
 
 from __future__ import annotations
 
-import codecs
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from itertools import chain
 from typing import IO, Any
 
+from jobs.batches.lines import BLOCK, lines_of
 from jobs.storage.protocol import Storage, StoredFile
 
 BATCHES = "batches"
 """Name of the folder of these files, within the folder of results."""
 PART_ROWS = 64
 """Number of rows of a part."""
-_BLOCK = 1024 * 1024
-"""Bytes that are read at once."""
 
 
 class BatchFiles:
@@ -33,7 +31,7 @@ class BatchFiles:
         """Publish the content of an uploaded file; return its size in bytes."""
         size = 0
         with self._storage.writing(_file(file_id)) as path, path.open("wb") as target:
-            while block := content.read(_BLOCK):
+            while block := content.read(BLOCK):
                 size += target.write(block)
         return size
 
@@ -60,14 +58,7 @@ class BatchFiles:
             NotFound: There is no such file.
         """
         with closing(self.stored(file_id).open()) as source:
-            rest, at_start = b"", True
-            while block := source.read(_BLOCK):
-                if at_start:
-                    block, at_start = block.removeprefix(codecs.BOM_UTF8), False
-                *lines, rest = (rest + block).split(b"\n")
-                yield from filter(bytes.strip, lines)
-            if rest.strip():
-                yield rest
+            yield from lines_of(source)
 
     def save_part(self, batch_id: str, number: int, rows: Iterable[Mapping[str, Any]]) -> None:
         """Publish the results of the rows of a part."""

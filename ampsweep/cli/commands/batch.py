@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import codecs
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -193,9 +192,7 @@ async def _answer(line: bytes, engine: Engine, neurons_id: str | None) -> Row:
 
 
 def _lines(source: Path) -> Iterator[bytes]:
-    """Yield the lines that are not blank; skip a byte order mark at the start of the file."""
+    from jobs.batches.lines import lines_of
+
     with source.open("rb") as file:
-        for number, raw in enumerate(file):
-            line = raw.removeprefix(codecs.BOM_UTF8) if number == 0 else raw
-            if line.strip():
-                yield line
+        yield from lines_of(file)

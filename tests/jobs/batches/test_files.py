@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ampsweep.errors import NotFound
-from jobs.batches import files as module
+from jobs.batches import lines
 from jobs.batches.files import BatchFiles
 from jobs.storage.local import LocalStorage
 
@@ -19,7 +19,7 @@ def files(tmp_path: Path) -> BatchFiles:
 def test_the_lines_of_a_file_are_read_in_blocks_without_blank_ones(
     files: BatchFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_BLOCK", 5)
+    monkeypatch.setattr(lines, "BLOCK", 5)
     content = b'\xef\xbb\xbf{"a": 1}\n\n  \r\n{"b": "\xe2\x80\xa8"}\r\n{"c": 3}'
     assert files.save("file_1", BytesIO(content)) == len(content)
     assert list(files.lines("file_1")) == [b'{"a": 1}', b'{"b": "\xe2\x80\xa8"}\r', b'{"c": 3}']
