@@ -117,21 +117,53 @@ def read_spec(path: Path, *, param: str = "spec") -> dict[str, Any]:
         raise InvalidRequest(f"cannot read {path}: {error.strerror}", param=param) from error
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"{path} is not UTF-8 text; save it in this encoding", param=param) from error
-    except yaml.MarkedYAMLError as error:
-        raise InvalidRequest(_not_yaml(path, error), param=param) from error
     except yaml.YAMLError as error:
-        raise InvalidRequest(f"{path} is not YAML or JSON: {' '.join(str(error).split())}", param=param) from error
+        raise InvalidRequest(f"{path} is not YAML or JSON: {yaml_problem(error)}", param=param) from error
     if not isinstance(content, dict):
         raise InvalidRequest(f"{path} must hold a mapping of keys to values", param=param)
     return content
 
 
-def _not_yaml(path: Path, error: yaml.MarkedYAMLError) -> str:
-    """Return why a file is not YAML, with the line and the column, both counted from 1, as editors do."""
+def yaml_problem(error: yaml.YAMLError) -> str:
+    """Return why a text is not YAML, with the line and the column, both counted from 1, as editors do."""
+    import yaml
+
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return " ".join(str(error).split())
     mark = error.problem_mark or error.context_mark
     where = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
-    reasons = [reason for reason in (error.context, error.problem) if reason]
-    return f"{path} is not YAML or JSON: {', '.join(reasons)}{where}"
+    return ", ".join(reason for reason in (error.context, error.problem) if reason) + where
+
+
+def yaml_position(text: str, path: str) -> tuple[int, int] | None:
+    """Return the line and the column, counted from 1, where a value stands in a YAML text.
+
+    Args:
+        text: Valid YAML.
+        path: The dotted path of the value, such as `tasks.0.limit`. If it does not exist, the position is that of the
+            innermost existing value that would hold it.
+
+    Returns:
+        The position; None for an empty text.
+    """
+    import yaml
+
+    node = yaml.compose(text, yaml.SafeLoader)
+    if node is None:
+        return None
+    mark = node.start_mark
+    for step in path.split("."):
+        if isinstance(node, yaml.MappingNode):
+            pair = next((pair for pair in node.value if pair[0].value == step), None)
+            if pair is None:
+                break
+            mark, node = pair[0].start_mark, pair[1]
+        elif isinstance(node, yaml.SequenceNode) and step.isdecimal() and int(step) < len(node.value):
+            node = node.value[int(step)]
+            mark = node.start_mark
+        else:
+            break
+    return mark.line + 1, mark.column + 1
 
 
 def unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

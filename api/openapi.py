@@ -5,7 +5,7 @@ The routes read their bodies as plain JSON and validate them themselves, so Fast
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -17,10 +17,12 @@ from api.auth.authentication import ALWAYS_OPEN
 _REF = "#/components/schemas/{model}"
 
 
-def request_body(model: type[BaseModel], example: Mapping[str, Any]) -> dict[str, Any]:
+def request_body(
+    model: type[BaseModel], example: Mapping[str, Any], media_types: Sequence[str] = ("application/json",)
+) -> dict[str, Any]:
     """Return the `openapi_extra` of a route whose body is a `model`, with an example of it."""
     content = {"schema": {"$ref": _REF.format(model=model.__name__)}, "example": example}
-    return {"requestBody": {"required": True, "content": {"application/json": content}}}
+    return {"requestBody": {"required": True, "content": dict.fromkeys(media_types, content)}}
 
 
 def file_responses(*media_types: str) -> dict[int | str, dict[str, Any]]:

@@ -51,7 +51,7 @@ def parse_json(body: bytes) -> object:
         raise InvalidRequest(f"the body is nested deeper than {MAX_DEPTH} levels") from None
     except ValueError as error:
         raise InvalidRequest(f"the body is not valid JSON: {error}") from None
-    _check(value)
+    check_values(value)
     return value
 
 
@@ -73,8 +73,12 @@ class _Path:
         return str(self._key) if self._parent is None else f"{self._parent}.{self._key}"
 
 
-def _check(value: object) -> None:
-    """Check every value of a body, without recursion, so that deep nesting cannot exhaust the stack."""
+def check_values(value: object) -> None:
+    """Check every value of a parsed body, without recursion, so that deep nesting cannot exhaust the stack.
+
+    Raises:
+        InvalidRequest: as `parse_json` does for a number, a text or nesting.
+    """
     pending: list[tuple[object, _Path | None]] = [(value, None)]
     while pending:
         value, path = pending.pop()

@@ -6,6 +6,7 @@ OpenAI's fields without effect here are accepted only with a value that requests
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, create_model, model_validator
@@ -15,11 +16,14 @@ from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.prompt import ChatMessage, Prompt, TokenIds
 from ampsweep.domain.sampling import SAMPLING_TYPES, SamplingParams, TopLogprobs
 from ampsweep.domain.validation import Name, StrictModel, one_or_list, validate
+from ampsweep.errors import InvalidRequest
 from api.auth.limits import Limits
 from jobs.execution import CompletionCall
 
 MAX_PROMPTS = 1024
-"""Maximum number of prompts in one request."""
+"""Maximum number of prompts in one request, each counted once for each of its `interventions`."""
+MAX_INTERVENTIONS = 256
+"""Maximum number of `interventions` in one request."""
 COMPLETION_MAX_TOKENS = 16
 """Default of `max_tokens` for a completion, as in OpenAI's API."""
 CHAT_MAX_TOKENS = 1024
@@ -95,10 +99,15 @@ class GenerationRequest(_SamplingRequest):
 
     @model_validator(mode="after")
     def _neurons_of_an_intervention(self) -> GenerationRequest:
-        if self.neurons is not None and self.intervention is None:
+        if self.neurons is not None and not self.is_steered:
             message = "has no effect without an intervention; add one, or omit neurons to generate unsteered text"
             raise PydanticCustomError("no_intervention", message, {"key": "neurons"})
         return self
+
+    @property
+    def is_steered(self) -> bool:
+        """Whether the request has an intervention."""
+        return self.intervention is not None
 
     @property
     def with_usage(self) -> bool:
@@ -135,14 +144,20 @@ class CompletionRequest(GenerationRequest):
     """A request to continue text.
 
     `prompt` is a text, a list of token ids, or a list of several of these. The choices of the i-th prompt begin at
-    index i × `n`. `logprobs` is the number of alternatives that are returned for each token; with 0, only the
-    log-probability of the token itself is returned. With `echo` each choice begins with its prompt, whose tokens have
-    log-probabilities too, the first one none; `max_tokens` 0 then generates nothing.
+    index i × `n`. `interventions` continues every prompt once with each of several interventions, of which null is
+    none; with p prompts, the choices of the i-th intervention begin at index i × p × `n`. `logprobs` is the number of
+    alternatives that are returned for each token; with 0, only the log-probability of the token itself is returned.
+    With `echo` each choice begins with its prompt, whose tokens have log-probabilities too, the first one none;
+    `max_tokens` 0 then generates nothing.
     """
 
     prompt: Annotated[
         Text | Annotated[Tokens, Tag("tokens")] | Annotated[Prompts, Tag("prompts")], Discriminator(_prompt_kind)
     ]
+    interventions: (
+        Annotated[tuple[Intervention | None, ...], Field(strict=False, min_length=1, max_length=MAX_INTERVENTIONS)]
+        | None
+    ) = None
     max_tokens: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     logprobs: TopLogprobs | None = None
     best_of: Literal[1] | None = None
@@ -155,19 +170,37 @@ class CompletionRequest(GenerationRequest):
             raise PydanticCustomError("nothing_asked", "must be at least 1 without echo", {"key": "max_tokens"})
         return self
 
+    @model_validator(mode="after")
+    def _one_kind_of_interventions(self) -> CompletionRequest:
+        if self.interventions is not None and self.intervention is not None:
+            message = "cannot be combined with intervention; add that one to the list"
+            raise PydanticCustomError("two_kinds", message, {"key": "interventions"})
+        return self
+
+    @property
+    def is_steered(self) -> bool:
+        """Whether the request has an intervention."""
+        return super().is_steered or any(each is not None for each in self.interventions or ())
+
     def to_calls(self, limits: Limits) -> list[CompletionCall]:
-        """Return one call for each prompt.
+        """Return one call for each prompt and intervention: all prompts with the first one, then with the second.
 
         Raises:
             PromptTooLong: The prompts together exceed the limit of the server.
             MaxTokensTooLarge: The choices together could exceed the limit of the server.
+            InvalidRequest: Prompts times interventions are too many.
         """
         is_single = isinstance(self.prompt, str) or isinstance(self.prompt[0], int)
         prompts = cast("Sequence[str | tuple[int, ...]]", (self.prompt,) if is_single else self.prompt)
         max_tokens = COMPLETION_MAX_TOKENS if self.max_tokens is None else self.max_tokens
-        limits.check_prompt(sum(map(len, prompts)), param="prompt")
-        limits.check_tokens(max_tokens * self.choices_per_prompt * len(prompts), param="max_tokens")
-        return [
+        interventions = (self.intervention,) if self.interventions is None else self.interventions
+        if len(prompts) * len(interventions) > MAX_PROMPTS:
+            message = f"{len(prompts)} prompts with {len(interventions)} interventions are more than {MAX_PROMPTS}"
+            raise InvalidRequest(f"interventions: {message}; send several requests", param="interventions")
+        limits.check_prompt(sum(map(len, prompts)) * len(interventions), param="prompt")
+        choices = self.choices_per_prompt * len(prompts) * len(interventions)
+        limits.check_tokens(max_tokens * choices, param="max_tokens")
+        calls = [
             self.call(
                 prompt if isinstance(prompt, str) else TokenIds(prompt),
                 max_tokens=max(1, max_tokens),
@@ -176,6 +209,18 @@ class CompletionRequest(GenerationRequest):
             )
             for prompt in prompts
         ]
+        return [
+            replace(call, intervention=each, neurons=None if each is None else self.neurons)
+            for each in interventions
+            for call in calls
+        ]
+
+    def param_of(self, call: int) -> str:
+        """Return the field that has the intervention of a call, by its position in `to_calls`."""
+        if self.interventions is None:
+            return "intervention"
+        prompts = 1 if isinstance(self.prompt, str) or isinstance(self.prompt[0], int) else len(self.prompt)
+        return f"interventions.{call // prompts}"
 
 
 def parse_completion(raw: object) -> CompletionRequest:

@@ -20,7 +20,8 @@ _REPLACEMENT = "�"
 class ResponseFormatter(ABC):
     """Formats the response to one request, as one object or as the events of a stream.
 
-    In addition to OpenAI's fields, each object has `neuron_set`: the id of the neuron set that steered, or null.
+    In addition to OpenAI's fields, each object has `neuron_set`: the id of the neuron set that steered, or null. That
+    of an event is of its choice; that of a response is of its steered choices, which all have the same.
     """
 
     names_events = False
@@ -54,6 +55,7 @@ class ResponseFormatter(ABC):
         for chunk in chunks:
             self._count(chunk)
             by_index.setdefault(chunk.index, []).append(chunk)
+        self._neuron_set = next((chunk.neuron_set for chunk in chunks if chunk.neuron_set is not None), None)
         choices = [self._choice(index, choice_chunks) for index, choice_chunks in sorted(by_index.items())]
         return {**self._object(self.response_object, choices), "usage": self._usage()}
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from functools import partial
@@ -18,7 +18,7 @@ from sse_starlette.event import ServerSentEvent
 from starlette.responses import Response
 
 from ampsweep.domain.chunk import Chunk
-from ampsweep.errors import AmpsweepError, EngineFailed
+from ampsweep.errors import AmpsweepError, EngineFailed, InvalidRequest
 from api.http.event_stream import EventStream
 from api.http.json_body import json_response
 from api.services import Services
@@ -63,6 +63,7 @@ async def generation_response(
     formatter: Formatter,
     *,
     stream: bool,
+    param_of: Callable[[int], str] = lambda _: "intervention",
 ) -> Response:
     """Run the calls of a request and return their response.
 
@@ -73,6 +74,7 @@ async def generation_response(
         formatter: Formats the response.
         stream: Whether to send a stream of events. Errors before the first event are raised, and so have a status of
             their own; later ones are events.
+        param_of: Returns the field of the request that has the intervention of a call, for errors.
 
     Returns:
         A JSON response or a stream of events; an empty response if the client has disconnected.
@@ -80,7 +82,7 @@ async def generation_response(
     Raises:
         EngineFailed: The engine ended the generation without any output.
     """
-    chunks = _generate(services.completions, calls)
+    chunks = _generate(services.completions, calls, param_of)
     if not stream:
         collected = await _unless_gone(request, _collect(chunks))
         if collected is None:
@@ -97,9 +99,24 @@ async def generate(completions: Completions, calls: Sequence[CompletionCall]) ->
     return await _collect(_generate(completions, calls))
 
 
-def _generate(completions: Completions, calls: Sequence[CompletionCall]) -> Chunks:
-    streams = [completions.stream(call) for call in calls]
+def _generate(
+    completions: Completions, calls: Sequence[CompletionCall], param_of: Callable[[int], str] = lambda _: "intervention"
+) -> Chunks:
+    streams = [_naming(completions.stream(call), param_of(index)) for index, call in enumerate(calls)]
     return streams[0] if len(streams) == 1 else merge_streams(streams, choices_per_prompt=calls[0].sampling.n)
+
+
+async def _naming(stream: AsyncGenerator[Chunk], param: str) -> AsyncGenerator[Chunk]:
+    """Yield the chunks of a stream; errors about its intervention name `param`, the field that has it."""
+    async with aclosing(stream) as chunks:
+        try:
+            async for chunk in chunks:
+                yield chunk
+        except InvalidRequest as error:
+            first, *path = (error.param or "").split(".")
+            if first == "intervention":
+                error.param = ".".join([param, *path])
+            raise
 
 
 async def _events(formatter: Formatter, first: Chunk, chunks: Chunks) -> AsyncGenerator[ServerSentEvent]:

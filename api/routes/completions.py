@@ -46,7 +46,7 @@ router = APIRouter(tags=["completions"], dependencies=[limit_streams], route_cla
     responses=GENERATED,
 )
 async def create_completion(services: ServicesDep, request: Request, body: JsonBody) -> Response:
-    """Continue one or several prompts, steered by `intervention` if there is one.
+    """Continue one or several prompts, steered by `intervention`, or once by each of several `interventions`.
 
     With `stream: true` the text is sent as events while it is generated, followed by `data: [DONE]`. Generation is
     aborted when the client disconnects.
@@ -54,7 +54,9 @@ async def create_completion(services: ServicesDep, request: Request, body: JsonB
     completion = parse_completion(body)
     calls = await with_presets(services, completion.to_calls(services.limits))
     formatter = CompletionFormatter(completion)
-    return await generation_response(services, request, calls, formatter, stream=bool(completion.stream))
+    return await generation_response(
+        services, request, calls, formatter, stream=bool(completion.stream), param_of=completion.param_of
+    )
 
 
 @router.post(

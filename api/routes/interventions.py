@@ -101,7 +101,7 @@ async def with_presets(services: PresetSource, calls: Sequence[CompletionCall]) 
     preset, model = await asyncio.to_thread(_chosen, services, name)
     if preset is None:
         return list(calls)  # an unknown model
-    if calls[0].intervention is not None:
+    if any(call.intervention is not None for call in calls):
         message = f"{name!r} is steered by the intervention {preset.name!r}; leave intervention out, or name {model!r}"
         raise InvalidRequest(message, param="intervention")
     return [

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from api.http.json_body import JsonBody
+from api.http.spec_body import SPEC_TYPES, ParsedSpec, SpecBody
 from api.openapi import request_body
 from api.routes.sweeps import SPEC_EXAMPLE
 from api.services import Services, ServicesDep
@@ -16,17 +16,18 @@ from jobs.spec import SweepSpec, parse_spec
 router = APIRouter(prefix="/sweeps", tags=["sweeps"])
 
 
-@router.post("/plan", openapi_extra=request_body(SweepSpec, SPEC_EXAMPLE))
-async def plan_sweep(services: ServicesDep, body: JsonBody) -> dict[str, Any]:
+@router.post("/plan", openapi_extra=request_body(SweepSpec, SPEC_EXAMPLE, SPEC_TYPES))
+async def plan_sweep(services: ServicesDep, body: ParsedSpec) -> dict[str, Any]:
     """Return what a sweep would cost: cells, requests and tokens by task, memory and an estimated time.
 
     Nothing is stored or computed. The body is that of `POST /v1/sweeps`, and errors are the same. Numbers other than
     `cells` and `reused` are of the cells that are still to be computed. `seconds_from` says what the time is estimated
-    from; `seconds` is null if nothing is known about it.
+    from; `seconds` is null if nothing is known about it. `spec` is the body, as JSON.
     """
     return await asyncio.to_thread(_estimate, services, body)
 
 
-def _estimate(services: Services, body: object) -> dict[str, Any]:
-    estimate = services.estimator.estimate(parse_spec(body), max_cells=services.limits.cells)
-    return {"object": "sweep_plan", **estimate.to_dict()}
+def _estimate(services: Services, body: SpecBody) -> dict[str, Any]:
+    with body.located():
+        estimate = services.estimator.estimate(parse_spec(body.value), max_cells=services.limits.cells)
+    return {"object": "sweep_plan", **estimate.to_dict(), "spec": body.value}

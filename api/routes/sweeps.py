@@ -13,8 +13,9 @@ from starlette.responses import JSONResponse
 from ampsweep.errors import Forbidden
 from api.auth.principal import CurrentPrincipal, Principal
 from api.http.idempotency import IdempotencyKey
-from api.http.json_body import JsonBody, json_response
+from api.http.json_body import json_response
 from api.http.pagination import After, Limit, list_object
+from api.http.spec_body import SPEC_TYPES, ParsedSpec, SpecBody
 from api.middleware.request_id import bind_sweep
 from api.openapi import request_body
 from api.services import Services, ServicesDep
@@ -35,15 +36,18 @@ SPEC_EXAMPLE: dict[str, Any] = {
 router = APIRouter(prefix="/sweeps", tags=["sweeps"])
 
 
-@router.post("", status_code=201, openapi_extra=request_body(SweepSpec, SPEC_EXAMPLE))
+@router.post("", status_code=201, openapi_extra=request_body(SweepSpec, SPEC_EXAMPLE, SPEC_TYPES))
 async def create_sweep(
     services: ServicesDep,
     principal: CurrentPrincipal,
-    body: JsonBody,
+    body: ParsedSpec,
     idempotency_key: IdempotencyKey,
     priority: Annotated[int, Query(ge=-100, le=100)] = 0,
 ) -> dict[str, Any]:
     """Validate and plan a sweep and store it with its cells. The response is sent before anything is computed.
+
+    The body is JSON, or YAML with the content type `application/yaml`; an error about a field then ends with its line
+    and column.
 
     Repeating the request with the same `Idempotency-Key` and the same spec returns the response of the first request,
     whatever the sweep has done since. With another spec it is answered by 422, and by 409 while the first request is
@@ -52,8 +56,7 @@ async def create_sweep(
     Cells of sweeps with a higher `priority` run first. Among sweeps of equal priority, the engines are shared between
     API keys, and then between the sweeps of a key.
     """
-    spec = await asyncio.to_thread(parse_spec, body)
-    record = await asyncio.to_thread(_create, services, principal, spec, idempotency_key, priority)
+    record = await asyncio.to_thread(_create, services, principal, body, idempotency_key, priority)
     bind_sweep(record.id)
     _announce(services)
     return sweep_object(record)
@@ -147,6 +150,14 @@ def sweep_object(record: SweepRecord, errors: Sequence[SweepError] | None = None
 
 
 def _create(
+    services: Services, principal: Principal, body: SpecBody, idempotency_key: str | None, priority: int
+) -> SweepRecord:
+    with body.located():
+        spec = parse_spec(body.value)
+        return _stored(services, principal, spec, idempotency_key, priority)
+
+
+def _stored(
     services: Services, principal: Principal, spec: SweepSpec, idempotency_key: str | None, priority: int
 ) -> SweepRecord:
     if idempotency_key is not None and (existing := services.store.sweep_of_key(idempotency_key, spec.to_dict())):

@@ -17,11 +17,11 @@ router = APIRouter(include_in_schema=False)
 
 _FOLDER = Path(__file__).parents[1] / "webui"
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".html": "text/html"}
-_FILES = {path.name: path for path in _FOLDER.iterdir() if path.suffix in _TYPES}
+_FILES = {path.relative_to(_FOLDER).as_posix(): path for path in _FOLDER.rglob("*") if path.suffix in _TYPES}
 _HEADERS = {
     "Cache-Control": "no-cache",
     "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "Referrer-Policy": "no-referrer",
@@ -38,7 +38,7 @@ async def page() -> FileResponse:
     return _file("index.html")
 
 
-@router.get("/page/{name}")
+@router.get("/page/{name:path}")
 async def part(name: str) -> FileResponse:
     """Return a style sheet, script or image of the web page."""
     if name not in _FILES:

@@ -1,13 +1,15 @@
 /** The frame of the page: the navigation between views, the state of the engines, the API key. */
 
+import { readAddress } from "./address.js";
 import { h } from "./dom.js";
+import { newSweepView } from "./new_sweep/new_sweep.js";
 import { key } from "./rest.js";
-import { steerView } from "./steer.js";
-import { sweepsView } from "./sweeps.js";
+import { steerView } from "./steer/steer.js";
+import { sweepsView } from "./sweeps/sweeps.js";
 
 const ENGINES_POLL_MS = 3000;
 
-const views = { steer: steerView, sweeps: sweepsView };
+const views = { steer: steerView, sweeps: sweepsView, new: newSweepView };
 const main = document.querySelector("#view");
 let currentView = new AbortController();
 
@@ -15,13 +17,13 @@ let currentView = new AbortController();
 async function show() {
   currentView.abort();
   currentView = new AbortController();
-  const [name, ...rest] = location.hash.slice(1).split("/");
+  const { name, id, params } = readAddress();
   const view = views[name] ?? steerView;
   for (const link of document.querySelectorAll("nav a")) {
     if (views[link.hash.slice(1)] === view) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  await view(main, { signal: currentView.signal, id: rest.join("/") });
+  await view(main, { signal: currentView.signal, id, params });
 }
 
 /** Show the state of every engine. `/readyz` has the same body with status 503, while a model has no engine. */

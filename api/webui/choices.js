@@ -67,12 +67,13 @@ export async function interventionChoices(signal) {
 /** Return pairs of a value and its label for the fields of a sweep's spec that have a fixed set of values. */
 export async function sweepChoices(signal) {
   const { InterventionsSpec, NeuronsByMethod, VectorBaseline } = await schemas(signal);
-  const { op, patch, statistic, controls, baselines } = InterventionsSpec.properties;
+  const { op, patch, statistic, scope, controls, baselines } = InterventionsSpec.properties;
   return {
     method: choicesOf("method", NeuronsByMethod.properties.method),
     op: choicesOf("op", op),
     patch: choicesOf("patch", patch),
     statistic: choicesOf("statistic", statistic),
+    scope: choicesOf("scope", scope),
     controls: choicesOf("controls", controls),
     prompts: choicesOf("baselines", baselines),
     vectors: choicesOf("vectors", VectorBaseline.properties.method),

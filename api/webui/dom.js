@@ -26,9 +26,10 @@ export function select(name, choices, props = {}) {
   return Object.assign(element, props);
 }
 
-/** Return a paragraph with the message of an error and the field that it concerns. */
-export function errorMessage(error) {
-  return h("p", { class: "error", role: "alert" }, error.param ? `${error.param}: ${error.message}` : error.message);
+/** Return a paragraph with the message of an error, and the field that it concerns if the message does not begin with it. */
+export function errorMessage({ param, message }) {
+  const isNamed = !param || message.startsWith(`${param}:`) || message.startsWith(`${param} `);
+  return h("p", { class: "error", role: "alert" }, isNamed ? message : `${param}: ${message}`);
 }
 
 const names = new Intl.DisplayNames(undefined, { type: "language", fallback: "code" });

@@ -18,14 +18,18 @@ export class RestError extends Error {
   }
 }
 
-/** Send a request and return its response, or throw RestError. `body` becomes JSON; `path` is relative to the page. */
-export async function request(path, { method = "GET", body, headers = {}, signal } = {}) {
+/**
+ * Send a request and return its response, or throw RestError. `body` becomes JSON, `yaml` is text that is sent as it is;
+ * `path` is relative to the page.
+ */
+export async function request(path, { method = "GET", body, yaml, headers = {}, signal } = {}) {
   const authorization = key.get() ? { Authorization: `Bearer ${key.get()}` } : {};
-  const contentType = body === undefined ? {} : { "Content-Type": "application/json" };
+  const type = yaml === undefined ? body && "application/json" : "application/yaml";
+  const contentType = type ? { "Content-Type": type } : {};
   const response = await fetch(path, {
     method,
     headers: { ...authorization, ...contentType, ...headers },
-    body: body === undefined ? undefined : JSON.stringify(body),
+    body: yaml ?? (body && JSON.stringify(body)),
     signal,
     cache: "no-store",
   });

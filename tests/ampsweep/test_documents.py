@@ -11,7 +11,7 @@ from ampsweep.cli.app import app
 from ampsweep.cli.commands.batch_line import parse
 from ampsweep.cli.options.engine import json_object
 from ampsweep.cli.server.settings import read_settings
-from ampsweep.documents import parse_json, parse_yaml, read_spec
+from ampsweep.documents import parse_json, parse_yaml, read_spec, yaml_position
 from ampsweep.errors import InvalidRequest
 from jobs.data.rows import read_rows
 
@@ -141,3 +141,11 @@ def test_a_byte_order_mark_at_the_head_changes_nothing(tmp_path: Path, text: str
     path = tmp_path / "spec.yaml"
     path.write_text(text, encoding="utf-8-sig")
     assert read_spec(path) == {"name": "é", "seed": 3}
+
+
+def test_the_position_of_a_value_in_yaml() -> None:
+    text = "name: x\ntasks:\n  - {name: lss, limit: 4}\n  - name: xcopa\n"
+    assert yaml_position(text, "name") == (1, 1)
+    assert yaml_position(text, "tasks.0.limit") == (3, 17)
+    assert yaml_position(text, "tasks.1.languages") == (4, 5), "where it is missing"
+    assert yaml_position("", "name") is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 import shutil
@@ -71,6 +72,22 @@ class Browser:
     def click(self, selector: str) -> None:
         """Click the first element of a selector."""
         self.run(f"document.querySelector({json.dumps(selector)}).click()")
+
+    def press(self, key: str, code: int) -> None:
+        """Press a key by its name (`Tab`) and its virtual key code."""
+        for kind in ("rawKeyDown", "keyUp"):
+            self._call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
+
+    def show_as(self, *, width: int, height: int = 900, scheme: str = "light") -> None:
+        """Change the size of the window in pixels, and the colour scheme that the user prefers."""
+        mobile = width < 600
+        self._call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile)
+        self._call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+
+    def screenshot(self, *, whole: bool = True) -> bytes:
+        """Return the page as a PNG, or the visible part of it."""
+        answer = self._call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
+        return base64.b64decode(answer["data"])
 
     def fill(self, selector: str, value: str) -> None:
         """Set the value of a control, with the events of a user's input."""

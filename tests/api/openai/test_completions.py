@@ -84,6 +84,57 @@ async def test_an_intervention_steers_with_the_only_neuron_set_or_a_named_one_an
     assert (plain["neuron_set"], steered["neuron_set"], named["neuron_set"]) == (None, neurons["id"], neurons["id"])
 
 
+async def test_several_interventions_continue_each_prompt_as_alone(installation: Installation) -> None:
+    prompts = ["The capital of France is", "One, two,"]
+    interventions = [None, SCALE, {**SCALE, "factor": 5.0}]
+    async with running_server(installation) as server:
+        await server.done()
+        (neurons,) = (await server.http.get("/v1/neuron-sets")).json()["data"]
+        together = await complete(server, prompt=prompts, interventions=interventions, n=2, temperature=1, seed=1)
+        alone = [
+            (await complete(server, prompt=prompts, intervention=intervention, n=2, temperature=1, seed=1))
+            for intervention in interventions
+        ]
+        body = {**REQUEST, "prompt": prompts, "interventions": interventions, "stream": True}
+        stream = await server.http.post("/v1/completions", json=body)
+        unsteered = await complete(server, interventions=[None])
+    texts = [choice["text"] for choice in together["choices"]]
+    assert texts == [choice["text"] for each in alone for choice in each["choices"]]
+    assert [choice["index"] for choice in together["choices"]] == list(range(12))
+    assert len(set(texts)) > 4
+    assert (together["neuron_set"], unsteered["neuron_set"]) == (neurons["id"], None)
+    assert together["usage"]["completion_tokens"] == sum(each["usage"]["completion_tokens"] for each in alone)
+    events = [json.loads(piece) for piece in pieces(stream.text)[:-1]]
+    sets = {choice["index"]: event["neuron_set"] for event in events for choice in event["choices"]}
+    assert sets == {0: None, 1: None} | dict.fromkeys(range(2, 6), neurons["id"])
+
+
+async def test_an_error_names_the_position_of_its_intervention(installation: Installation) -> None:
+    neurons = {"fr": {"0": [1, 2]}, "tr": {"1": [3]}}
+    async with running_server(installation) as server:
+        created = await server.http.post("/v1/neuron-sets", json={"model": "tiny", "neurons": neurons})
+
+        async def refused(**changes: Any) -> dict[str, Any]:
+            answer = await server.http.post("/v1/completions", json={**REQUEST, **changes})
+            assert answer.status_code == 400, answer.text
+            error: dict[str, Any] = answer.json()["error"]
+            return error
+
+        layers = [None, {**SCALE, "languages": ["tr"], "layers": [1]}, {**SCALE, "layers": [1]}]
+        error = await refused(interventions=layers, neurons=created.json()["id"], prompt=["a", "b"])
+        assert (error["code"], error["param"]) == ("no_neurons", "interventions.2.layers")
+        error = await refused(interventions=[SCALE, {**SCALE, "op": "scal"}])
+        assert error["param"] == "interventions.1.op"
+        error = await refused(interventions=[SCALE], intervention=SCALE)
+        assert error["param"] == "interventions"
+        error = await refused(interventions=[None, None], neurons=created.json()["id"])
+        assert error["param"] == "neurons"
+        error = await refused(interventions=[SCALE] * 256, prompt=["a"] * 5)
+        assert error["param"] == "interventions"
+        error = await refused(interventions=[SCALE] * 100, max_tokens=1000)
+        assert error["code"] == "max_tokens_too_large"
+
+
 async def test_steering_that_would_change_nothing_is_refused(installation: Installation) -> None:
     async with running_server(installation) as server:
         neurons = {"fr": {"0": [1, 2]}, "ht": {}}

@@ -25,3 +25,14 @@ async def test_a_list_names_what_specs_can_name(installation: Installation, path
     assert (listed["object"], listed["has_more"]) == ("list", False)
     assert known in [offer["id"] for offer in listed["data"]]
     assert {offer["object"] for offer in listed["data"]} == {kind}
+
+
+async def test_the_languages_of_texts_are_identified(installation: Installation) -> None:
+    texts = ["La monnaie de l'Égypte est la livre égyptienne.", "エジプトの通貨はポンドです。", " 12 "]
+    async with running_server(installation, working=False) as server:
+        answer = await server.http.post("/v1/languages/identify", json={"texts": texts})
+        wrong = await server.http.post("/v1/languages/identify", json={"texts": [1]})
+    identified = answer.json()["data"]
+    assert [each["language"] for each in identified][:2] == ["fr", "ja"]
+    assert all(0 <= each["confidence"] <= 1 for each in identified)
+    assert (wrong.status_code, wrong.json()["error"]["param"]) == (422, "texts.0")

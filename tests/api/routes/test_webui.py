@@ -34,10 +34,13 @@ async def test_the_page_loads_only_its_own_scripts(installation: Installation) -
 
 
 def test_the_page_refers_only_to_existing_parts_of_this_server() -> None:
-    parts = {path.name: path.read_text() for path in FOLDER.iterdir()}
+    parts = {path.relative_to(FOLDER).as_posix(): path.read_text() for path in FOLDER.rglob("*") if path.is_file()}
     assert {path for path in PAGE_PATHS if path != "/"} == {f"/page/{name}" for name in parts}
     for name, text in parts.items():
-        for other in re.findall(r"(?:from \"\./|\"page/)([\w.]+)\"", text):
+        for other in re.findall(r"from \"(\.[\w./]+)\"", text):
+            path = (FOLDER / name).parent / other
+            assert path.resolve().relative_to(FOLDER.resolve()).as_posix() in parts, f"{name} names {other}"
+        for other in re.findall(r"\"page/([\w./]+)\"", text):
             assert other in parts, f"{name} names {other}"
         assert set(re.findall(r"https?://[^\"'\s]+", text)) <= {"http://www.w3.org/2000/svg"}, name
 
@@ -56,5 +59,5 @@ async def test_the_page_can_be_public_without_opening_anything_else(installation
         server.key(KeyScope.READ)
         for path in PAGE_PATHS:
             assert (await server.http.get(path)).status_code == 200, path
-        for path in ("/page/", "/page/x.js", "/v1/models", "/v1/sweeps", "/metrics"):
+        for path in ("/page/", "/page/x.js", "/page/%2e%2e/app.py", "/v1/models", "/v1/sweeps", "/metrics"):
             assert (await server.http.get(path)).status_code == 401, path

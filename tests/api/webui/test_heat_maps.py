@@ -32,12 +32,15 @@ def cell_and_caption(tab: Browser, installation: Installation, **values: object)
     }
     with server_in_thread(installation) as (url, _):
         tab.open(url)
-        name, title, caption = tab.run(
-            "import('/page/heat_maps.js').then(({heatMaps}) => {"
+        name, title, caption, parts = tab.run(
+            "import('/page/figures/heat_maps.js').then(({heatMaps}) => {"
             f"  const [, map] = heatMaps([{json.dumps(row)}]);"
             "  const cell = map.querySelector('tbody td');"
-            "  return [cell.className, cell.title, map.querySelector('caption').textContent];})"
+            "  return [cell.className, cell.title, map.querySelector('caption').textContent,"
+            "   [...cell.children].map((part) => part.textContent)];})"
         )
+    within_noise = title.endswith("no effect above noise; 40 items")
+    assert parts == ["2.50", "2.40 to 2.60", "n 40, noise" if within_noise else "n 40"], "without a pointer"
     return name, title, caption
 
 

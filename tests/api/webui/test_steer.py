@@ -20,6 +20,7 @@ from tests.worker.installation import Installation
 
 LANES = """[...document.querySelectorAll('.lane')].map((lane) =>
     [lane.dataset.language, ...['.text', 'footer'].map((part) => lane.querySelector(part).textContent)])"""
+ALL_ENDED = "document.querySelector('.lane') && !document.querySelector('.lane:not([data-ended])')"
 RECORD_BODIES = """(() => {
     window.bodies = [];
     const send = window.fetch;
@@ -116,8 +117,8 @@ def test_the_page_sends_a_valid_intervention(
             tab.fill(f"select[name={name}]", value)
         tab.click("button.main")
         tab.until("document.querySelector('.lane') && !document.querySelector('.lane:not([data-ended])')")
-        bodies = tab.run("window.bodies")
-    sent = [body["intervention"] for body in bodies if "intervention" in body]
+        body, *_ = tab.run("window.bodies")  # more follow, without those that the server rejects
+    sent = [intervention for intervention in body["interventions"] if intervention is not None]
     assert {"languages": ["fr"], **expected} in sent
     for intervention in sent:
         Intervention.from_dict(intervention)
@@ -156,3 +157,80 @@ def test_the_page_works_with_a_key(installation: Installation, tab: Browser) -> 
         tab.fill("#key input", headers["Authorization"].removeprefix("Bearer "))
         tab.until("document.querySelector('form.steer')")
         tab.run("sessionStorage.clear()")
+
+
+@pytest.mark.processes
+def test_all_lanes_are_one_request_and_a_rejected_one_spares_the_others(
+    installation: Installation, tab: Browser
+) -> None:
+    with server_in_thread(installation) as (url, _):
+        neurons = {"fr": {"0": [1]}, "tr": {"1": [2]}}
+        httpx.post(f"{url}/v1/neuron-sets", json={"model": "tiny", "neurons": neurons}).raise_for_status()
+        tab.open(f"{url}/#steer")
+        tab.until("document.querySelector('.languages input[type=checkbox]')")
+        tab.run(RECORD_BODIES)
+        tab.click("button.main")
+        tab.until(ALL_ENDED)
+        assert tab.run("window.bodies.map((body) => body.interventions.length)") == [3]
+        tab.fill("input[name=layers]", "1")
+        tab.click("button.main")
+        tab.until(f"window.bodies.length === 3 && {ALL_ENDED}")
+        assert tab.run("window.bodies.map((body) => body.interventions.length)") == [3, 3, 2]
+        (_, _, unsteered), (_, text, french), (_, _, turkish) = tab.run(LANES)
+        assert unsteered.startswith("40 tokens in ")
+        assert turkish.startswith("40 tokens in ")
+        assert (text, "neuron" in french) == ("", True)
+
+
+@pytest.mark.processes
+def test_an_answer_has_the_tag_of_its_language(installation: Installation, tab: Browser) -> None:
+    with server_in_thread(installation) as (url, _):
+        tab.open(f"{url}/#steer")
+        tab.until("document.querySelector('form.steer')")
+        tab.fill("input[name=tokens]", "30")
+        tab.click("button.main")
+        tab.until("document.querySelector('.tag')")
+        text = tab.run("document.querySelector('.lane .text').textContent")
+        (expected,) = httpx.post(f"{url}/v1/languages/identify", json={"texts": [text]}).json()["data"]
+        assert tab.run("document.querySelector('.tag').dataset.language") == expected["language"]
+
+
+@pytest.mark.processes
+def test_a_link_restores_the_form_and_presets_are_shared(installation: Installation, tab: Browser) -> None:
+    def form(*names: str) -> list[str]:
+        values: list[str] = tab.run(
+            f"{json.dumps(names)}.map((name) => document.querySelector(`[name=${{name}}]`).value)"
+        )
+        return values
+
+    checked = "[...document.querySelectorAll('input[name=language]:checked')].map((box) => box.value)"
+    with server_in_thread(installation) as (url, _):
+        neurons = {"fr": {"0": [1]}, "tr": {"0": [2]}, "ja": {"0": [3]}}
+        httpx.post(f"{url}/v1/neuron-sets", json={"model": "tiny", "neurons": neurons}).raise_for_status()
+        tab.open(f"{url}/#steer")
+        tab.until("document.querySelector('.languages input[type=checkbox]')")
+        tab.fill("textarea[name=prompt]", "One & two?")
+        tab.fill("select[name=op]", "add")
+        tab.fill("input[name=slider]", "7.5")
+        tab.fill("input[name=layers]", "0, 1")
+        tab.click("input[name=language][value=fr]")
+        link = tab.run("location.href")
+        tab.open("about:blank")
+        tab.open(link)
+        tab.until("document.querySelector('.languages input[type=checkbox]')")
+        assert form("prompt", "op", "factor", "layers") == ["One & two?", "add", "7.5", "0, 1"]
+        assert sorted(tab.run(checked)) == ["ja", "tr"]
+        tab.fill("input[name=preset-name]", "mine")
+        tab.click("button[name=save-preset]")
+        tab.until("document.querySelector('select[name=preset]').value === 'mine'")
+        (preset,) = httpx.get(f"{url}/v1/interventions").json()["data"]
+        saved = {"languages": ["ja", "tr"], "op": "add", "factor": 7.5, "layers": [0, 1]}
+        assert Intervention.restore(preset["intervention"]) == Intervention.from_dict(saved)
+        tab.open("about:blank")
+        tab.open(f"{url}/#steer?preset=mine")
+        tab.until("document.querySelector('input[name=factor]')?.value === '7.5'")
+        tab.until("document.querySelector('input[name=language]:checked')")
+        assert sorted(tab.run(checked)) == ["ja", "tr"]
+        tab.click("button[name=delete-preset]")
+        tab.until("document.querySelector('.presets').textContent.includes('deleted')")
+        assert httpx.get(f"{url}/v1/interventions").json()["data"] == []

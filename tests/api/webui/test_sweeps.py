@@ -1,82 +1,24 @@
-"""The views of the web page that submit, watch and show sweeps, in a browser."""
+"""The views of the web page that watch and show sweeps, in a browser."""
 
 from __future__ import annotations
 
 import json
-from typing import Any, get_args
 
 import httpx
 import pytest
 
-from ampsweep.domain.intervention import VECTORS, Selection
-from ampsweep.domain.neuron_set import SpecMethod
-from jobs.instruction import PromptMethod
-from jobs.spec import parse_spec
 from tests.api.browser import Browser
 from tests.api.threaded_server import server_in_thread
 from tests.worker.installation import SPEC, Installation
 
 
-def send(tab: Browser, url: str, **changes: str) -> None:
-    """Open the list of sweeps and submit one there."""
-    tab.open(f"{url}/#sweeps")
-    tab.until("document.querySelector('.new textarea')")
-    tab.fill(".new textarea", json.dumps({**SPEC, **changes}))
-    tab.click(".new button")
-
-
 @pytest.mark.processes
-def test_the_form_of_a_new_sweep_offers_every_method_control_and_baseline(
-    installation: Installation, tab: Browser
-) -> None:
-    def checkboxes(name: str) -> list[str]:
-        boxes: list[str] = tab.run(f"[...document.querySelectorAll('input[name={name}]')].map((box) => box.value)")
-        return boxes
-
-    def spec() -> Any:
-        return json.loads(tab.run("document.querySelector('.new textarea').value"))
-
-    with server_in_thread(installation) as (url, _):
-        tab.open(f"{url}/#sweeps")
-        tab.until("document.querySelector('.new')")
-        tab.click(".new summary")
-        tab.until("document.querySelector('input[name=spec-baselines]')")
-        methods = tab.run("[...document.querySelector('select[name=spec-method]').options].map((o) => o.value)")
-        assert sorted(methods) == sorted(get_args(SpecMethod))
-        assert sorted(checkboxes("spec-controls")) == sorted((*get_args(Selection), "repeat"))
-        assert sorted(checkboxes("spec-baselines")) == sorted((*get_args(PromptMethod), *VECTORS))
-        before = spec()
-        tab.fill("select[name=spec-method]", "average_precision")
-        tab.fill("select[name=spec-op]", "add")
-        tab.fill("select[name=spec-magnitude]", "patch:difference")
-        for name, value in (
-            ("controls", "random"),
-            ("controls", "zero"),
-            ("baselines", "prompt_native"),
-            ("baselines", "diffmean"),
-        ):
-            tab.click(f"input[name=spec-{name}][value={value}]")
-        changed = spec()
-        assert changed["neurons"] == {"method": "average_precision"} | {
-            key: value for key, value in before["neurons"].items() if key in ("corpus", "languages")
-        }
-        interventions = changed["interventions"]
-        assert (interventions["op"], interventions["patch"]) == ("add", ["difference"])
-        assert interventions["controls"] == ["zero"], "random was checked before"
-        assert interventions["baselines"] == ["prompt_native", {"method": "diffmean", "factors": [2, 4, 8]}]
-        parse_spec(changed)
-        tab.click("input[name=spec-baselines][value=diffmean]")
-        assert spec()["interventions"]["baselines"] == ["prompt_native"]
-    assert tab.errors == []
-
-
-@pytest.mark.processes
-def test_a_sweep_is_submitted_followed_and_shown(installation: Installation, tab: Browser) -> None:
+def test_a_sweep_is_followed_and_shown(installation: Installation, tab: Browser) -> None:
     tab.errors.clear()
     with server_in_thread(installation) as (url, _):
-        send(tab, url, name="<i>mine</i>")
-        tab.until("document.querySelector('.map td')")
-        sweep_id = tab.run("location.hash").removeprefix("#sweeps/")
+        sweep_id = httpx.post(f"{url}/v1/sweeps", json={**SPEC, "name": "<i>mine</i>"}).json()["id"]
+        tab.open(f"{url}/#sweeps/{sweep_id}")
+        tab.until("document.querySelector('.heat-map td')")
         assert tab.run("document.querySelector('main h2').textContent") == "<i>mine</i>"
         assert tab.run("document.querySelector('.status').textContent") == "completed"
         warnings = httpx.get(f"{url}/v1/sweeps/{sweep_id}").json()["warnings"]
@@ -90,11 +32,17 @@ def test_a_sweep_is_submitted_followed_and_shown(installation: Installation, tab
             for row in rows
             if (row["metric"], row["factor"], row["selection"]) == ("lss", 2.0, "random")
         }
-        texts = tab.run("[...document.querySelectorAll('.map tbody td')].map((cell) => cell.textContent)")
+        texts = tab.run("[...document.querySelectorAll('.heat-map td .value')].map((value) => value.textContent)")
         assert texts == [wanted[target] for target in sorted(wanted)]
-        colours = tab.run("[...document.querySelectorAll('.map tbody td')].map((cell) => cell.className)")
+        colours = tab.run("[...document.querySelectorAll('.heat-map td')].map((cell) => cell.className)")
         assert colours == ["up" if float(value) >= 0.5 else "down" for value in texts]
-        assert "0.5" in tab.run("document.querySelector('.map caption').textContent")
+        assert "0.5" in tab.run("document.querySelector('.heat-map caption').textContent")
+        facts = tab.run("document.querySelector('.facts').textContent")
+        assert sweep_id in facts
+        assert "Submitted" in facts
+        assert "Ended" in facts
+        assert tab.run("document.querySelector('a.report').pathname") == f"/v1/sweeps/{sweep_id}/report"
+        assert tab.run("document.querySelector('a.clone').hash") == f"#new?from={sweep_id}"
         tab.run("location.hash = 'sweeps'")
         tab.until("document.querySelector('.sweeps tbody a')")
         assert tab.run("document.querySelector('.sweeps tbody a').textContent") == "<i>mine</i>"
@@ -115,21 +63,13 @@ def test_a_sweep_is_paused_resumed_and_cancelled(installation: Installation, tab
 
 
 @pytest.mark.processes
-def test_the_page_shows_the_servers_error_messages(installation: Installation, tab: Browser) -> None:
-    with server_in_thread(installation) as (url, _):
-        send(tab, url, model="nobody")
-        tab.until("document.querySelector('.new .error')")
-        assert tab.run("document.querySelector('.new .error').textContent").startswith("model: ")
-
-
-@pytest.mark.processes
 def test_failures_are_amber_and_have_reasons(installation: Installation, tab: Browser) -> None:
     tab.errors.clear()
     with server_in_thread(installation, max_model_len=55) as (url, _):
         tasks = [{"name": "lss", "languages": ["en", "fr"], "limit": 12}]
         sweep = httpx.post(f"{url}/v1/sweeps", json={**SPEC, "tasks": tasks}).json()
         tab.open(f"{url}/#sweeps/{sweep['id']}")
-        tab.until("document.querySelector('.map td') && document.querySelector('details.failures')")
+        tab.until("document.querySelector('.heat-map td') && document.querySelector('details.failures')")
         sweep_object = httpx.get(f"{url}/v1/sweeps/{sweep['id']}").json()
         failing = httpx.get(f"{url}/v1/sweeps/{sweep['id']}/cells?failures=true").json()["data"]
         assert tab.run("document.querySelector('.status').textContent") == "completed with failures"
@@ -152,3 +92,52 @@ def test_failures_are_amber_and_have_reasons(installation: Installation, tab: Br
         )
         assert texts == [cell["sample_error"] for cell in failing]
     assert tab.errors == []
+
+
+@pytest.mark.processes
+def test_failed_cells_are_retried_in_a_new_sweep(installation: Installation, tab: Browser) -> None:
+    with server_in_thread(installation, working=False) as (url, _):
+        sweep = httpx.post(f"{url}/v1/sweeps", json=SPEC).json()
+        tab.open(url)
+        tab.until("document.querySelector('form.steer')")
+        tab.run(
+            "import('/page/sweeps/failures.js').then(({failedCells}) => {"
+            f" const sweep = {json.dumps({**sweep, 'request_counts': {'failed': 1}})};"
+            f" document.body.append(failedCells('v1/sweeps/{sweep['id']}', sweep, new AbortController().signal)); }})"
+        )
+        tab.click("button[name=retry]")
+        tab.until("location.hash.startsWith('#sweeps/')")
+        newest, first = httpx.get(f"{url}/v1/sweeps").json()["data"]
+        assert tab.run("location.hash") == f"#sweeps/{newest['id']}"
+    assert first["id"] == sweep["id"]
+    assert newest["spec"] == sweep["spec"]
+
+
+@pytest.mark.processes
+def test_the_pace_and_the_search_for_neurons_are_shown(installation: Installation, tab: Browser) -> None:
+    finding = {
+        "language": "fr",
+        "languages": 3,
+        "languages_done": 1,
+        "tokens": 1000,
+        "total_tokens": 4000,
+        "tokens_per_second": 50.0,
+        "seconds_left": 60.0,
+    }
+    with server_in_thread(installation) as (url, _):
+        tab.open(url)
+        texts = tab.run(
+            "import('/page/sweeps/live.js').then(({pace}) => {"
+            "  let now = 0; const tracked = pace(() => now);"
+            "  const counts = (completed) => ({request_counts: {total: 40, completed, failed: 0}});"
+            "  const texts = [tracked.text(counts(10))];"
+            "  now = 30000; texts.push(tracked.text(counts(20)));"
+            f"  tracked.event({{type: 'cell.finding_neurons', data: {json.dumps(finding)}}});"
+            "  texts.push(tracked.text(counts(20)));"
+            "  tracked.event({type: 'cell.completed', data: counts(21)});"
+            "  return [...texts, tracked.text(counts(21))]; })"
+        )
+    assert texts[0] == ""
+    assert texts[1] == "20 cells a minute, about 1 min 0 s left"
+    assert texts[2] == "finding neurons: fr, 1 of 3 languages, 1,000 of 4,000 tokens, 50 tokens/s, about 1 min 0 s left"
+    assert texts[3].startswith("22 cells a minute")

@@ -1,6 +1,6 @@
 /** Elements that the list of sweeps and the view of one sweep share. */
 
-import { h } from "./dom.js";
+import { h } from "../dom.js";
 
 /** Return the status of a sweep as a badge. */
 export function status(sweep) {

@@ -1,9 +1,8 @@
 /** The view of all sweeps, newest first. */
 
-import { errorMessage, h } from "./dom.js";
-import { json } from "./rest.js";
+import { errorMessage, h } from "../dom.js";
+import { json } from "../rest.js";
 import { sweepView } from "./sweep.js";
-import { newSweep } from "./sweep_form.js";
 import { progress, status } from "./sweep_parts.js";
 
 const POLL_MS = 2000;
@@ -17,7 +16,7 @@ export async function sweepsView(main, { signal, id }) {
   const list = h("tbody");
   const message = h("div");
   main.replaceChildren(
-    newSweep(signal),
+    h("p", {}, h("a", { class: "button", href: "#new" }, "New sweep")),
     message,
     h(
       "table",
@@ -25,7 +24,7 @@ export async function sweepsView(main, { signal, id }) {
       h(
         "thead",
         {},
-        h("tr", {}, ...["Sweep", "Status", "Cells", "Samples", "Submitted"].map((title) => h("th", {}, title))),
+        h("tr", {}, ...["Sweep", "Status", "Cells", "Samples", "Submitted"].map((title) => h("th", { scope: "col" }, title))),
       ),
       list,
     ),

@@ -1,7 +1,8 @@
 /** The form that starts the identification of a neuron set. */
 
-import { errorMessage, field, h, select } from "./dom.js";
-import { json } from "./rest.js";
+import { errorMessage, field, h, select } from "../dom.js";
+import { recordingText } from "../format.js";
+import { json } from "../rest.js";
 
 const POLL_MS = 500;
 /** Parameters of the methods that the form offers; the others, and empty ones, have the defaults of the server. */
@@ -49,6 +50,7 @@ export function findNeurons(model, { methods, text, signal, onCompleted }) {
       while (neuronSet.status === "in_progress") {
         await new Promise((resolve) => setTimeout(resolve, POLL_MS));
         neuronSet = await json(`v1/neuron-sets/${neuronSet.id}`, { signal });
+        if (neuronSet.progress) status.replaceChildren(recordingText(neuronSet.progress));
       }
       if (neuronSet.status === "failed") throw new Error(neuronSet.error);
       onCompleted(neuronSet);

@@ -1,0 +1,42 @@
+"""The report of a sweep, as `ampsweep report` writes it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import APIRouter, Request
+from starlette.responses import HTMLResponse, Response
+
+from ampsweep.version import __version__
+from api.routes.results import checked_sweep
+from api.services import ServicesDep
+from jobs.report.served import render_report
+
+router = APIRouter(prefix="/sweeps", tags=["results"])
+
+_POLICY = (
+    "sandbox allow-scripts allow-downloads; default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+    "script-src 'unsafe-inline'; frame-ancestors 'none'"
+)
+"""The page holds its own style and scripts. In its sandbox it has no access to what the web page stores."""
+
+
+@router.get("/{sweep_id}/report", response_class=HTMLResponse)
+async def get_report(services: ServicesDep, sweep_id: str, request: Request) -> Response:
+    """Return the report of an ended sweep: one self-contained HTML page. Answers 409 until the sweep has ended.
+
+    It is rendered for each request, in a process of its own and one at a time, which takes some seconds; a request with
+    `If-None-Match` is answered with 304.
+    """
+    sweep = await asyncio.to_thread(checked_sweep, services, sweep_id)
+    assert sweep.files is not None
+    headers = {
+        "ETag": f'"{sweep.files.samples[:32]}-report-{__version__}"',
+        "Cache-Control": "no-cache",
+        "Content-Security-Policy": _POLICY,
+        "X-Content-Type-Options": "nosniff",
+    }
+    if request.headers.get("if-none-match") == headers["ETag"]:
+        return Response(status_code=304, headers=headers)
+    html = await asyncio.to_thread(render_report, services.results, sweep)
+    return HTMLResponse(html, headers=headers)

@@ -1,0 +1,113 @@
+/** Curves of a metric over the factor or the layer, with intervals and controls: a small plot for each target. */
+
+import { h, languageName } from "../dom.js";
+import { meanAndHalf } from "./axes.js";
+import { keptSelect } from "./choices.js";
+import { exportLinks } from "./export.js";
+import { curvesPicture, legendItems, plotPicture } from "./plots.js";
+import { distinct, interventionText, metricText, methodText, steeredRows } from "./rows.js";
+
+const MEAN = "mean";
+const MAGNITUDE = ["op", "patch", "statistic", "weights"];
+const X = {
+  factor: { title: "Factor", of: (row) => row.factor, others: ["layers"] },
+  layer: { title: "Layer", of: (row) => Number(row.layers), others: ["factor"] },
+};
+const CSV_COLUMNS = ["target_language", "series", "x", "y", "low", "high", "n"];
+
+/** Return selects for metric, data language and axis, and the curves of a summary; nothing without several factors. */
+export function curves(rows) {
+  const steered = steeredRows(rows).filter(({ factor, neuron_layer: layer }) => factor !== null && (layer ?? null) === null);
+  const axes = Object.keys(X).filter((name) => distinct(steered.filter(hasX(name)), X[name].of).length > 1);
+  if (!axes.length) return [];
+  const plots = h("div", { class: "plots" });
+  const legend = h("p", { class: "legend" });
+  const pairs = (values) => values.map((value) => [value, value]);
+  const metric = keptSelect("Metric", "curve", pairs(distinct(steered, metricText)), draw);
+  const languages = distinct(steered, (row) => row.data_language).sort();
+  const means = languages.length > 1 ? [[MEAN, "mean of all"]] : [];
+  const data = keptSelect("Data language", "data", [...means, ...languages.map((code) => [code, languageName(code)])], draw);
+  const axis = keptSelect("Over", "over", axes.map((name) => [name, X[name].title.toLowerCase()]), draw);
+  const model = () => plotModel(steered, metric.control.value, data.control.value, axis.control.value);
+  function draw() {
+    const content = model();
+    plots.replaceChildren(...content.plots.map((plot) => plotPicture(plot, content)));
+    legend.replaceChildren(...legendItems(content));
+  }
+  draw();
+  const links = exportLinks("curves", {
+    svg: () => curvesPicture(model()),
+    table: () => [CSV_COLUMNS, ...model().plots.flatMap(csvRows)],
+  });
+  const about = "Bands and bars: 95 % intervals. Dashed: controls. Horizontal line: unsteered, or the value without effect.";
+  return [
+    h("h3", {}, "Curves"),
+    h("div", { class: "row" }, metric.element, data.element, axis.element),
+    plots,
+    legend,
+    h("p", { class: "note" }, about),
+    links,
+  ];
+}
+
+const hasX = (axis) => (row) => axis === "factor" || /^\d+$/.test(row.layers ?? "");
+
+/** Return the plots, one for each target language, with their shared series, labels and limits. */
+function plotModel(steered, metric, data, axis) {
+  const isMean = data === MEAN;
+  const rows = steered.filter(
+    (row) => metricText(row) === metric && hasX(axis)(row) && (isMean || row.data_language === data),
+  );
+  const names = distinct(rows, (row) => seriesName(row, axis)).sort((a, b) => isControl(a) - isControl(b));
+  const plots = distinct(rows, (row) => row.target_language)
+    .sort()
+    .map((target) => {
+      const own = rows.filter((row) => row.target_language === target);
+      return { target, title: languageName(target), series: names.map((name) => series(name, own, axis)), line: line(own) };
+    });
+  const points = plots.flatMap((plot) => plot.series.flatMap((each) => each.points));
+  const ys = [...points.flatMap(({ y, low, high }) => [y, low ?? y, high ?? y]), ...plots.map((plot) => plot.line)];
+  const known = ys.filter((y) => y !== null && Number.isFinite(y));
+  const xs = points.map(({ x }) => x);
+  return {
+    plots,
+    names,
+    title: `${metric}${isMean ? ", mean of the data languages" : `, on ${data}`}`,
+    x: X[axis].title,
+    y: metric.split(": ").at(-1),
+    limits: { x: [Math.min(...xs), Math.max(...xs)], y: [Math.min(...known), Math.max(...known)] },
+  };
+}
+
+/** Return whose neurons were edited and how, without the factor and the seed: rows that belong to one curve. */
+function seriesName(row, axis) {
+  const whose = methodText(row).replace(/ \(seed \d+\)$/, "");
+  return `${whose}: ${interventionText(row, [...MAGNITUDE, ...X[axis].others])}`;
+}
+
+/** Return whether a series is a control. */
+export const isControl = (name) => !name.startsWith("own neurons");
+
+function series(name, rows, axis) {
+  const own = rows.filter((row) => seriesName(row, axis) === name);
+  const xs = distinct(own, X[axis].of).sort((a, b) => a - b);
+  return { name, points: xs.map((x) => point(x, own.filter((row) => X[axis].of(row) === x))) };
+}
+
+/** Return a point: one row with its interval, or the mean of several (data languages, draws) with that of the mean. */
+function point(x, rows) {
+  const n = rows.reduce((sum, row) => sum + row.n, 0);
+  if (rows.length === 1) return { x, y: rows[0].value, low: rows[0].ci_low, high: rows[0].ci_high, n };
+  const { mean, half } = meanAndHalf(rows.map((row) => row.value));
+  return { x, y: mean, low: half === null ? null : mean - half, high: half === null ? null : mean + half, n };
+}
+
+/** Return the value of the unsteered model, or that of an intervention without effect; null if neither is known. */
+function line(rows) {
+  const values = rows.map((row) => row.baseline ?? row.no_effect).filter((value) => value !== null && value !== undefined);
+  return values.length ? meanAndHalf(values).mean : null;
+}
+
+function csvRows({ target, series: all }) {
+  return all.flatMap(({ name, points }) => points.map(({ x, y, low, high, n }) => [target, name, x, y, low, high, n]));
+}

@@ -1,0 +1,91 @@
+/** Heat maps of a summary: data languages in rows, target languages in columns, the effect as colour. */
+
+import { h } from "../dom.js";
+import { keptSelect } from "./choices.js";
+import { exportLinks } from "./export.js";
+import { gridPicture, gridTable } from "./grid.js";
+import { distinct, effect, interventionText, isWithinNoise, methodText, metricText, steeredRows, tone } from "./rows.js";
+
+const ASPECTS = [
+  ["Metric", "measure", metricText],
+  ["Method", "selection", methodText],
+  ["Intervention", "shape", (row) => interventionText(row)],
+];
+const CSV_COLUMNS = [
+  "task", "metric", "data_language", "target_language", "value", "ci_low", "ci_high", "baseline", "delta",
+  "delta_ci_low", "delta_ci_high", "n", "noise", "mde",
+];
+
+/** Return selects for metric, neurons and intervention, and the heat map of the selected rows of a summary. */
+export function heatMaps(rows) {
+  const steered = steeredRows(rows);
+  if (!steered.length) return [h("p", {}, "No steered cell has a value to show.")];
+  const table = h("div", { class: "scroll heat-map", tabIndex: 0, role: "region", "aria-label": "Heat map" });
+  const choices = ASPECTS.map(([label, name, of]) => {
+    const values = distinct(steered, of).map((value) => [value, value]);
+    return { of, ...keptSelect(label, name, values, draw) };
+  });
+  const selected = () => steered.filter((row) => choices.every(({ of, control }) => of(row) === control.value));
+  function draw() {
+    table.replaceChildren(gridTable(grid(selected())));
+  }
+  draw();
+  const links = exportLinks("heat-map", {
+    svg: () => gridPicture(grid(selected())),
+    table: () => [CSV_COLUMNS, ...selected().map((row) => CSV_COLUMNS.map((name) => row[name]))],
+  });
+  return [h("div", { class: "row" }, ...choices.map(({ element }) => element)), table, links];
+}
+
+function grid(rows) {
+  const largest = Math.max(...rows.map((row) => Math.abs(effect(row))), 1e-9);
+  return {
+    corner: "data \\ target",
+    caption: caption(rows),
+    rows: distinct(rows, (row) => row.data_language).sort(),
+    columns: distinct(rows, (row) => row.target_language).sort(),
+    cells: new Map(rows.map((row) => [`${row.data_language}\n${row.target_language}`, cell(row, largest)])),
+  };
+}
+
+function caption(rows) {
+  const { delta, no_effect: noEffect, higher_is_better: higher } = rows[0] ?? {};
+  const what =
+    delta === null && noEffect !== null
+      ? `difference from ${noEffect}, the value of an intervention without effect`
+      : "difference from the unsteered model";
+  const colours = higher === null ? "blue, because neither direction is better" : "green is better, red is worse";
+  return `Number: value, with its 95 % interval and the number of items. Colour: ${what} (${colours}).`;
+}
+
+function cell(row, largest) {
+  const difference = row.delta === null ? "" : `; ${describedDifference(row)}`;
+  return {
+    value: row.value.toFixed(2),
+    lines: [
+      row.ci_low === null ? "" : `${row.ci_low.toFixed(2)} to ${row.ci_high.toFixed(2)}`,
+      `n ${row.n}${isWithinNoise(row) ? ", noise" : ""}`,
+    ].filter(Boolean),
+    tone: tone(row),
+    share: Math.min(1, Math.abs(effect(row)) / largest),
+    title: `${row.value.toFixed(3)}${interval(row.ci_low, row.ci_high)}${difference}; ${row.n} items`,
+  };
+}
+
+/** Return the difference from the unsteered model, with what else could have caused it and what could have been seen. */
+function describedDifference(row) {
+  const { delta, delta_ci_low: low, delta_ci_high: high } = row;
+  const noise = row.noise ?? null;
+  const mde = row.mde ?? null;
+  const parts = [`difference ${signed(delta)}${interval(low, high)}`];
+  if (noise !== null) parts.push(`noise ${noise.toFixed(3)}`);
+  if (mde !== null) parts.push(`detectable from ${mde.toFixed(3)}`);
+  if (isWithinNoise(row)) parts.push("no effect above noise");
+  return parts.join(", ");
+}
+
+const signed = (value) => `${value >= 0 ? "+" : ""}${value.toFixed(3)}`;
+
+function interval(low, high) {
+  return low === null ? "" : ` (95 % ${low.toFixed(3)} to ${high.toFixed(3)})`;
+}

@@ -1,0 +1,30 @@
+/** Numbers, times and durations as text. */
+
+/** Return a number with separators of thousands; a dash for an unknown one. */
+export const count = (value) => (value === null || value === undefined ? "–" : value.toLocaleString());
+
+/** Return a duration in seconds as text, such as "3 min 20 s". */
+export function duration(seconds) {
+  if (seconds < 1) return seconds === 0 ? "0 s" : "less than 1 s";
+  const [hours, minutes, rest] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, Math.floor(seconds % 60)];
+  if (hours) return `${hours} h ${minutes} min`;
+  return minutes ? `${minutes} min ${rest} s` : `${rest} s`;
+}
+
+/** Return a number of bytes in GiB. */
+export const gibibytes = (bytes) => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
+
+/** Return a time in seconds since 1970 as local time. */
+export const time = (seconds) => new Date(seconds * 1000).toLocaleString();
+
+/** Return how far the recording of a corpus is: language, tokens, rate and time left. */
+export function recordingText(progress) {
+  const { language, languages, languages_done: done, tokens, total_tokens: total, tokens_per_second: rate } = progress;
+  const parts = [
+    `finding neurons: ${language ? `${language}, ` : ""}${done} of ${languages} languages`,
+    total ? `${count(tokens)} of ${count(total)} tokens` : "",
+    rate ? `${count(Math.round(rate))} tokens/s` : "",
+    progress.seconds_left === null ? "" : `about ${duration(progress.seconds_left)} left`,
+  ];
+  return parts.filter(Boolean).join(", ");
+}

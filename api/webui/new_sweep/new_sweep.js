@@ -1,0 +1,127 @@
+/** The view that writes the spec of a new sweep, by a form and as YAML, shows its plan, and submits it. */
+
+import { errorMessage, field, h } from "../dom.js";
+import { json } from "../rest.js";
+import { firstSpec, loadOffers, withoutDefaults } from "./offers.js";
+import { planElements } from "./plan.js";
+import { specForm } from "./spec_form.js";
+import { toYaml } from "./yaml.js";
+
+const TYPING_PAUSE_MS = 400;
+const POSITION = / \(line (\d+), column (\d+)\)$/;
+
+/** Show the view until `signal` is aborted; the parameter `from` is the id of a sweep whose spec the form begins with. */
+export async function newSweepView(main, { signal, params }) {
+  let offers;
+  let spec;
+  try {
+    offers = await loadOffers(signal);
+    const from = params.get("from");
+    spec = from ? withoutDefaults((await json(`v1/sweeps/${encodeURIComponent(from)}`, { signal })).spec) : firstSpec(offers);
+  } catch (error) {
+    if (!signal.aborted) main.replaceChildren(errorMessage(error));
+    return;
+  }
+  const text = h("textarea", { name: "spec", rows: 22, spellcheck: false, wrap: "off" });
+  const problem = h("div", { "aria-live": "polite" });
+  const plan = h("div", { class: "plan-box", "aria-live": "polite" });
+  let isTyped = false; // whether the text, not the form, was changed last
+  let typing = null;
+
+  const form = specForm({
+    offers,
+    signal,
+    onchange: (changed) => {
+      isTyped = false;
+      text.value = toYaml(changed);
+      ask();
+    },
+  });
+  const ask = planner(() => text.value, signal, {
+    onPlan: (answer) => {
+      problem.replaceChildren();
+      form.element.inert = form.element.disabled = false;
+      plan.replaceChildren(...planElements(answer));
+      if (isTyped) form.show(answer.spec);
+      isTyped = false;
+    },
+    onError: (error) => {
+      form.element.disabled = isTyped;
+      form.element.inert = false;
+      problem.replaceChildren(errorMessage(error), position(error, text), isTyped ? FOLLOWS() : "");
+      plan.replaceChildren();
+    },
+  });
+  text.addEventListener("input", () => {
+    isTyped = true;
+    form.element.inert = true; // until the form shows the text
+    clearTimeout(typing);
+    typing = setTimeout(ask, TYPING_PAUSE_MS);
+  });
+  const submit = h("button", { type: "submit", class: "main", name: "submit" }, "Submit");
+  const element = h(
+    "form",
+    { class: "new" },
+    form.element,
+    h(
+      "section",
+      { class: "spec-text" },
+      field("Spec (YAML or JSON)", text),
+      problem,
+      h("h3", {}, "Plan"),
+      plan,
+      submit,
+    ),
+  );
+  element.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    submit.disabled = true;
+    try {
+      const sweep = await json("v1/sweeps", { method: "POST", yaml: text.value, signal });
+      location.hash = `sweeps/${sweep.id}`;
+    } catch (error) {
+      if (!signal.aborted) problem.replaceChildren(errorMessage(error), position(error, text));
+      submit.disabled = false;
+    }
+  });
+  main.replaceChildren(h("h2", {}, "New sweep"), element);
+  form.show(spec);
+  text.value = toYaml(spec);
+  ask();
+}
+
+const FOLLOWS = () => h("p", { class: "note" }, "The form follows the text again once the text has no error.");
+
+/** Return a function that plans the text; it never has two requests in flight, and plans the last text in any case. */
+function planner(textOf, signal, { onPlan, onError }) {
+  let isRunning = false;
+  let isStale = false;
+  return async function ask() {
+    isStale = true;
+    if (isRunning) return;
+    isRunning = true;
+    while (isStale && !signal.aborted) {
+      isStale = false;
+      try {
+        const answer = await json("v1/sweeps/plan", { method: "POST", yaml: textOf(), signal });
+        if (!isStale) onPlan(answer);
+      } catch (error) {
+        if (!isStale && !signal.aborted) onError(error);
+      }
+    }
+    isRunning = false;
+  };
+}
+
+/** Return a button that selects the line that an error names, or nothing. */
+function position(error, text) {
+  const [, line, column] = POSITION.exec(error.message) ?? [];
+  if (!line) return "";
+  const select = () => {
+    const lines = text.value.split("\n");
+    const start = lines.slice(0, line - 1).join("\n").length + (line > 1 ? 1 : 0);
+    text.focus();
+    text.setSelectionRange(start + Number(column) - 1, start + lines[line - 1].length);
+  };
+  return h("button", { type: "button", name: "show-line", onclick: select }, `Show line ${line}`);
+}

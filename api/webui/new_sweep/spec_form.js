@@ -1,0 +1,77 @@
+/** The form that shows a spec and changes it. Keys of a spec that the form does not show stay as they are. */
+
+import { field, h, select } from "../dom.js";
+import { interventionFields } from "./intervention_fields.js";
+import { neuronFields } from "./neuron_fields.js";
+import { neuronSets } from "./offers.js";
+import { taskFields } from "./task_fields.js";
+
+/**
+ * Return the form: its `element`, and `show(spec)`, which shows another spec and writes every later change into it.
+ * `onchange` is called after each change.
+ */
+export function specForm({ offers, signal, onchange }) {
+  const element = h("fieldset", { class: "spec-form", "aria-label": "Spec" });
+  let spec;
+  let sets = [];
+  let setsOf = null;
+
+  /** Change the spec; with `again` the form is drawn anew, because other fields depend on the changed one. */
+  function edit(change, { again = false } = {}) {
+    change(spec);
+    onchange(spec);
+    if (again) draw();
+  }
+
+  function draw() {
+    const { name, value, type } = element.contains(document.activeElement) ? document.activeElement : {};
+    const context = { spec, offers, sets, edit };
+    element.replaceChildren(general(context), neuronFields(context), interventionFields(context), taskFields(context));
+    if (name) {
+      const controls = [...element.querySelectorAll(`[name="${CSS.escape(name)}"]`)];
+      (controls.find((control) => type !== "checkbox" || control.value === value) ?? element).focus();
+    }
+    loadSets();
+  }
+
+  async function loadSets() {
+    const model = spec.model;
+    if (setsOf === model) return;
+    setsOf = model;
+    sets = await neuronSets(model, signal).catch(() => []); // an unknown model; the plan says so
+    if (!signal.aborted && setsOf === model) draw();
+  }
+
+  function show(shown) {
+    spec = shown;
+    draw();
+  }
+  return { element, show };
+}
+
+function general({ spec, offers, edit }) {
+  const models = [...new Set([...offers.models.map(({ id }) => id), spec.model].filter(Boolean))];
+  const name = h("input", {
+    name: "name",
+    value: spec.name ?? "",
+    onchange: ({ target }) => edit((changed) => Object.assign(changed, { name: target.value || "sweep" })),
+  });
+  const model = select(
+    "model",
+    models.map((id) => [id, id]),
+    {
+      value: spec.model ?? "",
+      onchange: ({ target }) => edit((changed) => Object.assign(changed, { model: target.value }), { again: true }),
+    },
+  );
+  const method = typeof spec.search === "object" && spec.search !== null ? spec.search.method : (spec.search ?? "grid");
+  const search = select("search", [["grid", "all factors"], ["halving", "successive halving"]], {
+    value: method,
+    onchange: ({ target }) =>
+      edit((changed) => {
+        if (target.value === "grid") delete changed.search;
+        else changed.search = target.value;
+      }),
+  });
+  return h("div", { class: "row" }, field("Name", name), field("Model", model), field("Search", search));
+}

@@ -1,0 +1,197 @@
+/** The view that continues one prompt side by side: unsteered, and steered to each selected language, in one batch. */
+
+import { readAddress, setParams } from "../address.js";
+import { interventionChoices } from "../choices.js";
+import { errorMessage, h, languageName } from "../dom.js";
+import { json, key, listAll } from "../rest.js";
+import { interventionOf, keep, restore, setValue, showIntervention, steerControls } from "./controls.js";
+import { findNeurons } from "./find_neurons.js";
+import { startLanes } from "./lanes.js";
+import { presets } from "./presets.js";
+
+/** Show the view until `signal` is aborted; `params` are the values of the form, from the address. */
+export async function steerView(main, { signal, params }) {
+  let models;
+  let choices;
+  let sets = [];
+  try {
+    models = (await json("v1/models", { signal })).data.filter(({ parent }) => !parent); // without named interventions
+    choices = await interventionChoices(signal);
+  } catch (error) {
+    if (!signal.aborted) main.replaceChildren(errorMessage(error));
+    return;
+  }
+  const form = steerControls(models, choices);
+  const languages = h("fieldset", { class: "languages" });
+  const another = h("details", { class: "another" }, h("summary", {}, "Identify another neuron set"));
+  const lanes = h("section", { class: "lanes", "aria-label": "Answers" });
+  const code = h("pre", { tabIndex: 0 });
+  const wanted = { neurons: params.get("neurons"), languages: params.get("languages")?.split(",").filter(Boolean) };
+  let running = new AbortController();
+  signal.addEventListener("abort", () => running.abort());
+
+  async function showSets() {
+    const model = form.model.value;
+    let modelDefault;
+    try {
+      sets = (await listAll("v1/neuron-sets", { model }, { signal })).reverse();
+      modelDefault = await json(`v1/models/${pathOf(model)}/default-neuron-set`, { signal });
+    } catch (error) {
+      if (!signal.aborted) lanes.replaceChildren(errorMessage(error));
+      return;
+    }
+    const options = sets.map((set) =>
+      h("option", { value: set.id }, titleOf(set) + (set.id === modelDefault.neuron_set ? ", the default" : "")),
+    );
+    const hasDefault = sets.some((set) => set.id === modelDefault.neuron_set);
+    form.neurons.replaceChildren(hasDefault ? "" : h("option", { value: "" }, "choose a neuron set"), ...options);
+    form.neurons.value = hasDefault ? modelDefault.neuron_set : "";
+    if (wanted.neurons) setValue(form.neurons, wanted.neurons);
+    another.replaceChildren(another.firstChild, finder("Select neurons by another method, or on another corpus:"));
+    another.hidden = !sets.length;
+    showLanguages();
+  }
+
+  /** Return the form that identifies a neuron set, which is then selected. */
+  function finder(text) {
+    async function onCompleted({ id }) {
+      await showSets();
+      form.neurons.value = id;
+      showLanguages();
+    }
+    return findNeurons(form.model.value, { methods: choices.method, text, signal, onCompleted });
+  }
+
+  function showLanguages() {
+    const set = sets.find(({ id }) => id === form.neurons.value);
+    const legend = h("legend", {}, "Languages");
+    if (set === undefined && sets.length) {
+      const message = "this model has several neuron sets and no default; choose one";
+      languages.replaceChildren(legend, errorMessage({ param: "neurons", message }));
+    } else if (set === undefined) {
+      languages.replaceChildren(legend, finder("This model has no neuron set yet."));
+    } else {
+      const available = Object.entries(set.languages).filter(([, count]) => count > 0);
+      const codes = available.map(([language]) => language);
+      const selected = wanted.languages ?? codes.filter((language) => language !== "en").slice(0, 3);
+      languages.replaceChildren(legend, ...available.map((each) => languageBox(...each, selected)), selectAll());
+    }
+    showCode();
+  }
+
+  function selectAll() {
+    const button = h("button", { type: "button", name: "all-languages" }, "Select all");
+    button.addEventListener("click", () => {
+      for (const box of boxes()) box.checked = true;
+      changed();
+    });
+    return button;
+  }
+
+  const boxes = () => [...languages.querySelectorAll("input[name=language]")];
+  const targets = () => boxes().filter((box) => box.checked).map((box) => box.value);
+
+  /** The language whose neurons the control `other` edits: the next one of the neuron set. */
+  function otherThan(language) {
+    const codes = boxes().map((box) => box.value);
+    return codes[(codes.indexOf(language) + 1) % codes.length];
+  }
+
+  const intervention = (language, selection) => interventionOf(form, language, selection, otherThan(language));
+
+  function unsteeredBody() {
+    return {
+      model: form.model.value,
+      prompt: form.prompt.value,
+      max_tokens: Number(form.tokens.value),
+      temperature: Number(form.temperature.value),
+      seed: 0,
+    };
+  }
+
+  function showCode() {
+    const [first] = targets();
+    const header = location.protocol === "https:" || key.get() ? ' -H "Authorization: Bearer $AMPSWEEP_API_KEY"' : "";
+    const steered = first ? { intervention: intervention(first, ""), neurons: form.neurons.value } : {};
+    const body = JSON.stringify({ ...unsteeredBody(), ...steered }, null, 2).replaceAll("'", "'\\''");
+    code.replaceChildren(
+      `curl ${new URL("v1/completions", location)}${header} -H "Content-Type: application/json" -d '${body}'`,
+    );
+  }
+
+  function changed() {
+    showCode();
+    if (!boxes().length) return; // the languages are not known yet
+    wanted.languages = targets();
+    wanted.neurons = form.neurons.value;
+    keep(form, wanted.languages);
+  }
+
+  async function steer(event) {
+    event.preventDefault();
+    running.abort();
+    running = new AbortController();
+    const mine = running;
+    form.stop.disabled = false;
+    const variants = [{ title: "Unsteered", language: null, intervention: null }];
+    const { value: control, selectedOptions } = form.control;
+    for (const language of targets()) {
+      const title = languageName(language);
+      variants.push({ title, language, intervention: intervention(language, "") });
+      if (!control) continue;
+      variants.push({ title: `${title}: ${selectedOptions[0].text}`, language, intervention: intervention(language, control) });
+    }
+    const started = startLanes(variants, { ...unsteeredBody(), neurons: form.neurons.value }, mine.signal);
+    lanes.replaceChildren(...started.cards);
+    await started.ended;
+    if (mine === running) form.stop.disabled = true;
+  }
+
+  /** Show a preset in the form: its intervention, its languages and its neuron set. */
+  function showPreset({ intervention: shown, neurons }) {
+    showIntervention(form, shown);
+    wanted.languages = Array.isArray(shown.languages) ? shown.languages : Object.keys(shown.languages);
+    if (neurons) setValue(form.neurons, neurons);
+    showLanguages();
+    changed();
+  }
+
+  const named = presets({
+    current: () => ({
+      intervention: { ...intervention(targets()[0], ""), languages: targets() },
+      neurons: form.neurons.value || undefined,
+    }),
+    onchosen: showPreset,
+    chosen: params.get("preset") ?? "",
+    signal,
+  });
+  named.list.addEventListener("change", () => setParams({ preset: named.list.value }));
+  form.element.addEventListener("submit", steer);
+  form.element.addEventListener("input", changed);
+  form.stop.addEventListener("click", () => running.abort());
+  form.model.addEventListener("change", showSets);
+  form.neurons.addEventListener("change", showLanguages);
+  form.op.addEventListener("change", () => {
+    form.magnitude.disabled = form.op.value === "scale";
+  });
+  form.element.querySelector(".where").after(languages, another);
+  form.element.querySelector(".buttons").after(named.element);
+  main.replaceChildren(form.element, lanes, h("details", {}, h("summary", {}, "The same in a shell"), code));
+  restore(form);
+  form.op.dispatchEvent(new Event("change"));
+  showSets();
+}
+
+function languageBox(language, count, selected) {
+  const box = h("input", { type: "checkbox", name: "language", value: language, checked: selected.includes(language) });
+  return h("label", { title: `${count} neurons` }, box, languageName(language), h("small", {}, String(count)));
+}
+
+/** Return the name of a model encoded as part of a path. */
+function pathOf(model) {
+  return model.split("/").map(encodeURIComponent).join("/");
+}
+
+function titleOf(set) {
+  return `${set.method} on ${set.corpus || "a file"}, ${Object.keys(set.languages).length} languages, ${set.id.slice(0, 11)}`;
+}

@@ -1,0 +1,96 @@
+/** Two sweeps compared: the values of the cells that both have. */
+
+import { readAddress, setParams } from "../address.js";
+import { errorMessage, field, h, select } from "../dom.js";
+import { keptSelect } from "../figures/choices.js";
+import { exportLinks } from "../figures/export.js";
+import { distinct, interventionText, methodText, metricText, steeredRows } from "../figures/rows.js";
+import { json } from "../rest.js";
+
+const SHOWN = 200;
+const TITLES = ["Data", "Target", "Method", "Intervention", "This", "Other", "Difference", "Intervals"];
+
+/** Return a select of another sweep, and the table of the cells that both have; `rows` are those of this sweep. */
+export function comparison(sweep, rows, signal) {
+  const place = h("div");
+  const other = select("with", [["", "no other"]]);
+  other.addEventListener("change", () => {
+    setParams({ with: other.value });
+    show();
+  });
+
+  async function loadSweeps() {
+    try {
+      const { data } = await json("v1/sweeps?limit=100", { signal });
+      const ended = data.filter(({ id, status, expired_at: expired }) => id !== sweep.id && status === "completed" && expired === null);
+      other.append(...ended.map(({ id, name, spec }) => h("option", { value: id }, `${name} (${spec.model}, ${id.slice(0, 14)})`)));
+      other.value = readAddress().params.get("with") ?? "";
+      if (other.value) show();
+    } catch (error) {
+      if (!signal.aborted) place.replaceChildren(errorMessage(error));
+    }
+  }
+
+  async function show() {
+    if (!other.value) {
+      place.replaceChildren();
+      return;
+    }
+    try {
+      const summary = await json(`v1/sweeps/${encodeURIComponent(other.value)}/summary`, { signal });
+      place.replaceChildren(...tables(steeredRows(rows), steeredRows(summary.rows)));
+    } catch (error) {
+      if (!signal.aborted) place.replaceChildren(errorMessage(error));
+    }
+  }
+
+  loadSweeps();
+  return [h("h3", {}, "Compare"), h("div", { class: "row" }, field("With", other)), place];
+}
+
+const keyOf = (row) =>
+  [metricText(row), row.data_language, row.target_language, methodText(row).replace(/ \(seed \d+\)$/, ""), interventionText(row)].join("\n");
+
+/** Return a select of the metric, and the table of the pairs that have it, those that differ most first. */
+function tables(own, others) {
+  const byKey = new Map(others.map((row) => [keyOf(row), row]));
+  const pairs = own.filter((row) => byKey.has(keyOf(row))).map((row) => [row, byKey.get(keyOf(row))]);
+  if (!pairs.length) return [h("p", {}, "The two sweeps have no cell in common.")];
+  const body = h("tbody");
+  const metrics = distinct(pairs, ([row]) => metricText(row)).map((text) => [text, text]);
+  const metric = keptSelect("Metric", "compared", metrics, draw);
+  const lines = () =>
+    pairs
+      .filter(([row]) => metricText(row) === metric.control.value)
+      .sort((a, b) => Math.abs(b[1].value - b[0].value) - Math.abs(a[1].value - a[0].value))
+      .map(line);
+  function draw() {
+    body.replaceChildren(...lines().slice(0, SHOWN).map((texts) => h("tr", {}, ...texts.map((text) => h("td", {}, text)))));
+  }
+  draw();
+  const heads = TITLES.map((title) => h("th", { scope: "col" }, title));
+  const table = h("table", { class: "compared" }, h("thead", {}, h("tr", {}, ...heads)), body);
+  return [
+    metric.element,
+    h("div", { class: "scroll", tabIndex: 0, role: "region", "aria-label": "Two sweeps compared" }, table),
+    exportLinks("comparison", { table: () => [TITLES, ...lines()] }),
+  ];
+}
+
+function line([row, other]) {
+  const known = row.ci_low !== null && other.ci_low !== null;
+  const overlap = known && row.ci_low <= other.ci_high && other.ci_low <= row.ci_high;
+  return [
+    row.data_language,
+    row.target_language,
+    methodText(row),
+    interventionText(row),
+    value(row),
+    value(other),
+    (other.value - row.value).toFixed(3),
+    known ? (overlap ? "overlap" : "apart") : "unknown",
+  ];
+}
+
+const value = (row) =>
+  row.value.toFixed(3) + (row.ci_low === null ? "" : ` (${row.ci_low.toFixed(3)} to ${row.ci_high.toFixed(3)})`) + `, n ${row.n}`;

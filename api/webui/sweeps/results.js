@@ -1,0 +1,97 @@
+/** The results of an ended sweep: downloads, figures, best factors, samples, and another sweep beside it. */
+
+import { errorMessage, h, languageName } from "../dom.js";
+import { curves } from "../figures/curves.js";
+import { exportLinks, save } from "../figures/export.js";
+import { heatMaps } from "../figures/heat_maps.js";
+import { layerProfile } from "../figures/layers.js";
+import { json, key, request } from "../rest.js";
+import { comparison } from "./compare.js";
+import { samplesBrowser } from "./samples.js";
+
+/** Return the elements that show the results of a sweep; `path` is its address. */
+export async function resultElements(path, sweep, signal) {
+  if (sweep.expired_at !== null) return [h("p", {}, "The results of this sweep have expired.")];
+  const { rows, best_factors: best } = await json(`${path}/summary`, { signal });
+  return [
+    h(
+      "p",
+      { class: "links" },
+      reportLink(`${path}/report`, sweep),
+      download("Samples (Parquet)", `${path}/results`, `${sweep.id}.parquet`),
+      download("Summary (CSV)", `${path}/summary?format=csv`, `${sweep.id}-summary.csv`),
+    ),
+    ...curves(rows),
+    h("h3", {}, "Heat map"),
+    ...heatMaps(rows),
+    ...(best.length ? bestFactors(best) : []),
+    profileOf(path, sweep, signal),
+    ...comparison(sweep, rows, signal),
+    ...samplesBrowser(path, rows, signal),
+  ];
+}
+
+/** Return the layer profile of the sweep's neuron set, which appears once it is loaded. */
+function profileOf(path, sweep, signal) {
+  const place = h("section", { class: "layers" });
+  neuronSetOf(path, sweep, signal)
+    .then((set) => set && place.replaceChildren(...layerProfile(set)))
+    .catch((error) => signal.aborted || place.replaceChildren(errorMessage(error)));
+  return place;
+}
+
+async function neuronSetOf(path, sweep, signal) {
+  let { id } = sweep.spec.neurons;
+  if (!id) {
+    const { data } = await json(`${path}/cells?limit=1000`, { signal });
+    id = data.find(({ neurons }) => neurons)?.neurons;
+  }
+  return id ? json(`v1/neuron-sets/${id}`, { signal }) : null;
+}
+
+/** Return a table of the best factor for each target language: the one with the best mean value. */
+function bestFactors(best) {
+  const titles = ["Target", "Intervention", "Best factor", `Mean ${best[0].metric.toUpperCase()}`, "Data languages"];
+  const lines = best.map(({ target_language: target, op, patch, statistic, factor, value, languages }) => [
+    languageName(target),
+    [op, patch, statistic].filter(Boolean).join(" "),
+    factor,
+    value.toFixed(3),
+    languages,
+  ]);
+  return [
+    h("h3", {}, "Best factors"),
+    h(
+      "div",
+      { class: "scroll", tabIndex: 0, role: "region", "aria-label": "Best factors" },
+      h(
+        "table",
+        { class: "best" },
+        h("caption", {}, "The best factor for each target language"),
+        h("thead", {}, h("tr", {}, ...titles.map((title) => h("th", { scope: "col" }, title)))),
+        h("tbody", {}, ...lines.map((line) => h("tr", {}, ...line.map((text) => h("td", {}, String(text)))))),
+      ),
+    ),
+    exportLinks("best-factors", { table: () => [titles, ...lines] }),
+  ];
+}
+
+/** Return a link to the report. With an API key it is downloaded, because a link would not send the key. */
+function reportLink(path, sweep) {
+  if (key.get()) return download("Report (HTML)", path, `${sweep.id}-report.html`);
+  return h("a", { href: path, target: "_blank", rel: "noopener", class: "report" }, "Report");
+}
+
+/** Return a link that downloads a file with the API key, which a plain link would not send. */
+function download(text, path, name) {
+  const link = h("a", { href: path, download: name }, text);
+  link.addEventListener("click", async (event) => {
+    event.preventDefault();
+    try {
+      save(await (await request(path)).blob(), name);
+    } catch (error) {
+      link.after(errorMessage(error));
+    }
+  });
+  return link;
+}

@@ -1,0 +1,103 @@
+/** The view of one sweep: its progress, live from its events, and its results once it has ended. */
+
+import { errorMessage, h } from "../dom.js";
+import { duration, time } from "../format.js";
+import { events, json, request } from "../rest.js";
+import { failedCells } from "./failures.js";
+import { pace } from "./live.js";
+import { resultElements } from "./results.js";
+import { hasFailures, progress, status } from "./sweep_parts.js";
+
+const ENDED = new Set(["completed", "failed", "cancelled"]);
+const ACTIONS = { in_progress: ["pause", "cancel"], validating: ["cancel"], paused: ["resume", "cancel"] };
+const REFRESH_MS = 1000;
+
+/** Show the view of the sweep `id`; `signal` ends it. */
+export async function sweepView(main, { signal, id }) {
+  const path = `v1/sweeps/${encodeURIComponent(id)}`;
+  const head = h("section", { class: "sweep-head" });
+  const speed = h("p", { class: "pace" });
+  const results = h("section", { class: "results" });
+  const message = h("div");
+  const tracked = pace();
+
+  async function refresh() {
+    const sweep = await json(path, { signal });
+    head.replaceChildren(...headElements(sweep, path, { act, signal }));
+    speed.replaceChildren(ENDED.has(sweep.status) ? "" : tracked.text(sweep));
+    return sweep;
+  }
+
+  async function act(name) {
+    try {
+      await request(`${path}/${name}`, { method: "POST", signal });
+      await refresh();
+      message.replaceChildren();
+    } catch (error) {
+      message.replaceChildren(errorMessage(error));
+    }
+  }
+
+  main.replaceChildren(h("p", {}, h("a", { href: "#sweeps" }, "All sweeps")), head, speed, message, results);
+  let lastEvent = 0;
+  while (!signal.aborted) {
+    try {
+      const sweep = await refresh();
+      if (ENDED.has(sweep.status)) {
+        results.replaceChildren(...(sweep.status === "cancelled" ? [] : await resultElements(path, sweep, signal)));
+        return;
+      }
+      const response = await request(`${path}/events`, { headers: { "Last-Event-ID": String(lastEvent) }, signal });
+      let refreshed = 0;
+      for await (const event of events(response)) {
+        lastEvent = Number(event.id);
+        tracked.event({ type: event.type, data: JSON.parse(event.data) });
+        if (performance.now() - refreshed < REFRESH_MS) continue;
+        refreshed = performance.now();
+        await refresh();
+      }
+    } catch (error) {
+      if (signal.aborted) return;
+      message.replaceChildren(errorMessage(error));
+      if (error.status === 404) return;
+    }
+    await new Promise((resolve) => setTimeout(resolve, REFRESH_MS));
+  }
+}
+
+function headElements(sweep, path, { act, signal }) {
+  const buttons = (ACTIONS[sweep.status] ?? []).map((name) =>
+    h("button", { type: "button", name, onclick: () => act(name) }, name),
+  );
+  const failures = sweep.errors.filter(({ code }) => code === "completed_with_failures");
+  return [
+    h("h2", {}, sweep.name),
+    h("p", {}, status(sweep), progress(sweep), ...buttons),
+    facts(sweep),
+    sweep.error ? errorMessage({ message: sweep.error }) : "",
+    ...failures.map(({ message }) => h("p", { class: "failures", role: "alert" }, message)),
+    hasFailures(sweep) && ENDED.has(sweep.status) ? failedCells(path, sweep, signal) : "",
+    ...sweep.warnings.map((text) => h("p", { class: "warning" }, text)),
+    h("details", {}, h("summary", {}, "Spec"), h("pre", { tabIndex: 0 }, JSON.stringify(sweep.spec, null, 2))),
+  ];
+}
+
+/** Return id, model and times of a sweep, and the link that clones it. */
+function facts(sweep) {
+  const { id, spec, created_at: created, ended_at: ended, expired_at: expired } = sweep;
+  const pairs = [
+    ["Id", h("code", {}, id)],
+    ["Model", spec.model],
+    ["Submitted", time(created)],
+    ["Ended", ended === null ? null : `${time(ended)}, after ${duration(ended - created)}`],
+    ["Results expired", expired === null ? null : time(expired)],
+    ["Samples", sweep.samples.toLocaleString()],
+  ];
+  const shown = pairs.filter(([, value]) => value !== null);
+  return h(
+    "div",
+    { class: "facts" },
+    h("dl", {}, ...shown.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
+    h("a", { class: "button clone", href: `#new?from=${encodeURIComponent(id)}` }, "Clone into a new sweep"),
+  );
+}

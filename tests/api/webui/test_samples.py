@@ -1,0 +1,79 @@
+"""The browser of samples and the comparison of two sweeps, on the web page."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from tests.api.browser import Browser
+from tests.api.threaded_server import server_in_thread
+from tests.worker.installation import SPEC, Installation
+
+pytestmark = pytest.mark.processes
+
+SAMPLE = "document.querySelector('.samples li')"
+
+
+def test_samples_are_filtered_and_shown_beside_the_unsteered_ones(installation: Installation, tab: Browser) -> None:
+    ids = "[...document.querySelectorAll('.samples li')].map((each) => each.dataset.id)"
+    with server_in_thread(installation) as (url, _):
+        sweep_id = httpx.post(f"{url}/v1/sweeps", json=SPEC).json()["id"]
+        tab.open(f"{url}/#sweeps/{sweep_id}")
+        tab.until(SAMPLE)
+        tab.fill("select[name=target]", "Turkish (tr)")
+        tab.fill("select[name=whose]", "own neurons")
+        tab.fill("select[name=intervention]", "scale 2")
+        params = {"target_language": "tr", "method": "neurons", "selection": "none", "factor": "2"}
+        expected = httpx.get(f"{url}/v1/sweeps/{sweep_id}/samples", params=params).json()["data"]
+        assert expected
+        wanted = [sample["id"] for sample in expected]
+        tab.until(f"JSON.stringify({ids}) === '{str(wanted).replace(' ', '').replace(chr(39), chr(34))}'")
+        link = tab.run("location.href")
+        texts = tab.run(
+            "[...document.querySelectorAll('.samples li')].map((each) => ['.baseline', '.steered'].map((kind) =>"
+            " [each.querySelector(`${kind} .text`).textContent, each.querySelector(`${kind} .text`).lang,"
+            "  each.querySelector(`${kind} .text`).dir]))"
+        )
+        for sample, (unsteered, steered) in zip(expected, texts, strict=True):
+            baseline = sample["baseline"]
+            assert unsteered == [baseline["completion"] or baseline["prediction"] or "–", "en", "auto"]
+            assert steered == [sample["completion"] or sample["prediction"] or "–", "tr", "auto"]
+        tab.fill("select[name=correct]", "true")
+        right = httpx.get(f"{url}/v1/sweeps/{sweep_id}/samples", params={**params, "correct": "true"}).json()["data"]
+        tab.until(f"document.querySelectorAll('.samples li').length === {len(right)}")
+        tab.open("about:blank")
+        tab.open(link)
+        tab.until(SAMPLE)
+        assert tab.run("document.querySelector('select[name=target]').value") == "Turkish (tr)"
+        assert tab.run(ids) == wanted
+    assert tab.errors == []
+
+
+def test_more_samples_are_loaded(installation: Installation, tab: Browser) -> None:
+    with server_in_thread(installation) as (url, _):
+        sweep_id = httpx.post(f"{url}/v1/sweeps", json=SPEC).json()["id"]
+        tab.open(f"{url}/#sweeps/{sweep_id}")
+        tab.until(SAMPLE)
+        total = len(httpx.get(f"{url}/v1/sweeps/{sweep_id}/samples", params={"limit": 1000}).json()["data"])
+        assert total > 20
+        tab.click("button[name=more]")
+        tab.until(f"document.querySelectorAll('.samples li').length === {min(total, 40)}")
+
+
+def test_two_sweeps_are_compared(installation: Installation, tab: Browser) -> None:
+    with server_in_thread(installation) as (url, _):
+        first, second = (
+            httpx.post(f"{url}/v1/sweeps", json={**SPEC, "name": name}).json()["id"] for name in ("one", "two")
+        )
+        tab.open(f"{url}/#sweeps/{second}")
+        tab.until(f"document.querySelector('select[name=with] option[value={first}]')")
+        tab.fill("select[name=with]", first)
+        tab.until("document.querySelector('.compared tbody tr')")
+        cells = tab.run(
+            "[...document.querySelectorAll('.compared tbody tr')].map((row) =>"
+            " [...row.children].map((cell) => cell.textContent))"
+        )
+        assert f"with={first}" in tab.run("location.hash")
+    assert {(row[6], row[7]) for row in cells} == {("0.000", "overlap")}, "the same cells"
+    assert all(row[4] == row[5] for row in cells)
+    assert len(cells) > 4

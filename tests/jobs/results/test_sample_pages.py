@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.results.sample_pages import SampleFilter, read_page
+from jobs.results.schema import SAMPLES
+from jobs.storage.local import LocalStorage
+from jobs.storage.protocol import StoredFile
+
+STEERED = {"method": "neurons", "op": "scale", "factor": 2.0}
+ROWS: list[dict[str, Any]] = [
+    {"doc_id": "a", "correct": True, "completion": "one"},
+    {"doc_id": "b", "correct": False, "completion": "two", "score": float("nan")},
+    {"doc_id": "a", "correct": False, "completion": "un", "target_language": "fr", **STEERED},
+    {"doc_id": "b", "correct": True, "completion": "deux", "target_language": "fr", **STEERED},
+    {"doc_id": "c", "correct": None, "completion": "trois", "target_language": "fr", **STEERED},
+    {"doc_id": "a", "correct": False, "completion": "bir", "target_language": "tr", **STEERED, "selection": "random"},
+    {"doc_id": "a", "target_language": "fr", "task": "flores", "completion": "x"},
+    {"doc_id": "a", "target_language": "tr", "task": "flores", "completion": "y"},
+    {"doc_id": "a", "target_language": "tr", "task": "flores", "completion": "z", **STEERED},
+]
+
+
+def stored(folder: Path, *, row_group_size: int = 2, without: str | None = None) -> StoredFile:
+    rows = [{"task": "generation", "data_language": "en", **row} for row in ROWS]
+    table = pa.Table.from_pylist(rows, schema=SAMPLES)
+    pq.write_table(
+        table if without is None else table.drop_columns(without),
+        folder / "results.parquet",
+        row_group_size=row_group_size,
+    )
+    return StoredFile(storage=LocalStorage(folder), name="results.parquet")
+
+
+def texts(
+    file: StoredFile, *, after: int = -1, limit: int = 20, correct: bool | None = None, **equal: Any
+) -> list[str]:
+    page = read_page(file, SampleFilter(equal=equal, correct=correct), after=after, limit=limit)
+    return [sample["completion"] for sample in page.samples]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ({}, ["un", "deux", "trois", "bir", "z"]),
+        ({"target_language": "fr"}, ["un", "deux", "trois"]),
+        ({"task": "flores"}, ["z"]),
+        ({"task": "flores", "method": "none"}, ["x", "y"]),
+        ({"selection": "none", "task": "generation"}, ["un", "deux", "trois"]),
+        ({"selection": "random"}, ["bir"]),
+        ({"factor": 2.0, "correct": True}, ["deux"]),
+        ({"correct": False}, ["un", "bir"]),
+        ({"factor": 3.0}, []),
+    ],
+)
+def test_samples_match_all_filters(tmp_path: Path, wanted: dict[str, Any], expected: list[str]) -> None:
+    assert texts(stored(tmp_path), **wanted) == expected
+
+
+@pytest.mark.parametrize("row_group_size", [1, 2, 100])
+@pytest.mark.parametrize("limit", [1, 2, 5])
+def test_pages_follow_each_other_without_gaps(tmp_path: Path, row_group_size: int, limit: int) -> None:
+    file = stored(tmp_path, row_group_size=row_group_size)
+    found, after, has_more = [], -1, True
+    while has_more:
+        page = read_page(file, SampleFilter(equal={}), after=after, limit=limit)
+        assert len(page.samples) <= limit
+        found += [sample["completion"] for sample in page.samples]
+        after, has_more = int(page.samples[-1]["id"]), page.has_more
+    assert found == ["un", "deux", "trois", "bir", "z"]
+
+
+def test_a_sample_has_the_unsteered_sample_of_its_item(tmp_path: Path) -> None:
+    page = read_page(stored(tmp_path), SampleFilter(equal={}), after=-1, limit=20)
+    baselines = {sample["completion"]: sample["baseline"] for sample in page.samples}
+    assert {text: baseline and baseline["completion"] for text, baseline in baselines.items()} == {
+        "un": "one",
+        "deux": "two",
+        "trois": None,
+        "bir": "one",
+        "z": "y",
+    }
+    assert baselines["deux"]["score"] is None, "NaN is no JSON"
+
+
+def test_columns_that_files_of_earlier_versions_lack_are_null(tmp_path: Path) -> None:
+    page = read_page(stored(tmp_path, without="random_seed"), SampleFilter(equal={}), after=-1, limit=1)
+    assert page.samples[0]["random_seed"] is None
