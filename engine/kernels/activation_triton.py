@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import triton
 import triton.language as tl
 
 
-def kernel_constants(constants: Sequence[float]) -> tuple[float, float, float]:
-    """Return the constants of an activation function as the three that `activate` takes, 0 where there are none."""
-    first, second, third = (*constants, 0.0, 0.0, 0.0)[:3]
-    return first, second, third
-
-
 @triton.jit  # type: ignore[untyped-decorator]
-def activate(x: tl.tensor, name: tl.constexpr, alpha_p: tl.tensor, alpha_n: tl.tensor, beta: tl.tensor) -> tl.tensor:
-    """Return the activation of `x`, both float32; only xIELU reads the last three arguments.
+def activate(x: tl.tensor, name: tl.constexpr, constants: tl.tensor) -> tl.tensor:
+    """Return the activation of `x`, both float32; only xIELU reads `constants`, float32 [3].
 
     The tanh form of GELU, x * (1 + tanh(z)) / 2 with z = sqrt(2 / pi) * (x + 0.044715 x^3), is x * sigmoid(2 z).
     """
@@ -34,6 +26,7 @@ def activate(x: tl.tensor, name: tl.constexpr, alpha_p: tl.tensor, alpha_n: tl.t
         value = x / (1.0 + tl.exp(-1.5957691216057308 * (x + 0.044715 * x * x * x)))
     else:
         tl.static_assert(name == "xielu")
+        alpha_p, alpha_n, beta = tl.load(constants), tl.load(constants + 1), tl.load(constants + 2)
         negative = tl.minimum(x, 0.0)
         value = tl.where(x > 0, alpha_p * x * x, alpha_n * (_expm1(negative) - negative)) + beta * x
     return value

@@ -8,14 +8,12 @@ together, so that a step that records nothing costs one short wave.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import triton
 import triton.language as tl
 
 from engine.kernels.activation import ActivationName
-from engine.kernels.activation_triton import activate, kernel_constants
+from engine.kernels.activation_triton import activate
 
 _BLOCK = 256
 _PROGRAMS = 1056
@@ -33,7 +31,7 @@ def record(
     *,
     width: int,
     activation: ActivationName,
-    constants: Sequence[float] = (),
+    constants: torch.Tensor | None = None,
 ) -> None:
     """Add the counts and sums of one layer.
 
@@ -45,7 +43,7 @@ def record(
         layer: Index of the layer to record, int32 [], on the device.
         width: Number of neurons of the layer, F.
         activation: The activation function.
-        constants: Constants of the activation function, see `MlpForm`.
+        constants: Constants of the activation function, float32 on the device, see `MlpForm`; None if it has none.
     """
     _, rows, line = counts.shape
     assert sums.shape == counts.shape
@@ -60,7 +58,7 @@ def record(
         x,
         spans,
         layer,
-        *kernel_constants(constants),
+        layer if constants is None else constants,
         rows=rows,
         width=width,
         line=line,
@@ -80,9 +78,7 @@ def _record(
     x: tl.tensor,
     spans: tl.tensor,
     layer: tl.tensor,
-    alpha_p: tl.tensor,
-    alpha_n: tl.tensor,
-    beta: tl.tensor,
+    constants: tl.tensor,
     rows: tl.constexpr,
     width: tl.constexpr,
     line: tl.constexpr,
@@ -114,7 +110,7 @@ def _record(
                     for ahead in tl.static_range(unrolled):
                         exists = inside & (token + ahead < end)
                         gate = tl.load(gates + ahead * stride, mask=exists, other=0.0).to(tl.float32)
-                        active = activate(gate, activation, alpha_p, alpha_n, beta)
+                        active = activate(gate, activation, constants)
                         total += active  # 0 past the end, as every activation function maps 0 to 0
                         positive += (active > 0).to(tl.int32)
                     gates += unrolled * stride

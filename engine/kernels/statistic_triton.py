@@ -8,15 +8,13 @@ candidate, without sorting and without reading anything back to the host.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import triton
 import triton.language as tl
 
 from ampsweep.domain import statistic as kinds
 from engine.kernels.activation import ActivationName
-from engine.kernels.activation_triton import activate, kernel_constants
+from engine.kernels.activation_triton import activate
 from engine.kernels.device_table import TableBuffers
 
 _PROGRAMS = 264
@@ -39,7 +37,7 @@ def take(
     *,
     activation: ActivationName,
     gated: bool,
-    constants: Sequence[float] = (),
+    constants: torch.Tensor | None = None,
 ) -> None:
     """Write each token's statistic in `layer` to `out`, float32 [at least T], for tokens whose slot uses one.
 
@@ -65,7 +63,7 @@ def take(
         statistics.weights,
         tokens,
         layer,
-        *kernel_constants(constants),
+        layer if constants is None else constants,
         width=width,
         stride=x.shape[1],
         blocks=table.blocks,
@@ -120,9 +118,7 @@ def _take(
     weights: tl.tensor,
     tokens: tl.tensor,
     layer: tl.tensor,
-    alpha_p: tl.tensor,
-    alpha_n: tl.tensor,
-    beta: tl.tensor,
+    constants: tl.tensor,
     width: tl.constexpr,
     stride: tl.constexpr,
     blocks: tl.constexpr,
@@ -155,7 +151,7 @@ def _take(
                     gate = tl.load(x + tl.cast(token, tl.int64) * stride + column, mask=inside, other=0.0).to(
                         tl.float32
                     )
-                    active = activate(gate, activation, alpha_p, alpha_n, beta)
+                    active = activate(gate, activation, constants)
                     value = _statistic(active, inside, kind, plan + planned * 3 + 1, weights + planned * 2, width)
                     tl.store(out + token, value)
 

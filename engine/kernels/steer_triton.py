@@ -11,14 +11,12 @@ neutral entry changes no bit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import triton
 import triton.language as tl
 
 from engine.kernels.activation import ActivationName
-from engine.kernels.activation_triton import activate, kernel_constants
+from engine.kernels.activation_triton import activate
 from engine.kernels.device_table import TableBuffers
 
 _WARPS = 4
@@ -36,7 +34,7 @@ def steer(
     *,
     activation: ActivationName,
     gated: bool,
-    constants: Sequence[float] = (),
+    constants: torch.Tensor | None = None,
     statistic: torch.Tensor | None = None,
 ) -> None:
     """Compute `out` from `x`, steered by each token's slot.
@@ -53,7 +51,7 @@ def steer(
         layer: Index of the layer to steer, int32 [], on the device, so that compiled graphs can share the kernel.
         activation: The activation function.
         gated: Whether the MLP has a gate.
-        constants: Constants of the activation function, see `MlpForm`.
+        constants: Constants of the activation function, float32 on the device, see `MlpForm`; None if it has none.
         statistic: Each token's statistic, float32 [at least T], from `statistic_triton.take` with the same arguments;
             without it no coef is read.
     """
@@ -84,7 +82,7 @@ def steer(
         statistic if with_statistic else table.mult,
         tokens,
         layer,
-        *kernel_constants(constants),
+        layer if constants is None else constants,
         width=width,
         parts=parts,
         blocks=table.blocks,
@@ -112,9 +110,7 @@ def _steer(
     statistic: tl.tensor,
     tokens: tl.tensor,
     layer: tl.tensor,
-    alpha_p: tl.tensor,
-    alpha_n: tl.tensor,
-    beta: tl.tensor,
+    constants: tl.tensor,
     width: tl.constexpr,
     parts: tl.constexpr,
     blocks: tl.constexpr,
@@ -146,7 +142,7 @@ def _steer(
     second_slot = slot
     if rows == 2:
         second_slot = tl.load(slots + token + 1, mask=token + 1 < tokens, other=0)
-    value = activate(gate, activation, alpha_p, alpha_n, beta)
+    value = activate(gate, activation, constants)
     if gated:
         value = value * up
     dense = out + dense_token.to(tl.int64)[:, None] * width + column[None, :]
@@ -181,7 +177,7 @@ def _steer(
                     shift = tl.where(share != 0.0, shift + share * tl.load(statistic + token), shift)
                 # What is multiplied by 0 is not read, as it may be infinite; every activation function maps 0 to 0.
                 touched = tl.load(x_row + neuron, mask=mine & (factor != 0.0), other=0.0).to(tl.float32)
-                changed = factor * activate(touched, activation, alpha_p, alpha_n, beta) + shift
+                changed = factor * activate(touched, activation, constants) + shift
                 if gated:
                     multiplied = mine & ((factor != 0.0) | (shift != 0.0))
                     changed = changed * tl.load(x_row + width + neuron, mask=multiplied, other=0.0).to(tl.float32)

@@ -21,7 +21,7 @@ class XieluConstants(NamedTuple):
     beta: float
 
 
-def xielu(x: torch.Tensor, constants: Sequence[float]) -> torch.Tensor:
+def xielu(x: torch.Tensor, constants: Sequence[float] | torch.Tensor) -> torch.Tensor:
     """Return alpha_p x^2 + beta x where x is above 0, alpha_n (e^x - 1 - x) + beta x elsewhere, of the dtype of `x`.
 
     16 bits are rounded once, at the end. vLLM and Transformers replace e^x - 1 by a constant for -1e-6 < x <= 0, which
@@ -35,11 +35,18 @@ def xielu(x: torch.Tensor, constants: Sequence[float]) -> torch.Tensor:
 
 
 class Xielu(nn.Module):
-    """xIELU with constants that are not rounded to the dtype of a model."""
+    """xIELU with constants that are not rounded to the dtype of a model.
+
+    The function computes with a tensor of them, an input of a compiled graph; numbers would be constants of the graph,
+    and layers could not share one.
+    """
+
+    values: torch.Tensor
 
     def __init__(self, constants: XieluConstants) -> None:
         super().__init__()
         self.constants = constants
+        self.register_buffer("values", torch.tensor(constants, dtype=torch.float64), persistent=False)
 
     @classmethod
     def of(cls, activation: Any) -> Self:
@@ -54,4 +61,4 @@ class Xielu(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the activation of `x`, of the same shape and dtype."""
-        return xielu(x, self.constants)
+        return xielu(x, self.values)

@@ -1,7 +1,8 @@
 """The custom operator that computes a layer's experts one after the other, with the CPU backend.
 
 A fused kernel multiplies by the second projection right after the activation. Here the activations of all experts are
-computed first, so that the current step can record and steer them. torch.compile sees only the shape of the result.
+computed first, so that the current step can record and steer them. torch.compile sees only the shape of the result. The
+layer's number is a tensor, as in `engine.vllm.backends.activation`.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def run_experts(
     w2: torch.Tensor,
     shares: torch.Tensor,
     chosen: torch.Tensor,
-    layer: int,
+    layer: torch.Tensor,
     activation: ActivationName,
     *,
     b13: torch.Tensor | None = None,
@@ -81,7 +82,7 @@ def run_experts(
         w2: Second projection of each expert, [E, H, F].
         shares: The router's weight of each chosen expert, [T, k].
         chosen: The experts that the router chose for each token, integers [T, k].
-        layer: Number of the experts' row in the worker's shard.
+        layer: Number of the experts' row in the worker's shard, an integer [].
         activation: The activation function.
         b13: Biases of the first projections, [E, 2F] or [E, F].
         b2: Biases of the second projections, [E, H].
@@ -105,7 +106,7 @@ def run_experts(
     if projected.shape[1] > width:
         activated = activated * projected[:, width:]
     if (step := current_step()) is not None:
-        step.apply_experts(layer, rows, projected, activated)
+        step.apply_experts(int(layer), rows, projected, activated)
     total = torch.zeros(x.shape, dtype=torch.float32, device=x.device)
     for expert, first, end in rows.groups:
         of_expert = functional.linear(activated[first:end], w2[expert], _of_expert(b2, expert)).float()
@@ -126,7 +127,7 @@ def _shape_alone(x: torch.Tensor, *_arguments: Any, **_optional: Any) -> torch.T
 
 _library: Any = torch.library.Library("ampsweep", "FRAGMENT")  # type: ignore[no-untyped-call]
 _library.define(
-    "run_experts(Tensor x, Tensor w13, Tensor w2, Tensor shares, Tensor chosen, int layer, str activation, *, "
+    "run_experts(Tensor x, Tensor w13, Tensor w2, Tensor shares, Tensor chosen, Tensor layer, str activation, *, "
     "Tensor? b13=None, Tensor? b2=None, float? limit=None, bool on_input=False) -> Tensor"
 )
 _library.impl("run_experts", run_experts, "CPU")

@@ -2,9 +2,9 @@
 
 The operator reads tensors at fixed addresses and plain numbers. So torch.compile can trace it and a CUDA graph can
 contain it. Of the current step it only asks which kernels may be left out, see `engine.vllm.backends.step_needs`. The
-layer's index is one of the tensors: a number would be a constant of the compiled graph, and equal layers could not
-share one. The schema does not declare that the operator adds to the recorded sums: no traced code reads them, and
-tracing would copy declared ones.
+layer's index and the constants of its activation function are tensors too: numbers would be constants of the compiled
+graph, and equal layers could not share one. The schema does not declare that the operator adds to the recorded sums: no
+traced code reads them, and tracing would copy declared ones.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _activate_and_multiply(
     layers: int,
     block: int,
     activation: ActivationName,
-    constants: list[float],
+    constants: torch.Tensor | None,
     gated: bool,
 ) -> torch.Tensor:
     spans, counts, sums = recording
@@ -102,7 +102,7 @@ _library: Any = torch.library.Library("ampsweep", "FRAGMENT")  # type: ignore[no
 _library.define(
     "activate_and_multiply(Tensor x, Tensor slots, Tensor offsets, Tensor neurons, Tensor mult, Tensor add, "
     "Tensor[] statistic, Tensor[] recording, Tensor layer, int layers, int block, str activation, "
-    "float[] constants, bool gated) -> Tensor"
+    "Tensor? constants, bool gated) -> Tensor"
 )
 _library.impl("activate_and_multiply", _activate_and_multiply, "CPU")
 _library.impl("activate_and_multiply", _activate_and_multiply, "CUDA")
@@ -127,6 +127,7 @@ class FusedActivation(nn.Module):
             "counts": buffers.counts,
             "sums": buffers.sums,
             "layer": torch.tensor(layer, dtype=torch.int32, device=buffers.slots.device),
+            "constants": torch.tensor(form.constants, dtype=torch.float32, device=buffers.slots.device),
         }
         if (statistics := table.statistics) is not None:
             self._statistic = ["coef", "plan", "weights"]
@@ -151,7 +152,7 @@ class FusedActivation(nn.Module):
             self._layers,
             self._block,
             self._form.activation,
-            list(self._form.constants),
+            self.constants if self._form.constants else None,
             self._form.gated,
         )
         return out.view(*x.shape[:-1], out.shape[-1])

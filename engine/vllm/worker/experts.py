@@ -36,16 +36,22 @@ class UnfusedExperts(UnquantizedFusedMoEMethod):  # type: ignore[misc]
     """vLLM's method of experts without quantization, computed one after the other.
 
     Attributes:
-        row: Row of the worker's shard, set when steering is installed.
+        row: Number of the row of the worker's shard, a tensor []. A number would be a constant of the compiled graph,
+            and equal layers could not share one.
     """
 
-    row = -1
+    row: torch.Tensor
 
     def __init__(self, moe: Any) -> None:
         """Choose no kernel. vLLM would reject experts for which it has none, such as those of gpt-oss on a CPU."""
         super(UnquantizedFusedMoEMethod, self).__init__(moe)
         self.unquantized_backend, self.experts_cls = UnquantizedMoeBackend.CPU, None
         self.supports_pre_processed_weights = False
+        self.set_row(-1)
+
+    def set_row(self, row: int) -> None:
+        """Set the number of the row of the worker's shard."""
+        self.register_buffer("row", torch.tensor(row, device="cpu"), persistent=False)
 
     def process_weights_after_loading(self, layer: Any) -> None:
         """Leave the weights in the layout of the checkpoint."""

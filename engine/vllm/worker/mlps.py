@@ -92,7 +92,7 @@ class Mlps:
         """
         for row, mlp in enumerate(self.mlps):
             if isinstance(mlp, SteerableExperts):
-                mlp.method.row = row
+                mlp.method.set_row(row)
             elif mlp is not None:
                 mlp.site.replace(make(row, mlp.activation))
 

@@ -21,7 +21,7 @@ from triton.compiler import ASTSource
 from engine.kernels import record_triton, statistic_triton, steer_triton
 
 SHAPE = {"width": 18944, "blocks": 19, "line": 28 * 19 + 1, "activation": "silu"}
-TABLE = {"slots": "*i32", "offsets": "*i32", "layer": "*i32"}
+TABLE = {"slots": "*i32", "offsets": "*i32", "layer": "*i32", "constants": "*fp32"}
 ENTRIES = {"neurons": "*i32", "mult": "*fp32", "add": "*fp32", "coef": "*fp32", "statistic": "*fp32"}
 
 
@@ -69,7 +69,7 @@ def main() -> None:
     pointers = {"out": "*fp32", "x": "*bf16", **TABLE, "plan": "*i32", "weights": "*fp32"}
     constants = {"stride": 2 * 18944, "layers": 28, "padded": 32768, "group": 32}
     report["statistic"] = compiled(statistic_triton._take, pointers, {**SHAPE, **constants}, 16)
-    pointers = {"counts": "*i32", "sums": "*fp32", "x": "*bf16", "spans": "*i32", "layer": "*i32"}
+    pointers = {"counts": "*i32", "sums": "*fp32", "x": "*bf16", "spans": "*i32", "layer": "*i32", "constants": "*fp32"}
     constants = {"rows": 63, "padded_rows": 64, "stride": 2 * 18944, "block": 256, "unrolled": 8}
     shape = {"width": 18944, "line": 18944, "blocks": 74, "activation": "silu"}
     report["record"] = compiled(record_triton._record, pointers, {**shape, **constants}, 4)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from engine.kernels.activation import ActivationName
-from tests.engine.kernels.rows import activation_in_float64, constants_of
-from tests.engine.kernels.triton_modules import DEVICE, layer_index, record_triton, use_interpreter
+from tests.engine.kernels.rows import activation_in_float64
+from tests.engine.kernels.triton_modules import DEVICE, kernel_constants, layer_index, record_triton, use_interpreter
 
 LAYERS, ROWS, WIDTH, TOKENS = 2, 3, 300, 7  # two blocks of neurons, the second one part full
 
@@ -40,7 +40,7 @@ def test_rows_hold_the_counts_and_sums_of_their_tokens(
             layer_index(1),
             width=WIDTH,
             activation=activation,
-            constants=constants_of(activation),
+            constants=kernel_constants(activation),
         )
     active = activation_in_float64(x[:, :WIDTH].cpu(), activation)
     for row, (first, end) in enumerate(spans.tolist()):

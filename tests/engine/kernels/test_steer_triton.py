@@ -17,8 +17,15 @@ from ampsweep.domain.statistic import Statistic, StatisticName
 from engine.kernels import steer_numba
 from engine.kernels.activation import ActivationName
 from engine.kernels.device_table import DeviceTable, SlotEntries
-from tests.engine.kernels.rows import activation_in_float64, constants_of, draw_row, neutral, steered, taken
-from tests.engine.kernels.triton_modules import DEVICE, layer_index, statistic_triton, steer_triton, use_interpreter
+from tests.engine.kernels.rows import activation_in_float64, draw_row, neutral, steered, taken
+from tests.engine.kernels.triton_modules import (
+    DEVICE,
+    kernel_constants,
+    layer_index,
+    statistic_triton,
+    steer_triton,
+    use_interpreter,
+)
 
 # numpy warns of the overflow in exp(-x) that the kernel relies on
 pytestmark = [pytest.mark.processes, pytest.mark.filterwarnings("ignore::RuntimeWarning")]
@@ -111,7 +118,7 @@ class Batch:
         slots = torch.tensor([*self.slots, 1, 1], dtype=torch.int32, device=DEVICE)  # longer than the batch
         arguments = (self.x.to(DEVICE), slots, self.table.buffers, layer_index(self.case.layer))
         activation = self.case.activation
-        options = {"activation": activation, "gated": self.case.gated, "constants": constants_of(activation)}
+        options = {"activation": activation, "gated": self.case.gated, "constants": kernel_constants(activation)}
         if self.table.buffers.statistics is None:
             steer_triton.steer(out, *arguments, **options)
         else:

@@ -11,6 +11,9 @@ import importlib.util
 import pytest
 import torch
 
+from engine.kernels.activation import ActivationName
+from tests.engine.kernels.rows import constants_of
+
 if importlib.util.find_spec("triton") is None:
     pytest.skip("Triton is not installed", allow_module_level=True)
 
@@ -34,3 +37,9 @@ with pytest.MonkeyPatch.context() as _patch:
     statistic_triton = importlib.import_module("engine.kernels.statistic_triton")
     record_triton = importlib.import_module("engine.kernels.record_triton")
     residual_triton = importlib.import_module("engine.kernels.residual_triton")
+
+
+def kernel_constants(name: ActivationName) -> torch.Tensor | None:
+    """Return the constants of an activation function as kernels take them."""
+    constants = constants_of(name)
+    return torch.tensor(constants, dtype=torch.float32, device=DEVICE) if constants else None

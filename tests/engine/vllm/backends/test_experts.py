@@ -48,7 +48,7 @@ class Layer:
     chosen: torch.Tensor
 
     def run(self) -> torch.Tensor:
-        return run_experts(self.x, self.w13, self.w2, self.shares, self.chosen, 1, "silu")
+        return run_experts(self.x, self.w13, self.w2, self.shares, self.chosen, torch.tensor(1), "silu")
 
     def by_hand(self, slots: list[int]) -> torch.Tensor:
         """Return the output, with the intervention of each token's slot."""
@@ -163,7 +163,7 @@ def test_experts_without_a_gate_and_those_of_gpt_oss_are_computed(limit: float |
     w13, w2 = torch.randn(3, WIDTH * (2 if gated else 1), HIDDEN), torch.randn(3, HIDDEN, WIDTH)
     b13, b2 = (torch.randn(3, w13.shape[1]), torch.randn(3, HIDDEN)) if gated else (None, None)
     function = "quick_gelu" if gated else "relu2"
-    output = run_experts(x, w13, w2, shares, chosen, 0, function, b13=b13, b2=b2, limit=limit)  # type: ignore[arg-type]
+    output = run_experts(x, w13, w2, shares, chosen, torch.tensor(0), function, b13=b13, b2=b2, limit=limit)  # type: ignore[arg-type]
     expected = torch.zeros(3, HIDDEN)
     for token in range(3):
         for share, expert in zip(shares[token], chosen[token].tolist(), strict=True):

@@ -31,8 +31,16 @@ from tests.engine.vllm.backends.traced import traced_code
 LAYERS, WIDTH, HIDDEN, ROWS, TOKENS = 42, 20, 8, 2, 3
 
 
-@pytest.mark.parametrize("gated", [True, False])
-def test_all_layers_have_one_graph_of_the_activation(gated: bool) -> None:
+@pytest.mark.parametrize(
+    "forms",
+    [
+        [MlpForm(activation="silu", gated=True)] * 2,
+        [MlpForm(activation="silu", gated=False)] * 2,
+        [MlpForm(activation="xielu", gated=False, constants=(alpha, 1.3, 0.5)) for alpha in (0.7, 0.8)],
+    ],
+    ids=["gated", "plain", "with constants"],
+)
+def test_all_layers_have_one_graph_of_the_activation(forms: list[MlpForm]) -> None:
     from engine.vllm.backends.fused_activation import DeviceBuffers, FusedActivation
 
     table = DeviceTable(slots=1, layers=LAYERS, width=WIDTH, capacity=10, statistics=True, device=DEVICE)
@@ -43,9 +51,9 @@ def test_all_layers_have_one_graph_of_the_activation(gated: bool) -> None:
         counts=torch.zeros(LAYERS, ROWS, WIDTH, dtype=torch.int32, device=DEVICE),
         sums=torch.zeros(LAYERS, ROWS, WIDTH, device=DEVICE),
     )
-    x = torch.zeros(TOKENS, WIDTH * (2 if gated else 1), device=DEVICE)
-    form = MlpForm(activation="silu", gated=gated)
-    first, last = (traced_code(FusedActivation(buffers, layer, form), x) for layer in (0, LAYERS - 1))
+    x = torch.zeros(TOKENS, WIDTH * (2 if forms[0].gated else 1), device=DEVICE)
+    layers = zip((0, LAYERS - 1), forms, strict=True)
+    first, last = (traced_code(FusedActivation(buffers, layer, form), x) for layer, form in layers)
     assert "activate_and_multiply" in first
     assert first == last
 

@@ -11,6 +11,7 @@ import torch
 from ampsweep.errors import UnsupportedModel
 from engine.kernels.activation import MlpForm
 from engine.steering.mlp_sites import ExpertsSite, MlpSite
+from tests.engine.vllm.backends.traced import traced_code
 
 pytestmark = pytest.mark.engine
 experts = pytest.importorskip("engine.vllm.worker.experts")
@@ -47,6 +48,28 @@ def test_a_layer_has_the_neurons_of_all_experts_and_a_token_reaches_some() -> No
         steerable = experts.check_experts(site, beside=beside, layer=3, model="Model", ranks=1)
         assert (steerable.experts, steerable.neurons, steerable.reached) == (EXPERTS, EXPERTS * WIDTH, 2 * WIDTH)
         assert steerable.form == MlpForm(activation="silu", gated=True)
+
+
+class _Layer(torch.nn.Module):
+    """Calls the method of its experts as vLLM does."""
+
+    def __init__(self, row: int) -> None:
+        super().__init__()
+        self.method = _Unfused()
+        self.method.set_row(row)
+        self.w13_weight, self.w2_weight = torch.zeros(EXPERTS, 2 * WIDTH, 8), torch.zeros(EXPERTS, 8, WIDTH)
+        self.activation, self.apply_router_weight_on_input = experts.MoEActivation.SILU, False
+
+    def forward(self, x: torch.Tensor, weights: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = self.method.apply(self, x, weights, chosen)
+        return output
+
+
+def test_all_layers_have_one_graph_of_their_experts() -> None:
+    inputs = torch.zeros(3, 8), torch.ones(3, 2), torch.tensor([[0, 1]] * 3)
+    first, last = (traced_code(_Layer(row), *inputs) for row in (0, 41))
+    assert "run_experts" in first
+    assert first == last
 
 
 @pytest.mark.parametrize(
