@@ -57,7 +57,7 @@ class Session:
     async def table(self, path: str, form: TableForm, **params: str) -> Any:
         """Download a Parquet file and return it as a table."""
         check_form(form)
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(prefix="ampsweep-table-") as folder:
             file = await self.download(get(path, **params), Path(folder) / "table.parquet")
             return await self._transport.run_in_thread(read_table, file, form)
 

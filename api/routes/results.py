@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from fastapi import APIRouter, Request
@@ -16,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ampsweep.errors import Conflict, DamagedFile, NotFound, Unavailable
+from ampsweep.temporary import TemporaryFolder
 from api.http.negotiation import best_media_type
 from api.http.range_response import file_response
 from api.http.table_stream import ARROW, CSV, JSON, PARQUET, table_chunks, table_response
@@ -206,7 +204,7 @@ class SweepFiles:
 
     sweep: SweepRecord
     results: Results
-    folder: Path | None = None
+    folder: TemporaryFolder | None = None
     included: str | None = None
 
     @property
@@ -225,7 +223,7 @@ class SweepFiles:
     def delete(self) -> None:
         """Delete the files if they were written for one response."""
         if self.folder is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.delete()
 
 
 def partial_results(services: Services, sweep_id: str) -> SweepFiles:
@@ -235,11 +233,11 @@ def partial_results(services: Services, sweep_id: str) -> SweepFiles:
     sweep = services.store.get_sweep(sweep_id)
     if sweep.expired_at is not None:
         raise _expired(sweep_id)
-    folder = Path(tempfile.mkdtemp(prefix="ampsweep-partial-"))
+    folder = TemporaryFolder("partial")
     try:
-        partial = write_partial(services.store, services.results, sweep, folder)
+        partial = write_partial(services.store, services.results, sweep, folder.path)
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        folder.delete()
         raise
     included = f"{partial.cells.included}/{partial.cells.total}"
     return SweepFiles(sweep=partial.sweep, results=partial.results, folder=folder, included=included)
@@ -248,7 +246,7 @@ def partial_results(services: Services, sweep_id: str) -> SweepFiles:
 class _ResponseThenDelete(Response):
     """Sends another response, then deletes a folder, even if the client has disconnected."""
 
-    def __init__(self, response: Response, folder: Path) -> None:
+    def __init__(self, response: Response, folder: TemporaryFolder) -> None:
         super().__init__(status_code=response.status_code)
         self.raw_headers = response.raw_headers
         self._response = response
@@ -258,4 +256,4 @@ class _ResponseThenDelete(Response):
         try:
             await self._response(scope, receive, send)
         finally:
-            await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+            await asyncio.to_thread(self._folder.delete)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +25,7 @@ from ampsweep.folders.adapter import (
     unusable,
 )
 from ampsweep.folders.weights import language_model_weight, read_header
+from ampsweep.temporary import TemporaryFolder
 from engine.base import Engine, ScoreRequest
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def _of_the_language_model(folder: AdapterFolder) -> Iterator[Path]:
     if all(language_model_weight(module) == module for module in folder.modules):
         yield folder.path
         return
-    with tempfile.TemporaryDirectory(prefix="ampsweep-adapter-") as renamed:
+    with TemporaryFolder("adapter") as renamed:
         shutil.copy(folder.path / CONFIG, renamed)
         start, entries = read_header(folder.path / WEIGHTS)
         header = {
@@ -199,11 +199,11 @@ def _of_the_language_model(folder: AdapterFolder) -> Iterator[Path]:
         }
         content = json.dumps(header).encode()
         content += b" " * (-len(content) % 8)  # tensors begin at a multiple of 8 bytes
-        with (folder.path / WEIGHTS).open("rb") as source, (Path(renamed) / WEIGHTS).open("wb") as target:
+        with (folder.path / WEIGHTS).open("rb") as source, (renamed / WEIGHTS).open("wb") as target:
             source.seek(start)
             target.write(len(content).to_bytes(8, "little") + content)
             shutil.copyfileobj(source, target)
-        yield Path(renamed)
+        yield renamed
 
 
 async def check_effects(engine: Engine, names: Sequence[str]) -> None:

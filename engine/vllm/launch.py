@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.model import fingerprint
 from ampsweep.folders.weights import weight_files
+from ampsweep.temporary import TemporaryFolder
 from engine.vllm.options import BackendName, SteeringOptions
 from engine.vllm.versions import check_version
 
@@ -279,11 +279,11 @@ def _without_other_weights(folder: Path) -> Iterator[Path]:
     if not others:
         yield folder
         return
-    with tempfile.TemporaryDirectory(prefix="ampsweep-model-") as shown:
+    with TemporaryFolder("model") as shown:
         for path in folder.iterdir():
             if path not in others:
-                (Path(shown) / path.name).symlink_to(path.resolve())
-        yield Path(shown)
+                (shown / path.name).symlink_to(path.resolve())
+        yield shown
 
 
 @contextmanager

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
-import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from ampsweep.domain.neuron_set import METADATA_FILE
 from ampsweep.domain.neuron_set_metadata import NeuronSetMetadata
 from ampsweep.errors import DamagedFile, NotFound
 from ampsweep.files import atomic_write
+from ampsweep.temporary import TemporaryFolder
 from jobs.neuron_sets.registry import NeuronSetInfo, NeuronSets, cannot_save, damaged, default_name
 from jobs.storage.factory import is_object_store, open_storage
 from jobs.storage.protocol import Storage
@@ -31,9 +30,9 @@ class BucketNeuronSets(NeuronSets):
     """The neuron sets in one storage. They are downloaded to a temporary folder, which is deleted with this object."""
 
     def __init__(self, storage: Storage) -> None:
-        super().__init__(Path(tempfile.mkdtemp(prefix="ampsweep-neurons-")))
+        self._temporary = TemporaryFolder("neurons")
+        super().__init__(self._temporary.path)
         self._storage = storage
-        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
 
     def fetch(self, neuron_set_id: str) -> Path:
         """Return a local folder with the files of a set; without files if the set does not exist.
@@ -54,8 +53,7 @@ class BucketNeuronSets(NeuronSets):
         if self._fetch_metadata(neuron_set_id):
             return
         try:
-            with tempfile.TemporaryDirectory(prefix="ampsweep-") as temporary:
-                folder = Path(temporary)
+            with TemporaryFolder("publish") as folder:
                 write(folder)
                 digest = _digest(folder)
                 arrays = [path for path in sorted(folder.iterdir()) if path.name != METADATA_FILE]

@@ -7,7 +7,6 @@ its parts.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from ampsweep.errors import AmpsweepError, InvalidRequest, NotFound, Unavailable
+from ampsweep.temporary import TemporaryFolder
 from jobs.storage.endpoint import connect
 from jobs.storage.local import CHECK_FILE
 from jobs.storage.protocol import FileInfo, checked_name
@@ -54,8 +54,8 @@ class ObjectStorage:
     def writing(self, name: str) -> Iterator[Path]:
         """Yield the path of a temporary file, which a clean exit uploads."""
         target = self._path(name)
-        with tempfile.TemporaryDirectory(prefix="ampsweep-") as folder:
-            path = Path(folder) / "file"
+        with TemporaryFolder("upload") as folder:
+            path = folder / "file"
             path.touch()
             yield path
             with _storage_errors(name):

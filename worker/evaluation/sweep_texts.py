@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ampsweep.errors import InvalidRequest
+from ampsweep.temporary import TemporaryFolder
 from jobs.evaluation.evaluation import Evaluation, evaluate_texts
 from jobs.evaluation.metric import TextMetric
 from jobs.evaluation.request import EvaluationRequest
@@ -40,8 +40,8 @@ async def evaluate_sweep(
         OSError: The samples cannot be read, or the disk is full.
         Unavailable: The storage or a judge cannot be reached.
     """
-    with tempfile.TemporaryDirectory(prefix="ampsweep-") as folder:
-        results = Path(folder) / RESULTS
+    with TemporaryFolder("evaluation") as folder:
+        results = folder / RESULTS
         await asyncio.to_thread(_copy, samples, results)
         needs = frozenset[str]().union(*(metric.needs for metric in metrics))
         columns, stored = await asyncio.to_thread(_read, results, request, needs)

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,6 +18,7 @@ from ampsweep.cli.terminal.running import run_to_end
 from ampsweep.client.clients import DEFAULT_URL
 from ampsweep.errors import InvalidRequest
 from ampsweep.files import output_file
+from ampsweep.temporary import TemporaryFolder
 
 if TYPE_CHECKING:
     from jobs.evaluation.evaluation import Evaluation
@@ -173,12 +173,12 @@ def _local_files(files: Sequence[str], server: str) -> Iterator[list[Path]]:
     """Yield the path of each file; download the results of a sweep that is given by its id."""
     from jobs.evaluation.text_files import results_file
 
-    with TemporaryDirectory() as folder:
+    with TemporaryFolder("evaluate") as folder:
         paths = []
         for file in files:
             if _SWEEP_ID.fullmatch(file) and not Path(file).exists():
                 with client_of(server) as client:
-                    paths.append(client.download(file, Path(folder) / f"{file}.parquet"))
+                    paths.append(client.download(file, folder / f"{file}.parquet"))
             else:
                 paths.append(results_file(Path(file)))
         yield paths

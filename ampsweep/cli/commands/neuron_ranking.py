@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +16,7 @@ from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.client.clients import DEFAULT_URL
 from ampsweep.errors import DamagedFile, NotFound
 from ampsweep.files import atomic_write, check_folder, output_file
+from ampsweep.temporary import TemporaryFolder
 
 if TYPE_CHECKING:
     from jobs.results.ranking import RankedNeuron
@@ -75,8 +75,8 @@ def _summary(sweep: str, server: str) -> tuple[str, list[dict[str, Any]]]:
     """Return the id of a sweep in a folder or on a server, and the rows of its summary."""
     if Path(sweep).is_dir():
         return _read(Path(sweep) / "summary.parquet")
-    with TemporaryDirectory() as folder, client_of(server) as client:
-        return _read(client.download_summary(sweep, Path(folder) / "summary.parquet"))
+    with TemporaryFolder("summary") as folder, client_of(server) as client:
+        return _read(client.download_summary(sweep, folder / "summary.parquet"))
 
 
 def _read(path: Path) -> tuple[str, list[dict[str, Any]]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -28,6 +27,7 @@ from ampsweep.cli.terminal.progress import Counter, duration
 from ampsweep.cli.terminal.running import run_to_end
 from ampsweep.documents import read_spec
 from ampsweep.errors import InvalidRequest
+from ampsweep.temporary import TemporaryFolder
 
 if TYPE_CHECKING:
     from ampsweep.cli.server.runtime import Runtime
@@ -160,7 +160,7 @@ def _runtime(out: Path | None, catalog: Catalog) -> Iterator[Runtime]:
         with closing(Runtime.open(out, catalog, param="out")) as runtime:
             yield runtime
         return
-    with TemporaryDirectory() as folder, closing(Runtime.open(Path(folder), catalog)) as runtime:
+    with TemporaryFolder("plan") as folder, closing(Runtime.open(folder, catalog)) as runtime:
         yield runtime
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,6 +16,7 @@ from ampsweep.cli.terminal.progress import Counter
 from ampsweep.client.clients import DEFAULT_URL
 from ampsweep.errors import AmpsweepError, InvalidRequest, NoConnection, NotFound
 from ampsweep.files import atomic_write, check_folder, output_file
+from ampsweep.temporary import TemporaryFolder
 
 if TYPE_CHECKING:
     from jobs.report.document import Document
@@ -91,13 +91,13 @@ def report(
     if is_folder:
         _report(Path(sweep), write, tables, codes, scores=scores or (), partial=partial)
     else:
-        with TemporaryDirectory() as folder, client_of(server) as client:
+        with TemporaryFolder("report") as folder, client_of(server) as client:
             try:
-                client.download(sweep, Path(folder) / "results.parquet", partial=partial)
+                client.download(sweep, folder / "results.parquet", partial=partial)
             except (NoConnection, NotFound) as error:
                 raise type(error)(_not_found(sweep, server, error)) from error
-            client.download_summary(sweep, Path(folder) / "summary.parquet", partial=partial)
-            _report(Path(folder), write, tables, codes, scores=scores or ())
+            client.download_summary(sweep, folder / "summary.parquet", partial=partial)
+            _report(folder, write, tables, codes, scores=scores or ())
     written = {
         "report": str(out),
         "figures": str(figures_folder(out)) if chosen in FIGURE_FILES else None,

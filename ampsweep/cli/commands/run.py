@@ -9,7 +9,6 @@ from contextlib import AsyncExitStack, closing
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -39,6 +38,7 @@ from ampsweep.cli.terminal.summary import show_summary
 from ampsweep.documents import read_spec
 from ampsweep.errors import AmpsweepError, InvalidRequest
 from ampsweep.files import atomic_write
+from ampsweep.temporary import TemporaryFolder
 
 if TYPE_CHECKING:
     from ampsweep.cli.server.runtime import Runtime
@@ -185,8 +185,8 @@ def _write_partial(runtime: Runtime, sweep: SweepRecord, out: Path) -> None:
     """Write the partial results of a stopped run to files named `partial-*.parquet`."""
     from jobs.results.partial import write_partial
 
-    with TemporaryDirectory() as folder:
-        partial_results = write_partial(runtime.store, runtime.results, runtime.store.get_sweep(sweep.id), Path(folder))
+    with TemporaryFolder("run") as folder:
+        partial_results = write_partial(runtime.store, runtime.results, runtime.store.get_sweep(sweep.id), folder)
         sources = {
             "results": partial_results.results.samples_file(partial_results.sweep),
             "summary": partial_results.results.summary_file(partial_results.sweep),
