@@ -138,13 +138,12 @@ def _differences(data: ReportData) -> list[str]:
         if not total:
             continue
         found = {name: sum(row[name] for row in of_side) for name in ("better", "worse", "changed")}
-        above = [f"{number} {name}" for name, number in found.items() if number]
-        text = f"{where}, {listed(above)} of {count_of(total, 'difference')} above the noise"
-        if not above:
-            text = f"{where}, there is no effect above noise in {count_of(total, 'difference')}"
-        median_effect = between(row["median_effect"] for row in of_side)
-        panels = "; ".join(row["panel"] for row in of_side)
-        sentences.append(f"{text} (median size {median_effect}; {panels}).")
+        above = [f"{count} {name}" for name, count in found.items() if count]
+        number, differences = sum(found.values()), count_of(total, "difference")
+        what = f"above the noise: {number} of {differences}" if number else f"no effect above noise in {differences}"
+        size = f"median size {between(row['median_effect'] for row in of_side)}"
+        beside = [*above, size, *(row["panel"] for row in of_side)]
+        sentences.append(f"{where}, {what} ({'; '.join(beside)}).")
     return sentences or ["No difference has an interval, so nothing can be said about noise."]
 
 
@@ -153,9 +152,11 @@ def _limits(data: ReportData, measured: _Measured, arm: str) -> list[str]:
     limits = []
     (tried,) = data.query(TRIED).to_pylist()
     if arm not in _INSTRUCTIONS and tried["tried"] > 1:
+        measures = {"lss": "LSS", "control": "language control"}  # in the order in which `ARMS` of the views chooses
+        chosen_by = next((name for key, name in measures.items() if measured.has(arm, key)), "gain")
         limits.append(
-            f"Each target is shown at the best of up to {tried['tried']} interventions, chosen on the same items, so "
-            "these values are optimistic."
+            f"Each target is shown at the intervention with the best {chosen_by} of up to {tried['tried']}, chosen on "
+            f"the same items, so its {chosen_by} is optimistic."
         )
     targets = {row["target"] for row in measured.rows if row["arm"] == arm}
     if len(targets) == 1:

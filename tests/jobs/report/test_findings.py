@@ -129,9 +129,12 @@ def test_values_without_intervals_allow_no_conclusion(tmp_path: Path) -> None:
 
 def test_the_choice_of_the_best_intervention_is_named(tmp_path: Path) -> None:
     rows = [control(target, 0.9, factor=factor) for target in TARGETS for factor in (1.0, 2.0)]
-    assert found(tmp_path, rows)[-1].startswith(
-        "Each target is shown at the best of up to 2 interventions, chosen on the"
+    chosen = (
+        "Each target is shown at the intervention with the best {0} of up to 2, chosen on the same items, so its {0}"
     )
+    assert found(tmp_path, rows)[-1] == f"{chosen.format('language control')} is optimistic."
+    rows += [shift(target, 0.9, factor=factor) for target in TARGETS for factor in (1.0, 2.0)]
+    assert found(tmp_path, rows)[-1] == f"{chosen.format('LSS')} is optimistic."
 
 
 def test_a_sweep_without_language_control_and_lss_is_summed_up_by_its_differences(tmp_path: Path) -> None:
@@ -139,8 +142,11 @@ def test_a_sweep_without_language_control_and_lss_is_summed_up_by_its_difference
     rows[1] |= {"delta": 0.01}
     rows[1] |= {"delta_ci_low": -0.04, "delta_ci_high": 0.06}
     assert found(tmp_path, rows)[:2] == [
-        "In the target language itself, 1 better of 1 difference above the noise (median size 0.20; xcopa: accuracy).",
-        "In the other languages, there is no effect above noise in 1 difference (median size 0.01; xcopa: accuracy).",
+        (
+            "In the target language itself, above the noise: 1 of 1 difference (1 better; median size 0.20; "
+            "xcopa: accuracy)."
+        ),
+        "In the other languages, no effect above noise in 1 difference (median size 0.01; xcopa: accuracy).",
     ]
 
 
