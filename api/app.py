@@ -21,6 +21,7 @@ from api.middleware.body_limit import BodyLimitMiddleware
 from api.middleware.request_id import RequestIdMiddleware, bind_sweep_of_path
 from api.openai.requests import ChatRequest, CompletionRequest
 from api.openai.responses_request import ResponseRequest
+from api.openai.tokenization import DetokenizeRequest, TokenizeRequest
 from api.openapi import describe
 from api.routes import (
     batches,
@@ -44,6 +45,7 @@ from api.routes import (
     results,
     samples,
     sweeps,
+    tokenization,
     webui,
 )
 from api.services import Services
@@ -117,6 +119,7 @@ def _declared() -> FastAPI:
     )
     for module in _V1:
         app.include_router(module.router, prefix="/v1")
+    app.include_router(tokenization.router)
     app.include_router(health.router)
     app.include_router(metrics.router)
     app.include_router(webui.router)
@@ -132,6 +135,8 @@ def _declared() -> FastAPI:
         ChatRequest,
         ResponseRequest,
         batches.BatchRequest,
+        TokenizeRequest,
+        DetokenizeRequest,
     )
     return app
 

@@ -13,7 +13,7 @@ from api.http.change_notifier import ChangeNotifier
 from jobs.clock import Clock, SystemClock
 from jobs.execution import (
     BatchService,
-    Completions,
+    CompletionService,
     DispatcherStats,
     EngineMonitor,
     EvaluationService,
@@ -41,7 +41,7 @@ class Services:
         catalog: The models, corpora and tasks that requests can name.
         neuron_sets: The neuron sets in the storage.
         presets: The named interventions in the storage.
-        completions: Generates interactive completions.
+        completions: Generates interactive completions, and tokenizes prompts.
         neuron_set_service: Imports and identifies neuron sets.
         evaluation_service: Evaluates the texts of sweeps in the background.
         batch_service: Runs batches in the background.
@@ -62,7 +62,7 @@ class Services:
     catalog: Catalog
     neuron_sets: NeuronSets
     presets: Presets
-    completions: Completions
+    completions: CompletionService
     neuron_set_service: NeuronSetService
     evaluation_service: EvaluationService
     batch_service: BatchService

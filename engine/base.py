@@ -7,7 +7,7 @@ an engine batches the requests in flight. A request that fails raises from its o
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
@@ -16,7 +16,7 @@ from ampsweep.domain.choices import Mode
 from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.layer_widths import LayerWidths, Width
-from ampsweep.domain.prompt import Prompt, ScoreText, Split, TokenIds
+from ampsweep.domain.prompt import Prompt, ScoreText, Split, TokenIds, Tool
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.corpus import Sentence
@@ -84,12 +84,14 @@ class GenerateRequest:
 
     `adapter` is the name of a LoRA adapter that the engine was opened with, None for the model alone. With
     `prompt_logprobs` the first chunk of each answer has the prompt's tokens, each with so many likeliest alternatives.
+    `tools` are those that the assistant of a chat may call.
     """
 
     prompt: Prompt | TokenIds
     strip: bool = False
     sampling: SamplingParams = field(default_factory=SamplingParams)
     prompt_logprobs: int | None = None
+    tools: tuple[Tool, ...] = ()
     steering: Steering | None = None
     adapter: str | None = None
     priority: Priority = Priority.INTERACTIVE
@@ -181,6 +183,39 @@ class TokenCounts:
     generated: int = 0
 
 
+class PromptEncoder(Protocol):
+    """Converts prompts to tokens and back, in the way in which the engine reads them."""
+
+    def tokens(
+        self,
+        prompt: Prompt | TokenIds,
+        *,
+        special_tokens: bool,
+        tools: Sequence[Tool] = (),
+        generation_prompt: bool = True,
+    ) -> tuple[int, ...]:
+        """Return the token ids of a prompt of any length.
+
+        Args:
+            prompt: A text or a chat; token ids are used unchanged.
+            special_tokens: Whether to add the special tokens that belong in front of a text.
+            tools: The tools that the assistant of a chat may call.
+            generation_prompt: Whether a chat ends with the start of the assistant's answer.
+
+        Raises:
+            InvalidRequest: The chat cannot be formatted.
+        """
+        ...
+
+    def token_strs(self, ids: Sequence[int]) -> tuple[str, ...]:
+        """Return each token as the vocabulary writes it."""
+        ...
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Return the text of tokens, special ones included; raise InvalidRequest for an id that does not exist."""
+        ...
+
+
 class Engine(Protocol):
     """A loaded model that generates text, scores continuations and records activations.
 
@@ -194,6 +229,11 @@ class Engine(Protocol):
     @property
     def info(self) -> EngineInfo:
         """Identity of the model and versions of the software."""
+        ...
+
+    @property
+    def encoder(self) -> PromptEncoder:
+        """Converts prompts to tokens and back."""
         ...
 
     def add_neurons(self, neurons: NeuronSet) -> None:

@@ -6,8 +6,9 @@ sample ids that its tokenizer does not have; these have no text.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ampsweep.domain.chunk import PromptPart, TokenLogprob
 
@@ -35,10 +36,24 @@ class Coder(Decoder, Protocol):
         ...
 
 
-def first_stop(text: str, stop: Sequence[str]) -> int | None:
-    """Return the position of the first stop string in a text, or None if there is none. Empty strings are ignored."""
-    positions = (text.find(string) for string in stop if string)
-    return min((position for position in positions if position >= 0), default=None)
+class StopMatch(NamedTuple):
+    """Where a stop string begins and ends in a text, in characters."""
+
+    start: int
+    end: int
+
+
+def first_stop(text: str, stop: Sequence[str], *, after: int = 0) -> StopMatch | None:
+    """Return the stop string that is complete first, or None if there is none. Empty strings are ignored.
+
+    Args:
+        text: The text.
+        stop: The stop strings. Of two that end at the same place, the first in this order is returned.
+        after: Stop strings that end within so many characters do not count.
+    """
+    starts = ((text.find(string, max(0, after + 1 - len(string))), len(string)) for string in stop if string)
+    matches = (StopMatch(start, start + length) for start, length in starts if start >= 0)
+    return min(matches, key=operator.attrgetter("end"), default=None)
 
 
 class TokenTexts:
@@ -156,18 +171,37 @@ class TextStream:
     """The text of one answer, token by token.
 
     Bytes at the end that do not form a whole character are held back, and dropped if the answer ends with them. Text
-    that may be the beginning of a stop string is held back too.
+    that may be the beginning of a stop string is held back too, unless the answer may include the stop string.
 
     Attributes:
         stopped: Whether a stop string has ended the answer.
     """
 
-    def __init__(self, tokenizer: Decoder, prompt: Sequence[int], stop: Sequence[str]) -> None:
-        """Begin after the tokens of `prompt`; end before the first stop string."""
+    def __init__(
+        self,
+        tokenizer: Decoder,
+        prompt: Sequence[int],
+        stop: Sequence[str],
+        *,
+        include_stop: bool = False,
+        min_tokens: int = 0,
+    ) -> None:
+        """Begin after the tokens of `prompt`.
+
+        Args:
+            tokenizer: Decodes the tokens.
+            prompt: The tokens before the answer.
+            stop: The answer ends before the first of these strings.
+            include_stop: Whether it ends after the string instead.
+            min_tokens: Stop strings within so many tokens do not end the answer.
+        """
         self._tokenizer = tokenizer
         self._before = list(prompt[-_CONTEXT:])
         self._skipped = len(self._decode([]))
         self._stop = [text for text in stop if text]
+        self._include_stop = include_stop
+        self._min_tokens = min_tokens
+        self._unchecked = 0  # characters of the first `min_tokens` tokens
         self._ids: list[int] = []
         self._text = ""
         self._returned = 0  # characters
@@ -177,10 +211,12 @@ class TextStream:
         """Add the next token and return the text that is now final. Set `stopped` at a stop string."""
         self._ids.append(token)
         self._text = self._decode(self._ids)[self._skipped :].rstrip(_REPLACEMENT)
-        end = first_stop(self._text, self._stop)
-        if end is not None:
+        if len(self._ids) <= self._min_tokens:
+            self._unchecked = len(self._text)
+        match = first_stop(self._text, self._stop, after=self._unchecked)
+        if match is not None:
             self.stopped = True
-            self._text = self._text[:end]
+            self._text = self._text[: match.end if self._include_stop else match.start]
             return self.finish()
         return self._advance(len(self._text) - self._held_back())
 
@@ -190,6 +226,8 @@ class TextStream:
 
     def _held_back(self) -> int:
         """Return the length of the longest suffix of the text that is a prefix of a stop string."""
+        if self._include_stop:
+            return 0
         longest = max(map(len, self._stop), default=0)
         lengths = range(min(longest - 1, len(self._text)), 0, -1)
         return next((n for n in lengths if any(stop.startswith(self._text[-n:]) for stop in self._stop)), 0)

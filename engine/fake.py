@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 
@@ -12,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ampsweep.domain.chunk import Chunk, PromptPart, TokenLogprob
-from ampsweep.domain.prompt import Prompt, TokenIds
+from ampsweep.domain.prompt import Prompt, TokenIds, Tool
+from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import EngineFailed, InvalidRequest, PromptTooLong, UnknownName
 from ampsweep.folders.corpus import Sentence
 from ampsweep.hashing import canonical_json
@@ -26,6 +28,7 @@ from engine.identify.stats import ActivationStats
 from engine.identify.tracker import RecordingTracker
 from engine.neurons.loaded import LoadedNeurons
 from engine.neurons.neuron_set import NeuronSet
+from engine.sampling import check_token_ids, reject_structured_outputs
 
 FAKE_INFO = EngineInfo(
     kind="fake",
@@ -39,12 +42,44 @@ FAKE_INFO = EngineInfo(
     max_model_len=2048,
     versions={"fake": "1"},
 )
+_SPECIAL = 256
+_ANSWER = "assistant:"
 _LANGUAGE_SHARE = 0.25  # share of neurons that are active mainly in one language
 _WORDS = ("amber", "brook", "cedar", "delta", "ember", "fjord", "grove", "haven", "isle", "jade", "knoll", "lark")
 
 
 async def _no_sleep(_seconds: float) -> None:
     """Return at once."""
+
+
+class FakeEncoder:
+    """A `PromptEncoder` whose tokens are the bytes of a text. 256 is a special token in front of it."""
+
+    def tokens(
+        self,
+        prompt: Prompt | TokenIds,
+        *,
+        special_tokens: bool,
+        tools: Sequence[Tool] = (),
+        generation_prompt: bool = True,
+    ) -> tuple[int, ...]:
+        """Return the bytes of a prompt."""
+        if isinstance(prompt, TokenIds):
+            return prompt.ids
+        text = _text(prompt, tools) if generation_prompt else _text(prompt, tools).removesuffix(_ANSWER)
+        return (*((_SPECIAL,) if special_tokens else ()), *text.encode())
+
+    def token_strs(self, ids: Sequence[int]) -> tuple[str, ...]:
+        """Return each byte as two hexadecimal digits."""
+        return tuple("<special>" if token == _SPECIAL else f"{token:02x}" for token in ids)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Return the text of bytes."""
+        for index, token in enumerate(ids):
+            if token > _SPECIAL:
+                message = f"tokens.{index}: the model has no token with the id {token}; leave it out"
+                raise InvalidRequest(message, param=f"tokens.{index}")
+        return bytes(token for token in ids if token < _SPECIAL).decode(errors="replace")
 
 
 class FakeEngine:
@@ -79,6 +114,7 @@ class FakeEngine:
         self._steps = 0
         self._step_requests = 0
         self._closed = asyncio.Event()
+        self.encoder = FakeEncoder()
 
     @property
     def info(self) -> EngineInfo:
@@ -94,16 +130,18 @@ class FakeEngine:
         self._neurons.drop(neuron_set_id)
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
-        """Stream `max_tokens` words for each answer, fewer if a stop string occurs; one answer after the other."""
+        """Stream `max_tokens` words for each answer, fewer if something stops it; one answer after the other."""
         for index in range(request.sampling.n):
             async for chunk in self._words(request, index):
                 yield chunk
 
     async def _words(self, request: GenerateRequest, index: int) -> AsyncGenerator[Chunk]:
-        sampling, prompt = request.sampling, _text(request.prompt)
+        sampling, prompt = request.sampling, _text(request.prompt, request.tools)
         if request.strip:
             prompt = prompt.rstrip()
         self._check(prompt, len(prompt.encode()), "prompt")
+        check_token_ids(sampling, vocabulary=len(_WORDS))
+        reject_structured_outputs(self._info.kind, sampling)
         answer = None if sampling.temperature == 0 else index
         key = ["generate", prompt, self._key(request), sampling.seed, answer]
         text = ""
@@ -112,30 +150,26 @@ class FakeEngine:
             await self._step()
             self._tokens.generated += 1
             number = _hash([*key, step])
-            token = number % len(_WORDS)
+            rank = _sampled_rank(sampling, number, text, step)
+            token = (number + rank) % len(_WORDS)
             before, text = text, f"{text} {_WORDS[token]}"
-            stop = first_stop(text, sampling.stop)
+            end = _end(sampling, text, len(before), token, step)
             last = step + 1 == sampling.max_tokens
-            likeliest = [(token + rank) % len(_WORDS) for rank in range(min(sampling.top_logprobs, len(_WORDS)))]
+            alternatives = range(min(sampling.top_logprobs, len(_WORDS)))
             yield Chunk(
                 index=index,
-                text=text[len(before) : stop],
+                text=text[len(before) : end],
                 token_ids=(token,),
                 token_texts=(f" {_WORDS[token]}",),
                 text_offsets=(len(before),),
-                logprobs=(_logprob(number),),
-                top_logprobs=(
-                    tuple(
-                        TokenLogprob(word, _logprob(number) - rank, f" {_WORDS[word]}")
-                        for rank, word in enumerate(likeliest)
-                    ),
-                ),
+                logprobs=(_logprob(number) - rank,),
+                top_logprobs=(tuple(_alternative(number, alternative) for alternative in alternatives),),
                 prompt_tokens=max(1, len(prompt.encode())),
-                finish_reason="stop" if stop is not None else "length" if last else None,
+                finish_reason="stop" if end is not None else "length" if last else None,
                 neuron_set=None if request.steering is None else request.steering.neurons,
                 prompt=self._prompt_part(request, prompt) if step == 0 else None,
             )
-            if stop is not None:
+            if end is not None:
                 return
 
     def _prompt_part(self, request: GenerateRequest, prompt: str) -> PromptPart | None:
@@ -293,13 +327,49 @@ class FakeEngine:
             raise EngineFailed("the fake engine fails on this text, as configured with fail_on")
 
 
-def _text(prompt: Prompt | TokenIds) -> str:
+def _text(prompt: Prompt | TokenIds, tools: Sequence[Tool] = ()) -> str:
     """Return a prompt as text; a chat is formatted by a fixed template."""
     if isinstance(prompt, str):
         return prompt
     if isinstance(prompt, TokenIds):
         return " ".join(map(str, prompt.ids))
-    return "".join(f"{message.role}: {message.content}\n" for message in prompt) + "assistant:"
+    lines = [f"tool: {json.dumps(tool)}" for tool in tools]
+    for message in prompt:
+        lines.append(f"{message.role}: {message.content}")
+        lines += [f"call: {json.dumps(call)}" for call in message.tool_calls]
+    return "".join(f"{line}\n" for line in lines) + _ANSWER
+
+
+def _sampled_rank(sampling: SamplingParams, number: int, text: str, step: int) -> int:
+    """Return which of the words after `text` is sampled, if their logits are 0, -1, -2, ... by their rank."""
+    bias, banned = sampling.logit_bias or {}, tuple(word.strip() for word in sampling.bad_words)
+    withheld = sampling.stop_token_ids if step < sampling.min_tokens else ()
+    words = {rank: (number + rank) % len(_WORDS) for rank in range(len(_WORDS))}
+    allowed = [
+        rank
+        for rank, word in words.items()
+        if word not in withheld and not (banned and f"{text} {_WORDS[word]}".endswith(banned))
+    ]
+    return max(allowed, key=lambda rank: bias.get(words[rank], 0.0) - rank, default=0)
+
+
+def _end(sampling: SamplingParams, text: str, before: int, token: int, step: int) -> int | None:
+    """Return where an answer's text ends if `token` ends it; None if the answer goes on.
+
+    A stop string ends within the last word, which begins after `before` characters: earlier ones did not count.
+    """
+    include = sampling.include_stop_str_in_output
+    if token in sampling.stop_token_ids:
+        return len(text) if include else before
+    match = first_stop(text, sampling.stop, after=before) if step >= sampling.min_tokens else None
+    if match is None:
+        return None
+    return match.end if include else match.start
+
+
+def _alternative(number: int, rank: int) -> TokenLogprob:
+    word = (number + rank) % len(_WORDS)
+    return TokenLogprob(word, _logprob(number) - rank, f" {_WORDS[word]}")
 
 
 def _hash(key: object) -> int:

@@ -11,13 +11,15 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Protocol, TypeVar
 
-from ampsweep.domain.prompt import Prompt, ScoreText, Split, TokenIds
+from ampsweep.domain.prompt import Prompt, ScoreText, Split, TokenIds, Tool
+from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest, PromptTooLong, UnsupportedModel
 from engine.base import ScoreRequest
 from engine.chat_template import Templated, write_chat
+from engine.sampling import bad_word_tokens, check_room, check_token_ids
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +45,14 @@ class Tokenizer(Templated, Protocol):
         """Return the id of each token, added tokens included."""
         ...
 
-    def decode(self, ids: list[int]) -> str:
+    def decode(
+        self, ids: list[int], *, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool = False
+    ) -> str:
         """Return the text of some tokens."""
+        ...
+
+    def convert_ids_to_tokens(self, ids: list[int]) -> list[str | None]:
+        """Return tokens as the vocabulary writes them, None for ids that it does not have."""
         ...
 
 
@@ -102,13 +110,16 @@ class TextEncoder:
                 ", ".join(f"{text!r}: {token}" for token, text in without_row[:5]),
             )
 
-    def prompt(self, prompt: Prompt | TokenIds, *, max_tokens: int, strip: bool = False) -> tuple[int, ...]:
+    def prompt(
+        self, prompt: Prompt | TokenIds, *, max_tokens: int, strip: bool = False, tools: Sequence[Tool] = ()
+    ) -> tuple[int, ...]:
         """Return the tokens of a prompt.
 
         Args:
             prompt: A text or a chat; token ids are used unchanged.
             max_tokens: Maximum number of tokens.
             strip: Remove white space at the end first.
+            tools: The tools that the assistant of a chat may call.
 
         Returns:
             The token ids; for an empty text only the BOS token, or the EOS token if there is no BOS token.
@@ -121,12 +132,49 @@ class TextEncoder:
         if isinstance(prompt, TokenIds):
             ids = prompt.ids
         else:
-            text = prompt if isinstance(prompt, str) else write_chat(self._tokenizer, prompt)
+            text = prompt if isinstance(prompt, str) else write_chat(self._tokenizer, prompt, tools=tools)
             ids = (self._text if isinstance(prompt, str) else self._plain)(text.rstrip() if strip else text)
             ids = ids or (self._first_token("prompt"),)
         self._check(ids, "prompt")
         _check_length(len(ids), max_tokens, "prompt")
         return ids
+
+    def tokens(
+        self,
+        prompt: Prompt | TokenIds,
+        *,
+        special_tokens: bool,
+        tools: Sequence[Tool] = (),
+        generation_prompt: bool = True,
+    ) -> tuple[int, ...]:
+        """Return the tokens of a prompt of any length; see `PromptEncoder.tokens`."""
+        if isinstance(prompt, TokenIds):
+            return prompt.ids
+        chat = partial(write_chat, self._tokenizer, tools=tools, generation_prompt=generation_prompt)
+        text = prompt if isinstance(prompt, str) else chat(prompt)
+        return self._text(text) if special_tokens else self._plain(text)
+
+    def token_strs(self, ids: Sequence[int]) -> tuple[str, ...]:
+        """Return each token as the vocabulary writes it, empty for an id that it does not have."""
+        return tuple(text or "" for text in self._tokenizer.convert_ids_to_tokens(list(ids)))
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Return the text of tokens, special ones included.
+
+        Raises:
+            InvalidRequest: The model has no such token; `param` names its position in `tokens`.
+        """
+        for index, token in enumerate(ids):
+            if token >= self._rows:
+                message = f"tokens.{index}: the model has {self._rows} tokens, and none with the id {token}"
+                raise InvalidRequest(f"{message}; leave it out", param=f"tokens.{index}")
+        return self._tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+    def check_sampling(self, sampling: SamplingParams, *, prompt_tokens: int, max_model_len: int) -> None:
+        """Raise InvalidRequest about a sampling parameter that the model cannot follow, see `engine.sampling`."""
+        check_token_ids(sampling, vocabulary=self._rows)
+        check_room(sampling, prompt_tokens=prompt_tokens, max_model_len=max_model_len)
+        bad_word_tokens(self._tokenizer, sampling.bad_words)
 
     def scored(self, request: ScoreRequest, *, max_tokens: int) -> ScoredTokens:
         """Return the tokens of a context and of its continuation, divided as `ScoreRequest.split` says.

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.neuron_set import NeuronsRef
-from ampsweep.domain.prompt import Prompt, TokenIds
+from ampsweep.domain.prompt import Prompt, PromptTokens, TokenIds, Tool
 from ampsweep.domain.recording_progress import RecordingProgress
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import AmpsweepError
@@ -31,6 +31,7 @@ class CompletionCall:
     name of a LoRA adapter of the model; None asks the model alone. `prompt_logprobs` is the number
     of likeliest alternatives that are reported for each token of the prompt; None reports no tokens of the prompt.
     `background` gives the call the priority of sweeps instead of that of interactive requests.
+    `tools` are those that the assistant of a chat may call.
     """
 
     model: str
@@ -41,6 +42,22 @@ class CompletionCall:
     adapter: str | None = None
     prompt_logprobs: int | None = None
     background: bool = False
+    tools: tuple[Tool, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizeCall:
+    """A prompt to convert to the tokens of a model of the server's list, or tokens to convert to text.
+
+    `special_tokens` adds those that belong in front of a text; `generation_prompt` ends a chat with the start of the
+    assistant's answer.
+    """
+
+    model: str
+    prompt: Prompt | TokenIds
+    special_tokens: bool
+    tools: tuple[Tool, ...] = ()
+    generation_prompt: bool = True
 
 
 class Completions(Protocol):
@@ -48,6 +65,14 @@ class Completions(Protocol):
 
     def stream(self, call: CompletionCall) -> AsyncGenerator[Chunk]:
         """Stream a completion; errors of the input raise InvalidRequest before the first chunk."""
+        ...
+
+
+class CompletionService(Completions, Protocol):
+    """Interactive generation, and the tokens of prompts."""
+
+    async def tokenize(self, call: TokenizeCall) -> PromptTokens:
+        """Return the tokens of a prompt, and their text."""
         ...
 
 

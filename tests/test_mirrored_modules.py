@@ -47,6 +47,8 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
     "tests/ampsweep/domain/test_intervention.py": ("ampsweep/domain/statistic.py",),
     "tests/api/test_errors.py": ("api/http/json_body.py",),
     "tests/api/test_app.py": ("api/services.py",),
+    "tests/engine/test_chat_template.py": ("ampsweep/domain/prompt.py",),
+    "tests/api/routes/test_tokenization.py": ("api/openai/tokenization.py",),
     "tests/api/routes/test_evaluations.py": ("worker/evaluation/sweep_texts.py",),
     "tests/jobs/store/test_evaluations.py": ("jobs/evaluation/records.py",),
     "tests/jobs/store/test_batches.py": ("jobs/batches/records.py",),

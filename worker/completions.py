@@ -9,8 +9,9 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from ampsweep.domain.chunk import Chunk
+from ampsweep.domain.prompt import PromptTokens
 from ampsweep.errors import InvalidRequest
-from jobs.execution import CompletionCall
+from jobs.execution import CompletionCall, TokenizeCall
 from jobs.neuron_sets.default import chosen_neuron_set
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
@@ -49,19 +50,38 @@ class PoolCompletions:
             async for chunk in chunks:
                 yield chunk
 
+    async def tokenize(self, call: TokenizeCall) -> PromptTokens:
+        """Return the tokens of a prompt, and their text.
+
+        Raises:
+            UnknownName: The model does not exist.
+            InvalidRequest: The chat cannot be formatted, a token does not exist, or several models have the adapter.
+            Unavailable: The engine is still starting.
+        """
+        model, _ = self._model_and_adapter(call.model)
+        self._catalog.model_path(model)
+        return await self._pool.tokenize(replace(call, model=model))
+
     def _adapted(self, call: CompletionCall) -> CompletionCall:
-        """Return the call to a model with an adapter if `call` gives the name of an adapter as its model.
+        """Return the call to a model with an adapter if `call` gives the name of an adapter as its model."""
+        if call.adapter is not None:
+            return call
+        model, adapter = self._model_and_adapter(call.model)
+        return replace(call, model=model, adapter=adapter)
+
+    def _model_and_adapter(self, name: str) -> tuple[str, str | None]:
+        """Return the model and the adapter that a name of a model means.
 
         Clients of OpenAI's API can name a model, but have no field for an adapter.
         """
         catalog = self._catalog
-        if call.model in catalog.models or call.adapter is not None:
-            return call
-        models = sorted(model for model, adapters in catalog.adapters.items() if call.model in adapters)
+        if name in catalog.models:
+            return name, None
+        models = sorted(model for model, adapters in catalog.adapters.items() if name in adapters)
         if len(models) > 1:
-            message = f"the models {', '.join(models)} have an adapter {call.model}"
+            message = f"the models {', '.join(models)} have an adapter {name}"
             raise InvalidRequest(f"{message}; name one of them, and the adapter in the field adapter", param="model")
-        return replace(call, model=models[0], adapter=call.model) if models else call
+        return (models[0], name) if models else (name, None)
 
     def _neuron_set_id(self, call: CompletionCall) -> str:
         if call.neurons is not None:

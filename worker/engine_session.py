@@ -15,13 +15,14 @@ from typing import Protocol
 
 from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.neuron_set import NeuronsRef
+from ampsweep.domain.prompt import PromptTokens
 from ampsweep.domain.recording_progress import RecordingProgress
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import EngineFailed
 from ampsweep.telemetry.traces import span
 from engine.base import Engine, GenerateRequest, Priority, Steering
 from jobs.cell import Cell
-from jobs.execution import CompletionCall
+from jobs.execution import CompletionCall, TokenizeCall
 from jobs.neuron_sets.bucket import neuron_sets_at
 from jobs.planning.catalog import Catalog
 from jobs.results.writer import Results
@@ -77,6 +78,10 @@ class EngineSession(Protocol):
 
     def stream(self, call: CompletionCall) -> AsyncGenerator[Chunk]:
         """Stream a completion; closing the generator aborts it."""
+        ...
+
+    async def tokenize(self, call: TokenizeCall) -> PromptTokens:
+        """Return the tokens of a prompt, and their text."""
         ...
 
     async def find_neurons(self, ref: NeuronsRef) -> None:
@@ -173,10 +178,16 @@ class LocalEngineSession:
             adapter=call.adapter,
             prompt_logprobs=call.prompt_logprobs,
             priority=Priority.BATCH if call.background else Priority.INTERACTIVE,
+            tools=call.tools,
         )
         async with aclosing(engine.generate(request)) as chunks:
             async for chunk in chunks:
                 yield chunk
+
+    async def tokenize(self, call: TokenizeCall) -> PromptTokens:
+        """Return the tokens of a prompt, and their text."""
+        engine, _ = self._opened()
+        return await asyncio.to_thread(_tokenize, engine, call)
 
     async def find_neurons(self, ref: NeuronsRef) -> None:
         """Identify a neuron set and publish it, unless it exists already."""
@@ -206,3 +217,15 @@ class LocalEngineSession:
         if self._engine is None or self._neuron_set_cache is None:
             raise EngineFailed("the engine is closed")
         return self._engine, self._neuron_set_cache
+
+
+def _tokenize(engine: Engine, call: TokenizeCall) -> PromptTokens:
+    encoder = engine.encoder
+    ids = encoder.tokens(
+        call.prompt,
+        special_tokens=call.special_tokens,
+        tools=call.tools,
+        generation_prompt=call.generation_prompt,
+    )
+    text = encoder.text(ids)  # rejects ids that do not exist
+    return PromptTokens(ids=ids, token_strs=encoder.token_strs(ids), text=text, max_model_len=engine.info.max_model_len)

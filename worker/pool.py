@@ -17,10 +17,11 @@ from weakref import WeakKeyDictionary
 
 from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.neuron_set import NeuronsRef
+from ampsweep.domain.prompt import PromptTokens
 from ampsweep.domain.recording_progress import RecordingProgress
 from ampsweep.errors import AmpsweepError, Conflict, EngineFailed, EngineLost, Unavailable, UnknownName
 from jobs.cell import Cell
-from jobs.execution import CompletionCall, EngineMetrics
+from jobs.execution import CompletionCall, EngineMetrics, TokenizeCall
 from jobs.store.records import CellFile
 from worker.engine_session import EngineSession
 from worker.engine_slot import EngineSlot
@@ -300,6 +301,15 @@ class Pool(ABC):
             except EngineFailed:
                 self._health_check(supervisor, session)
                 raise
+
+    async def tokenize(self, call: TokenizeCall) -> PromptTokens:
+        """Return the tokens of a prompt, from the least busy engine of its model."""
+        supervisor, session = self._choose(call.model)
+        try:
+            return await session.tokenize(call)
+        except EngineFailed:
+            self._health_check(supervisor, session)
+            raise
 
     def _choose(self, model: str) -> tuple[Supervisor, EngineSession]:
         if model not in self._models():

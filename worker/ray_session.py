@@ -18,11 +18,12 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskErr
 
 from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.neuron_set import NeuronsRef
+from ampsweep.domain.prompt import PromptTokens
 from ampsweep.domain.recording_progress import RecordingProgress
 from ampsweep.errors import AmpsweepError, EngineFailed
 from ampsweep.telemetry.context import TelemetryContext
 from jobs.cell import Cell
-from jobs.execution import CompletionCall
+from jobs.execution import CompletionCall, TokenizeCall
 from jobs.store.records import CellFile
 from worker.machines import Machines
 
@@ -86,6 +87,10 @@ class RayEngineSession:
             raise _as_ampsweep_error(error) from error
         finally:
             ray.cancel(chunks)
+
+    async def tokenize(self, call: TokenizeCall) -> PromptTokens:
+        """Return the tokens of a prompt, and their text."""
+        return await _result(self._actor.tokenize.remote(call))
 
     async def find_neurons(self, ref: NeuronsRef) -> None:
         """Identify a neuron set and publish it, unless it exists already."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from itertools import count
 from types import TracebackType
 from typing import Any, Self
@@ -93,7 +92,7 @@ class ChatEndpoint:
         """
         body = {
             "model": self.model,
-            "messages": [asdict(message) for message in messages],
+            "messages": [message.to_dict() for message in messages],
             "temperature": 0,
             "max_tokens": self._max_tokens,
         }

@@ -174,6 +174,8 @@ class Client:
     stream = _iterating(Api.stream)
     chat = _blocking(Api.chat)
     stream_chat = _iterating(Api.stream_chat)
+    tokenize = _blocking(Api.tokenize)
+    detokenize = _blocking(Api.detokenize)
 
     @overload
     def results(self, sweep_id: str, *, as_: Literal["arrow"] = "arrow", partial: bool = False) -> pa.Table: ...

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ampsweep.client.errors import raise_error
-from ampsweep.client.models import Choice, Completion
+from ampsweep.client.models import Choice, Completion, Tokens
 from ampsweep.client.session import Session, post
+from ampsweep.client.transport import Request
 from ampsweep.domain.prompt import ChatMessage
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class CompletionMethods:
-    """Methods for `/v1/completions` and `/v1/chat/completions`."""
+    """Methods for `/v1/completions`, `/v1/chat/completions`, `/tokenize` and `/detokenize`."""
 
     _session: Session
 
@@ -39,8 +39,10 @@ class CompletionMethods:
             intervention: What steers generation, an `ampsweep.domain.intervention.Intervention` or its JSON form. None
                 leaves the model unsteered.
             options: Other fields of `POST /v1/completions`: those of OpenAI (max_tokens, temperature, top_p, n, seed,
-                stop, logprobs), `neurons`, the id of a neuron set (by default the model's default or only set), and
-                `adapter`, the name of a LoRA adapter of the model.
+                stop, logprobs, logit_bias, response_format), those of vLLM (top_k, min_p, repetition_penalty,
+                min_tokens, stop_token_ids, bad_words, include_stop_str_in_output, structured_outputs), `neurons`, the
+                id of a neuron set (by default the model's default or only set), and `adapter`, the name of a LoRA
+                adapter of the model.
 
         Returns:
             The completion with its `n` choices, the token counts, and the id of the neuron set that steered it.
@@ -79,7 +81,7 @@ class CompletionMethods:
             messages: The messages, each a `ChatMessage` or an object with `role` and `content`.
             intervention: What steers generation, an `ampsweep.domain.intervention.Intervention` or its JSON form. None
                 leaves the model unsteered.
-            options: As in `complete`, with the names of OpenAI's chat completions.
+            options: As in `complete`, with the names of OpenAI's chat completions, and `tools`.
 
         Returns:
             The answer, as from `complete`.
@@ -102,6 +104,30 @@ class CompletionMethods:
             async for piece in pieces:
                 yield piece
 
+    async def tokenize(
+        self, /, model: str, prompt: str | Sequence[ChatMessage | Mapping[str, Any]], **options: Any
+    ) -> Tokens:
+        """Return the tokens of a text or a chat, as the model reads them.
+
+        Args:
+            model: The name of a model that the server offers.
+            prompt: A text, or the messages of a chat.
+            options: Other fields of `POST /tokenize`: add_special_tokens, add_generation_prompt, return_token_strs.
+        """
+        field = {"prompt": prompt} if isinstance(prompt, str) else {"messages": _messages(prompt)}
+        return Tokens.model_validate(
+            await self._session.json(self._root("tokenize", {"model": model, **field, **options}))
+        )
+
+    async def detokenize(self, /, model: str, tokens: Sequence[int]) -> str:
+        """Return the text of token ids, special tokens included."""
+        body = {"model": model, "tokens": list(tokens)}
+        return str((await self._session.json(self._root("detokenize", body)))["prompt"])
+
+    def _root(self, path: str, body: Mapping[str, Any]) -> Request:
+        """Return a request to a path that is not below `/v1`, as on vLLM's server."""
+        return Request(method="POST", path=f"{self._session.url}/{path}", json=body, repeatable=True)
+
     async def _pieces(self, path: str, body: Mapping[str, Any]) -> AsyncGenerator[Choice]:
         async with aclosing(self._session.server_events(post(path, {**body, "stream": True}))) as events:
             async for event in events:
@@ -117,7 +143,7 @@ def _json_form(intervention: Intervention | Mapping[str, Any] | None) -> Mapping
 
 
 def _messages(messages: Sequence[ChatMessage | Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [asdict(message) if isinstance(message, ChatMessage) else message for message in messages]
+    return [message.to_dict() if isinstance(message, ChatMessage) else message for message in messages]
 
 
 def _completion(content: Mapping[str, Any]) -> Completion:

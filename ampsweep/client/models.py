@@ -179,6 +179,19 @@ class Completion(_ResponseModel):
         return self.choices[0].finish_reason
 
 
+class Tokens(_ResponseModel):
+    """The tokens of a prompt, and their number.
+
+    `token_strs`, if requested, are the tokens as the tokenizer's vocabulary writes them. `max_model_len` is the context
+    length of the model, in tokens.
+    """
+
+    count: int
+    max_model_len: int
+    tokens: tuple[int, ...]
+    token_strs: tuple[str, ...] | None = None
+
+
 class Model(TypedDict):
     """A model that the server offers. `adapters` are the names of its LoRA adapters.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -15,14 +16,50 @@ class TokenIds:
 
 @dataclass(frozen=True, kw_only=True)
 class ChatMessage:
-    """One message of a chat. The model's chat template defines the valid roles (system, user, assistant)."""
+    """One message of a chat. The model's chat template defines the valid roles (system, user, assistant, tool).
+
+    Attributes:
+        role: Who writes.
+        content: The text.
+        tool_calls: The calls of tools in a message of the assistant, each as OpenAI's API has it, but with the
+            arguments as an object instead of its text.
+        tool_call_id: The call that a message of a tool answers.
+    """
 
     role: str
     content: str
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
+    tool_call_id: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the message as JSON has it, without what is not set."""
+        calls = {"tool_calls": list(self.tool_calls)} if self.tool_calls else {}
+        answered = {} if self.tool_call_id is None else {"tool_call_id": self.tool_call_id}
+        return {"role": self.role, "content": self.content, **calls, **answered}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptTokens:
+    """A prompt as a model reads it.
+
+    Attributes:
+        ids: The token ids.
+        token_strs: Each token as the tokenizer's vocabulary writes it, which may differ from its text.
+        text: The text of the tokens, special ones included.
+        max_model_len: Context length of the model, in tokens; the prompt may be longer.
+    """
+
+    ids: tuple[int, ...]
+    token_strs: tuple[str, ...]
+    text: str
+    max_model_len: int
 
 
 Prompt = str | tuple[ChatMessage, ...]
 """Text to continue, or a chat to answer, which the model's chat template turns into text."""
+
+Tool = Mapping[str, Any]
+"""A tool that a model may call, as OpenAI's API describes it; the model's chat template writes it into the prompt."""
 
 ScoreText = tuple[Prompt, str]
 """A context and the continuation to score after it."""

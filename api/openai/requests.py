@@ -6,18 +6,30 @@ OpenAI's fields without effect here are accepted only with a value that requests
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, create_model, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Strict,
+    Tag,
+    create_model,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.prompt import ChatMessage, Prompt, TokenIds
+from ampsweep.domain.prompt import Prompt, TokenIds, Tool
 from ampsweep.domain.sampling import SAMPLING_TYPES, SamplingParams, TopLogprobs
+from ampsweep.domain.structured_outputs import FIELD, StructuredOutputs
 from ampsweep.domain.validation import Name, StrictModel, one_or_list, validate
 from ampsweep.errors import InvalidRequest
 from api.auth.limits import Limits
+from api.openai.messages import ChatTurn, Tools, chat_length, chat_messages, tool_dicts
 from jobs.execution import CompletionCall
 
 MAX_PROMPTS = 1024
@@ -55,9 +67,51 @@ Prompts = Annotated[tuple[OnePrompt, ...], Field(strict=False, min_length=1, max
 
 
 class StreamOptions(StrictModel):
-    """Options of a stream. With `include_usage`, a last event before `[DONE]` has the token counts."""
+    """Options of a stream. With `include_usage`, a last event before `[DONE]` has the token counts.
 
-    include_usage: bool = False
+    With `continuous_usage_stats`, each event also has the counts of its choice so far.
+    """
+
+    include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
+
+    @model_validator(mode="after")
+    def _counts_in_all(self) -> StreamOptions:
+        if self.continuous_usage_stats and not self.include_usage:
+            raise PydanticCustomError("no_usage", "needs include_usage: true", {"key": "continuous_usage_stats"})
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class JsonSchema:
+    """A JSON schema as OpenAI's API has it; `name`, `description` and `strict` have no effect."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    name: Name
+    schema: dict[str, Any]
+    description: str | None = None
+    strict: Annotated[bool, Strict()] | None = None
+
+
+class ResponseFormat(StrictModel):
+    """The form of the text: any (`text`), a JSON object, or JSON that `json_schema` describes."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+    @model_validator(mode="after")
+    def _schema_of_its_type(self) -> ResponseFormat:
+        if (self.json_schema is not None) != (self.type == "json_schema"):
+            message = "is required by the type json_schema, and belongs to no other"
+            raise PydanticCustomError("schema_of_type", message, {"key": "json_schema"})
+        return self
+
+    def structured_outputs(self) -> StructuredOutputs | None:
+        """Return the same as vLLM's field; None for text."""
+        if self.json_schema is not None:
+            return StructuredOutputs(json=self.json_schema.schema)
+        return StructuredOutputs(json_object=True) if self.type == "json_object" else None
 
 
 class _ModelRequest(StrictModel):
@@ -81,10 +135,11 @@ class GenerationRequest(_SamplingRequest):
     The sampling parameters are those of `SamplingParams`. A parameter that is missing or null has the default there;
     that of `temperature` is 0, not 1 as in OpenAI's API.
 
-    `top_k` (0 or -1: all tokens), `min_p` and `repetition_penalty` are vLLM's. With a `seed`, the i-th of `n` choices
-    is sampled with seed + i. `neurons` is the id of the neuron set that steers; by default it is the default neuron set
-    of the model, or its only one. `adapter` is the name of a LoRA adapter of the model (`GET /v1/models` lists them);
-    as `model`, the name of an adapter stands for both.
+    `top_k` (0 or -1: all tokens), `min_p`, `repetition_penalty`, `min_tokens`, `stop_token_ids`, `bad_words` and
+    `include_stop_str_in_output` are vLLM's, and so is `structured_outputs`, the form of the text; a `response_format`
+    of JSON means the same. With a `seed`, the i-th of `n` choices is sampled with seed + i. `neurons` is the id of the
+    neuron set that steers; by default it is the default neuron set of the model, or its only one. `adapter` is the name
+    of a LoRA adapter of the model (`GET /v1/models` lists them); as `model`, the name of an adapter stands for both.
     """
 
     top_k: Annotated[int, Field(ge=-1, le=10_000_000), AfterValidator(lambda top_k: max(0, top_k))] | None = None
@@ -95,13 +150,26 @@ class GenerationRequest(_SamplingRequest):
     neurons: Name | None = None
     adapter: Name | None = None
     user: str | None = None
-    logit_bias: Annotated[dict[str, Any], Field(max_length=0)] | None = None
+    response_format: ResponseFormat | None = None
 
     @model_validator(mode="after")
     def _neurons_of_an_intervention(self) -> GenerationRequest:
         if self.neurons is not None and not self.is_steered:
             message = "has no effect without an intervention; add one, or omit neurons to generate unsteered text"
             raise PydanticCustomError("no_intervention", message, {"key": "neurons"})
+        return self
+
+    @model_validator(mode="after")
+    def _one_form(self) -> GenerationRequest:
+        if getattr(self, FIELD, None) is not None and self.response_format is not None:
+            message = f"is given besides {FIELD}; give only one of them"
+            raise PydanticCustomError("two_forms", message, {"key": "response_format"})
+        return self
+
+    @model_validator(mode="after")
+    def _options_of_a_stream(self) -> GenerationRequest:
+        if isinstance(self.stream_options, StreamOptions) and not self.stream:  # not those of the Responses API
+            raise PydanticCustomError("no_stream", "needs stream: true; leave it out", {"key": "stream_options"})
         return self
 
     @property
@@ -112,21 +180,35 @@ class GenerationRequest(_SamplingRequest):
     @property
     def with_usage(self) -> bool:
         """Whether a stream ends with the token counts."""
-        return self.stream_options is not None and self.stream_options.include_usage
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+    @property
+    def with_continuous_usage(self) -> bool:
+        """Whether each event of a stream has token counts."""
+        return self.stream_options is not None and bool(self.stream_options.continuous_usage_stats)
 
     @property
     def choices_per_prompt(self) -> int:
         """The number of choices for each prompt."""
-        return self.sampling().n
+        n: int | None = getattr(self, "n", None)
+        return SamplingParams.n if n is None else n
 
     def sampling(self, **endpoint_params: int) -> SamplingParams:
         """Return the sampling parameters, with those that have different names in the two endpoints."""
         fields = {name: getattr(self, name) for name in SAMPLING_TYPES if name in _SamplingRequest.model_fields}
+        if self.response_format is not None:
+            fields[FIELD] = self.response_format.structured_outputs()
         values = {name: value for name, value in fields.items() if value is not None}
         return SamplingParams(**{**values, **endpoint_params})
 
     def call(
-        self, prompt: Prompt | TokenIds, *, max_tokens: int, logprobs: int, prompt_logprobs: int | None = None
+        self,
+        prompt: Prompt | TokenIds,
+        *,
+        max_tokens: int,
+        logprobs: int,
+        prompt_logprobs: int | None = None,
+        tools: tuple[Tool, ...] = (),
     ) -> CompletionCall:
         """Return the call for one prompt."""
         return CompletionCall(
@@ -137,6 +219,7 @@ class GenerationRequest(_SamplingRequest):
             sampling=self.sampling(max_tokens=max_tokens, top_logprobs=logprobs),
             adapter=self.adapter,
             prompt_logprobs=prompt_logprobs,
+            tools=tools,
         )
 
 
@@ -168,6 +251,9 @@ class CompletionRequest(GenerationRequest):
     def _generates_or_echoes(self) -> CompletionRequest:
         if self.max_tokens == 0 and not self.echo:
             raise PydanticCustomError("nothing_asked", "must be at least 1 without echo", {"key": "max_tokens"})
+        if self.max_tokens == 0 and getattr(self, "min_tokens", None):
+            message = "must be 0 if max_tokens is 0; lower it, or raise max_tokens"
+            raise PydanticCustomError("nothing_asked", message, {"key": "min_tokens"})
         return self
 
     @model_validator(mode="after")
@@ -228,57 +314,20 @@ def parse_completion(raw: object) -> CompletionRequest:
     return validate(CompletionRequest, raw)
 
 
-def _text_of_parts(value: object) -> object:
-    """Return the text of a list of OpenAI's content parts, or any other value unchanged for further validation."""
-    if not isinstance(value, list):
-        return value
-    kinds = [part["type"] for part in value if isinstance(part, dict) and isinstance(part.get("type"), str)]
-    other = next((kind for kind in kinds if kind != "text"), None)
-    if other is not None:
-        message = "has a part of type {kind}, but only text is sent to models, even if they take images; remove it"
-        raise PydanticCustomError("part_type", message, {"kind": other[:40]})
-    texts = [part.get("text") for part in value if isinstance(part, dict) and part.get("type") == "text"]
-    if not value or len(texts) != len(value) or not all(isinstance(text, str) for text in texts):
-        raise PydanticCustomError("parts", "must be a string, or a list of parts of type text")
-    return "".join(map(str, texts))
-
-
-EmptyList = Annotated[tuple[Any, ...], Field(strict=False, max_length=0)] | None
-"""A list that is never filled here, but that OpenAI's clients send back null or empty."""
-
-
-class ChatTurn(StrictModel):
-    """One message of a chat. The model's chat template determines which roles it accepts, and in which order.
-
-    The message of a response can be sent back as OpenAI's clients return it, including its null and empty fields.
-    """
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[str, BeforeValidator(_text_of_parts)]
-    refusal: None = None
-    annotations: EmptyList = None
-    audio: None = None
-    function_call: None = None
-    tool_calls: EmptyList = None
-
-
-class TextFormat(StrictModel):
-    """The only supported response format: plain text."""
-
-    type: Literal["text"]
-
-
 class ChatRequest(GenerationRequest):
-    """A request to answer a chat. With `logprobs` true, each token has `top_logprobs` alternatives."""
+    """A request to answer a chat. With `logprobs` true, each token has `top_logprobs` alternatives.
+
+    The model's chat template writes `tools` into the prompt, unless `tool_choice` is `none`. A call of a tool is
+    returned as the model writes it, in the text of the answer.
+    """
 
     messages: Annotated[tuple[ChatTurn, ...], Field(strict=False, min_length=1, max_length=10_000)]
     max_tokens: MaxTokens | None = None
     max_completion_tokens: MaxTokens | None = None
     logprobs: bool | None = None
     top_logprobs: TopLogprobs | None = None
-    response_format: TextFormat | None = None
-    tools: EmptyList = None
-    tool_choice: Literal["none"] | None = None
+    tools: Tools | None = None
+    tool_choice: Literal["none", "auto"] | None = None
 
     @model_validator(mode="after")
     def _fields_agree(self) -> ChatRequest:
@@ -287,6 +336,8 @@ class ChatRequest(GenerationRequest):
         if self.max_tokens is not None and self.max_completion_tokens is not None:
             message = "is the former name of max_completion_tokens; give only one of them"
             raise PydanticCustomError("two_names", message, {"key": "max_tokens"})
+        if self.tool_choice == "auto" and not self.tools:
+            raise PydanticCustomError("no_tools", "needs tools; leave it out, or add some", {"key": "tool_choice"})
         return self
 
     def to_call(self, limits: Limits) -> CompletionCall:
@@ -296,17 +347,13 @@ class ChatRequest(GenerationRequest):
             PromptTooLong: The messages together exceed the limit of the server.
             MaxTokensTooLarge: The choices together could exceed the limit of the server.
         """
-        messages = tuple(
-            ChatMessage(
-                role="system" if chat_message.role == "developer" else chat_message.role, content=chat_message.content
-            )
-            for chat_message in self.messages
-        )
+        messages = chat_messages(self.messages)
         max_tokens = self.max_completion_tokens or self.max_tokens or min(CHAT_MAX_TOKENS, limits.max_tokens)
-        limits.check_prompt(sum(len(message.content) for message in messages), param="messages")
+        tools = tool_dicts(self.tools) if self.tool_choice != "none" else ()
+        limits.check_prompt(chat_length(messages, tools), param="messages")
         tokens_param = "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
         limits.check_tokens(max_tokens * self.choices_per_prompt, param=tokens_param)
-        return self.call(messages, max_tokens=max_tokens, logprobs=self.top_logprobs or 0)
+        return self.call(messages, max_tokens=max_tokens, logprobs=self.top_logprobs or 0, tools=tools)
 
 
 def parse_chat(raw: object) -> ChatRequest:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -31,6 +32,7 @@ class ResponseFormatter(ABC):
 
     def __init__(self, request: GenerationRequest) -> None:
         self._with_usage = request.with_usage
+        self._with_continuous_usage = request.with_continuous_usage
         self._common: dict[str, Any] = {
             "id": f"{self.id_prefix}-{secrets.token_hex(16)}",
             "created": int(time.time()),
@@ -38,7 +40,7 @@ class ResponseFormatter(ABC):
         }
         self._choices_per_prompt = request.choices_per_prompt
         self._prompt_tokens: dict[int, int] = {}  # by the index of the prompt
-        self._completion_tokens = 0
+        self._completion_tokens: Counter[int] = Counter()  # by the index of the choice
         self._neuron_set: str | None = None
 
     @abstractmethod
@@ -62,8 +64,9 @@ class ResponseFormatter(ABC):
     def events(self, chunk: Chunk) -> Iterator[dict[str, Any]]:
         """Yield the events of a stream for one chunk."""
         self._count(chunk)
+        usage = self._usage_of(chunk.index) if self._with_continuous_usage else None
         for choice in self._event_choices(chunk):
-            yield {**self._event([choice]), **({"usage": None} if self._with_usage else {})}
+            yield {**self._event([choice]), **({"usage": usage} if self._with_usage else {})}
 
     def final_events(self) -> Iterator[dict[str, Any]]:
         """Yield the event with the token counts if the request asked for it."""
@@ -83,15 +86,23 @@ class ResponseFormatter(ABC):
     def _count(self, chunk: Chunk) -> None:
         self._prompt_tokens[chunk.index // self._choices_per_prompt] = chunk.prompt_tokens
         self._neuron_set = chunk.neuron_set
-        self._completion_tokens += len(chunk.token_ids)
+        self._completion_tokens[chunk.index] += len(chunk.token_ids)
 
     def _usage(self) -> dict[str, int]:
-        prompt_tokens = sum(self._prompt_tokens.values())
-        return {
-            "prompt_tokens": prompt_tokens,
-            "completion_tokens": self._completion_tokens,
-            "total_tokens": prompt_tokens + self._completion_tokens,
-        }
+        """Return the token counts of the whole response."""
+        return _usage_object(sum(self._prompt_tokens.values()), self._completion_tokens.total())
+
+    def _usage_of(self, index: int) -> dict[str, int]:
+        """Return the token counts of a choice so far."""
+        return _usage_object(self._prompt_tokens[index // self._choices_per_prompt], self._completion_tokens[index])
+
+
+def _usage_object(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": prompt_tokens + completion_tokens,
+    }
 
 
 class _Token(NamedTuple):
@@ -123,7 +134,7 @@ class CompletionFormatter(ResponseFormatter):
     def _count(self, chunk: Chunk) -> None:
         super()._count(chunk)
         if not self._generates:
-            self._completion_tokens = 0
+            self._completion_tokens.clear()
 
     def _choice(self, index: int, chunks: Sequence[Chunk]) -> dict[str, Any]:
         choice = self._part(index, chunks)

@@ -14,7 +14,8 @@ from ampsweep.domain.prompt import ChatMessage
 from ampsweep.domain.sampling import TopLogprobs
 from ampsweep.domain.validation import StrictModel, validate
 from api.auth.limits import Limits
-from api.openai.requests import CHAT_MAX_TOKENS, EmptyList, GenerationRequest, MaxTokens
+from api.openai.messages import EmptyList
+from api.openai.requests import CHAT_MAX_TOKENS, GenerationRequest, MaxTokens
 from jobs.execution import CompletionCall
 
 LOGPROBS = "message.output_text.logprobs"

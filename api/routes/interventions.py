@@ -110,6 +110,14 @@ async def with_presets(services: PresetSource, calls: Sequence[CompletionCall]) 
     ]
 
 
+async def model_of(services: PresetSource, name: str) -> str:
+    """Return the model that a name of a model means, without its preset; raise the errors of `with_presets`."""
+    if name in services.catalog.models:
+        return name
+    _, model = await asyncio.to_thread(_chosen, services, name)
+    return model
+
+
 def _chosen(services: PresetSource, name: str) -> tuple[Preset | None, str]:
     """Return the preset that the name of a model chooses, and the model that it steers; None for an unknown name."""
     model, plus, preset_name = name.rpartition("+")

@@ -38,8 +38,9 @@ from engine.identify.stats import ActivationStats
 from engine.identify.tracker import RecordingTracker
 from engine.neurons.loaded import LoadedNeurons
 from engine.neurons.neuron_set import NeuronSet
+from engine.sampling import reject_structured_outputs
 from engine.steering.edits import Edits
-from engine.tokenization import encoded
+from engine.tokenization import TextEncoder, encoded
 
 _Result = TypeVar("_Result")
 
@@ -84,6 +85,11 @@ class TransformersEngine:
         """Model, dtype and versions: everything that answers depend on besides the requests."""
         return self._model.info
 
+    @property
+    def encoder(self) -> TextEncoder:
+        """Converts prompts to tokens and back."""
+        return self._model.encoder
+
     def add_neurons(self, neurons: NeuronSet) -> None:
         """Load a neuron set; see `Engine.add_neurons`."""
         self._neurons.add(neurons)
@@ -95,11 +101,17 @@ class TransformersEngine:
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
         """Stream the answers to a prompt, one token a chunk; the answers take turns."""
         reject_adapter(self.info.kind, request.adapter)
+        reject_structured_outputs(self.info.kind, request.sampling)
         edits, scope = self._edits(request.steering)
         neuron_set = None if request.steering is None else request.steering.neurons
         limit = self.info.max_model_len - 1
-        encode = partial(self._model.encoder.prompt, request.prompt, strip=request.strip, max_tokens=limit)
+        encode = partial(
+            self._model.encoder.prompt, request.prompt, strip=request.strip, tools=request.tools, max_tokens=limit
+        )
         prompt = await encoded(request.prompt, encode)
+        self._model.encoder.check_sampling(
+            request.sampling, prompt_tokens=len(prompt), max_model_len=self.info.max_model_len
+        )
         unfinished = deque(
             Generation(
                 self._model,

@@ -12,6 +12,7 @@ from ampsweep.domain.sampling import SamplingParams
 from engine.detokenizer import TextOffsets, TextStream, prompt_part
 from engine.hf.model import TransformersModel
 from engine.hf.sampler import Sampler
+from engine.sampling import bad_word_tokens
 from engine.steering.edits import Edits
 
 
@@ -42,10 +43,24 @@ class Generation:
         self._pending = prompt
         self._done = 0
         self._cache: Any = None
-        self._text = TextStream(model.tokenizer, prompt, sampling.stop)
+        self._text = TextStream(
+            model.tokenizer,
+            prompt,
+            sampling.stop,
+            include_stop=sampling.include_stop_str_in_output,
+            min_tokens=sampling.min_tokens,
+        )
         self._offsets = TextOffsets(model.texts, prompt)
         self._limit = min(len(prompt) + sampling.max_tokens, model.info.max_model_len)
-        self._sampler = Sampler(sampling, prompt, index=index)
+        stop_tokens = frozenset(sampling.stop_token_ids)
+        self._ends = stop_tokens if sampling.ignore_eos else stop_tokens | model.end_tokens
+        self._sampler = Sampler(
+            sampling,
+            prompt,
+            index=index,
+            end_tokens=stop_tokens | model.end_tokens,
+            bad_words=bad_word_tokens(model.tokenizer, sampling.bad_words),
+        )
 
     def step(self) -> Chunk:
         """Sample the next token; must not be called after a chunk with a finish reason."""
@@ -86,11 +101,10 @@ class Generation:
         return prompt_part(self._model.texts, ids, [None, *values], [(), *likeliest])
 
     def _read(self, token: int) -> tuple[str, FinishReason | None]:
-        if token in self._model.end_tokens and not self._sampling.ignore_eos:
-            return self._text.finish(), "stop"
-        text = self._text.push(token)
-        if self._text.stopped:
-            return text, "stop"
+        ends = token in self._ends
+        text = self._text.push(token) if not ends or self._sampling.include_stop_str_in_output else ""
+        if ends or self._text.stopped:
+            return text + self._text.finish(), "stop"
         if self._done + 1 >= self._limit:
             return text + self._text.finish(), "length"
         return text, None

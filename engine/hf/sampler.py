@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -14,9 +14,28 @@ from ampsweep.domain.sampling import SamplingParams
 class Sampler:
     """Samples the tokens of answer number `index` to a prompt; penalties depend on the tokens sampled before."""
 
-    def __init__(self, sampling: SamplingParams, prompt: Sequence[int], *, index: int) -> None:
+    def __init__(
+        self,
+        sampling: SamplingParams,
+        prompt: Sequence[int],
+        *,
+        index: int,
+        end_tokens: Collection[int] = (),
+        bad_words: Sequence[Sequence[int]] = (),
+    ) -> None:
+        """Prepare to sample.
+
+        Args:
+            sampling: The sampling parameters.
+            prompt: The tokens of the prompt.
+            index: Number of the answer, counted from 0.
+            end_tokens: Tokens that are not sampled before `min_tokens` others.
+            bad_words: The tokens of each text that the answer must not contain.
+        """
         self._sampling = sampling
         self._prompt = prompt
+        self._end_tokens = list(end_tokens)
+        self._bad_words = [list(word) for word in bad_words]
         self._sampled: list[int] = []
         self._random = torch.Generator()
         if sampling.seed is None:
@@ -26,10 +45,27 @@ class Sampler:
 
     def next(self, logits: Tensor) -> int:
         """Sample the next token from its logits, float32 [vocabulary]."""
-        logits = self._penalized(logits.cpu())
+        logits = self._allowed(self._penalized(self._biased(logits.cpu())))
         token = int(logits.argmax()) if self._sampling.temperature == 0 else self._random_of(logits)
         self._sampled.append(token)
         return token
+
+    def _biased(self, logits: Tensor) -> Tensor:
+        if not self._sampling.logit_bias:
+            return logits
+        logits = logits.clone()
+        for token, bias in self._sampling.logit_bias.items():
+            logits[token] += bias
+        return logits
+
+    def _allowed(self, logits: Tensor) -> Tensor:
+        """Return the logits with -inf for the tokens that must not come next."""
+        count = len(self._sampled)
+        complete = [word for word in self._bad_words if len(word) <= count + 1]
+        banned = [word[-1] for word in complete if self._sampled[count + 1 - len(word) :] == word[:-1]]
+        if count < self._sampling.min_tokens:
+            banned += self._end_tokens
+        return logits.index_fill(0, torch.tensor(banned, dtype=torch.long), -math.inf)
 
     def _penalized(self, logits: Tensor) -> Tensor:
         counts = torch.bincount(torch.tensor(self._sampled, dtype=torch.long), minlength=len(logits))

@@ -83,7 +83,7 @@ class VllmEngine:
         self._info = info
         self._adapters = adapters or Adapters((), model=info.model, shapes={})
         self._loop = loop
-        self._encoder = TextEncoder(tokenizer, embedding_rows=embedding_rows)
+        self.encoder = TextEncoder(tokenizer, embedding_rows=embedding_rows)
         self._texts = TokenTexts(tokenizer)
         self._slots = settings.slots
         self._admission = SlotAdmission(settings.slots, max_entries=table_entries(info.widths, slots=settings.slots))
@@ -179,10 +179,11 @@ class VllmEngine:
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
         """Stream the answers to a prompt; each answer is a vLLM request. See `Engine.generate`."""
-        limit, adapter = self._info.max_model_len - 1, self._adapters.request(request.adapter)
-        encode = partial(self._encoder.prompt, request.prompt, strip=request.strip, max_tokens=limit)
+        most, adapter = self._info.max_model_len - 1, self._adapters.request(request.adapter)
+        encode = partial(self.encoder.prompt, request.prompt, strip=request.strip, tools=request.tools, max_tokens=most)
         ids = await encoded(request.prompt, encode)
         sampling, max_new_tokens = request.sampling, self._info.max_model_len - len(ids)
+        self.encoder.check_sampling(sampling, prompt_tokens=len(ids), max_model_len=self._info.max_model_len)
         extras = RequestExtras(steer=steering_args(request.steering, len(ids)))
         prompt = token_prompt(ids, cache_salt(request.steering, len(ids)))
         async with self._slot(request.steering, request.priority):
@@ -235,7 +236,7 @@ class VllmEngine:
     async def score(self, request: ScoreRequest) -> Score:
         """Return the log-probabilities of a continuation; see `Engine.score`."""
         adapter = self._adapters.request(request.adapter)
-        encode = partial(self._encoder.scored, request, max_tokens=self._info.max_model_len - 1)
+        encode = partial(self.encoder.scored, request, max_tokens=self._info.max_model_len - 1)
         tokens = await encoded(request.context, encode)
         *fed, last = tokens.context + tokens.continuation
         boundary = len(tokens.context)
@@ -271,7 +272,7 @@ class VllmEngine:
             message = "the CUDA backend does not count the residual stream; identify on a CPU, or use the engine"
             raise InvalidRequest(f"{message} transformers", param="residual_counts")
         recording = RecordingThread(
-            self._encoder,
+            self.encoder,
             self._info.widths,
             hidden_size=self._info.hidden_size,
             max_tokens=max_tokens,

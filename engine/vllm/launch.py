@@ -33,6 +33,7 @@ _ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "WARNING",
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",  # its default is standard output, which belongs to results
     "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_REGEX_COMPILATION_TIMEOUT_S": "1",  # of structured outputs; meanwhile the engine does not step
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "TOKENIZERS_PARALLELISM": "false",
 }
@@ -196,6 +197,8 @@ def _set_environment(dtype: str, *, batch_invariant: bool) -> None:
 
 def _engine_arguments(settings: VllmSettings, *, dtype: str, on_cpu: bool) -> dict[str, Any]:
     """Return vLLM's arguments, except those of the model and of adapters."""
+    from vllm.config import StructuredOutputsConfig
+
     backend = settings.backend or ("cpu" if on_cpu else "cuda")
     return {
         # Every engine reads the Hugging Face format, even if the folder also has others.
@@ -219,6 +222,8 @@ def _engine_arguments(settings: VllmSettings, *, dtype: str, on_cpu: bool) -> di
         "async_scheduling": settings.async_scheduling,
         "additional_config": {"ampsweep": asdict(_steering_options(settings, backend))},
         "language_model_only": True,  # for the multimodal models that `language_model_arguments` does not know
+        # With "auto" the first request chooses the backend for all, and others may compile a schema only in part.
+        "structured_outputs_config": StructuredOutputsConfig(backend="xgrammar"),
         "disable_log_stats": True,
         "seed": 0,
     }

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from ampsweep.domain.structured_outputs import FIELD
 from ampsweep.errors import AmpsweepError, EngineFailed, InvalidRequest
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ ResultKind = Literal["score", "recording"]
 Sink = Callable[["RequestOutput | AmpsweepError"], None]
 """Receives a request's outputs, or one error, in the caller's event loop."""
 
+_SOURCE_LINE = re.compile(r"\[[\d:]+\] \S+:\d+: ")
+"""The time and the line of xgrammar's source in its errors."""
 BATCH_WINDOW = 0.002
 """Seconds that an idle engine waits for a further command before its first step."""
 MAX_BATCH_WINDOW = 0.02
@@ -159,8 +163,10 @@ class EngineLoop:
                 engine.add_request(request_id, prompt, params, lora_request=adapter, priority=priority)
                 if result is not None:
                     self._results[request_id] = result
-            except (ValueError, TypeError) as error:
-                self._deliver([(self._sinks.pop(request_id), InvalidRequest(str(error)))])
+            except Exception as error:
+                if not _is_refusal(error):
+                    raise
+                self._deliver([(self._sinks.pop(request_id), _refusal(error, params))])
 
         self._send(add, lambda error: self._deliver([(sink, error)]))
         return request_id
@@ -324,6 +330,23 @@ class EngineLoop:
                 command.refuse(failure)
         if stop_seen:  # the thread may not have read it yet
             self._commands.put(None)
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Return whether vLLM refuses a request with this error; after any other one the engine is unusable."""
+    if isinstance(error, ValueError | TypeError):
+        return True
+    from vllm.exceptions import VLLMValidationError  # a ValueError in older releases
+
+    return isinstance(error, VLLMValidationError)
+
+
+def _refusal(error: Exception, params: SamplingParams) -> InvalidRequest:
+    """Return the refusal of a request. All parameters but structured outputs were checked before."""
+    if getattr(params, FIELD, None) is None:
+        return InvalidRequest(str(error))
+    reason = _SOURCE_LINE.sub("", " ".join(str(error).split())).rstrip(".")
+    return InvalidRequest(f"{FIELD}: {reason}; correct or simplify it", param=FIELD)
 
 
 def _read_scheduler(engine: LLMEngine) -> SchedulerStats:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from ampsweep.domain.chunk import Chunk, FinishReason, PromptPart, TokenLogprob
 from ampsweep.domain.sampling import SAMPLING_TYPES, SamplingParams
+from ampsweep.domain.structured_outputs import FIELD
+from ampsweep.errors import AmpsweepError, EngineFailed, InvalidRequest
 from engine.base import Steering
 from engine.detokenizer import TextOffsets, TokenTexts, first_stop, prompt_part
 from engine.vllm.request_extras import RequestExtras, steering_key
@@ -51,14 +53,16 @@ def answer_params(
     A field of `SamplingParams` is passed on under its name, so it must be named, and mean, what it does in vLLM.
     """
     import vllm
-    from vllm.sampling_params import RequestOutputKind
+    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
-    params = {_RENAMED.get(name, name): getattr(sampling, name) for name in SAMPLING_TYPES if name != _ANSWERS}
+    values = {_RENAMED.get(name, name): getattr(sampling, name) for name in SAMPLING_TYPES if name != _ANSWERS}
+    params = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
     params |= {
         "max_tokens": min(sampling.max_tokens, max_new_tokens),
         "seed": None if sampling.seed is None else sampling.seed + index,
-        "stop": list(sampling.stop),
     }
+    if sampling.structured_outputs is not None:
+        params["structured_outputs"] = StructuredOutputsParams(**sampling.structured_outputs.to_dict())
     return vllm.SamplingParams(
         **params,
         prompt_logprobs=prompt_logprobs,
@@ -108,15 +112,25 @@ class AnswerReader:
         self._prompt_logprobs = prompt_logprobs
         self._offsets = TextOffsets(texts, prompt)
         self._text = ""
+        self._tokens = 0
 
     def read(self, output: vllm.RequestOutput) -> Chunk:
-        """Return the answer's next chunk."""
+        """Return the answer's next chunk.
+
+        Raises:
+            InvalidRequest: vLLM could not compile the grammar of structured outputs.
+            EngineFailed: vLLM ended the request for another reason.
+        """
         (part,) = output.outputs
+        if part.finish_reason == "error":
+            raise self._failure()
         tokens = tuple(part.token_ids)
         steps = list(zip(tokens, part.logprobs or [], strict=True))
         reason: FinishReason | None = part.finish_reason if part.finish_reason in ("stop", "length", "abort") else None
-        ends_answer = reason == "stop" and not isinstance(part.stop_reason, str)  # the last token, which has no text
-        spoken = tokens[:-1] if ends_answer else tokens
+        self._tokens += len(tokens)
+        ends_answer = reason == "stop" and not isinstance(part.stop_reason, str)
+        has_text = not ends_answer or self._sampling.include_stop_str_in_output  # the last token
+        spoken = tokens if has_text else tokens[:-1]
         offsets = tuple(self._offsets.push(token) for token in spoken)
         text = part.text
         if reason is not None and not isinstance(part.stop_reason, str):
@@ -135,6 +149,12 @@ class AnswerReader:
             neuron_set=self._neuron_set,
             prompt=self._prompt_part(output),
         )
+
+    def _failure(self) -> AmpsweepError:
+        if self._sampling.structured_outputs is None:
+            return EngineFailed("vLLM ended the request with an error, which the engine's log describes")
+        message = f"{FIELD}: vLLM could not compile this grammar, or left it; simplify it"
+        return InvalidRequest(message, param=FIELD)
 
     def _prompt_part(self, output: vllm.RequestOutput) -> PromptPart | None:
         """Return the prompt's tokens, which vLLM reports with the first output."""
@@ -155,10 +175,14 @@ class AnswerReader:
         vLLM drops a complete character if the answer's last token also holds part of the next one. This adds it back.
         """
         whole = text + self._offsets.unfinished
-        stop = first_stop(self._text + whole, self._sampling.stop) if self._offsets.unfinished else None
-        if stop is None:
+        if self._tokens <= self._sampling.min_tokens:
             return whole, reason
-        return (self._text + whole)[len(self._text) : stop], "stop"
+        checked = len(self._text) + len(text)  # by vLLM, which found no stop string
+        match = first_stop(self._text + whole, self._sampling.stop, after=checked)
+        if match is None:
+            return whole, reason
+        end = match.end if self._sampling.include_stop_str_in_output else match.start
+        return (self._text + whole)[len(self._text) : end], "stop"
 
 
 def _likeliest(entries: dict[int, Any], count: int, texts: TokenTexts) -> tuple[TokenLogprob, ...]:

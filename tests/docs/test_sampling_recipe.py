@@ -35,10 +35,11 @@ from engine.hf.engine import TransformersEngine
 
 limits = Limits()
 messages = [{"role": "user", "content": "a"}]
-(completion,) = parse_completion({"model": "m", "prompt": "a", "min_tokens": 3}).to_calls(limits)
-chat = parse_chat({"model": "m", "messages": messages, "min_tokens": 4}).to_call(limits)
+(completion,) = parse_completion({"model": "m", "prompt": "a", "allowed_token_ids": [3]}).to_calls(limits)
+chat = parse_chat({"model": "m", "messages": messages, "allowed_token_ids": [4, 5]}).to_call(limits)
 (default,) = parse_completion({"model": "m", "prompt": "a"}).to_calls(limits)
-line = parse('{"custom_id": "a", "kind": "generate", "prompt": "a", "sampling": {"min_tokens": 5}}').request(None)
+text = '{"custom_id": "a", "kind": "generate", "prompt": "a", "sampling": {"allowed_token_ids": [6]}}'
+line = parse(text).request(None)
 
 def refused(call):
     try:
@@ -52,18 +53,22 @@ async def generate(engine, **sampling):
 
 async def generated():
     engine = TransformersEngine(Path(sys.argv[1]))
-    free = await generate(engine)
-    engine._model.model.generation_config.eos_token_id = free[0]
-    tokens = [await generate(engine), await generate(engine, min_tokens=4)]
+    free = await generate(engine, ignore_eos=True)
+    others = tuple({*range(50, 60)} - set(free))
+    bound = await generate(engine, ignore_eos=True, allowed_token_ids=others)
+    try:
+        await generate(engine, allowed_token_ids=(1, 2**30))
+    except InvalidRequest as error:
+        unknown = error.param
     await engine.close()
-    return [len(tokens[0]), len(tokens[1]) >= 4 and free[0] not in tokens[1][:4]]
+    return [len(bound), set(bound) <= set(others), unknown]
 
-schema = openapi_document()["components"]["schemas"]["ChatRequest"]["properties"]["min_tokens"]
+schema = openapi_document()["components"]["schemas"]["ChatRequest"]["properties"]["allowed_token_ids"]
 print(json.dumps({
-    "calls": [call.sampling.min_tokens for call in (completion, chat, default, line)],
+    "calls": [call.sampling.allowed_token_ids for call in (completion, chat, default, line)],
     "refused": [
-        refused(lambda: parse_completion({"model": "m", "prompt": "a", "min_tokens": -1})),
-        refused(lambda: SamplingParams(min_tokens=-1)),
+        refused(lambda: parse_completion({"model": "m", "prompt": "a", "allowed_token_ids": [-1]})),
+        refused(lambda: SamplingParams(allowed_token_ids=(3, -1))),
     ],
     "schema": schema["anyOf"],
     "generated": asyncio.run(generated()),
@@ -76,17 +81,18 @@ def test_the_recipe_for_a_sampling_field_is_complete(tmp_path: Path) -> None:
     copy_packages(tmp_path)
     replace_once(tmp_path / "ampsweep" / "domain" / "sampling.py", r"(?=^    seed: )", textwrap.indent(FIELD, "    "))
     replace_once(
-        tmp_path / "engine" / "hf" / "generation.py",
-        r"(?=^        token = self\._sampler\.next)",
+        tmp_path / "engine" / "hf" / "sampler.py",
+        r"(?=^        token = int\(logits\.argmax)",
         textwrap.indent(USE, "        "),
     )
     model = tiny_model("qwen2", tmp_path / "model")
     env = {**os.environ, "PYTHONPATH": str(tmp_path)}
     run = [sys.executable, "-c", USE_THE_FIELD, str(model)]
     used = json.loads(subprocess.run(run, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True, check=True).stdout)
+    item = {"exclusiveMaximum": 2**31, "minimum": 0, "type": "integer"}
     assert used == {
-        "calls": [3, 4, 0, 5],
-        "refused": ["min_tokens", "min_tokens"],
-        "schema": [{"minimum": 0, "type": "integer"}, {"type": "null"}],
-        "generated": [1, True],
+        "calls": [[3], [4, 5], None, [6]],
+        "refused": ["allowed_token_ids.0", "allowed_token_ids.1"],
+        "schema": [{"items": item, "maxItems": 1024, "minItems": 1, "type": "array"}, {"type": "null"}],
+        "generated": [8, True, "allowed_token_ids.1"],
     }

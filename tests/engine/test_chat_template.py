@@ -69,6 +69,31 @@ PARTS = (
 """A template that skips a content that is a text, as those of some models that take images do."""
 
 
+def test_a_template_writes_tools_and_their_calls(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys that a message does not have are undefined in the template, not null."""
+    listed = "{% for tool in tools or [] %}[{{ tool.function.name }}]{% endfor %}"
+    written = (
+        "{% for message in messages %}{{ message.role }}:"
+        "{% if message.tool_calls is defined %}{{ message.tool_calls[0].function.arguments.city }}{% endif %}"
+        "{% if message.tool_call_id is defined %}({{ message.tool_call_id }}){% endif %}"
+        "{{ message.content }};{% endfor %}"
+    )
+    monkeypatch.setattr(tokenizer, "chat_template", listed + written)
+    call = {"id": "a", "type": "function", "function": {"name": "weather", "arguments": {"city": "Cairo"}}}
+    chat = (
+        ChatMessage(role="user", content="Weather?"),
+        ChatMessage(role="assistant", content="", tool_calls=(call,)),
+        ChatMessage(role="tool", content="sunny", tool_call_id="a"),
+    )
+    tool = {"type": "function", "function": {"name": "weather"}}
+    assert write_chat(tokenizer, chat, tools=[tool]) == "[weather]user:Weather?;assistant:Cairo;tool:(a)sunny;"
+    assert write_chat(tokenizer, chat) == "user:Weather?;assistant:Cairo;tool:(a)sunny;"
+    monkeypatch.setattr(tokenizer, "chat_template", written)
+    with pytest.raises(InvalidRequest, match="does not write the tool 'weather'") as refused:
+        write_chat(tokenizer, chat, tools=[tool])
+    assert refused.value.param == "tools.0"
+
+
 def test_a_template_that_reads_parts_gets_parts(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokenizer, "chat_template", PARTS)
     assert write_chat(tokenizer, CHAT) == "user:the end?;assistant:no;"

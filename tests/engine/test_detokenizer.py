@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from ampsweep.domain.sampling import SamplingParams
 from benchmarks.tiny_models import Family
-from engine.detokenizer import TextOffsets, TextStream, TokenTexts
+from engine.detokenizer import TextOffsets, TextStream, TokenTexts, first_stop
 from engine.vllm.requests import AnswerReader
 from tests.engine.tokenizers import EOS, byte_level, sentence_piece
 
@@ -64,6 +64,36 @@ def test_the_text_ends_before_the_first_stop_string(tokenizer: Any, before: str,
     pieces, stopped = _pieces(tokenizer, text, (stop,))
     assert stopped
     assert "".join(pieces) == text[: text.find(stop)]
+
+
+def test_the_text_may_end_after_the_stop_string_instead(tokenizer: Any) -> None:
+    stream = TextStream(tokenizer, (), ("bc",), include_stop=True)
+    pieces = [stream.push(token) for token in tokenizer.encode("abcd", add_special_tokens=False) if not stream.stopped]
+    assert "".join(pieces) == "abc"
+    assert stream.stopped
+
+
+def test_a_stop_string_within_the_first_tokens_does_not_count() -> None:
+    letters = byte_level()
+    a, b = letters.encode("ab", add_special_tokens=False)
+    for min_tokens, ids, text in (
+        (2, [a, b, a, b], "ab"),  # the second "ab" ends the answer, before itself
+        (1, [a, b], ""),
+        (4, [a, b, a, b], "abab"),
+        (3, [a, b, a, b], "ab"),  # a stop string may begin within them
+    ):
+        stream = TextStream(letters, (), ("ab",), min_tokens=min_tokens)
+        pieces = [stream.push(token) for token in ids if not stream.stopped]
+        assert "".join([*pieces, stream.finish()]) == text
+        assert stream.stopped == (text != "abab")
+
+
+def test_the_stop_string_that_is_complete_first_counts() -> None:
+    assert first_stop("abcd", ("bcd", "bc", "")) == (1, 3)
+    assert first_stop("abcd", ("bc", "abc")) == (1, 3), "the first of two that end together"
+    assert first_stop("abab", ("ab",), after=1) == (0, 2)
+    assert first_stop("abab", ("ab",), after=2) == (2, 4)
+    assert first_stop("abab", ("ab",), after=4) is None
 
 
 def test_text_that_only_begins_like_a_stop_string_is_returned(tokenizer: Any) -> None:
@@ -142,6 +172,29 @@ def test_a_token_with_a_character_and_part_of_the_next_adds_the_character() -> N
     offsets = TextOffsets(TokenTexts(halves), ())
     rest = halves.encode("日x", add_special_tokens=False)[1:]
     assert [offsets.push(next_token) for next_token in (token, *rest)] == [0, 1, 1, 2]
+
+
+def test_an_answer_of_vllm_includes_what_ends_it() -> None:
+    halves = byte_level("大", "大" + "日"[:1])
+    (x,) = halves.encode("x", add_special_tokens=False)
+    half = halves.convert_tokens_to_ids("å¤§æ")
+
+    def read(reason: str, stop_reason: int | None, text: str, **sampling: Any) -> tuple[str, list[int], str | None]:
+        params = SamplingParams(include_stop_str_in_output=True, **sampling)
+        reader = AnswerReader(params, TokenTexts(halves), index=0, prompt=())
+        chunks = [reader.read(output) for output in (part(x, "x", None, None), part(half, text, reason, stop_reason))]
+        offsets = [offset for chunk in chunks for offset in chunk.text_offsets]
+        return "".join(chunk.text for chunk in chunks), offsets, chunks[-1].finish_reason
+
+    assert read("length", None, "", stop=("大",)) == ("x大", [0, 1], "stop")
+    assert read("length", None, "", stop=("大",), min_tokens=2) == ("x大", [0, 1], "length")
+    assert read("stop", half, "", stop_token_ids=(half,)) == ("x大", [0, 1], "stop")
+
+
+def part(token: int, text: str, reason: str | None, stop_reason: int | None) -> Any:
+    logprobs = [{token: SimpleNamespace(logprob=-1.0, rank=1)}]
+    fields = {"token_ids": [token], "text": text, "logprobs": logprobs}
+    return SimpleNamespace(outputs=[SimpleNamespace(**fields, finish_reason=reason, stop_reason=stop_reason)])
 
 
 class Answered:

@@ -248,3 +248,28 @@ def test_token_ids_are_used_unchanged_if_the_model_has_them(plain: Any) -> None:
     with pytest.raises(InvalidRequest, match="has 200 rows") as caught:
         encoder.prompt(TokenIds((97, 200)), max_tokens=3)
     assert caught.value.param == "prompt"
+
+
+def test_a_prompt_of_any_length_becomes_tokens_and_text_again() -> None:
+    tokenizer = byte_level(template="<s> $A")
+    encoder = encoder_of(tokenizer, rows=len(tokenizer))
+    plain = tuple(tokenizer.encode("né", add_special_tokens=False))
+    assert encoder.tokens("né", special_tokens=False) == plain
+    assert encoder.tokens("né", special_tokens=True) == (BOS, *plain)
+    assert encoder.tokens("<s>né", special_tokens=True) == (BOS, *plain), "not a second time"
+    assert encoder.tokens("", special_tokens=True) == (BOS,)
+    assert encoder.tokens(TokenIds((3, 4)), special_tokens=True) == (3, 4)
+    assert encoder.token_strs((BOS, *plain)) == ("<s>", "n", "Ã", "©")
+    assert encoder.text((BOS, *plain)) == "<s>né"
+    with pytest.raises(InvalidRequest, match=f"none with the id {len(tokenizer)}") as refused:
+        encoder.text((0, len(tokenizer)))
+    assert refused.value.param == "tokens.1"
+
+
+def test_a_chat_becomes_tokens_with_or_without_the_start_of_the_answer() -> None:
+    tokenizer = byte_level(template="<s> $A")
+    tokenizer.chat_template = "{{ messages[0].content }}{% if add_generation_prompt %}>{% endif %}"
+    encoder = encoder_of(tokenizer)
+    question, answer = (tuple(tokenizer.encode(text, add_special_tokens=False)) for text in ("Who?", ">"))
+    assert encoder.tokens(CHAT, special_tokens=False) == question + answer
+    assert encoder.tokens(CHAT, special_tokens=True, generation_prompt=False) == (BOS, *question)

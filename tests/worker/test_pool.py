@@ -9,12 +9,13 @@ import pytest
 
 from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.neuron_set import NeuronsRef
+from ampsweep.domain.prompt import PromptTokens
 from ampsweep.domain.recording_progress import RecordingProgress
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import Conflict, EngineFailed, Unavailable, UnknownName, UnsupportedModel
 from api.http.change_notifier import ChangeNotifier
 from jobs.cell import Cell
-from jobs.execution import CompletionCall
+from jobs.execution import CompletionCall, TokenizeCall
 from jobs.store.records import CellFile
 from tests.worker.installation import Installation, until
 from tests.worker.stub_clock import StubClock
@@ -76,6 +77,11 @@ class StubSession:
                 prompt_tokens=1,
                 finish_reason=None,
             )
+
+    async def tokenize(self, call: TokenizeCall) -> PromptTokens:
+        if not self.healthy:
+            raise EngineFailed("it died")
+        return PromptTokens(ids=(1,), token_strs=("a",), text=str(call.prompt), max_model_len=8)
 
     async def find_neurons(self, ref: NeuronsRef) -> None: ...
 
@@ -251,6 +257,19 @@ async def test_an_engine_that_no_longer_answers_is_started_again(cell: Cell) -> 
     pool.made[0].cells[0].set_exception(EngineFailed("it hangs"))
     with pytest.raises(EngineFailed, match="it hangs"):
         await running
+    await until(pool.notifier, lambda: len(pool.made) == 2)
+    await pool.stop()
+
+
+async def test_an_engine_that_fails_to_tokenize_is_checked_and_started_again() -> None:
+    pool = pool_of(1)
+    await pool.start()
+    await pool.ready()
+    call = TokenizeCall(model="tiny", prompt="a", special_tokens=True)
+    assert (await pool.tokenize(call)).text == "a"
+    pool.made[0].healthy = False
+    with pytest.raises(EngineFailed, match="it died"):
+        await pool.tokenize(call)
     await until(pool.notifier, lambda: len(pool.made) == 2)
     await pool.stop()
 

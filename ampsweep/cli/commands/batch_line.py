@@ -97,11 +97,13 @@ def parse(text: str | bytes) -> GenerateLine | ScoreLine:
         parse_json(text)
     try:
         return _LINE.validate_json(text)
+    except InvalidRequest as error:  # two fields of SamplingParams do not agree
+        raise InvalidRequest(error.message, param=f"sampling.{error.param}") from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         if first["type"] in ("union_tag_not_found", "union_tag_invalid"):
             raise InvalidRequest("must be generate or score", param="kind") from error
-        field = ".".join(str(part) for part in first["loc"] if part not in ("generate", "score"))
+        field = ".".join(str(part) for part in first["loc"] if part not in ("generate", "score", "[key]"))
         raise InvalidRequest(first["msg"], param=field or None) from error
 
 

@@ -208,6 +208,26 @@ def test_a_chat_is_answered_whole_or_in_pieces_steered_or_not(client: Client, do
     assert client.chat("tiny", chat, max_tokens=5, **_steered(client, done)).text != whole.text
 
 
+def test_the_tokens_of_a_prompt_and_their_text_come_back(client: Client) -> None:
+    tokens = client.tokenize("tiny", "né", add_special_tokens=False, return_token_strs=True)
+    assert (tokens.count, tokens.tokens, tokens.token_strs) == (3, tuple("né".encode()), ("6e", "c3", "a9"))
+    assert client.detokenize("tiny", tokens.tokens) == "né"
+    chat = client.tokenize("tiny", [ChatMessage(role="user", content="Hello")])
+    assert client.detokenize("tiny", chat.tokens) == "user: Hello\nassistant:"
+    with pytest.raises(InvalidRequest) as refused:
+        client.detokenize("tiny", [-1])
+    assert refused.value.param == "tokens.0"
+
+
+def test_a_request_takes_vllms_sampling_parameters(client: Client) -> None:
+    free = client.complete("tiny", "Hello", max_tokens=5)
+    biased = client.complete("tiny", "Hello", max_tokens=5, logit_bias={3: 100}, min_tokens=5, stop_token_ids=[0])
+    assert biased.text == " delta" * 5 != free.text
+    with pytest.raises(InvalidRequest, match="at most max_tokens, which is 5") as refused:
+        client.complete("tiny", "Hello", max_tokens=5, min_tokens=6)
+    assert refused.value.param == "min_tokens"
+
+
 def test_a_stream_that_is_closed_ends(client: Client) -> None:
     pieces = client.stream("tiny", "Hello", max_tokens=1000)
     assert next(pieces).text

@@ -215,6 +215,60 @@ async def test_a_stop_string_ends_a_completion(installation: Installation) -> No
     assert word not in stopped["choices"][0]["text"]
 
 
+async def test_tokens_and_words_are_chosen_and_end_an_answer_as_asked(installation: Installation) -> None:
+    async with running_server(installation) as server:
+
+        async def answer(**changes: Any) -> tuple[list[str], str]:
+            (choice,) = (await complete(server, **changes))["choices"]
+            return choice["text"].split(), choice["finish_reason"]
+
+        words, _ = await answer()
+        (choice,) = (await complete(server, logprobs=0))["choices"]
+        ids = choice["logprobs"]["token_ids"]
+        end = next(index for index in range(1, 5) if ids[index] not in ids[:index])
+        stop_token = {"stop_token_ids": [ids[end]]}
+        assert await answer(**stop_token) == (words[:end], "stop")
+        assert await answer(**stop_token, include_stop_str_in_output=True) == (words[: end + 1], "stop")
+        assert await answer(stop=words[end], include_stop_str_in_output=True) == (words[: end + 1], "stop")
+        assert await answer(stop=words[0], min_tokens=5) == (words, "length")
+        assert (await answer(logit_bias={"0": 100}))[0] == ["amber"] * 5
+        assert words[0] not in (await answer(bad_words=[words[0]]))[0]
+        kept, _ = await answer(**stop_token, min_tokens=5)
+        assert len(kept) == 5
+        assert words[end] not in kept
+
+
+@pytest.mark.parametrize(
+    "form", [{"response_format": {"type": "json_object"}}, {"structured_outputs": {"choice": ["a", "b"]}}]
+)
+async def test_an_engine_without_structured_outputs_refuses_them(
+    installation: Installation, form: dict[str, Any]
+) -> None:
+    async with running_server(installation) as server:
+        await server.pool.ready()
+        for path, asked in (
+            ("/v1/completions", {"prompt": "a"}),
+            ("/v1/chat/completions", {"messages": [{"role": "user", "content": "a"}]}),
+        ):
+            answer = await server.http.post(path, json={"model": "tiny", **asked, **form})
+            assert (answer.status_code, answer.json()["error"]["param"]) == (400, "structured_outputs")
+            assert "require the vllm engine, not fake" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_more_tokens_than_the_default_limit_allows_are_refused(
+    installation: Installation, path: str, *, stream: bool
+) -> None:
+    asked = {"prompt": "a"} if path == "/v1/completions" else {"messages": [{"role": "user", "content": "a"}]}
+    async with running_server(installation) as server:
+        answer = await server.http.post(path, json={"model": "tiny", **asked, "min_tokens": 2000, "stream": stream})
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert (error["code"], error["param"]) == ("invalid_request", "min_tokens")
+    assert "lower it, or raise max_tokens" in error["message"]
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -224,7 +278,10 @@ async def test_a_stop_string_ends_a_completion(installation: Installation) -> No
         ("echo", "yes"),
         ("suffix", "end"),
         ("logprobs", 21),
-        ("logit_bias", {"1": 5}),
+        ("logit_bias.1", {"1": 500}),
+        ("logit_bias.12", {"1": 5, "12": 5}),
+        ("stop_token_ids.1", [11, 12]),
+        ("min_tokens", 6),
         ("presence_penalty", 2.5),
         ("frequency_penalty", -2.5),
         ("top_k", -2),

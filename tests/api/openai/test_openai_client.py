@@ -124,6 +124,50 @@ async def test_a_chat_and_its_stream_have_the_same_text(installation: Installati
             assert token.top_logprobs[0].logprob == token.logprob
 
 
+@pytest.mark.parametrize("chat", [False, True])
+async def test_each_event_counts_the_tokens_of_its_choice_so_far(installation: Installation, *, chat: bool) -> None:
+    sampling = {"max_tokens": 3, "temperature": 1, "seed": 1, "n": 2, "stream": True}
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    async with client(installation) as (talking, _):
+        create: Any = talking.chat.completions.create if chat else talking.completions.create
+        asked = {"messages": CHAT} if chat else {"prompt": PROMPT}
+        stream = await create(model="tiny", **asked, **sampling, stream_options=options)
+        *pieces, last = [piece async for piece in stream]
+    assert last.choices == []
+    assert last.usage.completion_tokens == 6
+    for index in (0, 1):
+        usages = [piece.usage for piece in pieces if piece.choices[0].index == index]
+        counts = [usage.completion_tokens for usage in usages]
+        assert sorted(set(counts)) == [1, 2, 3]
+        assert counts == sorted(counts)
+        assert {usage.prompt_tokens for usage in usages} == {last.usage.prompt_tokens}
+        assert all(usage.total_tokens == usage.prompt_tokens + usage.completion_tokens for usage in usages)
+
+
+async def test_a_chat_with_tools_is_answered(installation: Installation) -> None:
+    """The tools and the calls are part of the prompt, and so change the answer of the fake engine."""
+    tool: Any = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+    called: Any = {"id": "a", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    params: dict[str, Any] = {"model": "tiny", "max_completion_tokens": 4}
+    async with client(installation) as (talking, _):
+        create = talking.chat.completions.create
+        plain = await create(**params, messages=CHAT)
+        offered = await create(**params, messages=CHAT, tools=[tool], tool_choice="auto")
+        unused = await create(**params, messages=CHAT, tools=[tool], tool_choice="none")
+        answered = [
+            *CHAT,
+            {"role": "assistant", "content": None, "tool_calls": [called]},
+            {"role": "tool", "tool_call_id": "a", "content": "sunny"},
+        ]
+        after = await create(**params, messages=cast("Any", answered), tools=[tool])
+    texts = [answer.choices[0].message.content for answer in (plain, offered, after)]
+    assert len(set(texts)) == 3
+    assert unused.choices[0].message.content == texts[0]
+    assert after.usage is not None
+    assert offered.usage is not None
+    assert after.usage.prompt_tokens > offered.usage.prompt_tokens
+
+
 async def test_an_intervention_is_sent_in_the_extra_body(installation: Installation) -> None:
     async with client(installation) as (talking, server):
         await steerable(server)
@@ -203,7 +247,10 @@ async def test_errors_are_raised_as_the_openai_clients_exceptions(
         ("top_logprobs", 2),
         ("max_tokens", 3),
         ("tools", [{"type": "function"}]),
-        ("response_format.type", {"type": "json_object"}),
+        ("response_format.type", {"type": "xml"}),
+        ("response_format.json_schema", {"type": "json_schema"}),
+        ("response_format.json_schema", {"type": "text", "json_schema": {"name": "a", "schema": {}}}),
+        ("response_format.json_schema.schema", {"type": "json_schema", "json_schema": {"name": "a"}}),
         ("prompt", "x"),
     ],
 )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import pytest
 
 from ampsweep.domain.sampling import SamplingParams
+from ampsweep.domain.structured_outputs import StructuredOutputs
 from ampsweep.errors import InvalidRequest
 from api.auth.limits import Limits
 from api.openai.requests import parse_chat, parse_completion
@@ -23,6 +25,19 @@ GIVEN: dict[str, Any] = {
     "repetition_penalty": 2.0,
     "seed": 10,
     "stop": ["x", "y"],
+    "min_tokens": 2,
+    "stop_token_ids": [7, 9],
+    "include_stop_str_in_output": True,
+    "bad_words": ["z"],
+    "logit_bias": {"5": -1.5, "6": 100},
+    "structured_outputs": {"regex": "[a-z]+"},
+}
+AS_VALUES: dict[str, Any] = {
+    "stop": ("x", "y"),
+    "stop_token_ids": (7, 9),
+    "bad_words": ("z",),
+    "logit_bias": {5: -1.5, 6: 100.0},
+    "structured_outputs": StructuredOutputs(regex="[a-z]+"),
 }
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "a"}]}
 COMPLETION = {"model": "m", "prompt": "a"}
@@ -38,10 +53,10 @@ def chat(**changes: Any) -> SamplingParams:
 
 
 def test_each_parameter_reaches_the_engine() -> None:
-    expected = {**GIVEN, "stop": ("x", "y"), "ignore_eos": False}
-    assert asdict(completion(**GIVEN, max_tokens=7, logprobs=4)) == {**expected, "max_tokens": 7, "top_logprobs": 4}
+    expected = {**GIVEN, **AS_VALUES, "ignore_eos": False}
+    assert vars(completion(**GIVEN, max_tokens=7, logprobs=4)) == {**expected, "max_tokens": 7, "top_logprobs": 4}
     chat_sampling = chat(**GIVEN, max_completion_tokens=8, logprobs=True, top_logprobs=2)
-    assert asdict(chat_sampling) == {**expected, "max_tokens": 8, "top_logprobs": 2}
+    assert vars(chat_sampling) == {**expected, "max_tokens": 8, "top_logprobs": 2}
     assert set(expected) | {"max_tokens", "top_logprobs"} == {field.name for field in fields(SamplingParams)}
 
 
@@ -55,6 +70,27 @@ def test_zero_is_a_value_and_minus_one_keeps_all_tokens() -> None:
     assert completion(temperature=0, top_k=-1, max_tokens=16) == SamplingParams(max_tokens=16)
 
 
+@pytest.mark.parametrize(
+    ("param", "changes"),
+    [
+        ("stream_options", {"stream_options": {"include_usage": True}}),
+        ("stream_options", {"stream_options": {}, "stream": False}),
+        ("stream_options.wat", {"stream_options": {"wat": True}, "stream": True}),
+        ("stream_options.include_usage", {"stream_options": {"include_usage": "yes"}, "stream": True}),
+        (
+            "stream_options.continuous_usage_stats",
+            {"stream_options": {"continuous_usage_stats": True}, "stream": True},
+        ),
+    ],
+)
+def test_options_of_a_stream_need_one(param: str, changes: dict[str, Any]) -> None:
+    for call in (completion, chat):
+        with pytest.raises(InvalidRequest) as refused:
+            call(**changes)
+        assert refused.value.param == param
+        assert call(stream=True, stream_options={"include_usage": None}).n == 1
+
+
 @pytest.mark.parametrize("kind", ["image_url", "input_audio", "video_url", "file"])
 def test_an_image_is_refused_by_its_field(kind: str) -> None:
     parts = [{"type": "text", "text": "What is this?"}, {"type": kind, kind: {"url": "http://x"}}]
@@ -66,9 +102,80 @@ def test_an_image_is_refused_by_its_field(kind: str) -> None:
     assert message.content == "What is this?"
 
 
-@pytest.mark.parametrize(("field", "wrong"), [("ignore_eos", True), ("n", 129), ("seed", -1), ("top_p", 0.0)])
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        ("ignore_eos", True),
+        ("n", 129),
+        ("seed", -1),
+        ("top_p", 0.0),
+        ("min_tokens", -1),
+        ("min_tokens", 1.5),
+        ("stop_token_ids", 3),
+        ("stop_token_ids", [0] * 65),
+        ("stop_token_ids.1", [0, -1]),
+        ("stop_token_ids.0", ["3"]),
+        ("bad_words", "a"),
+        ("bad_words.1", ["a", ""]),
+        ("bad_words.0", [" \t"]),
+        ("include_stop_str_in_output", 1),
+        ("logit_bias", [1]),
+        ("logit_bias.7", {"7": 101}),
+        ("logit_bias.7", {"7": "5"}),
+        ("logit_bias.the", {"the": 5}),
+        ("logit_bias.-1", {"-1": 5}),
+        ("logit_bias", {str(token): 1 for token in range(1025)}),
+        ("structured_outputs", {}),
+        ("structured_outputs", {"regex": "a", "json_object": True}),
+        ("structured_outputs.wat", {"wat": "a"}),
+        ("structured_outputs.choice", {"choice": []}),
+        ("structured_outputs.choice.1", {"choice": ["a", ""]}),
+        ("structured_outputs.json_object", {"json_object": False}),
+        ("structured_outputs.json_object", {"json_object": 1}),
+        ("structured_outputs.regex", {"regex": ""}),
+    ],
+)
 def test_a_wrong_parameter_is_refused_by_its_name(field: str, wrong: Any) -> None:
-    for parse, body in ((parse_completion, COMPLETION), (parse_chat, CHAT)):
+    for call in (completion, chat):
         with pytest.raises(InvalidRequest) as refused:
-            parse({**body, field: wrong})
+            call(**{field.partition(".")[0]: wrong})
         assert refused.value.param == field
+
+
+@pytest.mark.parametrize(
+    ("call", "limits", "most"),
+    [
+        (completion, {}, 16),
+        (completion, {"max_tokens": 5}, 5),
+        (chat, {}, 1024),
+        (chat, {"max_tokens": 5}, 5),
+        (chat, {"max_completion_tokens": 6}, 6),
+    ],
+)
+def test_at_least_as_many_tokens_as_at_most_are_the_limit(
+    call: Callable[..., SamplingParams], limits: dict[str, int], most: int
+) -> None:
+    assert call(min_tokens=most, **limits).min_tokens == most
+    for wrong in (most + 1, 2000):
+        with pytest.raises(InvalidRequest, match=f"at most max_tokens, which is {most}; got {wrong}") as refused:
+            call(min_tokens=wrong, **limits)
+        assert refused.value.param == "min_tokens"
+
+
+def test_no_tokens_are_required_where_none_are_generated() -> None:
+    assert completion(echo=True, max_tokens=0, min_tokens=0).min_tokens == 0
+    with pytest.raises(InvalidRequest, match="must be 0 if max_tokens is 0") as refused:
+        completion(echo=True, max_tokens=0, min_tokens=1)
+    assert refused.value.param == "min_tokens"
+
+
+def test_a_response_format_is_a_form_of_structured_outputs() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    as_openai = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema, "strict": True}}
+    for call in (completion, chat):
+        assert call(response_format=as_openai).structured_outputs == StructuredOutputs(json=schema)
+        assert call(response_format={"type": "json_object"}).structured_outputs == StructuredOutputs(json_object=True)
+        assert call(response_format={"type": "text"}).structured_outputs is None
+        with pytest.raises(InvalidRequest, match="besides structured_outputs") as refused:
+            call(response_format={"type": "json_object"}, structured_outputs={"regex": "a"})
+        assert refused.value.param == "response_format"

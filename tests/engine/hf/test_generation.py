@@ -13,6 +13,8 @@ import torch
 
 from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.sampling import SamplingParams
+from ampsweep.domain.structured_outputs import StructuredOutputs
+from ampsweep.errors import InvalidRequest
 from benchmarks.tiny_models import MAX_MODEL_LEN, Family, tiny_model
 from engine.base import GenerateRequest
 from engine.hf.engine import TransformersEngine
@@ -84,6 +86,51 @@ def test_an_answer_ends_before_a_stop_string(engine: TransformersEngine) -> None
     (cut,) = generate(engine, max_tokens=40, stop=(stop, "not in the answer"))
     assert text(cut) == text(whole)[: text(whole).find(stop)]
     assert cut[-1].finish_reason == "stop"
+
+
+def test_an_answer_may_include_the_stop_string(engine: TransformersEngine) -> None:
+    (whole,) = generate(engine, max_tokens=40)
+    stop = text(whole)[5:7]
+    (cut,) = generate(engine, max_tokens=40, stop=(stop, "not in the answer"), include_stop_str_in_output=True)
+    assert text(cut) == text(whole)[: text(whole).find(stop) + 2]
+    assert cut[-1].finish_reason == "stop"
+
+
+def test_a_stop_token_ends_the_answer_even_if_eos_does_not(engine: TransformersEngine) -> None:
+    (whole,) = generate(engine, max_tokens=12)
+    ids = tokens(whole)
+    end = next(index for index in range(3, 12) if ids.index(ids[index]) == index)
+    for include, visible in ((False, end), (True, end + 1)):
+        (cut,) = generate(engine, max_tokens=12, stop_token_ids=(ids[end],), include_stop_str_in_output=include)
+        assert tokens(cut) == ids[: end + 1]
+        assert text(cut) == text(whole[:visible])
+        assert cut[-1].finish_reason == "stop"
+    (later,) = generate(engine, max_tokens=12, stop_token_ids=(ids[end],), min_tokens=end + 2)
+    assert tokens(later)[:end] == ids[:end]
+    assert ids[end] not in tokens(later)[: end + 2]
+    assert len(tokens(later)) > end + 2
+
+
+def test_what_the_model_cannot_follow_is_refused(engine: TransformersEngine) -> None:
+    rows = engine._model.model.get_input_embeddings().num_embeddings
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"stop_token_ids": (0, rows)}, "stop_token_ids.1"),
+        ({"logit_bias": {rows: 1.0}}, f"logit_bias.{rows}"),
+        ({"min_tokens": MAX_MODEL_LEN}, "min_tokens"),
+        ({"structured_outputs": StructuredOutputs(json_object=True)}, "structured_outputs"),
+    ]
+    for wrong, path in cases:
+        with pytest.raises(InvalidRequest) as refused:
+            generate(engine, max_tokens=MAX_MODEL_LEN, **wrong)
+        assert refused.value.param == path
+
+
+def test_a_bad_word_does_not_occur(engine: TransformersEngine) -> None:
+    (whole,) = generate(engine, max_tokens=12)
+    word = next(chunk.token_texts[0] for chunk in whole if chunk.token_texts[0].strip().isalpha())
+    (other,) = generate(engine, max_tokens=12, bad_words=(word,))
+    assert word in [chunk.token_texts[0] for chunk in whole]
+    assert word not in [chunk.token_texts[0] for chunk in other]
 
 
 def test_an_end_token_ends_the_answer_and_adds_no_text(tmp_path: Path) -> None:

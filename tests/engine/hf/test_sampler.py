@@ -43,6 +43,29 @@ def test_repetition_penalty_covers_the_prompt_and_logits_of_either_sign() -> Non
     assert draw.next(torch.tensor([-1.0, -2.0])) == 1  # -1 becomes -3
 
 
+def test_a_bias_is_added_before_the_penalties() -> None:
+    assert greedy([], 1, logit_bias={1: 0.2}) == [1]
+    assert greedy([], 1, logit_bias={4: 6.1, 0: -100.0}) == [4]
+    assert greedy([1], 1, logit_bias={1: 1.0}, repetition_penalty=1.5) == [0]  # (1.9 + 1) / 1.5 < 2.0 < 1.9 / 1.5 + 1
+    assert LOGITS.tolist() == pytest.approx([2.0, 1.9, 1.0, -1.0, -4.0])
+
+
+def test_a_bad_word_is_not_completed() -> None:
+    def steps(count: int, *bad_words: list[int]) -> list[int]:
+        draw = Sampler(SamplingParams(frequency_penalty=0.6), [0], index=0, bad_words=bad_words)
+        return [draw.next(LOGITS) for _ in range(count)]
+
+    assert steps(4) == [0, 1, 0, 1]
+    assert steps(3, [0]) == [1, 1, 2]  # 1.9, 1.3, then 0.7 and 1.0
+    assert steps(3, [0, 1]) == [0, 0, 2], "1 is not sampled after 0; 2.0, 1.4, then 0.8 and 1.0"
+    assert steps(2, [0, 0]) == [0, 1], "the tokens of the prompt do not count"
+
+
+def test_an_end_token_is_sampled_after_enough_others() -> None:
+    draw = Sampler(SamplingParams(min_tokens=2), [], index=0, end_tokens={0, 1})
+    assert [draw.next(LOGITS) for _ in range(3)] == [2, 2, 0]
+
+
 @pytest.mark.parametrize(
     ("sampling", "remaining"),
     [

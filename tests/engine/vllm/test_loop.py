@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -83,9 +84,8 @@ def run(check: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(check, 30))
 
 
-def ask(loop: EngineLoop, prompt: str, result: WorkerResult | None = None) -> asyncio.Future[Any]:
+def ask(loop: EngineLoop, prompt: str, result: WorkerResult | None = None, params: Any = None) -> asyncio.Future[Any]:
     answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    params: Any = None
 
     def sink(output: object) -> None:
         if isinstance(output, AmpsweepError):
@@ -109,8 +109,12 @@ def test_requests_are_answered_and_a_bad_one_fails_alone() -> None:
         await loop.start()
         good, bad = ask(loop, "good"), ask(loop, "too long")
         assert (await good).finished
-        with pytest.raises(InvalidRequest, match="too long"):
+        with pytest.raises(InvalidRequest, match="too long") as refused:
             await bad
+        assert refused.value.param is None
+        with pytest.raises(InvalidRequest, match="structured_outputs: too long; correct or simplify it") as refused:
+            await ask(loop, "too long", params=SimpleNamespace(structured_outputs=object()))
+        assert refused.value.param == "structured_outputs"
         await loop.stop()
         assert engine.log == ["add good", "shutdown"]
 

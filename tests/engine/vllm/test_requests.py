@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from ampsweep.domain.sampling import SamplingParams
+from ampsweep.domain.structured_outputs import StructuredOutputs
+from ampsweep.errors import AmpsweepError, EngineFailed, InvalidRequest
 from engine.vllm.request_extras import RequestExtras
-from engine.vllm.requests import answer_params
+from engine.vllm.requests import AnswerReader, answer_params
 
 pytestmark = pytest.mark.engine
 
@@ -25,15 +28,25 @@ NOT_DEFAULT: dict[str, Any] = {
     "repetition_penalty": 2.0,
     "seed": 10,
     "stop": ("x",),
+    "min_tokens": 3,
+    "stop_token_ids": (7, 9),
+    "include_stop_str_in_output": True,
+    "bad_words": ("z",),
+    "logit_bias": {5: -1.5},
+    "structured_outputs": StructuredOutputs(choice=("a", "b")),
     "ignore_eos": True,
     "top_logprobs": 4,
 }
 
 
 def test_each_field_is_passed_to_vllm() -> None:
+    import vllm
+
     assert set(NOT_DEFAULT) == {field.name for field in fields(SamplingParams)}
     params = answer_params(SamplingParams(**NOT_DEFAULT), index=2, max_new_tokens=100, extras=RequestExtras())
-    expected = {**NOT_DEFAULT, "n": 1, "seed": 12, "stop": ["x"]}  # one answer a request, the third of the seeds
+    expected = {**NOT_DEFAULT, "n": 1, "seed": 12}  # one answer a request, the third of the seeds
+    expected |= {"stop": ["x"], "stop_token_ids": [7, 9], "bad_words": ["z"]}
+    expected["structured_outputs"] = vllm.sampling_params.StructuredOutputsParams(choice=["a", "b"])
     expected["logprobs"] = expected.pop("top_logprobs")
     assert {name: getattr(params, name) for name in expected} == expected
 
@@ -41,3 +54,17 @@ def test_each_field_is_passed_to_vllm() -> None:
 def test_an_answer_ends_where_the_context_does() -> None:
     params = answer_params(SamplingParams(max_tokens=50), index=0, max_new_tokens=20, extras=RequestExtras())
     assert (params.max_tokens, params.seed, params.temperature) == (20, None, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("form", "kind", "param"),
+    [(None, EngineFailed, None), (StructuredOutputs(regex="a"), InvalidRequest, "structured_outputs")],
+)
+def test_a_request_that_vllm_ends_with_an_error_fails(
+    form: StructuredOutputs | None, kind: type[AmpsweepError], param: str | None
+) -> None:
+    reader = AnswerReader(SamplingParams(structured_outputs=form), cast("Any", {}), index=0, prompt=())
+    part = SimpleNamespace(finish_reason="error", token_ids=[], logprobs=[], text="", stop_reason=None)
+    with pytest.raises(kind) as failed:
+        reader.read(cast("Any", SimpleNamespace(outputs=[part])))
+    assert failed.value.param == param

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import json
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,7 @@ import pytest
 from ampsweep.domain.chunk import Chunk, PromptPart
 from ampsweep.domain.prompt import ChatMessage, Prompt
 from ampsweep.domain.sampling import SamplingParams
+from ampsweep.domain.structured_outputs import StructuredOutputs
 from ampsweep.errors import InvalidRequest
 from engine.base import Engine, GenerateRequest, Score, ScoreRequest, Steering
 from engine.vllm.launch import VllmSettings
@@ -70,6 +74,8 @@ def steerings(both: Both) -> list[Steering | None]:
         {"temperature": 1.5, "top_k": 1},
         {"temperature": 1.5, "min_p": 1.0},
         {"temperature": 2.0, "top_p": 1e-6, "frequency_penalty": 2.0},
+        {"logit_bias": {5: 3.5, 6: -100.0, 40: 3.0}, "repetition_penalty": 2.0},
+        {"bad_words": ("the", "in the", "nd", "stand"), "presence_penalty": 1.0},
     ],
 )
 def test_sampling_parameters_have_the_effect_they_have_in_the_reference(both: Both, sampling: dict[str, Any]) -> None:
@@ -179,6 +185,95 @@ def test_a_stop_string_ends_a_steered_answer_as_in_the_reference(both: Both) -> 
             offset for chunk in reference for offset in chunk.text_offsets
         ]
         assert mine[-1].finish_reason == reference[-1].finish_reason == "stop"
+
+
+def test_stop_tokens_and_included_stops_end_an_answer_as_in_the_reference(both: Both) -> None:
+    async def all_of(engine: Engine, cases: list[dict[str, Any]]) -> list[list[list[Chunk]]]:
+        fixed = {"max_tokens": 16, "ignore_eos": True, "repetition_penalty": 3.0}
+        answers = (collect(engine, PROMPT, steerings(both)[1], **fixed, **case) for case in cases)
+        return await asyncio.gather(*answers)
+
+    ((free,),) = both.run(all_of(both.reference, [{}]))
+    ids = tokens(free)
+    last = next(index for index in range(5, 12) if ids.index(ids[index]) == index)
+    cases: list[dict[str, Any]] = [
+        {**stop, "include_stop_str_in_output": include, "min_tokens": count}
+        for stop in ({"stop_token_ids": (ids[last],)}, {"stop": (text(free)[6:9],)})
+        for include in (False, True)
+        for count in (0, last + 3, 16)
+    ]
+    ours, references = (both.run(all_of(engine, cases)) for engine in (both.vllm, both.reference))
+    for case, (mine,), (reference,) in zip(cases, ours, references, strict=True):
+        assert tokens(mine) == tokens(reference), case
+        assert text(mine) == text(reference), case
+        assert mine[-1].finish_reason == reference[-1].finish_reason, case
+        assert [offset for chunk in mine for offset in chunk.text_offsets] == [
+            offset for chunk in reference for offset in chunk.text_offsets
+        ], case
+    assert len({(text(mine), len(tokens(mine))) for (mine,) in ours}) >= 5, "the fields have an effect"
+
+
+def test_a_token_outside_the_vocabulary_is_refused_as_in_the_reference(both: Both) -> None:
+    rows = both.reference._model.model.get_input_embeddings().num_embeddings
+    for sampling, path in (
+        ({"stop_token_ids": (1, rows)}, "stop_token_ids.1"),
+        ({"logit_bias": {rows: 1.0}}, f"logit_bias.{rows}"),
+        ({"min_tokens": 10_000, "max_tokens": 10_000}, "min_tokens"),
+        ({"bad_words": tuple(f"{number:0900}" for number in range(40))}, "bad_words"),
+    ):
+        for engine in (both.vllm, both.reference):
+            with pytest.raises(InvalidRequest) as refused:
+                both.run(collect(engine, PROMPT, None, **sampling))
+            assert refused.value.param == path
+
+
+@pytest.mark.filterwarnings("ignore:max_rollback_tokens is deprecated:DeprecationWarning")  # vLLM's call of xgrammar
+def test_an_answer_has_the_form_of_its_structured_outputs(both: Both) -> None:
+    """Requests with and without a form, steered and not, share a batch."""
+    boolean = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}
+    schema = {**boolean, "additionalProperties": False}
+    forms: list[tuple[StructuredOutputs, Callable[[str], bool]]] = [
+        (StructuredOutputs(choice=("the end", "in the sea")), ("the end", "in the sea").__contains__),
+        (StructuredOutputs(regex="[0-9]{3}-(x|yz)"), lambda answer: bool(re.fullmatch("[0-9]{3}-(x|yz)", answer))),
+        (StructuredOutputs(grammar='root ::= "a" [bc] "d"'), ("abd", "acd").__contains__),
+        (StructuredOutputs(json=schema), lambda answer: json.loads(answer) in ({"a": True}, {"a": False})),
+        (StructuredOutputs(json=json.dumps(boolean)), lambda answer: isinstance(json.loads(answer)["a"], bool)),
+        (StructuredOutputs(json_object=True), lambda answer: isinstance(json.loads(answer), dict)),
+    ]
+    sampled = {"n": 6, "temperature": 1.0, "seed": 3, "max_tokens": 60}
+    free_of = partial(collect, both.vllm, PROMPT, steerings(both)[1], max_tokens=12)
+
+    async def check() -> None:
+        (alone,) = await free_of()
+        (beside,), *answers = await asyncio.gather(
+            free_of(),
+            *(
+                collect(both.vllm, PROMPT, steering, structured_outputs=form, **sampled)
+                for form, _ in forms
+                for steering in steerings(both)[:2]
+            ),
+        )
+        assert tokens(beside) == tokens(alone)
+        for (form, fits), *both_answers in zip(forms, answers[::2], answers[1::2], strict=True):
+            drawn = [answer for of_steering in both_answers for answer in of_steering]
+            whole = [text(answer) for answer in drawn if answer[-1].finish_reason == "stop"]
+            assert whole, form
+            assert all(map(fits, whole)), (form, whole)
+        assert {text(answer) for answer in answers[0]} != {"the end"}, "the form leaves the choice to the model"
+
+    both.run(check())
+
+
+@pytest.mark.parametrize(
+    "form",
+    [{"regex": "(a"}, {"grammar": "root ::= missing"}, {"json": "{"}, {"json": {"type": "integer", "multipleOf": 7}}],
+)
+def test_a_form_that_cannot_be_followed_is_refused_and_the_engine_goes_on(both: Both, form: dict[str, Any]) -> None:
+    for engine in (both.vllm, both.reference):
+        with pytest.raises(InvalidRequest) as refused:
+            both.run(collect(engine, PROMPT, None, structured_outputs=StructuredOutputs(**form)))
+        assert refused.value.param == "structured_outputs"
+        assert len(tokens(*both.run(collect(engine, PROMPT, None, max_tokens=3)))) == 3
 
 
 def test_options_sent_together_share_the_blocks_of_their_context(both: Both) -> None:

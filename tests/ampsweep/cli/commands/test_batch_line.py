@@ -9,6 +9,7 @@ import pytest
 
 from ampsweep.cli.commands.batch_line import parse
 from ampsweep.domain.sampling import SamplingParams
+from ampsweep.domain.structured_outputs import StructuredOutputs
 from ampsweep.errors import InvalidRequest
 from engine.base import GenerateRequest
 
@@ -29,6 +30,14 @@ def test_a_line_takes_the_fields_of_sampling_params() -> None:
         "ignore_eos": True,
     }
     assert request(**values, stop=["a"]).sampling == SamplingParams(**values, stop=("a",))
+    more: dict[str, Any] = {"min_tokens": 2, "include_stop_str_in_output": True, "logit_bias": {"5": -1, "6": 2.5}}
+    sampling = request(**more, stop_token_ids=[3], bad_words=["b"], structured_outputs={"choice": ["a"]}).sampling
+    assert sampling == SamplingParams(
+        **{**more, "logit_bias": {5: -1.0, 6: 2.5}},
+        stop_token_ids=(3,),
+        bad_words=("b",),
+        structured_outputs=StructuredOutputs(choice=("a",)),
+    )
     assert request().sampling == SamplingParams()
 
 
@@ -41,21 +50,27 @@ def test_a_line_names_an_adapter_or_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "wrong"),
+    ("path", "wrong"),
     [
         ("max_tokens", 0),
         ("max_tokens", 2.5),
         ("temperature", 2.5),
         ("stop", "a"),
+        ("min_tokens", 2000),
+        ("bad_words.0", [" "]),
+        ("structured_outputs", {}),
+        ("structured_outputs.wat", {"wat": 1}),
+        ("logit_bias.the", {"the": 1}),
+        ("stop_token_ids.0", [-1]),
         ("best_of", 2),
         ("n", 2),
         ("top_logprobs", 1),
     ],
 )
-def test_a_field_that_a_line_cannot_have_is_refused_by_its_name(field: str, wrong: Any) -> None:
+def test_a_field_that_a_line_cannot_have_is_refused_by_its_name(path: str, wrong: Any) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        request(**{field: wrong})
-    assert refused.value.param == f"sampling.{field}"
+        request(**{path.partition(".")[0]: wrong})
+    assert refused.value.param == f"sampling.{path}"
 
 
 @pytest.mark.parametrize("line", ["{}", '{"custom_id": "a", "kind": null}', '{"custom_id": "a", "kind": "chat"}'])

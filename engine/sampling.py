@@ -1,0 +1,74 @@
+"""Checks sampling parameters against a model: its vocabulary, its tokenizer, and the room that a prompt leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from ampsweep.domain.sampling import SamplingParams, token_ids
+from ampsweep.domain.structured_outputs import FIELD
+from ampsweep.errors import InvalidRequest
+
+_MAX_BAD_TOKENS = 1024  # vLLM's limit on a GPU, where its worker ends if there are more
+
+
+class Encoder(Protocol):
+    """The part of a Hugging Face tokenizer that encodes text."""
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        """Return the ids of a text."""
+        ...
+
+
+def check_token_ids(sampling: SamplingParams, *, vocabulary: int) -> None:
+    """Raise InvalidRequest about the first token id that is not in a vocabulary of so many tokens."""
+    for path, token in token_ids(sampling):
+        if not 0 <= token < vocabulary:
+            message = f"{path}: the model's vocabulary has {vocabulary} tokens, and none with the id {token}"
+            raise InvalidRequest(f"{message}; name an id from 0 to {vocabulary - 1}", param=path)
+
+
+def check_room(sampling: SamplingParams, *, prompt_tokens: int, max_model_len: int) -> None:
+    """Raise InvalidRequest if the context has less room after the prompt than `min_tokens`."""
+    room = max_model_len - prompt_tokens
+    if sampling.min_tokens > room:
+        message = f"min_tokens is {sampling.min_tokens}, but the context of {max_model_len} tokens has room for {room}"
+        raise InvalidRequest(
+            f"{message} after the {prompt_tokens} tokens of the prompt; lower it, or shorten the prompt",
+            param="min_tokens",
+        )
+
+
+def reject_structured_outputs(kind: str, sampling: SamplingParams) -> None:
+    """Raise InvalidRequest if a request to an engine that samples freely asks for structured outputs."""
+    if sampling.structured_outputs is not None:
+        message = f"{FIELD}, and a response_format of JSON, require the vllm engine, not {kind}"
+        raise InvalidRequest(f"{message}; leave them out, or serve the model with --engine vllm", param=FIELD)
+
+
+def bad_word_tokens(tokenizer: Encoder, words: Sequence[str]) -> list[list[int]]:
+    """Return the tokens of each bad word as vLLM determines them: at the start of a text, and after a space.
+
+    The form after a space is left out if it only has one more token in front, or none that differs.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        words: The texts, with a character that is not white space.
+
+    Raises:
+        InvalidRequest: A text has no token, or all have too many; `param` names the field.
+    """
+    sequences: list[list[int]] = []
+    for index, word in enumerate(dict.fromkeys(words)):
+        text = word.lstrip()
+        plain, spaced = (tokenizer.encode(form, add_special_tokens=False) for form in (text, f" {text}"))
+        if not plain:
+            message = f"bad_words.{index}: {word!r} has no token of the model; leave it out"
+            raise InvalidRequest(message, param=f"bad_words.{index}")
+        sequences.append(plain)
+        if spaced and spaced[0] != plain[0] and len(spaced) == len(plain):
+            sequences.append(spaced)
+    if (total := sum(map(len, sequences))) > _MAX_BAD_TOKENS:
+        message = f"bad_words has {total} tokens, but at most {_MAX_BAD_TOKENS} are accepted"
+        raise InvalidRequest(f"{message}; name fewer or shorter texts", param="bad_words")
+    return sequences

@@ -1,0 +1,57 @@
+"""Sampling parameters are checked against the vocabulary, the context and the tokenizer of a model."""
+
+from __future__ import annotations
+
+import pytest
+
+from ampsweep.domain.sampling import SamplingParams
+from ampsweep.errors import InvalidRequest
+from engine.sampling import bad_word_tokens, check_room, check_token_ids
+from tests.engine.tokenizers import sentence_piece
+
+
+class Words:
+    """A tokenizer of single characters, in which a space and the letter after it are one token."""
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        assert not add_special_tokens
+        ids = [ord(character) for character in text.removeprefix(" ")]
+        return [ids[0] + 1000, *ids[1:]] if text.startswith(" ") and ids else ids
+
+
+def test_the_first_id_outside_the_vocabulary_is_named() -> None:
+    check_token_ids(SamplingParams(stop_token_ids=(0, 9), logit_bias={9: 1.0}), vocabulary=10)
+    for sampling, path in (
+        (SamplingParams(stop_token_ids=(9, 10, 11)), "stop_token_ids.1"),
+        (SamplingParams(logit_bias={9: 1.0, 12: 1.0}), "logit_bias.12"),
+        (SamplingParams(logit_bias={-1: 1.0}), "logit_bias.-1"),
+    ):
+        with pytest.raises(InvalidRequest, match=r"has 10 tokens.*name an id from 0 to 9") as refused:
+            check_token_ids(sampling, vocabulary=10)
+        assert refused.value.param == path
+
+
+def test_as_many_tokens_must_fit_as_are_required() -> None:
+    check_room(SamplingParams(max_tokens=50, min_tokens=30), prompt_tokens=70, max_model_len=100)
+    with pytest.raises(InvalidRequest, match="has room for 30 after the 70 tokens of the prompt") as refused:
+        check_room(SamplingParams(max_tokens=50, min_tokens=31), prompt_tokens=70, max_model_len=100)
+    assert refused.value.param == "min_tokens"
+
+
+def test_a_bad_word_has_a_form_at_the_start_and_one_after_a_space() -> None:
+    assert bad_word_tokens(Words(), ["ab", " ab", "ab"]) == [[97, 98], [1097, 98], [97, 98], [1097, 98]]
+    pieces = sentence_piece()  # writes a space in front of every text, so both forms are the same
+    assert bad_word_tokens(pieces, ["end"]) == [pieces.encode("end", add_special_tokens=False)]
+
+
+def test_bad_words_without_a_token_or_with_too_many_are_refused() -> None:
+    class Nothing(Words):
+        def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+            return []
+
+    with pytest.raises(InvalidRequest, match="has no token of the model") as refused:
+        bad_word_tokens(Nothing(), ["a"])
+    assert refused.value.param == "bad_words.0"
+    with pytest.raises(InvalidRequest, match="has 1200 tokens, but at most 1024") as refused:
+        bad_word_tokens(Words(), ["a" * 600])
+    assert refused.value.param == "bad_words"
