@@ -6,6 +6,7 @@ import { errorMessage, h, languageName } from "../dom.js";
 import { json, key, listAll } from "../rest.js";
 import { interventionOf, keep, restore, setValue, showIntervention, steerControls } from "./controls.js";
 import { findNeurons } from "./find_neurons.js";
+import { importNeurons } from "./import_neurons.js";
 import { startLanes } from "./lanes.js";
 import { presets } from "./presets.js";
 
@@ -23,7 +24,7 @@ export async function steerView(main, { signal, params }) {
   }
   const form = steerControls(models, choices);
   const languages = h("fieldset", { class: "languages" });
-  const another = h("details", { class: "another" }, h("summary", {}, "Identify another neuron set"));
+  const another = h("details", { class: "another" }, h("summary", {}, "Identify or import another neuron set"));
   const lanes = h("section", { class: "lanes", "aria-label": "Answers" });
   const code = h("pre", { tabIndex: 0 });
   const wanted = { neurons: params.get("neurons"), languages: params.get("languages")?.split(",").filter(Boolean) };
@@ -52,14 +53,17 @@ export async function steerView(main, { signal, params }) {
     showLanguages();
   }
 
-  /** Return the form that identifies a neuron set, which is then selected. */
+  /** Return the forms that identify and that import a neuron set, which is then selected. */
   function finder(text) {
     async function onCompleted({ id }) {
       await showSets();
       form.neurons.value = id;
+      wanted.languages = undefined;
       showLanguages();
     }
-    return findNeurons(form.model.value, { methods: choices.method, text, signal, onCompleted });
+    const model = form.model.value;
+    const identify = findNeurons(model, { methods: choices.method, text, signal, onCompleted });
+    return h("div", {}, identify, importNeurons(model, { signal, onCompleted }));
   }
 
   function showLanguages() {

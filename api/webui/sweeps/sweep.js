@@ -20,10 +20,12 @@ export async function sweepView(main, { signal, id }) {
   const results = h("section", { class: "results" });
   const message = h("div");
   const tracked = pace();
+  const spec = h("details", {}, h("summary", {}, "Spec")); // one element, so that it stays open when the head is renewed
 
   async function refresh() {
     const sweep = await json(path, { signal });
-    head.replaceChildren(...headElements(sweep, path, { act, signal }));
+    if (spec.childElementCount === 1) spec.append(h("pre", { tabIndex: 0 }, JSON.stringify(sweep.spec, null, 2)));
+    head.replaceChildren(...headElements(sweep, path, { act, signal }), spec);
     speed.replaceChildren(ENDED.has(sweep.status) ? "" : tracked.text(sweep));
     return sweep;
   }
@@ -78,7 +80,6 @@ function headElements(sweep, path, { act, signal }) {
     ...failures.map(({ message }) => h("p", { class: "failures", role: "alert" }, message)),
     hasFailures(sweep) && ENDED.has(sweep.status) ? failedCells(path, sweep, signal) : "",
     ...sweep.warnings.map((text) => h("p", { class: "warning" }, text)),
-    h("details", {}, h("summary", {}, "Spec"), h("pre", { tabIndex: 0 }, JSON.stringify(sweep.spec, null, 2))),
   ];
 }
 

@@ -160,6 +160,30 @@ def test_the_page_works_with_a_key(installation: Installation, tab: Browser) -> 
 
 
 @pytest.mark.processes
+def test_a_neuron_set_is_imported_from_a_file(installation: Installation, tab: Browser) -> None:
+    def choose(text: str) -> None:
+        tab.run(f"""(() => {{
+            const files = new DataTransfer();
+            files.items.add(new File([{json.dumps(text)}], "neurons.json"));
+            const input = document.querySelector("input[name=neuron-file]");
+            input.files = files.files;
+            input.dispatchEvent(new Event("change"));
+        }})()""")
+
+    with server_in_thread(installation) as (url, _):
+        tab.open(f"{url}/#steer")
+        tab.until("document.querySelector('input[name=neuron-file]')")
+        choose("{")
+        tab.until("document.querySelector('.import .error')")
+        assert "not JSON" in tab.run("document.querySelector('.import .error').textContent")
+        choose(json.dumps({"fr": {"0": [1, 2]}, "tr": {"1": [3]}}))
+        tab.until("document.querySelector('input[name=language]')")
+        (neurons,) = httpx.get(f"{url}/v1/neuron-sets").json()["data"]
+        assert tab.run("document.querySelector('select[name=neurons]').value") == neurons["id"]
+    assert neurons["languages"] == {"fr": 2, "tr": 1}
+
+
+@pytest.mark.processes
 def test_all_lanes_are_one_request_and_a_rejected_one_spares_the_others(
     installation: Installation, tab: Browser
 ) -> None:

@@ -50,6 +50,21 @@ def test_a_sweep_is_followed_and_shown(installation: Installation, tab: Browser)
 
 
 @pytest.mark.processes
+def test_sweeps_are_found_by_name_model_or_id(installation: Installation, tab: Browser) -> None:
+    names = "[...document.querySelectorAll('.sweeps tbody a')].map((link) => link.textContent)"
+    with server_in_thread(installation, working=False) as (url, _):
+        one, _ = (httpx.post(f"{url}/v1/sweeps", json={**SPEC, "name": name}).json()["id"] for name in ("One", "two"))
+        tab.open(f"{url}/#sweeps?search=ONE")
+        tab.until("document.querySelector('.sweeps tbody a')")
+        assert tab.run(names) == ["One"]
+        for text, expected in ((one, ["One"]), ("tiny", ["two", "One"]), ("three", [])):
+            tab.fill("input[name=search]", text)
+            assert tab.run(names) == expected
+        assert "No sweep matches" in tab.run("document.querySelector('main').textContent")
+        assert "search=three" in tab.run("location.hash")
+
+
+@pytest.mark.processes
 def test_a_sweep_is_paused_resumed_and_cancelled(installation: Installation, tab: Browser) -> None:
     with server_in_thread(installation, working=False) as (url, _):
         sweep = httpx.post(f"{url}/v1/sweeps", json=SPEC).json()
