@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ampsweep import Client, __version__
+from ampsweep.bundled import ATLAS_MODEL
 from ampsweep.cli.app import app
 from ampsweep.cli.options import completion
 from ampsweep.client.models import RequestCounts, Sweep
@@ -26,7 +27,16 @@ from ampsweep.errors import (
     Unavailable,
     UnknownName,
 )
+from ampsweep.folders.model import read_model_folder
+from engine.neurons.neuron_json import from_json
 
+SPEC = {
+    "name": "two languages",
+    "model": "atlas",
+    "neurons": {"method": "lape", "corpus": "atlas", "languages": ["en", "fr", "tr"]},
+    "interventions": {"languages": ["fr"], "op": "scale", "factors": [2.0]},
+    "tasks": [{"name": "lss", "languages": ["en"], "limit": 4}],
+}
 COMMANDS = (
     *("serve", "run", "submit", "status", "results", "report", "cancel", "pause", "resume", "identify"),
     *("neurons", "keys", "batch", "generate", "doctor", "export", "plan", "init", "list"),
@@ -45,6 +55,38 @@ def test_help_lists_every_command_and_imports_nothing_heavy() -> None:
     assert ended.stdout.splitlines()[-1] == "heavy: []"
     for command in COMMANDS:
         assert f" {command} " in ended.stdout
+
+
+ENGINES = (*("torch", "vllm", "ray", "transformers", "triton"), *("pandas", "scipy", "numba", "matplotlib", "lm_eval"))
+"""What no command imports that loads no model, calls no server and draws nothing."""
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(
+    ("words", "forbidden"),
+    [
+        (["--help"], HEAVY),
+        (["plan", "--help"], HEAVY),
+        (["report", "--help"], HEAVY),
+        (["generate", "--help"], HEAVY),
+        (["neurons", "show", "SET"], (*ENGINES, "pyarrow", "sqlalchemy", "fastapi")),
+        (["list", "tasks"], (*ENGINES, "fastapi")),
+        (["plan", "SPEC"], (*ENGINES, "fastapi")),
+    ],
+    ids=" ".join,
+)
+def test_a_command_imports_only_what_it_needs(words: list[str], forbidden: tuple[str, ...], tmp_path: Path) -> None:
+    from_json({"fr": {"0": [1]}, "tr": {}}, model=read_model_folder(ATLAS_MODEL)).save(tmp_path / "SET")
+    (tmp_path / "SPEC").write_text(json.dumps(SPEC))
+    code = (
+        "import pathlib, sys; from ampsweep.cli.app import app\n"
+        "try: app(sys.argv[1:])\n"
+        "finally: pathlib.Path('imported').write_text(' '.join(sys.modules))\n"
+    )
+    subprocess.run([sys.executable, "-c", code, *words], capture_output=True, check=True, cwd=tmp_path)
+    imported = (tmp_path / "imported").read_text().split()
+    assert "ampsweep.cli.app" in imported
+    assert [name for name in forbidden if name in imported] == []
 
 
 @pytest.mark.processes
