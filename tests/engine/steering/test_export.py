@@ -46,7 +46,9 @@ def logprobs(engine: TransformersEngine, steering: Steering | None = None) -> li
     return list(asyncio.run(engine.score(request)).logprobs)
 
 
-@pytest.mark.parametrize("family", ["qwen2", "gemma2", "mistral3", "nemotron_h", "lfm2", "olmo_hybrid", "qwen3_5_text"])
+@pytest.mark.parametrize(
+    "family", ["qwen2", "gemma2", "mistral3", "nemotron_h", "lfm2", "olmo_hybrid", "qwen3_5_text", "glm4", "arcee"]
+)
 @pytest.mark.parametrize("raw", SCALINGS, ids=lambda raw: str(raw["factor"]))
 def test_the_exported_model_gives_the_answers_of_the_steered_one(
     family: Family, raw: dict[str, Any], reference: Callable[[Family], TransformersEngine], tmp_path: Path, request: Any
