@@ -20,6 +20,10 @@ _MIXTURES = frozenset(
 )
 """The `model_type` of the mixtures of experts that can be steered."""
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+_OTHER_EXPERTS = ("moe_num_experts", "num_routed_experts")
+"""Names that only mixtures have that are not known here."""
+_OTHER_FORM = frozenset({"nemotron_h"})
+"""Mixtures whose config gives the kind of each layer; `ampsweep.folders.model` reads them."""
 _SHARED = ("shared_expert_intermediate_size", "shared_intermediate_size")
 
 
@@ -29,18 +33,28 @@ def is_mixture(config: Mapping[str, Any]) -> bool:
 
 
 def mixture_widths(config: Mapping[str, Any]) -> LayerWidths | None:
-    """Return the number of neurons of each layer; None if the model is none of the mixtures that are known here.
+    """Return the number of neurons of each layer; None if the model is no mixture of experts, or Nemotron-H.
 
     Raises:
-        ValueError: A number is missing or invalid.
+        ValueError: A number is missing or invalid, or it is a mixture that cannot be steered.
     """
     if not is_mixture(config):
+        _reject_other(config)
         return None
     try:
         layers = range(config["num_hidden_layers"])
         return LayerWidths.parse(len(layers), [_width(config, layer) for layer in layers])
     except KeyError as error:
         raise ValueError(f"config of a mixture of experts does not give {error.args[0]}") from error
+
+
+def _reject_other(config: Mapping[str, Any]) -> None:
+    """Raise ValueError for a mixture of experts of a type that is not known here."""
+    model_type = config.get("model_type")
+    experts = max((int(config.get(key) or 0) for key in (*_EXPERTS, *_OTHER_EXPERTS)), default=0)
+    if experts > 1 and model_type not in _MIXTURES | _OTHER_FORM:
+        known = ", ".join(sorted(_MIXTURES | _OTHER_FORM))
+        raise ValueError(f"mixtures of experts of type {model_type} are not supported; those that are: {known}")
 
 
 def _experts(config: Mapping[str, Any]) -> int:

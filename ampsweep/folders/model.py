@@ -98,11 +98,7 @@ def read_model_folder(folder: Path, *, name: str | None = None) -> ModelFolder:
         InvalidRequest: The folder holds no model, or its config does not give the shape.
     """
     digest = fingerprint(folder)
-    try:
-        config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        widths = read_widths({**config, **(config.get("text_config") or {})})
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise InvalidRequest(f"{CONFIG} of {folder.name}: {error}", param="model") from error
+    widths = folder_widths(folder)
     return ModelFolder(
         name=name or folder.name,
         fingerprint=digest,
@@ -110,6 +106,19 @@ def read_model_folder(folder: Path, *, name: str | None = None) -> ModelFolder:
         width=widths.width,
         source=source_of(folder),
     )
+
+
+def folder_widths(folder: Path) -> LayerWidths:
+    """Return the number of neurons of each layer from the config in a model's folder.
+
+    Raises:
+        InvalidRequest: The config does not give them, or the model cannot be steered (param "model").
+    """
+    try:
+        config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        return read_widths({**config, **(config.get("text_config") or {})})
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise InvalidRequest(f"{CONFIG} of {folder.name}: {error}", param="model") from error
 
 
 def read_widths(config: Mapping[str, Any]) -> LayerWidths:

@@ -35,6 +35,7 @@ def model(name: str, *, dtype: str, adapters: Sequence[Path] = ()) -> list[Findi
         raise InvalidRequest(f"dtype must be one of {', '.join(_SIZES)}; got {dtype!r}", param="dtype")
     subject = f"model {name}"
     from ampsweep.folders.adapter import read_adapter
+    from ampsweep.folders.model import folder_widths
     from engine.checkpoint import read_config
     from engine.hf.estimate import estimate_model, measure_speed
     from engine.vllm.adapters import Adapters
@@ -48,6 +49,7 @@ def model(name: str, *, dtype: str, adapters: Sequence[Path] = ()) -> list[Findi
     try:
         folder = _config_folder(name)
         estimate = estimate_model(folder)
+        folder_widths(folder)  # as an engine does at its start
         if (quantization := estimate.quantization) is not None:
             check_quantization(quantization, dtype=dtype, cpu=CpuKernels.of_this_machine() if on_cpu else None)
         check_platform(read_config(folder), dtype=dtype, on_cpu=on_cpu, quantization=quantization)

@@ -57,13 +57,23 @@ def test_a_layer_has_the_neurons_of_its_experts_and_of_the_mlp_beside_them(
 @pytest.mark.parametrize(
     ("model_type", "config"),
     [
-        ("llama", {"num_experts": 8}),
+        ("llama", {"num_experts": 0}),
+        ("nemotron_h", {"n_routed_experts": 8}),
         ("granitemoehybrid", {"num_local_experts": 0}),
         ("gemma4_text", {"num_experts": 8, "enable_moe_block": False}),
     ],
 )
 def test_a_dense_model_has_none(model_type: str, config: dict[str, Any]) -> None:
     assert mixture_widths({"model_type": model_type, **EXPERTS, **config}) is None
+
+
+@pytest.mark.parametrize(
+    ("model_type", "key"),
+    [("granitemoe", "num_local_experts"), ("ernie4_5_moe", "moe_num_experts"), ("jamba", "num_experts")],
+)
+def test_other_mixtures_are_rejected_with_those_that_are_supported(model_type: str, key: str) -> None:
+    with pytest.raises(ValueError, match=f"experts of type {model_type} are not supported; those that are: .*mixtral"):
+        mixture_widths({"model_type": model_type, **EXPERTS, key: 8})
 
 
 def test_a_missing_number_is_named() -> None:
