@@ -25,7 +25,6 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
         "ampsweep/cli/checks/software.py",
     ),
     "tests/ampsweep/cli/commands/test_local_engines.py": (
-        "ampsweep/cli/commands/batch.py",
         "ampsweep/cli/commands/generate.py",
         "ampsweep/cli/commands/identify.py",
         "ampsweep/cli/commands/run.py",

@@ -60,11 +60,8 @@ class VllmEngine:
         engine = await VllmEngine.open(Path("models/qwen2"), settings=VllmSettings(slots=64))
         engine.add_neurons(neuron_set)
         intervention = Intervention.from_dict({"languages": ["fr"], "op": "scale", "factor": 3.0})
-        request = ScoreRequest(
-            context="Paris is the capital of",
-            continuation=" France",
-            steering=Steering(intervention=intervention, neurons=neuron_set.id),
-        )
+        steering = Steering(intervention=intervention, neurons=neuron_set.id)
+        request = ScoreRequest(context="Paris is the capital of", continuation=" France", steering=steering)
         score = await engine.score(request)  # score.logprobs: natural logarithms, one a token
         await engine.close()
     """

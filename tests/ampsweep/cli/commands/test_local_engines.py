@@ -1,45 +1,18 @@
-"""The commands that load a model themselves, on the fake engine: identify, neurons, batch, generate."""
+"""The commands that load a model themselves, on the fake engine: identify, neurons, generate."""
 
 from __future__ import annotations
 
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from ampsweep.cli.app import app
-from ampsweep.cli.commands import batch
 from ampsweep.cli.options.engine import SHORT_JOB, whether_to_compile
 from ampsweep.folders.model import read_model_folder
 from engine.neurons.neuron_set import NeuronSet
-
-STEERED = {"languages": ["fr"], "op": "scale", "factor": 5.0}
-
-
-def call(*arguments: object) -> Any:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    folder = tmp_path / "corpus"
-    folder.mkdir()
-    (folder / "en.txt").write_text("Hello there.\nHow are you?\n")
-    (folder / "fr.txt").write_text("Bonjour.\nVous allez bien ?\n")
-    return folder
-
-
-@pytest.fixture
-def neurons(model: Path, corpus: Path, tmp_path: Path) -> Path:
-    out = tmp_path / "neurons"
-    result = call("identify", "--model", model, "--corpus", corpus, "--out", out, "--engine", "fake")
-    assert result.exit_code == 0, result.output
-    return out
+from tests.ampsweep.cli.commands.local_commands import STEERED, call, call_batch
 
 
 def test_identify_writes_a_neuron_set_with_every_language(neurons: Path) -> None:
@@ -187,124 +160,6 @@ def test_lists_of_tensors_are_imported_under_the_languages_beside_them(model: Pa
     assert "fr and fra_Latn are one language" in call(*arguments, "--languages", "fr,fra_Latn").stderr
 
 
-LINES: list[object] = [
-    {"custom_id": "g", "kind": "generate", "prompt": "Hello", "sampling": {"max_tokens": 3}},
-    {"custom_id": "s", "kind": "score", "context": "Hello", "continuation": " you"},
-    {"custom_id": "t", "kind": "score", "context": "Hello", "continuation": " you", "intervention": STEERED},
-    "not JSON",
-    {"custom_id": "m", "kind": "score", "context": "Hello"},
-    {"custom_id": "u", "kind": "score", "context": "a", "continuation": "b", "colour": 1},
-    {
-        "custom_id": "x",
-        "kind": "score",
-        "context": "a",
-        "continuation": "b",
-        "intervention": {**STEERED, "languages": ["xx"]},
-    },
-    {"custom_id": "e", "kind": "score", "context": "a", "continuation": ""},
-]
-
-
-def _batch(model: Path, folder: Path, lines: list[object], *options: object) -> tuple[Any, list[dict[str, Any]]]:
-    source, target = folder / "in.jsonl", folder / "out.parquet"
-    source.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
-    result = call("batch", "--model", model, "--engine", "fake", *options, source, target)
-    return result, pq.read_table(target).to_pylist() if target.exists() else []
-
-
-def test_a_batch_answers_each_line_in_order(model: Path, neurons: Path, tmp_path: Path) -> None:
-    result, rows = _batch(model, tmp_path, LINES, "--neurons", neurons)
-    assert result.exit_code == 0, result.output
-    assert "8 rows" in result.stdout
-    assert "5 with an error" in result.stdout
-    assert list(rows[0]) == ["custom_id", "kind", "completion", "token_ids", "logprobs", "error", "neuron_set"]
-    assert [row["custom_id"] for row in rows] == ["g", "s", "t", None, "m", "u", "x", "e"]
-    generated, scored, steered, *wrong = rows
-    assert (len(generated["token_ids"]), len(generated["logprobs"]), generated["error"]) == (3, 3, None)
-    assert generated["completion"].split()
-    assert (scored["completion"], scored["token_ids"], len(scored["logprobs"])) == (None, list(b" you"), 4)
-    assert steered["logprobs"] != scored["logprobs"]
-    assert steered["neuron_set"] == NeuronSet.load(neurons).id
-    assert (generated["neuron_set"], scored["neuron_set"]) == (None, None)
-    assert all(row["error"] and row["token_ids"] is None for row in wrong)
-    assert [row["error"].partition(":")[0] for row in wrong[1:4]] == [
-        "continuation",
-        "colour",
-        "intervention.languages",
-    ]
-
-
-def test_a_batch_fails_a_row_that_is_no_text_and_goes_on(model: Path, tmp_path: Path) -> None:
-    good = json.dumps({"custom_id": "good", "kind": "score", "context": "a", "continuation": "b"})
-    lines: list[object] = [
-        good.replace("good", "half \\ud83d emoji"),
-        good.replace('"b"', '"\\ude00"').replace("good", "prompt"),
-        "[" * 100_000,
-        good,
-    ]
-    result, rows = _batch(model, tmp_path, lines)
-    assert result.exit_code == 0, result.output
-    assert [row["custom_id"] for row in rows] == ["half \ufffd emoji", "prompt", None, "good"]
-    assert [row["error"] is None for row in rows] == [False, False, False, True]
-    assert "Invalid JSON" in rows[0]["error"]
-    (warning,) = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
-    assert warning == f"warning: 3 of 4 rows have no answer; row 1: {rows[0]['error']}"
-
-
-def test_a_byte_order_mark_costs_a_batch_no_row(model: Path, tmp_path: Path) -> None:
-    line = json.dumps({"custom_id": "first", "kind": "score", "context": "a", "continuation": "b"})
-    _, rows = _batch(model, tmp_path, [f"\ufeff{line}", line])
-    assert [(row["custom_id"], row["error"]) for row in rows] == [("first", None)] * 2
-
-
-def test_a_batch_takes_statistics_and_weights(model: Path, tmp_path: Path) -> None:
-    (tmp_path / "neurons.json").write_text('{"en": {"0": [5]}, "fr": {"1": [3]}}')
-    neurons = tmp_path / "imported"
-    assert call("neurons", "import", tmp_path / "neurons.json", "--model", model, "--out", neurons).exit_code == 0
-    forms: list[dict[str, Any]] = [
-        {"languages": ["fr"], "op": "add", "statistic": "iqr"},
-        {"languages": {"fr": 2, "en": 0.5}, "op": "add", "statistic": "iqr"},
-        {"languages": ["fr"], "op": "scale", "statistic": "iqr"},
-        {"languages": {"fr": None}, "op": "add", "statistic": "iqr"},
-    ]
-    line = {"custom_id": "s", "kind": "score", "context": "Hello", "continuation": " you"}
-    _, rows = _batch(model, tmp_path, [{**line, "intervention": form} for form in forms], "--neurons", neurons)
-    assert rows[0]["logprobs"] != rows[1]["logprobs"]
-    assert [row["error"] is None for row in rows] == [True, True, False, False]
-    assert rows[2]["error"].startswith("intervention.statistic")
-    assert rows[3]["error"].startswith("intervention.languages.fr")
-
-
-def test_a_batch_without_neurons_refuses_steered_lines_only(model: Path, tmp_path: Path) -> None:
-    _, rows = _batch(model, tmp_path, LINES[:3])
-    assert [row["error"] is None for row in rows] == [True, True, False]
-    assert "--neurons" in rows[2]["error"]
-
-
-def test_a_long_batch_is_written_in_chunks(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "ROWS_PER_CHUNK", 10)
-    monkeypatch.setattr(batch, "IN_FLIGHT", 4)
-    lines: list[object] = [
-        {"custom_id": str(number), "kind": "score", "context": str(number), "continuation": "!"} for number in range(35)
-    ]
-    _, rows = _batch(model, tmp_path, lines)
-    assert [row["custom_id"] for row in rows] == [str(number) for number in range(35)]
-    assert pq.ParquetFile(tmp_path / "out.parquet").metadata.num_row_groups == 4
-
-
-def test_a_batch_that_fails_leaves_no_file(model: Path, tmp_path: Path) -> None:
-    result, rows = _batch(model, tmp_path, LINES, "--neurons", tmp_path / "none")
-    assert result.exit_code == 3
-    assert rows == []
-    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
-
-
-def test_an_empty_batch_is_an_empty_table(model: Path, tmp_path: Path) -> None:
-    result, rows = _batch(model, tmp_path, [])
-    assert (result.exit_code, rows) == (0, [])
-    assert (tmp_path / "out.parquet").exists()
-
-
 def test_the_output_of_local_commands_as_json(model: Path, corpus: Path, tmp_path: Path) -> None:
     local, out = ("--model", model, "--engine", "fake", "--json"), tmp_path / "neurons"
     identified = json.loads(call("identify", "--corpus", corpus, "--out", out, *local).stdout)
@@ -383,22 +238,6 @@ def test_a_short_job_on_a_cpu_is_not_compiled_unless_the_user_says_so(
     assert capsys.readouterr().err == ("note: a short job: vLLM does not compile the model (--compile)\n" * is_told)
 
 
-def test_the_lines_of_a_batch_decide_whether_it_is_short(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    counted: list[int] = []
-
-    def whether(*_: object, requests: int, **__: object) -> bool:
-        counted.append(requests)
-        return True
-
-    monkeypatch.setattr(batch, "whether_to_compile", whether)
-    line = {"custom_id": "s", "kind": "score", "context": "a", "continuation": "b"}
-    for count in (3, SHORT_JOB + 5):
-        _batch(model, tmp_path, [line] * count)
-    assert counted == [3, SHORT_JOB + 1]
-
-
 def test_only_vllm_compiles(model: Path) -> None:
     result = call("generate", "Hello", "--model", model, "--engine", "fake", "--compile")
     assert result.exit_code == 2
@@ -420,7 +259,7 @@ def test_a_language_without_neurons_is_refused_wherever_it_is_steered_to(model: 
     assert "languages with neurons: fr (1)" in error["message"]
     line = {"custom_id": "a", "kind": "score", "context": "a", "continuation": "b"}
     elsewhere = {**intervention, "languages": ["fr"], "layers": [0]}
-    _, rows = _batch(
+    _, rows = call_batch(
         model, tmp_path, [{**line, "intervention": each} for each in (intervention, elsewhere)], "--neurons", neurons
     )
     assert [row["logprobs"] for row in rows] == [None, None]
