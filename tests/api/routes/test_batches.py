@@ -9,7 +9,7 @@ import pytest
 
 from api.auth.api_keys import KeyScope
 from api.routes import batches
-from tests.api.openai.test_completions import REQUEST, SCALE
+from tests.api.openai.completion import REQUEST, SCALE
 from tests.api.routes.test_files import created, upload
 from tests.api.running_server import Server, running_server
 from tests.worker.installation import Installation
