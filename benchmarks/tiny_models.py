@@ -67,6 +67,8 @@ Family = Literal[
     "gpt_oss",
     "lfm2_moe",
     "llama4_text",
+    "deepseek_v2",
+    "deepseek_v3",
     "olmo3",
     "seed_oss",
     "hunyuan_v1_dense",
@@ -77,7 +79,14 @@ Family = Literal[
     "arcee",
 ]
 """`model_type` of an architecture; with `_moe`, if it is not part of it, the variant that has experts."""
-TRANSFORMERS_ONLY: tuple[Family, ...] = ("olmo_hybrid", "qwen3_5_text", "qwen3_5", "nemotron_h_moe")
+TRANSFORMERS_ONLY: tuple[Family, ...] = (
+    "olmo_hybrid",
+    "qwen3_5_text",
+    "qwen3_5",
+    "nemotron_h_moe",
+    "deepseek_v2",
+    "deepseek_v3",
+)
 """The families that vLLM cannot run on a CPU in float32; see `engine.vllm.platform_support`."""
 FAMILIES: tuple[Family, ...] = ("qwen2", "llama", "gemma2", "mistral")
 """The families whose forward pass `tests.engine.forward` computes independently of any engine."""
@@ -149,6 +158,23 @@ _DELTA_NET = {
     "linear_key_head_dim": 32,
     "linear_value_head_dim": 32,
     "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+}
+_DEEPSEEK = {
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "q_lora_rank": 48,
+    "kv_lora_rank": 512,  # with the rotated part, the only size of vLLM's kernel
+    "qk_rope_head_dim": 64,
+    "qk_nope_head_dim": 32,
+    "v_head_dim": 32,
+    "n_routed_experts": 8,
+    "num_experts_per_tok": 3,
+    "moe_intermediate_size": 40,
+    "n_shared_experts": 1,
+    "first_k_dense_replace": 1,
+    "routed_scaling_factor": 1.5,
+    "n_group": 2,
+    "topk_group": 1,
 }
 _MROPE = {"rope_type": "default", "rope_theta": 10_000.0}
 _OVERRIDES: dict[Family, dict[str, Any]] = {  # settings that differ from `_SHAPE`; None removes the setting
@@ -272,6 +298,8 @@ _OVERRIDES: dict[Family, dict[str, Any]] = {  # settings that differ from `_SHAP
         "num_experts_per_tok": 3,
         "intermediate_size": 40,
     },
+    "deepseek_v2": {**_DEEPSEEK, "topk_method": "group_limited_greedy"},
+    "deepseek_v3": {**_DEEPSEEK, "topk_method": "noaux_tc"},
     "qwen3_moe": {
         **_GROUPED,
         "num_experts": 6,

@@ -28,6 +28,9 @@ def test_blocks_without_a_kernel_on_a_cpu_are_rejected(torchvision: bool) -> Non
         with pytest.raises(UnsupportedModel, match=r"vLLM cannot run olmo_hybrid here: .*--engine transformers"):
             check_platform(_config("olmo_hybrid"), dtype=dtype, on_cpu=True)
     check_platform(_config("olmo_hybrid"), dtype="float32", on_cpu=False)
+    for model_type in ("deepseek_v2", "deepseek_v3"):
+        with pytest.raises(UnsupportedModel, match=rf"{model_type} here: on a CPU its answers differ"):
+            check_platform(_config(model_type), dtype="bfloat16", on_cpu=True)
     experts, dense = (
         AutoConfig.for_model("nemotron_h", hybrid_override_pattern=pattern) for pattern in ("ME-*", "M-*-")
     )
