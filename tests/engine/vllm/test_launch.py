@@ -80,6 +80,7 @@ class Launch:
         modules: list[Any] = [
             stand_in("vllm", __version__="0.32.0", EngineArgs=dict, LLMEngine=Engine, envs=self),
             stand_in("vllm.platforms", current_platform=platform),
+            stand_in("vllm.config", StructuredOutputsConfig=dict),
             stand_in("engine.vllm.patches", skip_logprob_texts=lambda: None, limit_prefix_reads=self._patch),
         ]
         for module in modules:
@@ -94,6 +95,13 @@ class Launch:
     def start(self, settings: VllmSettings, *, dtype: str = "float32", environment: Mapping[str, str] = {}) -> None:
         with patch.dict(os.environ, {"VLLM_BATCH_INVARIANT": "1", **environment}):
             start_llm_engine(self.folder, dtype=dtype, settings=settings)
+
+
+def test_all_structured_outputs_have_the_same_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    launch = Launch(tmp_path, monkeypatch, Platform("cpu"))
+    launch.start(VllmSettings())
+    assert launch.arguments["structured_outputs_config"] == {"backend": "xgrammar"}
+    assert launch.environment["VLLM_REGEX_COMPILATION_TIMEOUT_S"] == "1"
 
 
 def test_an_engine_that_cannot_be_patched_is_shut_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
