@@ -13,7 +13,7 @@ from fastapi import Depends, Request
 
 from ampsweep.documents import parse_yaml, yaml_position, yaml_problem
 from ampsweep.errors import InvalidRequest
-from api.http.json_body import check_values, json_body, parse_json
+from api.http.json_body import MAX_DEPTH, check_values, json_body, parse_json
 
 YAML_TYPES = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml")
 """The media types of YAML: that of RFC 9512, and those in use before it."""
@@ -74,7 +74,7 @@ def _from_yaml(body: bytes) -> SpecBody:
         with suppress(InvalidRequest):  # YAML does not allow tabs to indent, and JSON does
             return SpecBody(value=parse_json(body), text=None)
     try:
-        _refuse_aliases(text)
+        _check_structure(text)
         value = parse_yaml(text)
     except yaml.YAMLError as error:
         raise InvalidRequest(f"the body is not valid YAML: {yaml_problem(error)}") from None
@@ -82,13 +82,24 @@ def _from_yaml(body: bytes) -> SpecBody:
     return SpecBody(value=value, text=text)
 
 
-def _refuse_aliases(text: str) -> None:
-    """Raise a YAMLError for an alias, because a short text of nested aliases stands for gigabytes."""
+def _check_structure(text: str) -> None:
+    """Raise a YAMLError for an alias or deep nesting.
+
+    A short text of nested aliases stands for gigabytes, and the parser takes minutes for thousands of levels, so both
+    are found while it reads.
+    """
+    depth = 0
     try:
         for event in yaml.parse(text, yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent):
-                mark = event.start_mark
-                where = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
-                raise yaml.YAMLError(f"aliases (*) are not accepted; repeat the value{where}")
+                raise yaml.YAMLError(f"aliases (*) are not accepted; repeat the value{_where(event)}")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                raise yaml.YAMLError(f"it is nested deeper than {MAX_DEPTH} levels{_where(event)}")
     except ValueError as error:  # an escape of no character
         raise yaml.YAMLError(str(error)) from error
+
+
+def _where(event: yaml.Event) -> str:
+    mark = event.start_mark
+    return "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"

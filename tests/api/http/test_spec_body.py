@@ -91,6 +91,13 @@ async def test_no_yaml_makes_the_server_fail(installation: Installation, text: b
     assert answer.json()["error"]["message"]
 
 
+async def test_deep_nesting_is_found_before_it_is_parsed(installation: Installation) -> None:
+    async with running_server(installation, working=False, limits=LIMITS) as server:
+        answer = await post(server, "sweeps", "[" * MAX_YAML_BYTES)
+    message = "the body is not valid YAML: it is nested deeper than 32 levels (line 1, column 33)"
+    assert answer.json()["error"]["message"] == message
+
+
 async def test_json_is_yaml_too(installation: Installation) -> None:
     async with running_server(installation, working=False) as server:
         answer = await post(server, "sweeps/plan", '{\n\t"name": "first-look"\n}')

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from ampsweep.bundled import ATLAS_MODEL
 from ampsweep.domain.choices import Mode
 from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest, UnknownName, UnsupportedModel
+from ampsweep.folders.model import read_model_folder
 from engine.base import EngineInfo, GenerateRequest, Priority, ScoreRequest, Steering
 from engine.vllm import engine as engine_module
 from engine.vllm.engine import VllmEngine
@@ -141,7 +143,7 @@ def test_a_dropped_neuron_set_is_unknown_even_after_use() -> None:
     asyncio.run(asyncio.wait_for(ask(), timeout=5))
 
 
-def test_the_vocabulary_is_read_outside_the_event_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_vocabulary_is_read_outside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     readers: list[threading.Thread] = []
 
     def vocabulary() -> dict[str, int]:
@@ -159,12 +161,12 @@ def test_the_vocabulary_is_read_outside_the_event_loop(tmp_path: Path, monkeypat
         return (tokenizer, "LlamaForCausalLM", 64, 256, 16) if function is describe_engine else True
 
     async def describe() -> VllmEngine:
-        return await VllmEngine._described(loop, tmp_path, shape, dtype="float32", settings=VllmSettings())
+        return await VllmEngine._described(loop, ATLAS_MODEL, shape, dtype="float32", settings=VllmSettings())
 
     monkeypatch.setattr("engine.vllm.engine.version", lambda _: "1")
     monkeypatch.setattr("engine.vllm.engine.reported_version", lambda: "1")
     loop: Any = SimpleNamespace(call=call)
-    shape: Any = SimpleNamespace(name="tiny", fingerprint="f" * 64, layers=3, width=8)
+    shape = read_model_folder(ATLAS_MODEL)
     assert asyncio.run(describe()).info.max_model_len == 64
     assert readers
     assert threading.current_thread() not in readers
