@@ -178,6 +178,11 @@ class GenerationRequest(_SamplingRequest):
         return self.intervention is not None
 
     @property
+    def form(self) -> StructuredOutputs | None:
+        """The form that `response_format` requires of the text; None for any."""
+        return None if self.response_format is None else self.response_format.structured_outputs()
+
+    @property
     def with_usage(self) -> bool:
         """Whether a stream ends with the token counts."""
         return self.stream_options is not None and bool(self.stream_options.include_usage)
@@ -196,8 +201,8 @@ class GenerationRequest(_SamplingRequest):
     def sampling(self, **endpoint_params: int) -> SamplingParams:
         """Return the sampling parameters, with those that have different names in the two endpoints."""
         fields = {name: getattr(self, name) for name in SAMPLING_TYPES if name in _SamplingRequest.model_fields}
-        if self.response_format is not None:
-            fields[FIELD] = self.response_format.structured_outputs()
+        if self.form is not None:
+            fields[FIELD] = self.form
         values = {name: value for name, value in fields.items() if value is not None}
         return SamplingParams(**{**values, **endpoint_params})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from ampsweep.domain.chunk import Chunk
@@ -111,12 +112,19 @@ class ResponsesFormatter:
             "reasoning": {"effort": None, "summary": None},
             "service_tier": "default",
             "store": False,
-            "text": {"format": {"type": "text"}},
+            "text": {"format": self._text_format()},
             "tool_choice": request.tool_choice or "auto",
             "tools": [],
             "parallel_tool_calls": request.parallel_tool_calls is not False,
             "truncation": "disabled",
         }
+
+    def _text_format(self) -> dict[str, Any]:
+        """Return the form of the text as the request has it, without what is not set."""
+        text = self._request.text
+        if text is None or text.format is None:
+            return {"type": "text"}
+        return {name: value for name, value in asdict(text.format).items() if value is not None}
 
     def _item(self, *, text: str | None) -> dict[str, Any]:
         """Return the message with its text, or without one while nothing is generated."""

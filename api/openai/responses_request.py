@@ -5,14 +5,16 @@ Responses are not stored. Fields that need stored responses, tools or other medi
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Strict, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from ampsweep.domain.prompt import ChatMessage
 from ampsweep.domain.sampling import TopLogprobs
-from ampsweep.domain.validation import StrictModel, validate
+from ampsweep.domain.structured_outputs import FIELD, StructuredOutputs
+from ampsweep.domain.validation import Name, StrictModel, validate
 from api.auth.limits import Limits
 from api.openai.messages import EmptyList
 from api.openai.requests import CHAT_MAX_TOKENS, GenerationRequest, MaxTokens
@@ -70,17 +72,40 @@ class InputMessage(StrictModel):
     phase: Literal["commentary", "final_answer"] | None = None
 
 
-class PlainText(StrictModel):
-    """The only supported form of an answer."""
+@dataclass(frozen=True, kw_only=True)
+class TextFormat:
+    """The form of the text: any (`text`), a JSON object, or JSON that `schema` describes.
 
-    type: Literal["text"]
+    `name`, `description` and `strict` belong to a schema and have no effect.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    type: Literal["text", "json_object", "json_schema"]
+    schema: dict[str, Any] | None = None
+    name: Name | None = None
+    description: str | None = None
+    strict: Annotated[bool, Strict()] | None = None
+
+    def structured_outputs(self) -> StructuredOutputs | None:
+        """Return the same as vLLM's field; None for text."""
+        if self.schema is not None:
+            return StructuredOutputs(json=self.schema)
+        return StructuredOutputs(json_object=True) if self.type == "json_object" else None
 
 
 class TextConfig(StrictModel):
-    """The form of the answer, which is always plain text."""
+    """The form of the answer. `verbosity` has no effect."""
 
-    format: PlainText | None = None
+    format: TextFormat | None = None
     verbosity: Literal["medium"] | None = None
+
+    @model_validator(mode="after")
+    def _schema_of_its_type(self) -> TextConfig:
+        if self.format is not None and (self.format.schema is not None) != (self.format.type == "json_schema"):
+            message = "is required by the type json_schema, and belongs to no other"
+            raise PydanticCustomError("schema_of_type", message, {"key": "format.schema"})
+        return self
 
 
 class NoReasoning(StrictModel):
@@ -143,6 +168,7 @@ class ResponseRequest(GenerationRequest):
     conversation: Annotated[
         None, _refuse("is not supported, because conversations are not stored; send the earlier messages in input")
     ] = None
+    response_format: Annotated[None, _refuse("belongs to chats; give the form of the answer in text.format")] = None
     prompt: Annotated[
         None, _refuse("is not supported, because prompts are not stored; send their text in instructions")
     ] = None
@@ -152,7 +178,15 @@ class ResponseRequest(GenerationRequest):
         if self.top_logprobs is not None and not self.with_logprobs:
             message = f'needs include: ["{LOGPROBS}"]'
             raise PydanticCustomError("no_logprobs", message, {"key": "top_logprobs"})
+        if self.form is not None and getattr(self, FIELD, None) is not None:
+            raise PydanticCustomError("two_forms", f"is given besides {FIELD}; give only one of them", {"key": "text"})
         return self
+
+    @property
+    def form(self) -> StructuredOutputs | None:
+        """The form that `text.format` requires of the text; None for any."""
+        text_format = None if self.text is None else self.text.format
+        return None if text_format is None else text_format.structured_outputs()
 
     @property
     def with_usage(self) -> bool:

@@ -71,7 +71,9 @@ def test_a_response_repeats_the_request_with_the_defaults_that_apply() -> None:
     assert (response["status"], response["model"], response["neuron_set"]) == ("completed", "m", "ns_1")
     assert (response["instructions"], response["metadata"]) == ("Be brief.", {"run": "1"})
     assert (response["temperature"], response["top_p"], response["max_output_tokens"]) == (0.5, 1.0, 9)
-    assert response["store"] is False
+    assert (response["store"], response["text"]) == (False, {"format": {"type": "text"}})
+    of_a_schema = {"type": "json_schema", "name": "answer", "schema": {"type": "object"}}
+    assert formatter(text={"format": of_a_schema}).response([chunk("{}", "stop")])["text"] == {"format": of_a_schema}
     assert response["output"][0]["content"][0]["logprobs"] == []
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from ampsweep.domain.prompt import ChatMessage
+from ampsweep.domain.structured_outputs import StructuredOutputs
 from ampsweep.errors import InvalidRequest
 from api.auth.limits import Limits
 from api.openai.requests import CHAT_MAX_TOKENS
@@ -44,6 +45,21 @@ def test_the_parameters_reach_the_engine() -> None:
     assert (sampling.max_tokens, sampling.temperature, sampling.top_p) == (7, 0.5, 0.25)
     assert (sampling.top_k, sampling.seed, sampling.top_logprobs, sampling.n) == (3, 9, 2, 1)
     assert parse_response_request(BODY).to_call(Limits()).sampling.max_tokens == CHAT_MAX_TOKENS
+
+
+def test_a_text_format_is_a_form_of_structured_outputs() -> None:
+    def form(text_format: dict[str, Any], **fields: Any) -> StructuredOutputs | None:
+        request = parse_response_request({**BODY, "text": {"format": text_format}, **fields})
+        return request.to_call(Limits()).sampling.structured_outputs
+
+    schema = {"type": "object", "properties": {"currency": {"type": "string"}}}
+    of_a_schema = {"type": "json_schema", "name": "answer", "schema": schema, "strict": True}
+    assert form(of_a_schema) == StructuredOutputs(json=schema)
+    assert form({"type": "json_object"}) == StructuredOutputs(json_object=True)
+    assert form({"type": "text"}, structured_outputs={"regex": "a"}) == StructuredOutputs(regex="a")
+    with pytest.raises(InvalidRequest, match="besides structured_outputs") as refused:
+        form(of_a_schema, structured_outputs={"regex": "a"})
+    assert refused.value.param == "text"
 
 
 def test_an_intervention_and_its_neurons_are_passed_on() -> None:
@@ -89,7 +105,10 @@ def test_fields_without_effect_are_accepted() -> None:
         ("n", 2, "n: "),
         ("top_logprobs", 2, "needs include"),
         ("include.0", ["reasoning.encrypted_content"], "message.output_text.logprobs"),
-        ("text.format.type", {"format": {"type": "json_object"}}, "'text'"),
+        ("text.format.type", {"format": {"type": "xml"}}, "'json_schema'"),
+        ("text.format.schema", {"format": {"type": "json_schema", "name": "a"}}, "is required by the type json_schema"),
+        ("text.format.schema", {"format": {"type": "json_object", "schema": {}}}, "belongs to no other"),
+        ("response_format", {"type": "json_object"}, "in text.format"),
         (
             "input.0",
             [{"type": "function_call_output", "call_id": "c", "output": "4"}],
