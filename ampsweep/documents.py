@@ -80,7 +80,8 @@ def parse_yaml(text: str, *, source: str | None = None, param: str | None = None
             nodes = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
             keys = [(key.tag, key.value) for key in nodes]
             if len(set(keys)) != len(keys):
-                second = next(index for index, key in enumerate(keys) if key in keys[:index])
+                first = dict(zip(reversed(keys), reversed(range(len(keys))), strict=True))
+                second = next(index for index, key in enumerate(keys) if first[key] != index)
                 raise _duplicate_key(keys, where=f" (line {nodes[second].start_mark.line + 1})")
             return super().construct_mapping(node, deep=deep)
 

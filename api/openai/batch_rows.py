@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
@@ -24,6 +25,8 @@ from jobs.batches.rows import Row, RowResult
 from jobs.execution import CompletionCall, Completions
 from jobs.planning.catalog import Catalog
 from jobs.presets import Presets
+
+log = logging.getLogger(__name__)
 
 Endpoint = Literal["/v1/completions", "/v1/chat/completions", "/v1/responses"]
 """The endpoints that requests of batches can be sent to."""
@@ -77,11 +80,14 @@ class OpenAIRows:
             calls, formatter = _PREPARE[row.endpoint](row.body, self.limits)
             calls = [replace(call, background=True) for call in await with_presets(self, calls)]
             chunks = await generate(self.completions, calls)
-        except (Unavailable, EngineFailed):
+            return RowResult(status=200, body=formatter.response(chunks))
+        except (Unavailable, EngineFailed, OSError):
             raise
         except AmpsweepError as error:
             return self.failure(error)
-        return RowResult(status=200, body=formatter.response(chunks))
+        except Exception:
+            log.exception("unhandled exception in request %d of a batch, custom_id %r", row.number, row.custom_id)
+            return self.failure(AmpsweepError("internal error; the server's log describes it under the custom_id"))
 
     def failure(self, error: AmpsweepError) -> RowResult:
         """Return the result of a request that failed with an error."""

@@ -11,6 +11,8 @@ from pydantic_core import PydanticCustomError
 
 from ampsweep.domain.prompt import ChatMessage, Tool
 from ampsweep.domain.validation import Name, StrictModel
+from ampsweep.errors import InvalidRequest
+from api.http.json_body import parse_json
 
 
 def _text_of_parts(value: object) -> object:
@@ -56,9 +58,12 @@ def _arguments(value: dict[str, Any] | str) -> dict[str, Any]:
     if isinstance(value, dict):
         return value
     try:
-        arguments = json.loads(value) if value.strip() else {}
-    except (ValueError, RecursionError):
-        arguments = None
+        arguments = parse_json(value.encode()) if value.strip() else {}
+    except InvalidRequest as error:
+        reason = error.message.removeprefix("the body ")
+        raise PydanticCustomError(
+            "arguments", "must be a JSON object, or its text: {reason}", {"reason": reason}
+        ) from None
     if not isinstance(arguments, dict):
         raise PydanticCustomError("arguments", "must be a JSON object, or its text")
     return arguments

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from pydantic import Field
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -57,6 +58,8 @@ async def create_file(services: ServicesDep, principal: CurrentPrincipal, reques
     """Upload a file of requests, one JSON object per line, for a batch."""
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         raise InvalidRequest("the body must be multipart/form-data with the fields file and purpose", param="file")
+    if _charset(request) not in ("utf-8", "utf8"):  # some of Python's codecs fail on any name of a file
+        raise InvalidRequest("the charset of the form must be utf-8; leave it out of Content-Type", param="file")
     try:
         async with request.form(max_files=1, max_fields=_FIELDS) as form:
             return await _create(services, principal, form)
@@ -121,6 +124,11 @@ def file_object(record: FileRecord) -> dict[str, Any]:
     }
 
 
+def _charset(request: Request) -> str:
+    _, options = parse_options_header(request.headers["content-type"])
+    return options.get(b"charset", b"utf-8").decode("latin-1").lower()
+
+
 async def _create(services: Services, principal: Principal, form: FormData) -> dict[str, Any]:
     upload, file = _parsed(form)
     batches, contents = services.batch_service.batches, services.batch_service.files
@@ -133,7 +141,7 @@ async def _create(services: Services, principal: Principal, form: FormData) -> d
         lambda: batches.files.add(
             file_id,
             owner=principal.id,
-            filename=(file.filename or "")[:255],
+            filename=(file.filename or "").replace("\0", "")[:255],
             purpose=upload.purpose,
             size=size,
             expires_after=None if upload.expires_after is None else upload.expires_after.seconds,
@@ -149,12 +157,11 @@ def _parsed(form: FormData) -> tuple[_Upload, UploadFile]:
         if isinstance(value, UploadFile):
             continue
         outer, bracket, inner = name.partition("[")
-        if bracket:
-            key = inner.removesuffix("]")
-            number = int(value) if key == "seconds" and value.isdigit() and len(value) < 12 else value
-            fields.setdefault(outer, {})[key] = number
-        else:
-            fields[name] = value
+        target = fields.setdefault(outer, {}) if bracket else fields
+        key = inner.removesuffix("]") if bracket else outer
+        if not isinstance(target, dict) or key in target:
+            raise InvalidRequest(f"{outer} is in the form twice; send it once", param=outer)
+        target[key] = int(value) if key == "seconds" and value.isdecimal() and len(value) < 12 else value
     file = form.get("file")
     if not isinstance(file, UploadFile):
         raise InvalidRequest("file is required: the content of the file, with its name", param="file")

@@ -62,8 +62,8 @@ class BatchFiles:
 
     def save_part(self, batch_id: str, number: int, rows: Iterable[Mapping[str, Any]]) -> None:
         """Publish the results of the rows of a part."""
-        with self._storage.writing(f"{batch_id}/{number:06d}") as path, path.open("w", encoding="utf-8") as target:
-            target.writelines(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
+        with self._storage.writing(f"{batch_id}/{number:06d}") as path, path.open("wb") as target:
+            target.writelines(map(_encoded, rows))
 
     def parts(self, batch_id: str) -> list[int]:
         """Return the numbers of the parts of a batch that have been published."""
@@ -91,8 +91,13 @@ class BatchFiles:
         size = 0
         with self._storage.writing(_file(file_id)) as path, path.open("wb") as target:
             for row in chain([first], iterator):
-                size += target.write(f"{json.dumps(row, ensure_ascii=False)}\n".encode())
+                size += target.write(_encoded(row))
         return size
+
+
+def _encoded(row: Mapping[str, Any]) -> bytes:
+    """Return a row as a line of JSON; lone surrogates, which errors may quote from a request, as their escapes."""
+    return f"{json.dumps(row, ensure_ascii=False)}\n".encode(errors="backslashreplace")
 
 
 def _file(file_id: str) -> str:

@@ -20,11 +20,16 @@ class Reader(Protocol):
 
 def lines_of(source: Reader) -> Iterator[bytes]:
     """Yield the lines that are not blank, without their ends; skip a byte order mark at the start of the file."""
-    rest, at_start = b"", True
+    pieces: list[bytes] = []  # of the line that is being read; joined once, because a line may have many blocks
+    at_start = True
     while block := source.read(BLOCK):
         if at_start:
             block, at_start = block.removeprefix(codecs.BOM_UTF8), False
-        *lines, rest = (rest + block).split(b"\n")
-        yield from filter(bytes.strip, lines)
-    if rest.strip():
-        yield rest
+        end_of_line, *others = block.split(b"\n")
+        pieces.append(end_of_line)
+        for piece in others:
+            if (line := b"".join(pieces)).strip():
+                yield line
+            pieces = [piece]
+    if (line := b"".join(pieces)).strip():
+        yield line

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import pytest
@@ -26,6 +27,16 @@ def test_a_duplicate_key_is_refused_by_name(parse_text: Any) -> None:
         with pytest.raises(InvalidRequest, match=r"neurons\.json: the key 'fr'") as caught:
             parse_text(text, source="neurons.json", param="file")
         assert caught.value.param == "file"
+
+
+def test_a_duplicate_among_many_keys_is_found_as_fast_as_they_are_read() -> None:
+    keys = ", ".join(f"k{number}" for number in range(8000))
+    started = process_time()
+    parse_yaml(f"x: {{{keys}}}")
+    unique = process_time() - started
+    with pytest.raises(InvalidRequest, match="the key 'k7999' occurs twice"):
+        parse_yaml(f"x: {{{keys}, k7999}}")
+    assert process_time() - started < 4 * unique
 
 
 def test_yaml_keys_of_two_types_are_two_and_a_merged_one_may_be_given_anew() -> None:

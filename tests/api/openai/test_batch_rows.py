@@ -126,3 +126,11 @@ async def test_an_error_of_the_request_is_its_result(tmp_path: Path) -> None:
     assert (await rows(tmp_path, StubCompletions(NotFound("no such set"))).answer(parsed(tmp_path, LINE))).status == 404
     with pytest.raises(EngineFailed):
         await rows(tmp_path, StubCompletions(EngineFailed("died"))).answer(parsed(tmp_path, LINE))
+
+
+async def test_a_bug_that_one_request_meets_fails_it_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    result = await rows(tmp_path, StubCompletions(TypeError("a bug"))).answer(parsed(tmp_path, LINE))
+    assert (result.status, result.body["error"]["code"]) == (500, "internal_error")
+    assert "custom_id 'a'" in caplog.text
+    with pytest.raises(OSError, match="disk"):  # the whole batch waits
+        await rows(tmp_path, StubCompletions(OSError("disk"))).answer(parsed(tmp_path, LINE))

@@ -88,3 +88,19 @@ def test_a_wrong_tool_or_call_is_refused_by_its_field(param: str, changes: dict[
     with pytest.raises(InvalidRequest) as refused:
         call_of(**changes)
     assert refused.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (r'{"a": "\ud800"}', "lone surrogates"),
+        ('{"a": NaN}', "NaN is not valid JSON"),
+        ('{"a": 1, "a": 2}', "the key 'a' occurs twice"),
+        (f'{{"a": {"[" * 500}{"]" * 500}}}', "nested deeper than 32 levels"),
+    ],
+)
+def test_the_text_of_arguments_is_read_like_a_body(arguments: str, reason: str) -> None:
+    turn = {"role": "assistant", "tool_calls": [{**CALL, "function": {"name": "weather", "arguments": arguments}}]}
+    with pytest.raises(InvalidRequest, match=reason) as refused:
+        call_of(messages=[turn])
+    assert refused.value.param == "messages.0.tool_calls.0.function.arguments"

@@ -71,6 +71,27 @@ async def test_a_wrong_field_of_an_upload_is_named(
         assert (await server.http.get("/v1/files")).json()["data"] == []
 
 
+async def test_a_form_that_says_a_field_twice_or_in_another_charset_is_refused(installation: Installation) -> None:
+    async def sent(fields: str, charset: str) -> tuple[int, str]:
+        body = f'--B\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n{{}}\r\n{fields}--B--\r\n'
+        headers = {"Content-Type": f"multipart/form-data; boundary=B{charset}"}
+        answer = await server.http.post("/v1/files", content=body.encode(), headers=headers)
+        return answer.status_code, answer.json()["error"]["param"]
+
+    def field(name: str, value: str) -> str:
+        return f'--B\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+
+    async with running_server(installation, working=False) as server:
+        purpose = field("purpose", "batch")
+        assert await sent(purpose + field("purpose[a]", "b"), "") == (400, "purpose")
+        assert await sent(field("purpose[a]", "b") + purpose, "") == (400, "purpose")
+        assert await sent(purpose + field("expires_after[seconds]", "\u00b2"), "") == (400, "expires_after.anchor")
+        assert await sent(purpose, "; charset=undefined") == (400, "file")
+        assert await sent(purpose, "; charset=unicode_escape") == (400, "file")
+        named = await server.http.post("/v1/files", data={"purpose": "batch"}, files={"file": ("a\0b", CONTENT)})
+        assert named.json()["filename"] in ("ab", "a%00b")  # PostgreSQL stores no NUL
+
+
 async def test_an_upload_needs_a_form_with_a_file_that_is_not_empty(installation: Installation) -> None:
     async with running_server(installation, working=False) as server:
         answers = [

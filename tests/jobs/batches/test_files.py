@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from io import BytesIO
 from pathlib import Path
+from time import process_time
 
 import pytest
 
@@ -45,3 +46,27 @@ def test_rows_are_written_as_lines_and_none_as_no_file(files: BatchFiles) -> Non
     assert size == files.stored("file_1").stat().size
     assert files.write("file_2", iter([])) == 0
     assert files.ids() == ["file_1"]
+
+
+def test_a_quoted_lone_surrogate_is_stored_as_its_escape(files: BatchFiles) -> None:
+    files.save_part("batch_1", 0, [{"param": "é\ud800"}])
+    (row,) = files.part("batch_1", 0)
+    assert row == {"param": "é\ud800"}
+    files.write("file_1", [row])
+    assert files.stored("file_1").read() == '{"param": "é\\ud800"}\n'.encode()
+
+
+def test_a_long_line_is_joined_once() -> None:
+    class Source:
+        """65 MB in blocks of 64 KiB, without the end of a line."""
+
+        blocks = 1000
+
+        def read(self, size: int, /) -> bytes:
+            self.blocks -= 1
+            return b"x" * 65536 if self.blocks >= 0 else b""
+
+    started = process_time()
+    (line,) = lines.lines_of(Source())
+    assert len(line) == 65_536_000
+    assert process_time() - started < 3  # copying the line for each block takes ten times as long
