@@ -1,4 +1,4 @@
-/** Numbers, times and durations as text. */
+/** Numbers, times, durations, neuron sets and their progress as text. */
 
 /** Return a number with separators of thousands; a dash for an unknown one. */
 export const count = (value) => (value === null || value === undefined ? "–" : value.toLocaleString());
@@ -16,6 +16,10 @@ export const gibibytes = (bytes) => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
 
 /** Return a time in seconds since 1970 as local time. */
 export const time = (seconds) => new Date(seconds * 1000).toLocaleString();
+
+/** Return what tells a neuron set from others: its method, its corpus, its languages, its id. */
+export const neuronSetTitle = (set) =>
+  `${set.method} on ${set.corpus || "a file"}, ${Object.keys(set.languages).length} languages, ${set.id.slice(0, 11)}`;
 
 /** Return how far the recording of a corpus is: language, tokens, rate and time left. */
 export function recordingText(progress) {

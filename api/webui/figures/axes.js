@@ -1,4 +1,4 @@
-/** Scales and ticks of small plots. */
+/** Scales, ticks, and means with their intervals, for small plots. */
 
 /** Return a function from values between `low` and `high` to pixels between `start` and `end`. */
 export function scale(low, high, start, end) {

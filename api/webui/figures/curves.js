@@ -5,7 +5,7 @@ import { meanAndHalf } from "./axes.js";
 import { keptSelect } from "./choices.js";
 import { exportLinks } from "./export.js";
 import { curvesPicture, legendItems, plotPicture } from "./plots.js";
-import { distinct, interventionText, metricText, methodText, steeredRows } from "./rows.js";
+import { distinct, interventionText, isControl, methodName, metricText, steeredRows } from "./rows.js";
 
 const MEAN = "mean";
 const MAGNITUDE = ["op", "patch", "statistic", "weights"];
@@ -50,6 +50,7 @@ export function curves(rows) {
   ];
 }
 
+/** Return a test of whether a row has a place on an axis; `layers` is a single number with `layers: each`. */
 const hasX = (axis) => (row) => axis === "factor" || /^\d+$/.test(row.layers ?? "");
 
 /** Return the plots, one for each target language, with their shared series, labels and limits. */
@@ -81,13 +82,10 @@ function plotModel(steered, metric, data, axis) {
 
 /** Return whose neurons were edited and how, without the factor and the seed: rows that belong to one curve. */
 function seriesName(row, axis) {
-  const whose = methodText(row).replace(/ \(seed \d+\)$/, "");
-  return `${whose}: ${interventionText(row, [...MAGNITUDE, ...X[axis].others])}`;
+  return `${methodName(row)}: ${interventionText(row, [...MAGNITUDE, ...X[axis].others])}`;
 }
 
-/** Return whether a series is a control. */
-export const isControl = (name) => !name.startsWith("own neurons");
-
+/** Return the points of a curve from the rows of its target, by their place on the axis. */
 function series(name, rows, axis) {
   const own = rows.filter((row) => seriesName(row, axis) === name);
   const xs = distinct(own, X[axis].of).sort((a, b) => a - b);

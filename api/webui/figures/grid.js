@@ -3,17 +3,18 @@
 import { h, languageName } from "../dom.js";
 import { label, picture, s, TONES } from "./svg.js";
 
+/** Opacity of the strongest colour in a picture. */
 const SHADE = 0.7;
 const CELL = { width: 96, height: 46 };
 const HEAD = { width: 90, height: 44 };
 
 /**
- * A grid: `corner`, `caption`, names of `rows` and `columns`, and `cells`, a map from `row\ncolumn` to
- * `{value, lines, tone, share, title}`: the value as text, smaller lines below it, the colour and its strength from 0
- * to 1. `value` of the CSV is `numbers`.
+ * Return a grid as a table.
+ *
+ * A grid has `corner`, `caption`, the names of `rows` and `columns`, and `cells`, a map from `row\ncolumn` to
+ * `{value, lines, tone, share, title}`: the value as text, smaller lines below it, the colour, its strength from 0 to 1,
+ * and a tooltip.
  */
-
-/** Return a grid as a table. */
 export function gridTable({ corner, caption, rows, columns, cells }) {
   const head = (scope, name) => h("th", { scope, title: languageName(String(name)) }, String(name));
   return h(

@@ -2,8 +2,10 @@
 
 import { h } from "../dom.js";
 import { scale, short, ticks } from "./axes.js";
+import { isControl } from "./rows.js";
 import { label, PALETTE, picture, s } from "./svg.js";
 
+/** Size of a plot, and the box of its axes in it, in pixels. */
 const SIZE = { width: 260, height: 190 };
 const BOX = { left: 44, right: 250, top: 22, bottom: 152 };
 const COLUMNS = 3;
@@ -51,15 +53,16 @@ export function legendItems({ names }) {
 }
 
 function stroke(name, index) {
-  const isOwn = name.startsWith("own neurons");
+  const isDashed = isControl(name);
   return {
     stroke: PALETTE[index % PALETTE.length],
-    "stroke-width": isOwn ? 2 : 1.5,
-    ...(isOwn ? {} : { "stroke-dasharray": "5 3" }),
+    "stroke-width": isDashed ? 1.5 : 2,
+    ...(isDashed ? { "stroke-dasharray": "5 3" } : {}),
     fill: "none",
   };
 }
 
+/** Return the elements of a plot. All plots have the same limits, so that they can be compared. */
 function drawn(plot, model) {
   const { limits, names } = model;
   const margin = (limits.y[1] - limits.y[0]) * 0.06 || 0.5;
@@ -76,6 +79,7 @@ function drawn(plot, model) {
   ];
 }
 
+/** Return the grid lines, the ticks and the titles of the axes. */
 function frame(xLimits, yLimits, x, y, model) {
   const faint = { stroke: "currentColor", "stroke-opacity": 0.15 };
   return [
@@ -107,6 +111,7 @@ function curve({ name, points }, index, x, y) {
   ];
 }
 
+/** Return the area between the ends of the intervals; null for a single point. */
 function band(points, fill, x, y) {
   if (points.length < 2) return null;
   const high = points.map((point) => `${x(point.x).toFixed(1)},${y(point.high).toFixed(1)}`);

@@ -1,5 +1,6 @@
 /** What the rows of a summary say: the metric, whose neurons were edited, the intervention. */
 
+const OWN = "own neurons";
 const INTERVENTION_COLUMNS = ["op", "patch", "statistic", "factor", "weights", "layers", "mode"];
 
 /** Return the rows of cells that were changed in some way and have a value, without steps of a search. */
@@ -24,8 +25,14 @@ export function methodText(row) {
   const draw = Number.isInteger(row.random_seed) ? ` (seed ${row.random_seed})` : "";
   const control = row.selection ? `${row.selection}${draw}` : "";
   const onNeurons = (row.method ?? "neurons") === "neurons";
-  return onNeurons ? control || "own neurons" : [row.method, control].filter(Boolean).join(" ");
+  return onNeurons ? control || OWN : [row.method, control].filter(Boolean).join(" ");
 }
+
+/** Return what steers, without the seed of random neurons: several draws are one control. */
+export const methodName = (row) => methodText(row).replace(/ \(seed \d+\)$/, "");
+
+/** Return whether a method, or the name of a series that begins with one, is a control or another baseline. */
+export const isControl = (name) => !name.startsWith(OWN);
 
 /** Return the columns of an intervention as text, without those that have their default; a dash for an instruction. */
 export function interventionText(row, columns = INTERVENTION_COLUMNS) {

@@ -15,7 +15,7 @@ export function numberInput(name, value, onchange, props = {}) {
   });
 }
 
-/** Return an input for numbers separated by commas, or for one of some words; `onchange` gets the list or the word. */
+/** Return an input for numbers separated by commas, or for one of `words`; `onchange` gets the list or the word. */
 export function numbersInput(name, value, onchange, { words = [] } = {}) {
   const text = Array.isArray(value) ? value.join(", ") : (value ?? "");
   return h("input", {

@@ -1,6 +1,7 @@
 /** The fields of a spec that choose the neuron set: one of the server, or how to identify one. */
 
 import { field, h, languageName, select } from "../dom.js";
+import { neuronSetTitle } from "../format.js";
 import { numberInput } from "./controls.js";
 import { languagePicker } from "./languages.js";
 
@@ -17,7 +18,7 @@ const ALL_PARAMS = ["top_rate", "filter_rate", "activation_bar", "k", "seed"];
 /** Return the fields. */
 export function neuronFields({ spec, offers, sets, edit }) {
   const neurons = spec.neurons ?? {};
-  const known = sets.map((set) => [set.id, titleOf(set)]);
+  const known = sets.map((set) => [set.id, neuronSetTitle(set)]);
   if (neurons.id && !sets.some(({ id }) => id === neurons.id)) known.push([neurons.id, neurons.id]);
   const source = select("neurons", [["", "find them"], ...known], {
     value: neurons.id ?? "",
@@ -33,9 +34,7 @@ export function neuronFields({ spec, offers, sets, edit }) {
   );
 }
 
-const titleOf = (set) =>
-  `${set.method} on ${set.corpus || "a file"}, ${Object.keys(set.languages).length} languages, ${set.id.slice(0, 11)}`;
-
+/** Return the key `neurons` of a spec that identifies a set on the first corpus. */
 function toIdentify({ corpora }) {
   const { id, languages } = corpora[0] ?? { id: "", languages: [] };
   return { method: "lape", corpus: id, languages };

@@ -48,7 +48,7 @@ export async function newSweepView(main, { signal, params }) {
     onError: (error) => {
       form.element.disabled = isTyped;
       form.element.inert = false;
-      problem.replaceChildren(errorMessage(error), position(error, text), isTyped ? FOLLOWS() : "");
+      problem.replaceChildren(errorMessage(error), position(error, text), isTyped ? followsNote() : "");
       plan.replaceChildren();
     },
   });
@@ -90,7 +90,8 @@ export async function newSweepView(main, { signal, params }) {
   ask();
 }
 
-const FOLLOWS = () => h("p", { class: "note" }, "The form follows the text again once the text has no error.");
+/** Return the note below an error of a text that was typed. */
+const followsNote = () => h("p", { class: "note" }, "The form follows the text again once the text has no error.");
 
 /** Return a function that plans the text; it never has two requests in flight, and plans the last text in any case. */
 function planner(textOf, signal, { onPlan, onError }) {

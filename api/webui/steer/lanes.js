@@ -3,6 +3,7 @@
 import { errorMessage, h, languageName } from "../dom.js";
 import { events, json, request } from "../rest.js";
 
+/** They estimate the height of an answer, so that the page does not jump while it is generated. */
 const CHARACTERS_PER_TOKEN = 4;
 const CHARACTERS_PER_LINE = 36;
 
@@ -33,7 +34,7 @@ function lane({ title, language, intervention }, tokens) {
   return { card, text, tags, note, intervention, tokens: 0, neuronSet: null };
 }
 
-/** Run the lanes; one whose intervention is rejected shows why, and the others are asked without it. */
+/** Run the lanes in one request. A lane whose intervention is rejected shows why; the request is repeated without it. */
 async function run(lanes, body, signal) {
   let asked = lanes;
   const started = performance.now();

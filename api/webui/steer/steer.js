@@ -3,6 +3,7 @@
 import { readAddress, setParams } from "../address.js";
 import { interventionChoices } from "../choices.js";
 import { errorMessage, h, languageName } from "../dom.js";
+import { neuronSetTitle } from "../format.js";
 import { json, key, listAll } from "../rest.js";
 import { interventionOf, keep, restore, setValue, showIntervention, steerControls } from "./controls.js";
 import { findNeurons } from "./find_neurons.js";
@@ -27,6 +28,7 @@ export async function steerView(main, { signal, params }) {
   const another = h("details", { class: "another" }, h("summary", {}, "Identify or import another neuron set"));
   const lanes = h("section", { class: "lanes", "aria-label": "Answers" });
   const code = h("pre", { tabIndex: 0 });
+  // What the address or the user has chosen; it is selected again whenever the sets or their languages are renewed.
   const wanted = { neurons: params.get("neurons"), languages: params.get("languages")?.split(",").filter(Boolean) };
   let running = new AbortController();
   signal.addEventListener("abort", () => running.abort());
@@ -42,7 +44,7 @@ export async function steerView(main, { signal, params }) {
       return;
     }
     const options = sets.map((set) =>
-      h("option", { value: set.id }, titleOf(set) + (set.id === modelDefault.neuron_set ? ", the default" : "")),
+      h("option", { value: set.id }, neuronSetTitle(set) + (set.id === modelDefault.neuron_set ? ", the default" : "")),
     );
     const hasDefault = sets.some((set) => set.id === modelDefault.neuron_set);
     form.neurons.replaceChildren(hasDefault ? "" : h("option", { value: "" }, "choose a neuron set"), ...options);
@@ -135,7 +137,7 @@ export async function steerView(main, { signal, params }) {
     event.preventDefault();
     running.abort();
     running = new AbortController();
-    const mine = running;
+    const mine = running; // another click replaces `running`
     form.stop.disabled = false;
     const variants = [{ title: "Unsteered", language: null, intervention: null }];
     const { value: control, selectedOptions } = form.control;
@@ -194,8 +196,4 @@ function languageBox(language, count, selected) {
 /** Return the name of a model encoded as part of a path. */
 function pathOf(model) {
   return model.split("/").map(encodeURIComponent).join("/");
-}
-
-function titleOf(set) {
-  return `${set.method} on ${set.corpus || "a file"}, ${Object.keys(set.languages).length} languages, ${set.id.slice(0, 11)}`;
 }

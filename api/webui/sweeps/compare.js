@@ -4,7 +4,7 @@ import { readAddress, setParams } from "../address.js";
 import { errorMessage, field, h, select } from "../dom.js";
 import { keptSelect } from "../figures/choices.js";
 import { exportLinks } from "../figures/export.js";
-import { distinct, interventionText, methodText, metricText, steeredRows } from "../figures/rows.js";
+import { distinct, interventionText, methodName, methodText, metricText, steeredRows } from "../figures/rows.js";
 import { json } from "../rest.js";
 
 const SHOWN = 200;
@@ -48,8 +48,9 @@ export function comparison(sweep, rows, signal) {
   return [h("h3", {}, "Compare"), h("div", { class: "row" }, field("With", other)), place];
 }
 
+/** Return what the same cell has in both sweeps: everything but its value. */
 const keyOf = (row) =>
-  [metricText(row), row.data_language, row.target_language, methodText(row).replace(/ \(seed \d+\)$/, ""), interventionText(row)].join("\n");
+  [metricText(row), row.data_language, row.target_language, methodName(row), interventionText(row)].join("\n");
 
 /** Return a select of the metric, and the table of the pairs that have it, those that differ most first. */
 function tables(own, others) {
@@ -77,6 +78,7 @@ function tables(own, others) {
   ];
 }
 
+/** Return the texts of a line of the table, in the order of `TITLES`. */
 function line([row, other]) {
   const known = row.ci_low !== null && other.ci_low !== null;
   const overlap = known && row.ci_low <= other.ci_high && other.ci_low <= row.ci_high;
@@ -88,7 +90,7 @@ function line([row, other]) {
     value(row),
     value(other),
     (other.value - row.value).toFixed(3),
-    known ? (overlap ? "overlap" : "apart") : "unknown",
+    known ? (overlap ? "overlap" : "do not overlap") : "unknown",
   ];
 }
 

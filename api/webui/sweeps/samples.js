@@ -2,20 +2,21 @@
 
 import { readAddress, setParams } from "../address.js";
 import { errorMessage, field, h, languageName, select } from "../dom.js";
-import { distinct, interventionText, methodText } from "../figures/rows.js";
+import { distinct, interventionText, methodName, methodText } from "../figures/rows.js";
 import { json } from "../rest.js";
 
 const PAGE = 20;
 const CORRECT = [["", "all"], ["true", "correct"], ["false", "wrong"]];
-/** Selects by name: title, the query parameters of a row, the text of a row. */
+/** The selects: title, name in the address, and what a choice stands for: query parameters, and text, of a row. */
 const FILTERS = [
   ["Task", "task", (row) => ({ task: row.task }), (row) => row.task],
   ["Data language", "data_language", (row) => ({ data_language: row.data_language }), (row) => languageName(row.data_language)],
   ["Target", "target", (row) => ({ target_language: row.target_language }), (row) => languageName(row.target_language)],
-  ["Method", "whose", ofMethod, (row) => methodText(row).replace(/ \(seed \d+\)$/, "")],
+  ["Method", "whose", ofMethod, methodName],
   ["Intervention", "intervention", ofIntervention, (row) => interventionText(row)],
 ];
 
+/** The server matches null by this word. */
 const orNone = (value) => value ?? "none";
 
 function ofMethod(row) {
@@ -89,6 +90,7 @@ export function samplesBrowser(path, rows, signal) {
   ];
 }
 
+/** Return a sample: what was asked and expected, and both answers side by side. */
 function sampleElement(sample) {
   const { data_language: data, target_language: target } = sample;
   const about = [
@@ -121,6 +123,7 @@ function part(title, text, language) {
   return h("div", { class: "part" }, h("span", {}, title), h("p", { class: "text", lang: language ?? "", dir: "auto" }, text));
 }
 
+/** Return an answer with its verdict and score; `sample` is null for an item without an unsteered sample. */
 function answer(title, sample, language, kind) {
   if (!sample) return h("div", { class: kind }, h("span", {}, title), h("p", {}, "not asked"));
   const { correct, score, error } = sample;
