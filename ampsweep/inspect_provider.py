@@ -44,7 +44,8 @@ _OPTIONS = {
     "logprobs": "logprobs",
     "top_logprobs": "top_logprobs",
 }
-"""Fields of Inspect's `GenerateConfig` and of a chat that mean the same."""
+"""Fields of Inspect's `GenerateConfig`, each with the field of `POST /v1/chat/completions` that means the same."""
+_NO_TOOLS = "the ampsweep provider does not support tools; choose an evaluation without tools"
 
 
 @modelapi(name="ampsweep")  # type: ignore[untyped-decorator]
@@ -114,9 +115,7 @@ class AmpsweepAPI(ModelAPI):  # type: ignore[misc]  # Inspect is not installed w
         """
         del tool_choice
         if tools:
-            raise InvalidRequest(
-                "the provider ampsweep takes no tools; choose an evaluation without them", param="tools"
-            )
+            raise InvalidRequest(_NO_TOOLS, param="tools")
         try:
             completion = await self._complete([_message(message) for message in input], config)
         except PromptTooLong as error:
@@ -128,7 +127,7 @@ class AmpsweepAPI(ModelAPI):  # type: ignore[misc]  # Inspect is not installed w
         if self._chat:
             return await self._client.chat(self._model, messages, **fields)
         if config.logprobs:
-            raise InvalidRequest("log-probabilities need a chat; leave chat=false out", param="logprobs")
+            raise InvalidRequest("logprobs is not supported with chat=false; omit one of them", param="logprobs")
         fields["max_tokens"] = fields.pop("max_completion_tokens", DEFAULT_TOKENS)
         return await self._client.complete(self._model, "\n\n".join(turn["content"] for turn in messages), **fields)
 
@@ -141,7 +140,7 @@ class AmpsweepAPI(ModelAPI):  # type: ignore[misc]  # Inspect is not installed w
         return isinstance(ex, Unavailable | RateLimited)
 
     def connection_key(self) -> str:
-        """Return what the limit of connections applies to: the server."""
+        """Return the key under which Inspect limits connections: the URL of the server."""
         return str(self.base_url)
 
 
@@ -160,9 +159,12 @@ def _steered(model_name: str, intervention: Mapping[str, Any] | str | None) -> t
 
 def _message(message: ChatMessage) -> dict[str, str]:
     if message.role == "tool":
-        raise InvalidRequest("the provider ampsweep takes no tools; choose an evaluation without them", param="tools")
+        raise InvalidRequest(_NO_TOOLS, param="tools")
     if not isinstance(message.content, str) and any(part.type not in ("text", "reasoning") for part in message.content):
-        raise InvalidRequest("models get text only; choose an evaluation without images or audio", param="messages")
+        raise InvalidRequest(
+            "the ampsweep provider sends text only; choose an evaluation without images, audio or video",
+            param="messages",
+        )
     return {"role": message.role, "content": message.text}
 
 

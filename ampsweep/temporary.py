@@ -1,8 +1,8 @@
 """Temporary folders that do not outlive their process for long, even if it is killed.
 
-A folder is locked as long as its process lives; the kernel ends the lock of a killed process. Whoever makes the next
-folder of the same kind deletes those that are not locked any more. A lock is also seen by the processes of another
-container, for which a process id means nothing.
+A folder is locked while its process lives; the kernel releases the lock of a killed process. The next process that
+makes a folder of the same kind deletes those that are no longer locked. Unlike a process id, a lock also works between
+containers that share a folder.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class TemporaryFolder:
     """A new, empty folder at `path`, which is deleted at the end of a `with` block, by `delete`, or with this object.
 
     Args:
-        kind: What it is for, part of its name: `ampsweep-KIND-...` in the system's folder of temporary files.
+        kind: What the folder is for. Its name is `ampsweep-KIND-...`, in the system's folder of temporary files.
     """
 
     def __init__(self, kind: str) -> None:
@@ -72,7 +72,7 @@ def _delete(root: Path, lock: int) -> None:
 
 
 def _delete_abandoned(prefix: str) -> None:
-    """Delete the folders of processes that have ended; those that another user has made stay."""
+    """Delete the folders of processes that have ended, except those of other users."""
     for path in Path(tempfile.gettempdir()).glob(f"{prefix}*/{_LOCK}"):
         with suppress(OSError):
             lock = os.open(path, os.O_RDWR)

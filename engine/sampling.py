@@ -1,4 +1,4 @@
-"""Checks sampling parameters against a model: its vocabulary, its tokenizer, and the room that a prompt leaves."""
+"""Checks sampling parameters against a model's vocabulary, its tokenizer, and the context that a prompt leaves."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Encoder(Protocol):
 
 
 def check_token_ids(sampling: SamplingParams, *, vocabulary: int) -> None:
-    """Raise InvalidRequest about the first token id that is not in a vocabulary of so many tokens."""
+    """Raise InvalidRequest about the first token id that is not below `vocabulary`, the number of tokens."""
     for path, token in token_ids(sampling):
         if not 0 <= token < vocabulary:
             message = f"{path}: the model's vocabulary has {vocabulary} tokens, and none with the id {token}"
@@ -29,7 +29,7 @@ def check_token_ids(sampling: SamplingParams, *, vocabulary: int) -> None:
 
 
 def check_room(sampling: SamplingParams, *, prompt_tokens: int, max_model_len: int) -> None:
-    """Raise InvalidRequest if the context has less room after the prompt than `min_tokens`."""
+    """Raise InvalidRequest if the context has room for fewer than `min_tokens` tokens after the prompt."""
     room = max_model_len - prompt_tokens
     if sampling.min_tokens > room:
         message = f"min_tokens is {sampling.min_tokens}, but the context of {max_model_len} tokens has room for {room}"
@@ -40,20 +40,20 @@ def check_room(sampling: SamplingParams, *, prompt_tokens: int, max_model_len: i
 
 
 def reject_structured_outputs(kind: str, sampling: SamplingParams) -> None:
-    """Raise InvalidRequest if a request to an engine that samples freely asks for structured outputs."""
+    """Raise InvalidRequest if a request asks an engine of a `kind` without structured outputs for them."""
     if sampling.structured_outputs is not None:
-        message = f"{FIELD}, and a response_format of JSON, require the vllm engine, not {kind}"
+        message = f"{FIELD} and JSON as the format of an answer require the engine vllm, not {kind}"
         raise InvalidRequest(f"{message}; leave them out, or serve the model with --engine vllm", param=FIELD)
 
 
 def bad_word_tokens(tokenizer: Encoder, words: Sequence[str]) -> list[list[int]]:
     """Return the tokens of each bad word as vLLM determines them: at the start of a text, and after a space.
 
-    The form after a space is left out if it only has one more token in front, or none that differs.
+    The form after a space is omitted if it begins with the same token or has a different number of tokens.
 
     Args:
         tokenizer: The model's tokenizer.
-        words: The texts, with a character that is not white space.
+        words: The texts; none is only white space.
 
     Raises:
         InvalidRequest: A text has no token, or all have too many; `param` names the field.

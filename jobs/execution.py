@@ -47,10 +47,10 @@ class CompletionCall:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizeCall:
-    """A prompt to convert to the tokens of a model of the server's list, or tokens to convert to text.
+    """A prompt to convert to the tokens of one of the server's models, or tokens to convert to text.
 
-    `special_tokens` adds those that belong in front of a text; `generation_prompt` ends a chat with the start of the
-    assistant's answer.
+    `special_tokens` adds the special tokens that belong in front of a text; `generation_prompt` ends a chat with the
+    start of the assistant's answer.
     """
 
     model: str
@@ -69,10 +69,16 @@ class Completions(Protocol):
 
 
 class CompletionService(Completions, Protocol):
-    """Interactive generation, and the tokens of prompts."""
+    """Generates text interactively, and converts prompts to tokens."""
 
     async def tokenize(self, call: TokenizeCall) -> PromptTokens:
-        """Return the tokens of a prompt, and their text."""
+        """Return the tokens of a prompt, and their text.
+
+        Raises:
+            UnknownName: The model does not exist.
+            InvalidRequest: The chat cannot be formatted, or a token does not exist.
+            Unavailable: The engine is still starting.
+        """
         ...
 
 

@@ -107,12 +107,17 @@ class CompletionMethods:
     async def tokenize(
         self, /, model: str, prompt: str | Sequence[ChatMessage | Mapping[str, Any]], **options: Any
     ) -> Tokens:
-        """Return the tokens of a text or a chat, as the model reads them.
+        """Return the tokens of a text or a chat, as `complete` and `chat` would send them to the model.
 
         Args:
             model: The name of a model that the server offers.
             prompt: A text, or the messages of a chat.
-            options: Other fields of `POST /tokenize`: add_special_tokens, add_generation_prompt, return_token_strs.
+            options: Other fields of `POST /tokenize`: add_special_tokens, add_generation_prompt, tools,
+                return_token_strs.
+
+        Raises:
+            InvalidRequest: The model is unknown, or has no chat template for `messages`.
+            PromptTooLong: The prompt is longer than the server accepts.
         """
         field = {"prompt": prompt} if isinstance(prompt, str) else {"messages": _messages(prompt)}
         return Tokens.model_validate(
@@ -120,7 +125,7 @@ class CompletionMethods:
         )
 
     async def detokenize(self, /, model: str, tokens: Sequence[int]) -> str:
-        """Return the text of token ids, special tokens included."""
+        """Return the text of token ids, special tokens included; raise InvalidRequest for an id that does not exist."""
         body = {"model": model, "tokens": list(tokens)}
         return str((await self._session.json(self._root("detokenize", body)))["prompt"])
 

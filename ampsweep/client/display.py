@@ -1,4 +1,4 @@
-"""How objects of a server look in a notebook: as small tables of HTML."""
+"""HTML tables that notebooks display for sweeps and summaries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LEFT = 'style="text-align: left"'
 
 
 def fields_table(fields: Mapping[str, Any]) -> str:
-    """Return an object as a table of HTML with a row for each field; fields without a value are left out."""
+    """Return an object as an HTML table with one row for each field that has a value."""
     rows = [
         f"<tr><th {_LEFT}>{escape(name)}</th><td {_LEFT}>{escape(str(value))}</td></tr>"
         for name, value in fields.items()
@@ -20,7 +20,7 @@ def fields_table(fields: Mapping[str, Any]) -> str:
 
 
 def rows_table(rows: Sequence[Mapping[str, Any]], *, limit: int) -> str:
-    """Return objects as a table of HTML, a row each, without the columns that none of them has a value for.
+    """Return objects as an HTML table with one row each. Columns without any value are left out.
 
     Args:
         rows: The objects.

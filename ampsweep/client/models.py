@@ -182,8 +182,8 @@ class Completion(_ResponseModel):
 class Tokens(_ResponseModel):
     """The tokens of a prompt, and their number.
 
-    `token_strs`, if requested, are the tokens as the tokenizer's vocabulary writes them. `max_model_len` is the context
-    length of the model, in tokens.
+    `token_strs`, if requested, are the tokens as they are spelled in the tokenizer's vocabulary. `max_model_len` is the
+    context length of the model, in tokens.
     """
 
     count: int

@@ -16,9 +16,9 @@ TableForm = Literal["arrow", "pandas", "polars"]
 def read_table(path: Path, form: TableForm) -> Any:
     """Read a Parquet file as a PyArrow Table, or as a pandas or Polars DataFrame.
 
-    Every column has the same type whether or not it has missing values. With pandas integers are `Int64` or `Int32`
-    and truth values `boolean`, as their usual types have no missing values; numbers with a fraction are `float64`
-    with NaN, texts have pandas' type of strings, lists are NumPy arrays. Polars has Arrow's types.
+    Every column has the same type whether or not it has missing values. In pandas, integers are `Int64` or `Int32` and
+    booleans `boolean`, because NumPy's types cannot represent missing values. Doubles are `float64` with NaN, text has
+    pandas' string type, and lists are NumPy arrays. Polars uses the types of Arrow.
 
     Raises:
         InvalidRequest: The form is unknown, or its library is not installed.

@@ -1,8 +1,8 @@
 """Language codes: the paper's languages with their FLORES codes and names, and the code that other codes stand for.
 
 Inside the project a language has exactly one code, the one that `short_code` returns. Code that reads a language from
-outside (a request, an option, a file or a file name) passes it through `short_code`, where it may be anything through
-`read_code`.
+outside (a request, an option, a file or a file name) passes it through `short_code`, or through `read_code` if it has
+not been validated.
 """
 
 from __future__ import annotations
@@ -117,14 +117,14 @@ def short_code(code: str) -> str:
 
 
 def read_code(code: object, *, param: str) -> str:
-    """Return the `short_code` of a value from outside.
+    """Validate a language code from outside and return its `short_code`.
 
     Raises:
-        InvalidRequest: It is no code, see `wrong_code`; `param` is the field that has it.
+        InvalidRequest: The value is not a code, see `wrong_code`; its `param` is the given one.
     """
     if wrong := wrong_code(code):
         raise InvalidRequest(wrong, param=param)
-    assert isinstance(code, str), "any other value is no code"
+    assert isinstance(code, str), "checked by wrong_code"
     return short_code(code)
 
 
@@ -195,7 +195,7 @@ def _meaning(code: str) -> str:
 def wrong_code(code: object) -> str | None:
     """Return an error message if a value cannot be the code of a language, otherwise None.
 
-    A code consists of letters, digits, "_" and "-", so that it can be part of a file's name and of a field's. YAML 1.1
+    A code consists of letters, digits, "_" and "-", so that it can be part of the name of a file or a field. YAML 1.1
     reads the words no, off, yes and on as booleans, so Norwegian's code must be quoted.
     """
     if isinstance(code, bool):

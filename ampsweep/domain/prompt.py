@@ -19,8 +19,8 @@ class ChatMessage:
     """One message of a chat. The model's chat template defines the valid roles (system, user, assistant, tool).
 
     Attributes:
-        role: Who writes.
-        content: The text.
+        role: Who wrote the message.
+        content: Its text.
         tool_calls: The calls of tools in a message of the assistant, each as OpenAI's API has it, but with the
             arguments as an object instead of its text.
         tool_call_id: The call that a message of a tool answers.
@@ -32,7 +32,7 @@ class ChatMessage:
     tool_call_id: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the message as JSON has it, without what is not set."""
+        """Return the JSON form, without fields that are not set."""
         calls = {"tool_calls": list(self.tool_calls)} if self.tool_calls else {}
         answered = {} if self.tool_call_id is None else {"tool_call_id": self.tool_call_id}
         return {"role": self.role, "content": self.content, **calls, **answered}
@@ -44,7 +44,7 @@ class PromptTokens:
 
     Attributes:
         ids: The token ids.
-        token_strs: Each token as the tokenizer's vocabulary writes it, which may differ from its text.
+        token_strs: Each token as it is spelled in the tokenizer's vocabulary, which may differ from its text.
         text: The text of the tokens, special ones included.
         max_model_len: Context length of the model, in tokens; the prompt may be longer.
     """

@@ -26,7 +26,7 @@ _TOKEN_RANGE = Interval(ge=0, lt=2**31)
 TokenId = Annotated[int, _TOKEN_RANGE]
 """An id of the model's vocabulary. Engines check all ids in fields whose type contains this one."""
 TokenIdKey = Annotated[TokenId, Strict(False)]
-"""A token id as the key of an object, where JSON has a text."""
+"""A token id as the key of a JSON object, which is a string."""
 Bias = Annotated[float, Interval(ge=-100, le=100)]
 
 
@@ -72,11 +72,11 @@ class SamplingParams:
     include_stop_str_in_output: bool = False
     """Whether the answer's text includes the stop text, or the text of the token, that ends it."""
     bad_words: Annotated[tuple[Annotated[str, MinLen(1), MaxLen(1000)], ...], Strict(False), MaxLen(64)] = ()
-    """Texts that an answer does not contain: the last token of one is not sampled after those before it."""
+    """Texts that an answer does not contain: the last token of a text is not sampled after its other tokens."""
     logit_bias: Annotated[dict[TokenIdKey, Bias], MaxLen(1024)] | None = None
     """Added to the logits of tokens, by their ids."""
     structured_outputs: StructuredOutputs | None = None
-    """The form of the answer's text; None leaves it free."""
+    """Constraint on the answer's text; None for free text."""
     ignore_eos: bool = False
     """Continue after the end-of-sequence token."""
     top_logprobs: TopLogprobs = 0
@@ -97,7 +97,7 @@ class SamplingParams:
             raise InvalidRequest(message, param="min_tokens")
         for path, word in _values("bad_words", self.bad_words):
             if not word.strip():
-                raise InvalidRequest(f"{path} is only white space; name a text, or leave it out", param=path)
+                raise InvalidRequest(f"{path} is only white space; give a text, or omit it", param=path)
 
 
 SAMPLING_TYPES: Mapping[str, Any] = get_type_hints(SamplingParams, include_extras=True)

@@ -1,4 +1,4 @@
-"""Structured outputs: what form the text of an answer must have, as vLLM's field `structured_outputs` describes it."""
+"""Structured outputs: constraints on the text of an answer, with the keys of vLLM's field `structured_outputs`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _Source = Annotated[str, MinLen(1), MaxLen(100_000)]
 
 @dataclass(frozen=True, kw_only=True)
 class StructuredOutputs:
-    """The form of an answer: exactly one of the fields is set. Tokens that would break it are not sampled.
+    """A constraint on the text of an answer; exactly one field is set. Tokens that would violate it are not sampled.
 
     An answer that ends at `max_tokens` may be incomplete.
 
     Raises:
-        InvalidRequest: No field is set, or several are (param "structured_outputs").
+        InvalidRequest: No field is set, or several are (param "structured_outputs"), or `json_object` is false.
 
     Example:
         >>> StructuredOutputs(choice=("yes", "no")).to_dict()
@@ -54,7 +54,7 @@ class StructuredOutputs:
             raise InvalidRequest(message, param=f"{FIELD}.json_object")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the field that is set, as JSON has it."""
+        """Return the JSON form: an object with the field that is set."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         given = {name: value for name, value in values.items() if value is not None}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}

@@ -21,14 +21,14 @@ _MIXTURES = frozenset(
 """The `model_type` of the mixtures of experts that can be steered."""
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 _OTHER_EXPERTS = ("moe_num_experts", "num_routed_experts")
-"""Names that only mixtures have that are not known here."""
+"""Names of the same number in the configs of mixtures that cannot be steered."""
 _OTHER_FORM = frozenset({"nemotron_h"})
-"""Mixtures whose config gives the kind of each layer; `ampsweep.folders.model` reads them."""
+"""Supported mixtures whose config gives the kind of each layer; `ampsweep.folders.model` reads them."""
 _SHARED = ("shared_expert_intermediate_size", "shared_intermediate_size")
 
 
 def is_mixture(config: Mapping[str, Any]) -> bool:
-    """Return whether a config is that of a mixture of experts that is known here."""
+    """Return whether a config is that of a mixture of experts of a supported type, Nemotron-H excepted."""
     return config.get("model_type") in _MIXTURES and _experts(config) > 0
 
 
@@ -49,12 +49,12 @@ def mixture_widths(config: Mapping[str, Any]) -> LayerWidths | None:
 
 
 def _reject_other(config: Mapping[str, Any]) -> None:
-    """Raise ValueError for a mixture of experts of a type that is not known here."""
+    """Raise ValueError for a mixture of experts of a type that is not supported."""
     model_type = config.get("model_type")
     experts = max((int(config.get(key) or 0) for key in (*_EXPERTS, *_OTHER_EXPERTS)), default=0)
     if experts > 1 and model_type not in _MIXTURES | _OTHER_FORM:
         known = ", ".join(sorted(_MIXTURES | _OTHER_FORM))
-        raise ValueError(f"mixtures of experts of type {model_type} are not supported; those that are: {known}")
+        raise ValueError(f"mixtures of experts of type {model_type} are not supported; supported types: {known}")
 
 
 def _experts(config: Mapping[str, Any]) -> int:

@@ -97,7 +97,7 @@ def undiverted() -> Iterator[None]:
 
 
 def discard_output_of_lost_terminal() -> None:
-    """Let what is written to a terminal that has been closed disappear; every write to it would be an error."""
+    """Redirect standard output and error to /dev/null if their terminal was closed, where every write would fail."""
     numbers = {1, 2, *(stream.fileno() for stream in _Diversion.streams.values())}
     lost = [number for number in numbers if _is_lost_terminal(number)]
     if not lost:
@@ -130,7 +130,7 @@ def _is_descriptor(stream: TextIO, number: int) -> bool:
 
 
 def _is_lost_terminal(number: int) -> bool:
-    """Return whether a descriptor is a terminal that has been closed, which reports an error of input and output."""
+    """Return whether a descriptor is that of a terminal that was closed: reading its attributes fails with EIO."""
     try:
         termios.tcgetattr(number)
     except termios.error as error:

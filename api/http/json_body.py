@@ -77,7 +77,7 @@ def check_values(value: object) -> None:
     """Check every value of a parsed body, without recursion, so that deep nesting cannot exhaust the stack.
 
     Raises:
-        InvalidRequest: as `parse_json` does for a number, a text or nesting.
+        InvalidRequest: About a number, a text or the nesting, as in `parse_json`.
     """
     pending: list[tuple[object, _Path | None]] = [(value, None)]
     while pending:

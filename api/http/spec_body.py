@@ -20,7 +20,7 @@ YAML_TYPES = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yam
 SPEC_TYPES = ("application/json", YAML_TYPES[0])
 """The media types of a spec, as the OpenAPI document names them."""
 MAX_YAML_BYTES = 256 * 1024
-"""Length of a YAML body; parsing this much takes about two seconds."""
+"""Maximum length of a YAML body in bytes. Parsing this much takes about two seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,7 @@ def _check_structure(text: str) -> None:
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > MAX_DEPTH:
                 raise yaml.YAMLError(f"it is nested deeper than {MAX_DEPTH} levels{_where(event)}")
-    except ValueError as error:  # an escape of no character
+    except ValueError as error:  # an escape that is not a character
         raise yaml.YAMLError(str(error)) from error
 
 

@@ -16,7 +16,7 @@ class BodyLimitMiddleware:
     Args:
         app: The application.
         limit: Maximum number of bytes of a body.
-        limits_by_path: The limits of paths that have their own.
+        limits_by_path: Maximum number of bytes for paths that have a limit of their own.
     """
 
     def __init__(self, app: ASGIApp, *, limit: int, limits_by_path: Mapping[str, int] | None = None) -> None:

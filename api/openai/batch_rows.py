@@ -58,7 +58,7 @@ class OpenAIRows:
     limits: Limits
 
     def parse(self, line: bytes, *, number: int, endpoint: str) -> Row:
-        """Return the request of a line; one with an `error` if the line is malformed."""
+        """Return the request of a line. If the line is malformed, the row has an `error`."""
         raw: object = None
         try:
             if len(line) > self.limits.body_bytes:
@@ -69,13 +69,13 @@ class OpenAIRows:
                 message = f"the url {request.url} is not the endpoint {endpoint} of the batch; put it into another file"
                 raise InvalidRequest(message, param="url")
             if request.body.get("stream"):
-                raise InvalidRequest("a batch streams nothing; leave stream out", param="body.stream")
+                raise InvalidRequest("streams are not supported in a batch; omit stream", param="body.stream")
         except AmpsweepError as error:
             return Row(number=number, custom_id=_custom_id(raw), endpoint=endpoint, body={}, error=error)
         return Row(number=number, custom_id=request.custom_id, endpoint=endpoint, body=request.body)
 
     async def answer(self, row: Row) -> RowResult:
-        """Answer a request with the priority of sweeps; see the protocol."""
+        """Answer a request with the priority of sweeps; see `RowAnswers.answer`."""
         try:
             calls, formatter = _PREPARE[row.endpoint](row.body, self.limits)
             calls = [replace(call, background=True) for call in await with_presets(self, calls)]
@@ -95,7 +95,7 @@ class OpenAIRows:
 
 
 def _custom_id(raw: object) -> str | None:
-    """Return the `custom_id` of a line that is no request, if it has one."""
+    """Return the `custom_id` of a malformed line, if it has one."""
     custom_id = raw.get("custom_id") if isinstance(raw, Mapping) else None
     return custom_id[:512] if isinstance(custom_id, str) else None
 

@@ -15,23 +15,36 @@ from ampsweep.errors import InvalidRequest
 from api.http.json_body import parse_json
 
 
-def _text_of_parts(value: object) -> object:
-    """Return the text of a list of OpenAI's content parts, or any other value unchanged for further validation."""
-    if not isinstance(value, list):
-        return value
-    kinds = [part["type"] for part in value if isinstance(part, dict) and isinstance(part.get("type"), str)]
-    other = next((kind for kind in kinds if kind != "text"), None)
-    if other is not None:
-        message = "has a part of type {kind}, but only text is sent to models, even if they take images; remove it"
-        raise PydanticCustomError("part_type", message, {"kind": other[:40]})
-    texts = [part.get("text") for part in value if isinstance(part, dict) and part.get("type") == "text"]
-    if not value or len(texts) != len(value) or not all(isinstance(text, str) for text in texts):
-        raise PydanticCustomError("parts", "must be a string, or a list of parts of type text")
-    return "".join(map(str, texts))
+def text_of_parts(*kinds: str) -> BeforeValidator:
+    """Return a validator that turns a list of OpenAI's content parts into their text, and passes other values on.
+
+    Args:
+        kinds: The types that a part may have; an error names the first one.
+    """
+
+    def joined(value: object) -> object:
+        if not isinstance(value, list):
+            return value
+        types = [part["type"] for part in value if isinstance(part, dict) and isinstance(part.get("type"), str)]
+        other = next((name for name in types if name not in kinds), None)
+        if other is not None:
+            message = "has a part of type {kind}, but only text is sent to models, even if they take images; remove it"
+            raise PydanticCustomError("part_type", message, {"kind": other[:40]})
+        texts = [part.get("text") for part in value if isinstance(part, dict) and part.get("type") in kinds]
+        if not value or len(texts) != len(value) or not all(isinstance(text, str) for text in texts):
+            message = "must be a string, or a list of parts of type {kind}"
+            raise PydanticCustomError("parts", message, {"kind": kinds[0]})
+        return "".join(map(str, texts))
+
+    return BeforeValidator(joined)
 
 
 EmptyList = Annotated[tuple[Any, ...], Field(strict=False, max_length=0)] | None
-"""A list that is never filled here, but that OpenAI's clients send back null or empty."""
+"""A list that responses never have, and that OpenAI's clients send back null or empty."""
+Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
+]
+"""The names and values that a client gives to a response or a batch, with the limits of OpenAI's API."""
 
 
 class Function(StrictModel):
@@ -54,7 +67,7 @@ Tools = Annotated[tuple[FunctionTool, ...], Field(strict=False, max_length=128)]
 
 
 def _arguments(value: dict[str, Any] | str) -> dict[str, Any]:
-    """Return the arguments of a call as an object; models' templates read them so, OpenAI's API writes their text."""
+    """Return the arguments of a call as an object, which chat templates read; OpenAI's API sends their JSON text."""
     if isinstance(value, dict):
         return value
     try:
@@ -92,7 +105,7 @@ class ChatTurn(StrictModel):
     """
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Annotated[str | None, BeforeValidator(_text_of_parts)] = None
+    content: Annotated[str | None, text_of_parts("text")] = None
     refusal: None = None
     annotations: EmptyList = None
     audio: None = None
@@ -112,7 +125,7 @@ class ChatTurn(StrictModel):
 
 
 def chat_messages(turns: Sequence[ChatTurn]) -> tuple[ChatMessage, ...]:
-    """Return the messages of a chat; a developer's are the system's."""
+    """Return the messages of a chat; the role developer becomes system."""
     return tuple(
         ChatMessage(
             role="system" if turn.role == "developer" else turn.role,
@@ -125,7 +138,7 @@ def chat_messages(turns: Sequence[ChatTurn]) -> tuple[ChatMessage, ...]:
 
 
 def tool_dicts(tools: Sequence[FunctionTool] | None) -> tuple[Tool, ...]:
-    """Return tools as chat templates read them, without what is not set."""
+    """Return tools in the form that chat templates read, without fields that are not set."""
     return tuple(tool.model_dump(exclude_none=True) for tool in tools or ())
 
 

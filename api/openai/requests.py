@@ -24,7 +24,7 @@ from pydantic_core import PydanticCustomError
 
 from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.prompt import Prompt, TokenIds, Tool
-from ampsweep.domain.sampling import SAMPLING_TYPES, SamplingParams, TopLogprobs
+from ampsweep.domain.sampling import SAMPLING_TYPES, SamplingParams, TokenId, TopLogprobs
 from ampsweep.domain.structured_outputs import FIELD, StructuredOutputs
 from ampsweep.domain.validation import Name, StrictModel, one_or_list, validate
 from ampsweep.errors import InvalidRequest
@@ -57,9 +57,7 @@ def _prompt_kind(value: object) -> str:
 
 
 Text = Annotated[str, Tag("text")]
-Tokens = Annotated[
-    tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(strict=False, min_length=1, max_length=1_000_000)
-]
+Tokens = Annotated[tuple[TokenId, ...], Field(strict=False, min_length=1, max_length=1_000_000)]
 OnePrompt = Annotated[
     Text | Annotated[Tokens, Tag("tokens")] | Annotated[Tokens, Tag("prompts")], Discriminator(_prompt_kind)
 ]
@@ -84,7 +82,7 @@ class StreamOptions(StrictModel):
 
 @dataclass(frozen=True, kw_only=True)
 class JsonSchema:
-    """A JSON schema as OpenAI's API has it; `name`, `description` and `strict` have no effect."""
+    """A JSON schema in the form of OpenAI's API; `name`, `description` and `strict` have no effect."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -162,7 +160,7 @@ class GenerationRequest(_SamplingRequest):
     @model_validator(mode="after")
     def _one_form(self) -> GenerationRequest:
         if getattr(self, FIELD, None) is not None and self.response_format is not None:
-            message = f"is given besides {FIELD}; give only one of them"
+            message = f"cannot be combined with {FIELD}; give only one of them"
             raise PydanticCustomError("two_forms", message, {"key": "response_format"})
         return self
 

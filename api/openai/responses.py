@@ -21,8 +21,8 @@ _REPLACEMENT = "�"
 class ResponseFormatter(ABC):
     """Formats the response to one request, as one object or as the events of a stream.
 
-    In addition to OpenAI's fields, each object has `neuron_set`: the id of the neuron set that steered, or null. That
-    of an event is of its choice; that of a response is of its steered choices, which all have the same.
+    In addition to OpenAI's fields, each object has `neuron_set`: the id of the neuron set that steered, or null. In
+    an event it belongs to the choice; in a response, to the steered choices, which all have the same one.
     """
 
     names_events = False

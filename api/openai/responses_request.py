@@ -16,7 +16,7 @@ from ampsweep.domain.sampling import TopLogprobs
 from ampsweep.domain.structured_outputs import FIELD, StructuredOutputs
 from ampsweep.domain.validation import Name, StrictModel, validate
 from api.auth.limits import Limits
-from api.openai.messages import EmptyList
+from api.openai.messages import EmptyList, Metadata, text_of_parts
 from api.openai.requests import CHAT_MAX_TOKENS, GenerationRequest, MaxTokens
 from jobs.execution import CompletionCall
 
@@ -25,7 +25,7 @@ LOGPROBS = "message.output_text.logprobs"
 
 
 def _refuse(message: str) -> BeforeValidator:
-    """Return a validator that accepts null and false only, and says what to do instead."""
+    """Return a validator that accepts only null and false. Its error is `message`, which says what to do instead."""
 
     def check(value: object) -> object:
         if value is None or value is False:
@@ -33,24 +33,6 @@ def _refuse(message: str) -> BeforeValidator:
         raise PydanticCustomError("not_supported", message)
 
     return BeforeValidator(check)
-
-
-def _text_of_parts(value: object) -> object:
-    """Return the text of a list of content parts, or any other value unchanged for further validation."""
-    if not isinstance(value, list):
-        return value
-    texts = []
-    for part in value:
-        kind = part.get("type") if isinstance(part, dict) else None
-        if kind not in ("input_text", "output_text"):
-            message = "has a part of type {kind}, but only text is sent to models; send input_text parts"
-            raise PydanticCustomError("part_type", message, {"kind": str(kind)[:40]})
-        if not isinstance(part.get("text"), str):
-            raise PydanticCustomError("parts", "has a part without a text; give each part its text")
-        texts.append(part["text"])
-    if not texts:
-        raise PydanticCustomError("parts", "must be a string, or a list of parts of type input_text")
-    return "".join(texts)
 
 
 def _message_item(value: object) -> object:
@@ -65,7 +47,7 @@ class InputMessage(StrictModel):
     """A message of the input. A message of a response's `output` can be sent back as it is."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[str, BeforeValidator(_text_of_parts)]
+    content: Annotated[str, text_of_parts("input_text", "output_text")]
     type: Literal["message"] = "message"
     id: str | None = None
     status: Literal["in_progress", "completed", "incomplete"] | None = None
@@ -109,7 +91,7 @@ class TextConfig(StrictModel):
 
 
 class NoReasoning(StrictModel):
-    """Settings of reasoning, of which none has an effect."""
+    """Settings of reasoning. Only null is accepted."""
 
     effort: None = None
     summary: None = None
@@ -119,9 +101,6 @@ class ResponseStreamOptions(StrictModel):
     """Options of a stream. Events are never padded, so `include_obfuscation` has no effect."""
 
     include_obfuscation: bool | None = None
-
-
-_Metadata = dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]]
 
 
 class ResponseRequest(GenerationRequest):
@@ -146,7 +125,7 @@ class ResponseRequest(GenerationRequest):
     include: Annotated[tuple[Literal["message.output_text.logprobs"], ...], Field(strict=False)] | None = None
     top_logprobs: TopLogprobs | None = None
     text: TextConfig | None = None
-    metadata: Annotated[_Metadata, Field(max_length=16)] | None = None
+    metadata: Metadata | None = None
     reasoning: NoReasoning | None = None
     tools: EmptyList = None
     tool_choice: Literal["none", "auto"] | None = None
@@ -179,7 +158,9 @@ class ResponseRequest(GenerationRequest):
             message = f'needs include: ["{LOGPROBS}"]'
             raise PydanticCustomError("no_logprobs", message, {"key": "top_logprobs"})
         if self.form is not None and getattr(self, FIELD, None) is not None:
-            raise PydanticCustomError("two_forms", f"is given besides {FIELD}; give only one of them", {"key": "text"})
+            raise PydanticCustomError(
+                "two_forms", f"cannot be combined with {FIELD}; give only one of them", {"key": "text"}
+            )
         return self
 
     @property

@@ -74,7 +74,7 @@ async def generation_response(
         formatter: Formats the response.
         stream: Whether to send a stream of events. Errors before the first event are raised, and so have a status of
             their own; later ones are events.
-        param_of: Returns the field of the request that has the intervention of a call, for errors.
+        param_of: Returns the field that has the intervention of the i-th call, which errors about it name.
 
     Returns:
         A JSON response or a stream of events; an empty response if the client has disconnected.

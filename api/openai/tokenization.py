@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from ampsweep.domain.prompt import TokenIds
+from ampsweep.domain.sampling import TokenId
 from ampsweep.domain.validation import Name, StrictModel, validate
 from api.auth.limits import Limits
 from api.openai.messages import ChatTurn, Tools, chat_length, chat_messages, tool_dicts
@@ -19,8 +20,8 @@ class TokenizeRequest(StrictModel):
 
     `add_special_tokens` adds the tokens that belong in front of a text, once; by default it is true for a text and
     false for a chat, whose template writes them. With `add_generation_prompt` a chat ends with the start of the
-    assistant's answer; the template writes its `tools`. `return_token_strs` adds each token as the vocabulary writes
-    it. `model` may be omitted if the server has only one.
+    assistant's answer; the template writes its `tools`. `return_token_strs` adds each token as it is spelled in
+    the vocabulary. `model` may be omitted if the server has only one.
     """
 
     model: Name | None = None
@@ -35,7 +36,7 @@ class TokenizeRequest(StrictModel):
     @model_validator(mode="after")
     def _has_one_prompt(self) -> TokenizeRequest:
         if self.prompt is not None and self.messages is not None:
-            message = "is given besides prompt; give only one of them"
+            message = "cannot be combined with prompt; give only one of them"
             raise PydanticCustomError("two_prompts", message, {"key": "messages"})
         if self.prompt is None and self.messages is None:
             raise PydanticCustomError("no_prompt", "is required, or messages", {"key": "prompt"})
@@ -66,7 +67,7 @@ class DetokenizeRequest(StrictModel):
     """Tokens to convert to text. `model` may be omitted if the server has only one."""
 
     model: Name | None = None
-    tokens: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(strict=False, max_length=1_000_000)]
+    tokens: Annotated[tuple[TokenId, ...], Field(strict=False, max_length=1_000_000)]
 
     def to_call(self, model: str, limits: Limits) -> TokenizeCall:
         """Return the call to a model; raise PromptTooLong if there are more tokens than the limit of the server."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 from itertools import islice
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter
-from pydantic import Field
 
 from ampsweep.domain.validation import Name, StrictModel, validate
 from ampsweep.errors import InvalidRequest
@@ -16,6 +15,7 @@ from api.auth.principal import CurrentPrincipal
 from api.http.json_body import JsonBody
 from api.http.pagination import After, Limit, list_object
 from api.openai.batch_rows import Endpoint
+from api.openai.messages import Metadata
 from api.openai.route import OpenAIRoute
 from api.openapi import request_body
 from api.routes.files import ExpiresAfter, require_owner
@@ -37,18 +37,13 @@ router = APIRouter(prefix="/batches", tags=["batches"], route_class=OpenAIRoute)
 class BatchRequest(StrictModel):
     """A batch of the requests in an uploaded file, all of which go to one endpoint.
 
-    `completion_window` is 24h: requests that have not been answered a day later are given up.
+    `completion_window` is 24h: requests that have not been answered within a day fail.
     """
 
     input_file_id: Name
     endpoint: Endpoint
     completion_window: Literal["24h"]
-    metadata: (
-        Annotated[
-            dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
-        ]
-        | None
-    ) = None
+    metadata: Metadata | None = None
     output_expires_after: ExpiresAfter | None = None
 
 

@@ -75,7 +75,7 @@ async def delete_intervention(services: ServicesDep, name: str) -> Response:
 
 
 class PresetSource(Protocol):
-    """Where the names of models and of presets are looked up: the services, or a part of them."""
+    """What `with_presets` looks names up in; `Services` and `OpenAIRows` have these attributes."""
 
     @property
     def catalog(self) -> Catalog:
@@ -111,7 +111,7 @@ async def with_presets(services: PresetSource, calls: Sequence[CompletionCall]) 
 
 
 async def model_of(services: PresetSource, name: str) -> str:
-    """Return the model that a name of a model means, without its preset; raise the errors of `with_presets`."""
+    """Return the model that a name such as `NAME` or `NAME+PRESET` stands for; raise the errors of `with_presets`."""
     if name in services.catalog.models:
         return name
     _, model = await asyncio.to_thread(_chosen, services, name)

@@ -1,4 +1,4 @@
-"""The samples of a sweep, page by page, with a filter: what a person reads. Programs download `/results`."""
+"""The samples of a sweep in pages and with filters, for people to read. Programs download `/results`."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ async def list_samples(
     """List the samples of an ended sweep that match all filters, each with the unsteered sample of the same item.
 
     The filters are values of the columns of the samples; `none` matches null, such as `selection=none` for the target's
-    own neurons. Without `method` the list has steered samples only. `baseline` is null for an item that was not asked
-    unsteered. Answers 409 until the sweep has ended.
+    own neurons. Without `method` the list has steered samples only. `baseline` is null for an item without an
+    unsteered sample. Answers 409 until the sweep has ended.
     """
     if after is not None and not after.isdecimal():
         raise InvalidRequest(f"must be the id of a sample, a number; got {after!r}", param="after")

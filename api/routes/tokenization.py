@@ -1,4 +1,4 @@
-"""Tokens of prompts and texts of tokens, as a model's engine reads them, in the schema of vLLM's server."""
+"""Converts prompts to tokens and tokens to text with a model's tokenizer, in the schema of vLLM's server."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def detokenize(services: ServicesDep, body: JsonBody) -> dict[str, str]:
 
 
 async def _model(services: Services, name: str | None) -> str:
-    """Return the model that a name means, or the only one of the server."""
+    """Return the model that a name stands for or, without a name, the only model of the server."""
     if name is not None:
         return await model_of(services, name)
     models = sorted(services.catalog.models)

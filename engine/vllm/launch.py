@@ -166,7 +166,7 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
 
 
 def _check_unchanged(folder: Path, before: str, adapters: Adapters, paths: Mapping[str, Path]) -> None:
-    """Raise InvalidRequest if a file of the model or an adapter is another one than before it was loaded.
+    """Raise InvalidRequest if a file of the model or of an adapter has changed since the engine began to load it.
 
     Args:
         folder: The folder of the model.

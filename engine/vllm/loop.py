@@ -333,7 +333,7 @@ class EngineLoop:
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Return whether vLLM refuses a request with this error; after any other one the engine is unusable."""
+    """Return whether the error rejects a single request. After any other error the engine is unusable."""
     if isinstance(error, ValueError | TypeError):
         return True
     from vllm.exceptions import VLLMValidationError  # a ValueError in older releases
@@ -342,7 +342,7 @@ def _is_refusal(error: Exception) -> bool:
 
 
 def _refusal(error: Exception, params: SamplingParams) -> InvalidRequest:
-    """Return the refusal of a request. All parameters but structured outputs were checked before."""
+    """Return the error of a rejected request. Only structured outputs have not been checked before."""
     if getattr(params, FIELD, None) is None:
         return InvalidRequest(str(error))
     reason = _SOURCE_LINE.sub("", " ".join(str(error).split())).rstrip(".")

@@ -15,8 +15,8 @@ _BFLOAT16_BLOCKS = frozenset({"qwen3_5_text", "qwen3_5_moe_text", "qwen3_next"})
 """Those for whose linear attention vLLM has only a kernel in bfloat16 on a CPU."""
 _WITH_TORCHVISION = frozenset({"qwen3_5_text", "qwen3_5_moe_text"})
 """Those whose code in vLLM imports torchvision, even for text."""
-_OTHER_ANSWERS = frozenset({"deepseek_v2", "deepseek_v3"})
-"""Those whose answers on a CPU differ from those of Transformers, also without an intervention (vLLM 0.32.0)."""
+_DIFFERENT_ON_CPU = frozenset({"deepseek_v2", "deepseek_v3"})
+"""Families whose answers on a CPU differ from those of Transformers even without an intervention (vLLM 0.32.0)."""
 _EXPERTS = tuple(
     f"model.layers.0.{block}.experts.0.{projection}"
     for block in ("mlp", "block_sparse_moe", "feed_forward")
@@ -43,13 +43,16 @@ def check_platform(config: Any, *, dtype: str, on_cpu: bool, quantization: Quant
     model_type = text.model_type
     mixture = is_mixture(text.to_dict())
     if mixture and not on_cpu:
-        _reject(model_type, "on a GPU its fused experts have no place for an intervention; use --engine transformers")
+        _reject(
+            model_type,
+            "on a GPU vLLM computes its experts in a fused kernel, which cannot be steered; use --engine transformers",
+        )
     if mixture and quantization is not None and not any(map(quantization.skips, _EXPERTS)):
         reason = f"its experts are quantized with {quantization}, and quantized experts cannot be steered"
         _reject(model_type, f"{reason}; use a checkpoint whose experts are not quantized")
     if on_cpu and model_type in _TRITON_BLOCKS:
         _reject(model_type, "its linear attention needs a GPU, where it is a Triton kernel; use --engine transformers")
-    if on_cpu and model_type in _OTHER_ANSWERS:
+    if on_cpu and model_type in _DIFFERENT_ON_CPU:
         reason = "on a CPU its answers differ from those of Transformers"
         _reject(model_type, f"{reason}; use --engine transformers")
     if on_cpu and model_type == "nemotron_h" and "moe" in text.layers_block_type:

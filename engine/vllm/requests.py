@@ -153,7 +153,9 @@ class AnswerReader:
     def _failure(self) -> AmpsweepError:
         if self._sampling.structured_outputs is None:
             return EngineFailed("vLLM ended the request with an error, which the engine's log describes")
-        message = f"{FIELD}: vLLM could not compile this grammar, or left it; simplify it"
+        message = (
+            f"{FIELD}: vLLM could not compile the grammar, or generated a token that it does not allow; simplify it"
+        )
         return InvalidRequest(message, param=FIELD)
 
     def _prompt_part(self, output: vllm.RequestOutput) -> PromptPart | None:

@@ -62,9 +62,9 @@ class BatchRecord:
         endpoint: The path that its requests are sent to, such as `/v1/completions`.
         epoch: Number of leases so far.
         expires_at: When requests that have not been answered are given up.
-        times: When it entered its states, by the names of OpenAI's API (`in_progress_at`).
+        times: When it entered each of its states, by the names of OpenAI's API (`in_progress_at`).
         output_expires_after: Seconds after which its output is deleted; None keeps it.
-        error: Why it failed, or why a waiting one was last interrupted.
+        error: Why the batch failed or, while it waits for a server, why it was last interrupted.
     """
 
     id: str

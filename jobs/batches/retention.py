@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 def clean_up_batches(
     batches: Batches, files: BatchFiles, *, now: float, unfinished_after: float, created_before: float | None = None
 ) -> int:
-    """Delete what no batch needs. It is safe to call this at any time, also from several processes.
+    """Delete the files and batches that are no longer needed. Safe to call at any time, also from several processes.
 
     Args:
         batches: The batches and their files.

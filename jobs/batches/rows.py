@@ -1,4 +1,4 @@
-"""Rows of a batch: its requests as they are read from a file, their results, and who answers them."""
+"""Rows of a batch: its requests as read from a file, their results, and the protocol that answers them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Row:
     """One request of a batch.
 
     Attributes:
-        number: The number of the line, from 1, blank lines not counted.
+        number: Number of the line, counted from 1 without blank lines.
         custom_id: The name that the user gave it; None if the line has none.
-        endpoint: The path that it is sent to.
+        endpoint: The path that the request is sent to.
         body: Its JSON body.
-        error: Why the line is no request; it is not sent then.
+        error: Why the line is not a valid request; such a row is not sent.
     """
 
     number: int
@@ -45,7 +45,7 @@ class RowAnswers(Protocol):
     """Reads and answers the requests of batches. The HTTP layer implements it."""
 
     def parse(self, line: bytes, *, number: int, endpoint: str) -> Row:
-        """Return the request of a line of a batch for `endpoint`; one with an `error` if the line is malformed."""
+        """Return the request of a line of a batch for `endpoint`. If the line is malformed, the row has an `error`."""
         ...
 
     async def answer(self, row: Row) -> RowResult:
@@ -53,7 +53,7 @@ class RowAnswers(Protocol):
 
         Raises:
             Unavailable: The engine cannot answer now.
-            EngineFailed: The engine failed; the request may be the reason.
+            EngineFailed: The engine failed, possibly because of the request.
         """
         ...
 

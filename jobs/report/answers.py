@@ -42,12 +42,12 @@ class Answer:
 
     @property
     def observation(self) -> str:
-        """What one sees in the figure or the table."""
+        """What the figure or the table shows, in a sentence or two."""
         return self.question.observe(self.table)
 
     @property
     def grid(self) -> Grid:
-        """The table for readers, without the rows that a page has no room for."""
+        """The table for readers, with at most the question's `max_rows` rows."""
         return grid_of(self.table, max_rows=self.question.max_rows)
 
     @property
@@ -80,7 +80,7 @@ def answer_questions(
 
 
 def answer(data: ReportData, key: str, sql: str) -> Answer:
-    """Return the answer to one question by a query of one's own, as the notebooks of `ampsweep report` call it.
+    """Return the answer to one question from a query that may have been edited, for the notebooks of `ampsweep report`.
 
     Args:
         data: The files of the sweep.

@@ -15,13 +15,13 @@ from jobs.report.queries import LITTLE
 from jobs.report.views import VIEWS
 
 _EXPECTED_CONTROLS = ("random", "other")
-"""Controls without which an effect may not be due to the language's own neurons."""
+"""Controls that show whether an effect is due to the language's own neurons."""
 _SOURCE_COLUMNS = ("task", "data", "split", "language", "SHA-256")
 
 
 @dataclass(frozen=True)
 class Notice:
-    """Something that a reader must know first: a statement, and what follows from it."""
+    """A notice above the numbers: a statement, which is emphasized, and the rest of the sentence."""
 
     statement: str
     rest: str = ""
@@ -36,7 +36,7 @@ class Document:
         subtitle: Model and id of the sweep.
         missing: What the numbers do not contain: cells that failed or were not computed, samples that failed.
         findings: What was found, in sentences (`jobs.report.findings`).
-        caveats: What the numbers rest on too little.
+        caveats: What limits the numbers: few items, missing controls, warnings of the plan.
         answers: The sections: a question each, with its figure, table and query.
         views: The SQL views that the queries share.
         methods: How the numbers were computed, ready to cite.

@@ -95,7 +95,7 @@ def _comparisons(measured: _Measured, arm: str, share: str) -> list[str]:
         apart = sum(_low(first) > _high(second) for first, second in pairs)
         who = _RANDOM.get(arm, "a random vector of the same length")
         sentences.append(
-            f"With {who} it is {_value([row for _, row in pairs])}; the intervals lie apart for {apart} of "
+            f"With {who} it is {_value([row for _, row in pairs])}; the intervals do not overlap for {apart} of "
             f"{count_of(len(pairs), 'target')}"
             + (", so the effect is not shown to be due to the language." if not apart else ".")
         )
@@ -125,7 +125,7 @@ def _costs(measured: _Measured, arm: str) -> list[str]:
             seen = amount(measured.detectable[arm, measure])
             text += f"; a difference in one data language below about {seen} could not have been seen"
         sentences.append(f"{text}.")
-    return sentences or ["No other ability was measured, so nothing is known of the cost."]
+    return sentences or ["No other ability was measured, so the cost is unknown."]
 
 
 def _differences(data: ReportData) -> list[str]:
@@ -148,7 +148,7 @@ def _differences(data: ReportData) -> list[str]:
 
 
 def _limits(data: ReportData, measured: _Measured, arm: str) -> list[str]:
-    """Return why the sentences before are to be read with care."""
+    """Return the limitations of the findings."""
     limits = []
     (tried,) = data.query(TRIED).to_pylist()
     if arm not in _INSTRUCTIONS and tried["tried"] > 1:

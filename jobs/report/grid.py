@@ -1,4 +1,4 @@
-"""Tables as readers see them: a value and its interval in one column, constants beside the table, numbers rounded."""
+"""Tables for readers: a value and its interval share a column, constant columns become a note, numbers are rounded."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Grid:
     Attributes:
         columns: The columns.
         rows: The rows, one cell for each column.
-        constants: Columns of text with the same value in all rows, which are named once, beside the table.
+        constants: Name and value of each column of text that is the same in all rows; they are shown once.
         left_out: Rows that are not shown.
     """
 

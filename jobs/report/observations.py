@@ -1,4 +1,4 @@
-"""What one sees in each figure or table of the report, as a sentence or two written from its numbers.
+"""What each figure or table of the report shows, in a sentence or two written from its numbers.
 
 Each function takes the table of a question (`jobs.report.questions`) and returns text.
 """
@@ -16,7 +16,7 @@ from jobs.report.figures.drawing import Row, distinct, panels
 from jobs.report.wording import amount, between, count_of, listed, signed
 
 MAX_PANELS = 3
-"""Panels that a caption describes; of a figure with more it says how many there are."""
+"""Maximum number of panels that a caption describes. It only counts the others."""
 ALPHA = 0.05
 NO_EFFECT = "no effect above noise"
 """The conclusion from a difference that is not above the noise (`jobs.report.views`)."""

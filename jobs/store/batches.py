@@ -23,10 +23,10 @@ from jobs.store.tables import batches
 WINDOW = 24 * 3600.0
 """Seconds until requests of a batch that have not been answered are given up."""
 MAX_UNFINISHED = 64
-"""Batches that have not ended, over all servers."""
+"""Maximum number of batches that have not ended, across all servers."""
 MAX_EXPIRATIONS = 10
 """How many times the lease of a batch may expire before the batch is failed."""
-KILLED = "the server that ran the batch ended during it, {count} times; create the batch again to retry"
+KILLED = "the server that ran the batch was killed {count} times; create the batch again to retry"
 
 _COLUMN = batches.c
 _UNFINISHED = _COLUMN.state.not_in(sorted(ENDED))
@@ -66,7 +66,9 @@ class Batches:
             file_row(db, input_file_id)
             unfinished = db.execute(sa.select(sa.func.count()).select_from(batches).where(_UNFINISHED)).scalar_one()
             if unfinished >= MAX_UNFINISHED:
-                raise Unavailable(f"{MAX_UNFINISHED} batches have not ended; retry when one of them has")
+                raise Unavailable(
+                    f"{MAX_UNFINISHED} batches have not ended, the maximum; retry when one of them has ended"
+                )
             db.execute(
                 sa.insert(batches).values(
                     id=batch_id,
@@ -94,7 +96,7 @@ class Batches:
             return _record(_row(db, batch_id))
 
     def list(self, *, after: str | None = None, limit: int = 20) -> Page[BatchRecord]:
-        """Return a page of batches, newest first; raise NotFound if `after` is no batch."""
+        """Return a page of batches, newest first; raise NotFound if `after` is not a batch."""
         with self._database.reading() as db:
             query = sa.select(batches).order_by(_COLUMN.seq.desc()).limit(limit + 1)
             if after is not None:
@@ -103,7 +105,7 @@ class Batches:
         return Page(data=tuple(map(_record, rows[:limit])), has_more=len(rows) > limit)
 
     def cancel(self, batch_id: str) -> BatchRecord:
-        """Cancel a batch. It is `cancelled` once a server has published the results that there are.
+        """Cancel a batch. It is `cancelled` once a server has published the results so far.
 
         Raises:
             NotFound: There is none of this id.

@@ -61,7 +61,7 @@ class Files:
             return file_record(file_row(db, file_id))
 
     def list(self, *, after: str | None = None, limit: int = 20, purpose: str | None = None) -> Page[FileRecord]:
-        """Return a page of files, newest first; raise NotFound if `after` is no file."""
+        """Return a page of files, newest first; raise NotFound if `after` is not a file."""
         with self._database.reading() as db:
             query = sa.select(files).order_by(_COLUMN.seq.desc()).limit(limit + 1)
             if after is not None:

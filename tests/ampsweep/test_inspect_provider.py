@@ -103,7 +103,7 @@ def test_a_model_without_a_chat_template_continues_the_text(url: str) -> None:
 
 
 def test_what_the_server_cannot_answer_is_refused(url: str) -> None:
-    with pytest.raises(InvalidRequest, match="takes no tools"):
+    with pytest.raises(InvalidRequest, match="does not support tools"):
         asyncio.run(answer(url, tools=["a tool"]))
     with pytest.raises(InvalidRequest, match="not valid JSON"):
         asyncio.run(answer(url, intervention="{"))

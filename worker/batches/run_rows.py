@@ -15,13 +15,13 @@ from jobs.batches.rows import Row, RowAnswers, RowResult
 from worker.run_cell import in_window
 
 ROWS_AT_ONCE = 256
-"""Rows of a batch in flight; the engine batches them."""
+"""Maximum number of rows of a batch in flight; the engine batches them."""
 PARTS_AT_ONCE = 8
-"""Parts that have rows in flight. More than the rows need, so that a slow row of one part does not hold up others."""
+"""Maximum number of parts with rows in flight: more than ROWS_AT_ONCE rows, so that a slow row delays no other part."""
 MAX_ATTEMPTS = 3
-"""How often a row is sent that an engine fails on."""
+"""Maximum number of times that a row is sent if engines fail on it."""
 RETRY_SECONDS = 5.0
-"""Delay before a row is sent again because no engine was ready."""
+"""Delay in seconds before a row is sent again because no engine was ready."""
 
 Sleep = Callable[[float], Awaitable[None]]
 Report = Callable[[RowCounts], Awaitable[None]]
@@ -41,7 +41,7 @@ async def run_rows(
         sleep: Waits before a row is sent again.
 
     Raises:
-        NotFound: The file of the batch is lost.
+        NotFound: The input file of the batch does not exist.
     """
     counts = await asyncio.to_thread(counts_of, batch, files)
     await report(counts)
@@ -73,7 +73,7 @@ async def run_rows(
 
 
 def counts_of(batch: BatchRecord, files: BatchFiles) -> RowCounts:
-    """Return the counts of a batch by its published results."""
+    """Return the counts of a batch according to its published results."""
     succeeded = [row["succeeded"] for number in files.parts(batch.id) for row in files.part(batch.id, number)]
     return replace(batch.counts, completed=sum(succeeded), failed=len(succeeded) - sum(succeeded))
 
@@ -82,7 +82,7 @@ def counts_of(batch: BatchRecord, files: BatchFiles) -> RowCounts:
 class Assembled:
     """The counts of a batch whose results are published, and the sizes of the files in bytes.
 
-    `expired` is the number of rows that have no other result than that the batch has expired.
+    `expired` is the number of rows that were not answered before the batch expired. `counts` includes them as failed.
     """
 
     counts: RowCounts
@@ -154,7 +154,7 @@ def _parts(batch: BatchRecord, files: BatchFiles, answers: RowAnswers) -> Iterat
 
 
 async def _result(batch: BatchRecord, row: Row, answers: RowAnswers, sleep: Sleep) -> dict[str, Any]:
-    """Return the result of a row as a part has it."""
+    """Return the result of a row in the form that parts store."""
     if row.error is not None:
         error = {"code": row.error.code, "message": row.error.message, "param": row.error.param}
         return _line(batch, row, None, error)

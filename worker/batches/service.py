@@ -24,9 +24,9 @@ from worker.polling import poll_forever
 log = logging.getLogger(__name__)
 
 MAX_RUNNING = 2
-"""Batches that one server runs at the same time."""
+"""Maximum number of batches that one server runs at the same time."""
 RETRY_SECONDS = 10.0
-"""Delay before a batch is leased again whose storage or database could not be reached."""
+"""Delay in seconds before a batch is leased again after its storage or database could not be reached."""
 
 
 @dataclass(frozen=True, kw_only=True)

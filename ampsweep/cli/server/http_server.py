@@ -13,7 +13,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from ampsweep.cli.terminal.running import acknowledge_interrupt, heeded_signals
+from ampsweep.cli.terminal.running import acknowledge_interrupt, handled_signals
 from ampsweep.errors import InvalidRequest
 from ampsweep.telemetry.library_output import discard_output_of_lost_terminal
 
@@ -60,7 +60,7 @@ class HttpServer(uvicorn.Server):
             _load_tls(config)
         super().__init__(config)
         self.stopped_by: signal.Signals | None = None
-        self._heeded = (*{signal.SIGINT, signal.SIGTERM, *heeded_signals()},)
+        self._handled = (*{signal.SIGINT, signal.SIGTERM, *handled_signals()},)
 
     @contextmanager
     def stopped_by_signals(self) -> Iterator[None]:
@@ -68,7 +68,7 @@ class HttpServer(uvicorn.Server):
 
         The signals are SIGINT, SIGTERM and, unless it is ignored as under nohup, SIGHUP.
         """
-        before = {number: signal.getsignal(number) for number in self._heeded}
+        before = {number: signal.getsignal(number) for number in self._handled}
         self.hear_signals()
         try:
             yield
@@ -78,7 +78,7 @@ class HttpServer(uvicorn.Server):
 
     def hear_signals(self) -> None:
         """Install the signal handlers, again if a library has replaced them since."""
-        for number in self._heeded:
+        for number in self._handled:
             signal.signal(number, self._on_signal)
 
     @contextmanager

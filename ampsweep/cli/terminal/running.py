@@ -41,8 +41,8 @@ def run_to_end(body: Coroutine[object, object, T]) -> T:
             raise typer.Exit(HUNG_UP if stop.received == signal.SIGHUP else TERMINATED) from None
 
 
-def heeded_signals() -> tuple[signal.Signals, ...]:
-    """Return the signals of `STOP_SIGNALS` that the parent process has not told this one to ignore, as nohup does."""
+def handled_signals() -> tuple[signal.Signals, ...]:
+    """Return `STOP_SIGNALS` without those that this process was started to ignore, as nohup starts its commands."""
     return tuple(number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN)
 
 
@@ -74,8 +74,8 @@ class _Stop:
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
-        """Handle `heeded_signals` within the block, also while the event loop is busy."""
-        before = {number: signal.signal(number, self._receive) for number in heeded_signals()}
+        """Handle `handled_signals` within the block, also while the event loop is busy."""
+        before = {number: signal.signal(number, self._receive) for number in handled_signals()}
         try:
             yield
         finally:

@@ -1,4 +1,4 @@
-"""The formats of the report: which writer writes which, and the files beside it."""
+"""The formats of the report: chooses the format and its writer, and writes the file and its figures."""
 
 from __future__ import annotations
 

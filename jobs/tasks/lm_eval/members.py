@@ -85,7 +85,8 @@ def _member_file(group: str, member: str, folder: Path) -> Path:
     try:
         return yaml_of(member, folder)
     except UnknownName:
-        message = f"the group {group} has the member {member}, which is no task, group or tag beside it; add its file"
+        reason = "but no YAML file defines a task, group or tag of this name; add it"
+        message = f"the group {group} has the member {member}, {reason}"
         raise InvalidRequest(message, param="name") from None
 
 

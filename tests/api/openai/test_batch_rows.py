@@ -80,7 +80,7 @@ def test_a_line_is_a_request(tmp_path: Path) -> None:
         ({**LINE, "method": "GET"}, "method", "'POST'"),
         ({**LINE, "url": "/v1/embeddings"}, "url", "'/v1/completions'"),
         ({**LINE, "url": "/v1/responses"}, "url", "is not the endpoint /v1/completions of the batch"),
-        ({**LINE, "body": {**LINE["body"], "stream": True}}, "body.stream", "leave stream out"),
+        ({**LINE, "body": {**LINE["body"], "stream": True}}, "body.stream", "omit stream"),
         ({**LINE, "priority": 1}, "priority", "unknown key"),
         (b'{"custom_id": "a", "custom_id": "b"}', "custom_id", "occurs twice"),
     ],

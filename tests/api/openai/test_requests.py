@@ -176,6 +176,6 @@ def test_a_response_format_is_a_form_of_structured_outputs() -> None:
         assert call(response_format=as_openai).structured_outputs == StructuredOutputs(json=schema)
         assert call(response_format={"type": "json_object"}).structured_outputs == StructuredOutputs(json_object=True)
         assert call(response_format={"type": "text"}).structured_outputs is None
-        with pytest.raises(InvalidRequest, match="besides structured_outputs") as refused:
+        with pytest.raises(InvalidRequest, match="cannot be combined with structured_outputs") as refused:
             call(response_format={"type": "json_object"}, structured_outputs={"regex": "a"})
         assert refused.value.param == "response_format"

@@ -57,7 +57,7 @@ def test_a_text_format_is_a_form_of_structured_outputs() -> None:
     assert form(of_a_schema) == StructuredOutputs(json=schema)
     assert form({"type": "json_object"}) == StructuredOutputs(json_object=True)
     assert form({"type": "text"}, structured_outputs={"regex": "a"}) == StructuredOutputs(regex="a")
-    with pytest.raises(InvalidRequest, match="besides structured_outputs") as refused:
+    with pytest.raises(InvalidRequest, match="cannot be combined with structured_outputs") as refused:
         form(of_a_schema, structured_outputs={"regex": "a"})
     assert refused.value.param == "text"
 

@@ -68,16 +68,16 @@ def test_without_generated_text_the_summary_is_about_lss(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("drawn", "expected"),
     [
-        (0.12, "With as many random neurons it is 0.12; the intervals lie apart for 3 of 3 targets."),
+        (0.12, "With as many random neurons it is 0.12; the intervals do not overlap for 3 of 3 targets."),
         (
             0.65,
-            "With as many random neurons it is 0.65; the intervals lie apart for 1 of 3 targets.",
+            "With as many random neurons it is 0.65; the intervals do not overlap for 1 of 3 targets.",
         ),
         (
             0.8,
             (
-                "With as many random neurons it is 0.80; the intervals lie apart for 0 of 3 targets, so the effect "
-                "is not shown to be due to the language."
+                "With as many random neurons it is 0.80; the intervals do not overlap for 0 of 3 targets, so the "
+                "effect is not shown to be due to the language."
             ),
         ),
     ],
@@ -118,7 +118,7 @@ def test_the_cost_is_given_or_what_could_have_been_seen(tmp_path: Path) -> None:
         "no effect above noise for any of 3 targets; a difference in one data language below about 0.08 could not have "
         "been seen."
     )
-    assert "No other ability was measured, so nothing is known of the cost." in found(tmp_path, steered)
+    assert "No other ability was measured, so the cost is unknown." in found(tmp_path, steered)
 
 
 def test_values_without_intervals_allow_no_conclusion(tmp_path: Path) -> None:

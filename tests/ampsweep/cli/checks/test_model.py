@@ -51,7 +51,7 @@ def test_adapters_are_part_of_the_memory_and_checked(tmp_path: Path) -> None:
     [
         ("olmo_hybrid", "bfloat16", 0, "vLLM cannot run olmo_hybrid here: its linear attention needs a GPU"),
         ("qwen3_5_text", "float32", 0, "use --dtype bfloat16, or --engine transformers"),
-        ("mixtral", "bfloat16", 1, "vLLM cannot run mixtral here: on a GPU its fused experts"),
+        ("mixtral", "bfloat16", 1, "vLLM cannot run mixtral here: on a GPU vLLM computes its experts"),
     ],
 )
 def test_what_vllm_rejects_at_the_start_is_rejected_here_too(

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.processes
 
 
 @pytest.fixture(autouse=True)
-def _hangups_are_heeded() -> Iterator[None]:
+def _hangups_are_handled() -> Iterator[None]:
     """Let child processes heed SIGHUP, also where the tests run under nohup."""
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield

@@ -81,7 +81,7 @@ def test_a_placeholder_finds_groups_too(folder: Path) -> None:
         ("tiny_mixed", "aggregates exact_match,letter, which its tasks tiny_choice do not report"),
         ("tiny_absent", "aggregates f1, which its tasks tiny_physics do not report"),
         ("tiny_twice", "has the task tiny_physics twice"),
-        ("tiny_lost", "has the member tiny_alchemy, which is no task"),
+        ("tiny_lost", "has the member tiny_alchemy, but no YAML file"),
     ],
 )
 def test_groups_without_one_score_are_refused(catalog: Catalog, folder: Path, name: str, message: str) -> None:
