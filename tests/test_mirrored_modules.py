@@ -18,6 +18,7 @@ MIN_LINES = 60
 """Modules of at most so many lines need no test file of their own."""
 
 COVERED_BY: Mapping[str, tuple[str, ...]] = {
+    "tests/worker/batches/test_service.py": ("worker/leased_service.py",),
     "tests/engine/vllm/plugin/test_serve.py": ("engine/vllm/plugin/self_test.py",),
     "tests/ampsweep/cli/checks/test_checks.py": (
         "ampsweep/cli/checks/installation.py",

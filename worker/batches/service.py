@@ -19,7 +19,7 @@ from jobs.batches.rows import RowAnswers
 from jobs.clock import Clock
 from jobs.store.batches import Batches
 from worker.batches.run_rows import Assembled, Sleep, assemble, run_rows
-from worker.polling import poll_forever
+from worker.leased_service import LeasedService, Running
 
 log = logging.getLogger(__name__)
 
@@ -30,15 +30,14 @@ RETRY_SECONDS = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Running:
+class _Running(Running):
     """A leased batch. Setting `stopping` ends its requests, and its results so far are published."""
 
     lease: BatchLease
-    task: asyncio.Task[None]
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-class LeasedBatchService:
+class LeasedBatchService(LeasedService[_Running]):
     """Runs batches, a few at a time, from `start` to `stop`. Tests call `poll_once` and `heartbeat` directly.
 
     Args:
@@ -64,18 +63,13 @@ class LeasedBatchService:
         poll: float = 5.0,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
+        super().__init__("the batch service", ttl=ttl, poll=poll)
         self.batches = batches
         self.files = files
         self._answers = answers
         self._clock = clock
         self._owner = owner
-        self._ttl = ttl
-        self._poll = poll
         self._sleep = sleep
-        self._work_available = asyncio.Event()
-        self._stops = asyncio.Event()
-        self._loops: list[asyncio.Task[None]] = []
-        self._running: dict[tuple[str, int], _Running] = {}
 
     def wake(self) -> None:
         """Look for work now, because a batch was created."""
@@ -94,28 +88,6 @@ class LeasedBatchService:
                 running.stopping.set()
         self.wake()
         return record
-
-    def start(self) -> None:
-        """Start leasing batches in tasks of the running event loop; return at once."""
-        poll = partial(poll_forever, name="the batch service", stops=self._stops)
-        self._loops = [
-            asyncio.create_task(poll(self.poll_once, wake=self._work_available, interval=self._poll)),
-            asyncio.create_task(poll(self.heartbeat, wake=self._stops, interval=self._ttl / 6)),
-        ]
-
-    async def stop(self) -> None:
-        """Stop leasing, abort the requests of the running batches and return their leases."""
-        self._stops.set()
-        self._work_available.set()
-        await asyncio.gather(*self._loops)
-        tasks = [running.task for running in self._running.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def idle(self) -> None:
-        """Wait until the batches now leased have ended."""
-        await asyncio.gather(*(running.task for running in self._running.values()), return_exceptions=True)
 
     async def poll_once(self) -> None:
         """Lease as many batches as this server may still run."""

@@ -28,7 +28,7 @@ from jobs.store.protocol import Store
 from jobs.store.records import SweepRecord
 from worker.evaluation.judge import EngineJudge
 from worker.evaluation.sweep_texts import evaluate_sweep
-from worker.polling import poll_forever
+from worker.leased_service import LeasedService, Running
 
 log = logging.getLogger(__name__)
 
@@ -39,14 +39,13 @@ RETRY_SECONDS = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Running:
-    """A leased evaluation. Cancelling `task` aborts it."""
+class _Running(Running):
+    """A leased evaluation."""
 
     lease: EvaluationLease
-    task: asyncio.Task[None]
 
 
-class LeasedEvaluationService:
+class LeasedEvaluationService(LeasedService[_Running]):
     """Computes evaluations, a few at a time, from `start` to `stop`. Tests call `poll_once` and `heartbeat` directly.
 
     Args:
@@ -74,6 +73,7 @@ class LeasedEvaluationService:
         ttl: float = 30.0,
         poll: float = 5.0,
     ) -> None:
+        super().__init__("the evaluation service", ttl=ttl, poll=poll)
         self.evaluations = evaluations
         self._completions = completions
         self._catalog = catalog
@@ -81,12 +81,6 @@ class LeasedEvaluationService:
         self._results = results
         self._ratings = ratings
         self._owner = owner
-        self._ttl = ttl
-        self._poll = poll
-        self._work_available = asyncio.Event()
-        self._stops = asyncio.Event()
-        self._loops: list[asyncio.Task[None]] = []
-        self._running: dict[tuple[str, int], _Running] = {}
 
     async def submit(self, sweep: SweepRecord, request: EvaluationRequest) -> EvaluationRecord:
         """Queue an evaluation unless it is unfinished or completed; return it.
@@ -108,28 +102,6 @@ class LeasedEvaluationService:
         record = await asyncio.to_thread(self.evaluations.submit, sweep, request)
         self._work_available.set()
         return record
-
-    def start(self) -> None:
-        """Start leasing evaluations in tasks of the running event loop; return at once."""
-        poll = partial(poll_forever, name="the evaluation service", stops=self._stops)
-        self._loops = [
-            asyncio.create_task(poll(self.poll_once, wake=self._work_available, interval=self._poll)),
-            asyncio.create_task(poll(self.heartbeat, wake=self._stops, interval=self._ttl / 6)),
-        ]
-
-    async def stop(self) -> None:
-        """Stop leasing, abort the running evaluations and return their leases."""
-        self._stops.set()
-        self._work_available.set()
-        await asyncio.gather(*self._loops)
-        tasks = [running.task for running in self._running.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def idle(self) -> None:
-        """Wait until the evaluations now leased have ended."""
-        await asyncio.gather(*(running.task for running in self._running.values()), return_exceptions=True)
 
     async def poll_once(self) -> None:
         """Lease as many evaluations as this server may still run."""
