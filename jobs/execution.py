@@ -131,10 +131,10 @@ class EvaluationService(Protocol):
         """Queue an evaluation unless it is unfinished or completed, and return it.
 
         Raises:
-            Conflict: if the sweep has no results.
-            UnknownName: if the judge is no model of the server.
-            InvalidRequest: if a package that a metric needs is not installed.
-            Unavailable: if too many evaluations are unfinished.
+            Conflict: The sweep has no results.
+            UnknownName: The judge is not a model of the server.
+            InvalidRequest: A package that a metric needs is not installed.
+            Unavailable: Too many evaluations are unfinished.
         """
         ...
 

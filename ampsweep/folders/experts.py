@@ -33,7 +33,7 @@ def is_mixture(config: Mapping[str, Any]) -> bool:
 
 
 def mixture_widths(config: Mapping[str, Any]) -> LayerWidths | None:
-    """Return the number of neurons of each layer; None if the model is no mixture of experts, or Nemotron-H.
+    """Return the number of neurons of each layer; None if the model is not a mixture of experts, or is Nemotron-H.
 
     Raises:
         ValueError: A number is missing or invalid, or it is a mixture that cannot be steered.

@@ -185,4 +185,4 @@ def _conversion(folder: Path, weights: str) -> str:
 
 
 def _wrong(folder: Path, message: str) -> InvalidRequest:
-    return InvalidRequest(f"{folder.name} is no complete model folder: {message}", param="model")
+    return InvalidRequest(f"{folder.name} is not a complete model folder: {message}", param="model")

@@ -31,7 +31,7 @@ _COMPLETION: dict[str, Any] = {
     "temperature": 0,
 }
 _CHAT: dict[str, Any] = {
-    "model": "atlas",
+    "model": "qwen",  # the bundled model has no chat template
     "messages": [{"role": "user", "content": "What is the currency of Egypt?"}],
     "max_completion_tokens": 12,
 }

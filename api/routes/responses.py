@@ -19,7 +19,7 @@ from api.routes.interventions import with_presets
 from api.services import ServicesDep
 
 _EXAMPLE: dict[str, Any] = {
-    "model": "atlas",
+    "model": "qwen",  # the bundled model has no chat template
     "input": "What is the currency of Egypt?",
     "max_output_tokens": 12,
 }

@@ -33,7 +33,7 @@ def select_lape(
     p exceeds the `filter_rate` quantile in some language. The `top_rate` share of all neurons with the lowest entropy
     is kept, and each of them belongs to the languages in which p exceeds the `activation_bar` quantile. A quantile is
     the round(n * rate)-th smallest of all n = G * N probabilities, as in the published code. Ties go to the lower
-    layer, then to the lower index. A neuron that is never active has no entropy and is no candidate.
+    layer, then to the lower index. A neuron that is never active has no entropy and is not a candidate.
 
     Args:
         stats: Statistics of G languages over N neurons.
@@ -65,7 +65,7 @@ def belonging(
 
 
 def candidate_entropy(stats: ActivationStats, *, filter_rate: float = FILTER_RATE) -> NDArray[np.float32]:
-    """Return the entropy H of each candidate (`select_lape`) in nats; NaN where a neuron is no candidate.
+    """Return the entropy H of each candidate (`select_lape`) in nats; NaN where a neuron is not a candidate.
 
     It is float32 of the shape `stats.widths.shape`.
     """

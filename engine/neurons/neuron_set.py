@@ -79,7 +79,7 @@ class NeuronSet:
         corpus_hash: Hash of the corpus; empty for an imported set.
         patch: Patch values, whose axis G has the order of `neurons`; None for a set that was imported without them.
         entropy: LAPE's entropy of each neuron over the languages, float32 in nats of the shape `widths.shape`;
-            NaN where the neuron is no candidate of LAPE. None for an imported set, and for sets of versions that did
+            NaN where the neuron is not a candidate of LAPE. None for an imported set, and for sets of versions that did
             not store it.
         residual_mean: Mean residual at each layer's output in each language, float32 [G, layers, H], whose axis G has
             the order of `neurons`; None for an imported set, and for one that was identified before it was recorded.

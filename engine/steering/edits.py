@@ -170,7 +170,7 @@ def _require_neuron(neuron: tuple[int, int], intervention: Intervention, neuron_
     layer, index = neuron
     if not any((neuron_set.neurons[code] == neuron).all(axis=1).any() for code in intervention.languages):
         languages = ", ".join(intervention.languages)
-        message = f"neuron {index} of layer {layer} is no neuron of {languages} in neuron set {neuron_set.id}"
+        message = f"neuron {index} of layer {layer} is not a neuron of {languages} in neuron set {neuron_set.id}"
         raise NoNeurons(f"{message}; name one of its neurons", param="intervention.neuron")
     if intervention.layers is not None and layer not in intervention.layers:
         layers = ", ".join(map(str, intervention.layers))

@@ -1,9 +1,9 @@
 """Resolution of an intervention on the residual stream: the vector that is added at each layer's output. NumPy only.
 
 The vector of a layer is a difference in means (`diffmean`): with m_g the mean residual of language g over the tokens of
-the recorded corpus, d_g = m_g - mean over the languages that are no targets of m, and v = mean over the targets of d_g.
-`diffmean` divides v by its length, `diffmean_raw` does not. Weights multiply the d_g of their languages but do not
-change the length that v is divided by, so a language with weight w gets w times its vector.
+the recorded corpus, d_g = m_g - mean of m over the languages that are not targets, and v = mean of d_g over the
+targets. `diffmean` divides v by its length, `diffmean_raw` does not. Weights multiply the d_g of their languages but do
+not change the length that v is divided by, so a language with weight w gets w times its vector.
 """
 
 from __future__ import annotations

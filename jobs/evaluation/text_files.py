@@ -112,7 +112,7 @@ def _group_value(row: Mapping[str, Any], name: str, where: str) -> Any:
 
 
 def _rows(path: Path, columns: Columns) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
-    """Yield each row with its number and place; a language that is no column is added to every row."""
+    """Yield each row with its number and place; a language that is not the name of a column is added to every row."""
     names = column_names(path)
     wanted = [columns.text, columns.language, columns.input, columns.reference, *columns.by]
     if path.suffix == ".parquet":

@@ -136,5 +136,5 @@ def _load(plugin: Plugin) -> PluginMetric:
         raise plugin.broken(f"its metric is named {metric.name!r}; it must be named as the entry point")
     if unknown := [column for column in metric.columns if column not in COLUMNS]:
         columns = ", ".join(sorted(COLUMNS))
-        raise plugin.broken(f"it reads {', '.join(unknown)}, which is no column of the samples; columns: {columns}")
+        raise plugin.broken(f"it reads {', '.join(unknown)}, which is not a column of the samples; columns: {columns}")
     return PluginMetric(metric, plugin)

@@ -133,7 +133,7 @@ def _table(path: Path, required: Sequence[str] = ()) -> pa.Table:
     except (OSError, pa.ArrowException) as error:
         raise DamagedFile(f"{path.name} cannot be read: {error}") from error
     if missing := [name for name in required if name not in table.column_names]:
-        message = f"{path.name} is no file of a sweep: it has no columns {', '.join(missing)}"
+        message = f"{path.name} is not a file of a sweep: it lacks the columns {', '.join(missing)}"
         raise InvalidRequest(f"{message}; run the sweep again", param="sweep")
     return table
 

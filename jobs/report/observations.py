@@ -246,7 +246,7 @@ def modes_seen(table: pa.Table) -> str:
 
 
 def _effect(rows: list[Row], value: float) -> str:
-    """Return a mean effect: with a sign, unless it is an LSS, which is no difference."""
+    """Return a mean effect: with a sign, unless it is an LSS, which is not a difference."""
     return amount(value) if rows[0]["panel"].startswith("lss") else signed(value)
 
 

@@ -22,7 +22,7 @@ def resource_classes(low: Collection[str] | None = None) -> pa.Table:
         low: Codes of the low-resource languages; the paper's other languages are then high-resource.
 
     Raises:
-        InvalidRequest: One of `low` is no code (param "low_resource").
+        InvalidRequest: One of `low` is not a language code (param "low_resource").
     """
     classes = CLASSES
     if low is not None:

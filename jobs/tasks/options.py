@@ -9,7 +9,7 @@ from jobs.tasks.registry import task_of
 def task_options(ref: TaskRef) -> str | None:
     """Return the options that differ from the task's defaults: data set, split, chat template and sampling.
 
-    The number of items is no option: `n` of the summary has it.
+    The number of items is not an option: it is `n` in the summary.
 
     Returns:
         The options in the order of their names, as in `chat=true, n=5, temperature=0.3`; None if there are none.

@@ -125,7 +125,7 @@ def test_a_metric_that_fails_has_a_note_instead_of_a_value(site: Path) -> None:
 
 def test_a_metric_over_columns_that_samples_lack_is_refused(site: Path) -> None:
     write_distribution(site, "third-metric", METRIC, metrics="elsewhere = MODULE:Elsewhere")
-    with pytest.raises(InvalidRequest, match="it reads temperature, which is no column of the samples; columns: "):
+    with pytest.raises(InvalidRequest, match="it reads temperature, which is not a column of the samples; columns: "):
         metric_for("elsewhere")
 
 

@@ -92,7 +92,7 @@ class LeasedEvaluationService(LeasedService[_Running]):
         Raises:
             Conflict: The sweep has no results.
             InvalidRequest: A package that is needed is not installed.
-            UnknownName: The judge is no model of this server.
+            UnknownName: The judge is not a model of this server.
             Unavailable: Too many evaluations are unfinished.
         """
         existing = await asyncio.to_thread(self.evaluations.find, sweep, request)

@@ -77,7 +77,7 @@ def init(
         Corpus.open(settings.all_corpora()[corpus_name], languages=targets)
     tasks = [task for task in found_tasks(catalog) if _data_languages(task, targets)]
     if not tasks:
-        raise InvalidRequest("there are no data in any of the languages; give a folder with data sets", param="data")
+        raise InvalidRequest("no data set has any of the languages; give a folder with data sets that do", param="data")
     text = _spec(model, f"{folder.layers} layers", corpus_name, found, targets, tasks, _options(out, corpus, data))
     with atomic_write(out) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -147,7 +147,7 @@ class WorkerSteering:
         self._batch = None
 
     def finish(self, request_id: str) -> None:
-        """Forget a request that has ended in any way; a request that never started is no error."""
+        """Forget a request that has ended in any way; a request that never started is not an error."""
         request = self._requests.pop(request_id, _PLAIN)
         self._batch = None
         if request.slot:

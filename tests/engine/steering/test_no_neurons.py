@@ -51,7 +51,7 @@ def loaded() -> LoadedNeurons:
         ({"selection": "other", "other": "ht"}, "other", "no neurons of ht"),
         ({"layers": [0, 2]}, "layers", "no neurons of fr in layers 0, 2, only in 1"),
         ({"layers": [0], "selection": "random", "seed": 1}, "layers", "only in 1"),
-        ({"neuron": [0, 1]}, "neuron", "neuron 1 of layer 0 is no neuron of fr"),
+        ({"neuron": [0, 1]}, "neuron", "neuron 1 of layer 0 is not a neuron of fr"),
         ({"neuron": [1, 4], "layers": [0]}, "neuron", "is not in layers 0"),
         ({"neuron": [1, 4], "layers": [1, 2]}, None, ""),
         ({"layers": [1], "non_target": {"op": "set", "factor": 0}, "languages": ["ht", "fr"]}, None, ""),

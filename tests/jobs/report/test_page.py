@@ -393,5 +393,5 @@ def test_what_is_missing_or_damaged_is_named(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["summary", "neurons"])
 def test_a_parquet_file_of_something_else_is_refused_by_name(folder: Path, name: str) -> None:
     pq.write_table(pa.table({"a": [1]}), folder / f"{name}.parquet")
-    with pytest.raises(InvalidRequest, match=rf"{name}\.parquet is no file of a sweep: it has no columns"):
+    with pytest.raises(InvalidRequest, match=rf"{name}\.parquet is not a file of a sweep: it lacks the columns"):
         ReportData(folder)
