@@ -174,7 +174,7 @@ def test_a_token_with_a_character_and_part_of_the_next_adds_the_character() -> N
     assert [offsets.push(next_token) for next_token in (token, *rest)] == [0, 1, 1, 2]
 
 
-def test_an_answer_of_vllm_includes_what_ends_it() -> None:
+def test_an_answer_of_vllm_may_include_the_stop_string_or_token() -> None:
     halves = byte_level("大", "大" + "日"[:1])
     (x,) = halves.encode("x", add_special_tokens=False)
     half = halves.convert_tokens_to_ids("å¤§æ")

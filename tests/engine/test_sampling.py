@@ -38,7 +38,7 @@ def test_as_many_tokens_must_fit_as_are_required() -> None:
     assert refused.value.param == "min_tokens"
 
 
-def test_a_bad_word_has_a_form_at_the_start_and_one_after_a_space() -> None:
+def test_a_bad_word_has_tokens_at_the_start_and_others_after_a_space() -> None:
     assert bad_word_tokens(Words(), ["ab", " ab", "ab"]) == [[97, 98], [1097, 98], [97, 98], [1097, 98]]
     pieces = sentence_piece()  # writes a space in front of every text, so both forms are the same
     assert bad_word_tokens(pieces, ["end"]) == [pieces.encode("end", add_special_tokens=False)]

@@ -63,7 +63,7 @@ def test_a_column_has_the_same_type_whatever_is_missing(schema: pa.Schema, prese
             assert frame[name].isna().tolist() == [False, True]
 
 
-def test_an_unknown_form_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
+def test_an_unknown_form_is_rejected_with_the_known_ones(tmp_path: Path) -> None:
     form: TableForm = "excel"  # type: ignore[assignment]
     with pytest.raises(InvalidRequest, match="known: arrow, pandas, polars"):
         read_table(tmp_path / "none.parquet", form)

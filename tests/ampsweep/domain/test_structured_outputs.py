@@ -26,7 +26,7 @@ def test_an_object_cannot_be_declined() -> None:
     assert refused.value.param == "structured_outputs.json_object"
 
 
-def test_the_form_is_written_as_json_has_it() -> None:
+def test_the_json_form_has_the_field_that_is_set() -> None:
     assert StructuredOutputs(choice=("a", "b")).to_dict() == {"choice": ["a", "b"]}
     assert StructuredOutputs(json={"type": "integer"}).to_dict() == {"json": {"type": "integer"}}
     assert StructuredOutputs(json_object=True).to_dict() == {"json_object": True}

@@ -71,7 +71,7 @@ def test_a_dense_model_has_none(model_type: str, config: dict[str, Any]) -> None
     ("model_type", "key"),
     [("granitemoe", "num_local_experts"), ("ernie4_5_moe", "moe_num_experts"), ("jamba", "num_experts")],
 )
-def test_other_mixtures_are_rejected_with_those_that_are_supported(model_type: str, key: str) -> None:
+def test_unsupported_mixtures_are_rejected_with_the_supported_types(model_type: str, key: str) -> None:
     with pytest.raises(ValueError, match=f"experts of type {model_type} are not supported; supported types: .*mixtral"):
         mixture_widths({"model_type": model_type, **EXPERTS, key: 8})
 

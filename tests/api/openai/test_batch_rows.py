@@ -64,7 +64,7 @@ def parsed(folder: Path, line: Any, endpoint: str = "/v1/completions", *, limits
     return rows(folder, limits=limits).parse(raw, number=7, endpoint=endpoint)
 
 
-def test_a_line_is_a_request(tmp_path: Path) -> None:
+def test_a_valid_line_becomes_a_row(tmp_path: Path) -> None:
     row = parsed(tmp_path, LINE)
     assert (row.number, row.custom_id, row.endpoint, row.error) == (7, "a", "/v1/completions", None)
     assert row.body == LINE["body"]

@@ -64,7 +64,7 @@ async def test_an_intervention_steers_with_the_only_neuron_set_or_a_named_one_an
     assert (plain["neuron_set"], steered["neuron_set"], named["neuron_set"]) == (None, neurons["id"], neurons["id"])
 
 
-async def test_several_interventions_continue_each_prompt_as_alone(installation: Installation) -> None:
+async def test_several_interventions_give_the_same_answers_as_one_at_a_time(installation: Installation) -> None:
     prompts = ["The capital of France is", "One, two,"]
     interventions = [None, SCALE, {**SCALE, "factor": 5.0}]
     async with running_server(installation) as server:

@@ -152,7 +152,7 @@ def test_a_wrong_parameter_is_refused_by_its_name(field: str, wrong: Any) -> Non
         (chat, {"max_completion_tokens": 6}, 6),
     ],
 )
-def test_at_least_as_many_tokens_as_at_most_are_the_limit(
+def test_min_tokens_may_equal_max_tokens_but_not_exceed_it(
     call: Callable[..., SamplingParams], limits: dict[str, int], most: int
 ) -> None:
     assert call(min_tokens=most, **limits).min_tokens == most

@@ -50,7 +50,7 @@ async def rows(server: Server, file_id: str | None) -> list[dict[str, Any]]:
     return [json.loads(line) for line in answer.text.splitlines()]
 
 
-async def test_requests_are_answered_as_they_are_alone(installation: Installation) -> None:
+async def test_a_request_of_a_batch_has_the_same_answer_as_alone(installation: Installation) -> None:
     async with running_server(installation, working=False) as server:
         alone = (await server.http.post(URL, json=REQUEST)).json()
         queued = await batch(server, lines(REQUEST, {"model": "nope", "prompt": "x"}) + b"{\n", metadata={"run": "1"})

@@ -118,7 +118,7 @@ async def test_the_limit_of_a_prompt_holds(installation: Installation) -> None:
         assert (await ask(server, "/tokenize", prompt="abc"))["count"] == 4
 
 
-async def test_they_need_a_key_that_may_submit(installation: Installation) -> None:
+async def test_tokenization_needs_a_key_that_may_submit(installation: Installation) -> None:
     async with running_server(installation) as server:
         await server.pool.ready()
         _, reader = server.key(KeyScope.READ)

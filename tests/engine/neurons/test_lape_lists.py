@@ -111,7 +111,7 @@ def test_indices_that_their_dtype_may_have_rounded_are_rejected(tmp_path: Path, 
     assert caught.value.param == "neurons.fr.0"
 
 
-def test_a_language_that_is_no_code_is_rejected_where_it_was_given(tmp_path: Path) -> None:
+def test_an_invalid_language_code_is_rejected_where_it_was_given(tmp_path: Path) -> None:
     path = _saved(tmp_path, [[torch.tensor([1])] * MODEL.layers])
     with pytest.raises(InvalidRequest, match=r"a language must be a code of letters.* got 'fr/x'") as caught:
         from_lape_lists(path, languages=["fr/x"], model=MODEL)

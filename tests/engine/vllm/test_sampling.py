@@ -268,7 +268,7 @@ def test_an_answer_has_the_form_of_its_structured_outputs(both: Both) -> None:
     "form",
     [{"regex": "(a"}, {"grammar": "root ::= missing"}, {"json": "{"}, {"json": {"type": "integer", "multipleOf": 7}}],
 )
-def test_a_form_that_cannot_be_followed_is_refused_and_the_engine_goes_on(both: Both, form: dict[str, Any]) -> None:
+def test_an_unsupported_constraint_is_rejected_and_the_engine_goes_on(both: Both, form: dict[str, Any]) -> None:
     for engine in (both.vllm, both.reference):
         with pytest.raises(InvalidRequest) as refused:
             both.run(collect(engine, PROMPT, None, structured_outputs=StructuredOutputs(**form)))

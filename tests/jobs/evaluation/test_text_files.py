@@ -47,7 +47,7 @@ def test_texts_without_a_number_are_one_group(tmp_path: Path) -> None:
     assert {text.group for text in read(write(tmp_path / "texts.jsonl", *rows)).texts} == {(None,)}
 
 
-def test_a_language_that_is_no_code_is_refused_with_its_line(tmp_path: Path) -> None:
+def test_an_invalid_language_code_is_rejected_with_its_line(tmp_path: Path) -> None:
     path = write(tmp_path / "texts.jsonl", ROW, {**ROW, "language": " fr"})
     with pytest.raises(
         InvalidRequest, match=r"texts\.jsonl, line 2: language: .* without spaces .* got ' fr'"

@@ -61,7 +61,7 @@ def test_a_batch_from_its_creation_to_its_end(batches: Batches, clock: ManualClo
     assert batches.lease("other", ttl=TTL) is None
 
 
-def test_it_is_run_by_one_server_and_taken_over_once_the_lease_has_expired(
+def test_one_server_runs_a_batch_and_another_takes_it_over_once_the_lease_has_expired(
     batches: Batches, clock: ManualClock
 ) -> None:
     created(batches)

@@ -54,7 +54,7 @@ def test_adapters_are_part_of_the_memory_and_checked(tmp_path: Path) -> None:
         ("mixtral", "bfloat16", 1, "vLLM cannot run mixtral here: on a GPU vLLM computes its experts"),
     ],
 )
-def test_what_vllm_rejects_at_the_start_is_rejected_here_too(
+def test_doctor_rejects_what_vllm_rejects_at_its_start(
     model_type: str, dtype: str, gpus: int, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("worker.gpus.gpus", lambda: [Gpu(name="H200", driver="1", total=1, free=1)] * gpus)

@@ -54,7 +54,7 @@ def test_a_batch_answers_each_line_in_order(model: Path, neurons: Path, tmp_path
     ]
 
 
-def test_a_batch_fails_a_row_that_is_no_text_and_goes_on(model: Path, tmp_path: Path) -> None:
+def test_a_row_that_is_not_text_fails_alone(model: Path, tmp_path: Path) -> None:
     good = json.dumps({"custom_id": "good", "kind": "score", "context": "a", "continuation": "b"})
     lines: list[object] = [
         good.replace("good", "half \\ud83d emoji"),

@@ -74,7 +74,7 @@ def test_a_second_ctrl_c_does_not_wait() -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, TERMINATED), (signal.SIGHUP, HUNG_UP)])
-def test_other_signals_end_the_body_without_a_word(number: signal.Signals, code: int) -> None:
+def test_sigterm_and_sighup_end_the_body_without_output(number: signal.Signals, code: int) -> None:
     assert stopped("task", [number]) == (code, "saved\n", "")
 
 

@@ -35,9 +35,7 @@ def test_the_format_is_named_or_that_of_the_suffix(name: str | None, out: str | 
         (None, "a", "the suffix of a is not that of a format (html, md, tex, ipynb); add --format"),
     ],
 )
-def test_an_unknown_format_is_refused_with_those_that_there_are(
-    name: str | None, out: str | None, message: str
-) -> None:
+def test_an_unknown_format_is_rejected_with_the_known_ones(name: str | None, out: str | None, message: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         format_of(name, None if out is None else Path(out))
     assert (caught.value.message, caught.value.param) == (message, "format")

@@ -43,7 +43,7 @@ def test_cells_are_those_of_a_valid_notebook(document: Document) -> None:
     assert shown == ["text/html", "text/html", "image/svg+xml"]
 
 
-def test_its_cells_compute_the_report(document: Document, tmp_path: Path) -> None:
+def test_the_cells_of_the_notebook_compute_the_report(document: Document, tmp_path: Path) -> None:
     write_sweep(tmp_path, control_summary(("fr", "ja")))
     names = run(cells(document, Source(sweep=str(tmp_path), low_resource=["ht"])))
     assert isinstance(names["summary"], pd.DataFrame)
