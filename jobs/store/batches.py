@@ -174,7 +174,7 @@ class Batches:
         return True
 
     def release(self, lease: BatchLease, *, error: str | None = None, delay: float = 0.0) -> None:
-        """Queue a leased batch again, which can be leased after `delay` seconds."""
+        """Return the lease of a batch, which can be leased again after `delay` seconds; record why in `error`."""
         with self._database.writing() as db:
             if (row := self._held(db, lease)) is not None:
                 cancelling = row["state"] == BatchState.CANCELLING
@@ -198,7 +198,7 @@ class Batches:
             state: The state in which it ends.
             counts: How many requests were answered, and how many failed.
             output: Id and size of the published file of answers. A size of 0 means that there is none.
-            errors: Id and size of the published file of errors, likewise.
+            errors: Id and size of the published file of errors. A size of 0 means that there is none.
         """
         batch = lease.batch
         with self._database.writing() as db:
