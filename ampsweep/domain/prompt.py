@@ -21,8 +21,8 @@ class ChatMessage:
     Attributes:
         role: Who wrote the message.
         content: Its text.
-        tool_calls: The calls of tools in a message of the assistant, each as OpenAI's API has it, but with the
-            arguments as an object instead of its text.
+        tool_calls: The calls of tools in a message of the assistant, each in the form of OpenAI's API, but with
+            the arguments as an object instead of its JSON text.
         tool_call_id: The call that a message of a tool answers.
     """
 

@@ -120,7 +120,7 @@ class ResponsesFormatter:
         }
 
     def _text_format(self) -> dict[str, Any]:
-        """Return the form of the text as the request has it, without what is not set."""
+        """Return `text.format` of the request, without fields that are not set; plain text by default."""
         text = self._request.text
         if text is None or text.format is None:
             return {"type": "text"}
