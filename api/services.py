@@ -23,6 +23,7 @@ from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.estimate import Estimator
 from jobs.presets import Presets
+from jobs.report.served import Reports
 from jobs.results.writer import Results
 from jobs.store.protocol import Store
 
@@ -52,6 +53,7 @@ class Services:
             poll.
         dispatcher_stats: The counts of this server's dispatcher.
         clock: The current time.
+        reports: Renders reports.
         limits: The limits of requests.
         event_poll: Seconds that an event stream waits for a notification before it reads the store anyway.
         send_timeout: Seconds that a stream waits for a client that does not read.
@@ -72,6 +74,7 @@ class Services:
     wake: Callable[[], None] = _do_nothing
     dispatcher_stats: DispatcherStats = field(default_factory=DispatcherStats)
     clock: Clock = field(default_factory=SystemClock)
+    reports: Reports = field(default_factory=Reports)
     limits: Limits = field(default_factory=Limits)
     event_poll: float = 5.0
     send_timeout: float = 30.0

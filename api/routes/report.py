@@ -10,7 +10,6 @@ from starlette.responses import HTMLResponse, Response
 from ampsweep.version import __version__
 from api.routes.results import checked_sweep
 from api.services import ServicesDep
-from jobs.report.served import render_report
 
 router = APIRouter(prefix="/sweeps", tags=["results"])
 
@@ -25,8 +24,8 @@ _POLICY = (
 async def get_report(services: ServicesDep, sweep_id: str, request: Request) -> Response:
     """Return the report of an ended sweep: one self-contained HTML page. Answers 409 until the sweep has ended.
 
-    It is rendered for each request, in a process of its own and one at a time, which takes some seconds; a request with
-    `If-None-Match` is answered with 304.
+    It is rendered in a process of its own, one report at a time, which takes some seconds; the last ones are kept. A
+    request with `If-None-Match` is answered with 304. Answers 503 while eight other reports wait for their turn.
     """
     sweep = await asyncio.to_thread(checked_sweep, services, sweep_id)
     assert sweep.files is not None
@@ -38,5 +37,5 @@ async def get_report(services: ServicesDep, sweep_id: str, request: Request) -> 
     }
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
-    html = await asyncio.to_thread(render_report, services.results, sweep)
+    html = await services.reports.html(services.results, sweep)
     return HTMLResponse(html, headers=headers)

@@ -1,30 +1,36 @@
-"""Renders the report of a sweep in a process of its own, because drawing its figures takes seconds of CPU."""
+"""Renders the reports of sweeps in processes of their own, because drawing the figures takes seconds of CPU."""
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Lock
 
 from ampsweep.errors import Unavailable
 from jobs.results.writer import Results
 from jobs.store.records import SweepRecord
 
-_rendering = Lock()
+MAX_WAITING = 8
+"""Reports that are rendered or wait for their turn."""
+KEPT = 4
+"""Rendered reports that are kept in memory for further requests."""
+
+Render = Callable[[Results, SweepRecord], str]
 
 
 def render_report(results: Results, sweep: SweepRecord) -> str:
-    """Return the report of an ended sweep as HTML; one report is rendered at a time.
+    """Return the report of an ended sweep as HTML.
 
     Raises:
         NotFound: The sweep has no results.
         Unavailable: The process died.
     """
-    with _rendering, TemporaryDirectory(prefix="ampsweep-report-") as folder:
+    with TemporaryDirectory(prefix="ampsweep-report-") as folder:
         (Path(folder) / "results.parquet").write_bytes(results.samples_file(sweep).read())
         (Path(folder) / "summary.parquet").write_bytes(results.summary_file(sweep).read())
         context = multiprocessing.get_context("spawn")
@@ -34,6 +40,45 @@ def render_report(results: Results, sweep: SweepRecord) -> str:
             except BrokenProcessPool as error:
                 message = "the process that renders the report died; the machine may be out of memory"
                 raise Unavailable(message) from error
+
+
+class Reports:
+    """The reports of a server: one is rendered at a time, once for all who ask for it meanwhile.
+
+    A request that waits holds no thread, so that others are answered. The last KEPT reports are kept.
+    """
+
+    def __init__(self, render: Render = render_report) -> None:
+        self._render = render
+        self._turn = asyncio.Semaphore(1)
+        self._tasks: dict[tuple[str, str], asyncio.Task[str]] = {}
+
+    async def html(self, results: Results, sweep: SweepRecord) -> str:
+        """Return the report of an ended sweep as HTML.
+
+        Raises:
+            NotFound: The sweep has no results.
+            Unavailable: Too many other reports wait, or the process died.
+        """
+        assert sweep.files is not None, "it has ended"
+        key = sweep.id, sweep.files.samples
+        task = self._tasks.pop(key, None)
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            if sum(not other.done() for other in self._tasks.values()) >= MAX_WAITING:
+                raise Unavailable(f"{MAX_WAITING} other reports are being rendered; retry when they are done")
+            task = asyncio.create_task(self._in_turn(results, sweep))
+            task.add_done_callback(self._drop_old)
+        self._tasks[key] = task  # the last one
+        return await asyncio.shield(task)
+
+    def _drop_old(self, _: object) -> None:
+        done = [key for key, task in self._tasks.items() if task.done()]
+        for key in done[:-KEPT]:
+            del self._tasks[key]
+
+    async def _in_turn(self, results: Results, sweep: SweepRecord) -> str:
+        async with self._turn:
+            return await asyncio.to_thread(self._render, results, sweep)
 
 
 def _render(folder: str) -> str:
