@@ -10,6 +10,9 @@ from torch import Tensor
 
 from ampsweep.domain.sampling import SamplingParams
 
+_LEAST_TEMPERATURE = 1e-6
+"""Lower temperatures mean the same, but divided by them logits become infinite."""
+
 
 class Sampler:
     """Samples the tokens of answer number `index` to a prompt; penalties depend on the tokens sampled before."""
@@ -76,7 +79,7 @@ class Sampler:
         return logits - self._sampling.frequency_penalty * counts - self._sampling.presence_penalty * (counts > 0)
 
     def _random_of(self, logits: Tensor) -> int:
-        scaled, order = (logits / self._sampling.temperature).sort(descending=True)
+        scaled, order = (logits / max(self._sampling.temperature, _LEAST_TEMPERATURE)).sort(descending=True)
         probability = torch.softmax(scaled, dim=-1)
         scaled[probability < self._sampling.min_p * probability[0]] = -math.inf
         if self._sampling.top_k:

@@ -36,6 +36,12 @@ def test_presence_is_penalized_once_and_frequency_each_time() -> None:
     ]  # neither penalty counts the prompt's tokens
 
 
+@pytest.mark.parametrize("temperature", [1e-300, 1e-40, 1e-7])
+def test_the_least_temperatures_sample_the_likeliest_token(temperature: float) -> None:
+    draw = Sampler(SamplingParams(temperature=temperature, seed=1), [], index=0)
+    assert [draw.next(LOGITS) for _ in range(3)] == [0, 0, 0]
+
+
 def test_repetition_penalty_covers_the_prompt_and_logits_of_either_sign() -> None:
     assert greedy([0], 1, repetition_penalty=1.1) == [1]  # 2.0 / 1.1 < 1.9
     assert greedy([], 3, repetition_penalty=4.0) == [0, 1, 2]
