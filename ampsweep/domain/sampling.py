@@ -6,12 +6,14 @@ The REST body, the batch command, the command line and vLLM's parameters derive 
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_type_hints
 
 from annotated_types import Interval, MaxLen, MinLen
-from pydantic import Strict
+from pydantic import BeforeValidator, Strict
+from pydantic_core import PydanticCustomError
 
 from ampsweep.domain.structured_outputs import StructuredOutputs
 from ampsweep.errors import InvalidRequest
@@ -22,10 +24,21 @@ Temperature = Annotated[float, Interval(ge=0, le=2)]
 TopP = Annotated[float, Interval(gt=0, le=1)]
 SamplingSeed = Annotated[int, Interval(ge=0, lt=2**63)]
 TopLogprobs = Annotated[int, Interval(ge=0, le=20)]
+_DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)")
 _TOKEN_RANGE = Interval(ge=0, lt=2**31)
 TokenId = Annotated[int, _TOKEN_RANGE]
 """An id of the model's vocabulary. Engines check all ids in fields whose type contains this one."""
-TokenIdKey = Annotated[TokenId, Strict(False)]
+
+
+def _decimal(value: object) -> object:
+    """Reject other spellings of a number (`05`, `5.0`), so that no two keys of an object mean one token."""
+    if isinstance(value, str) and not _DECIMAL.fullmatch(value):
+        message = "must be an id in plain decimal digits, such as 5; write it so, and each id once"
+        raise PydanticCustomError("not_decimal", message)
+    return value
+
+
+TokenIdKey = Annotated[TokenId, Strict(False), BeforeValidator(_decimal)]
 """A token id as the key of a JSON object, which is a string."""
 Bias = Annotated[float, Interval(ge=-100, le=100)]
 

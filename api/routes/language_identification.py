@@ -13,6 +13,7 @@ from ampsweep.domain.validation import StrictModel, validate
 from api.http.json_body import JsonBody
 from api.openapi import request_body
 from api.services import ServicesDep
+from jobs.language_control.identifier import UNKNOWN
 from jobs.language_control.identifiers import DEFAULT, open_identifier
 
 _EXAMPLE: dict[str, Any] = {"texts": ["La monnaie de l'Égypte est la livre."]}
@@ -36,5 +37,5 @@ async def identify_languages(services: ServicesDep, body: JsonBody) -> dict[str,
 
 def _identified(texts: Sequence[str]) -> list[dict[str, Any]]:
     identifier = open_identifier(DEFAULT)
-    identifications = [identifier.identify(text) for text in texts]
+    identifications = [identifier.identify(text) if any(map(str.isalpha, text)) else UNKNOWN for text in texts]
     return [{"language": each.language, "confidence": each.confidence} for each in identifications]

@@ -121,6 +121,8 @@ def test_an_image_is_refused_by_its_field(kind: str) -> None:
         ("include_stop_str_in_output", 1),
         ("logit_bias", [1]),
         ("logit_bias.7", {"7": 101}),
+        ("logit_bias.07", {"7": 1, "07": 2}),
+        ("logit_bias. 7", {" 7": 1}),
         ("logit_bias.7", {"7": "5"}),
         ("logit_bias.the", {"the": 5}),
         ("logit_bias.-1", {"-1": 5}),
