@@ -98,7 +98,7 @@ def test_a_model_without_a_chat_template_continues_the_text(url: str) -> None:
 
     output = asyncio.run(answer(url, chat=False, intervention=SCALE))
     assert output.completion == asyncio.run(of_client())
-    with pytest.raises(InvalidRequest, match="need a chat"):
+    with pytest.raises(InvalidRequest, match="logprobs is not supported with chat=false"):
         asyncio.run(answer(url, chat=False, config={"max_tokens": 4, "logprobs": True}))
 
 
