@@ -49,7 +49,7 @@ class LmEvalMetric:
         try:
             return _aggregated(values, aggregation_function(self.aggregation), rng)
         except (ValueError, ArithmeticError, ImportError) as error:
-            return self._undefined(values, error)
+            return undefined_result(self.aggregation, len(values), error)
 
     def compare(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> MetricResult:
         """Return the aggregated value and its difference from the baseline's on the same documents."""
@@ -63,13 +63,15 @@ class LmEvalMetric:
         try:
             return _compared(values, plain_values, aggregation_function(self.aggregation), rng)
         except (ValueError, ArithmeticError, ImportError) as error:
-            return self._undefined(values, error)
-
-    def _undefined(self, values: list[Any], error: Exception) -> MetricResult:
-        return MetricResult(n=len(values), note=f"lm-eval's {self.aggregation} is undefined for these items: {error}")
+            return undefined_result(self.aggregation, len(values), error)
 
     def _values(self, samples: pa.Table) -> list[Any]:
         return measured(samples, self.name)
+
+
+def undefined_result(aggregation: str, count: int, error: Exception) -> MetricResult:
+    """Return the result for `count` items whose values an aggregation cannot aggregate."""
+    return MetricResult(n=count, note=f"lm-eval's {aggregation} is undefined for these items: {error}")
 
 
 def direction_of(metric: str) -> bool | None:

@@ -11,7 +11,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.metrics.bootstrap import Floats, interval, resampled_means
-from jobs.metrics.lm_eval import LmEvalMetric, aggregation_function, direction_of, measured, resample_indices, taken
+from jobs.metrics.lm_eval import (
+    LmEvalMetric,
+    aggregation_function,
+    direction_of,
+    measured,
+    resample_indices,
+    taken,
+    undefined_result,
+)
 from jobs.metrics.result import MetricResult
 from jobs.metrics.significance import cohens_dz, sign_flip
 
@@ -95,8 +103,7 @@ class LmEvalGroupMetric:
         try:
             return strata.compare(rng) if compared else strata.evaluate(rng)
         except (ValueError, ArithmeticError, ImportError) as error:
-            note = f"lm-eval's {self.tasks.aggregation} is undefined for these items: {error}"
-            return MetricResult(n=count, note=note)
+            return undefined_result(self.tasks.aggregation, count, error)
 
 
 @dataclass(frozen=True, kw_only=True)
