@@ -82,16 +82,16 @@ def check_values(value: object) -> None:
     pending: list[tuple[object, _Path | None]] = [(value, None)]
     while pending:
         value, path = pending.pop()
-        if path is not None and path.depth > MAX_DEPTH:
-            raise InvalidRequest(f"the body is nested deeper than {MAX_DEPTH} levels")
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                _check_scalar(key, path)
-                pending.append((inner, _Path(path, key)))
-        elif isinstance(value, list):
-            pending += [(inner, _Path(path, index)) for index, inner in enumerate(value)]
-        else:
+        if not isinstance(value, dict | list):
             _check_scalar(value, path)
+            continue
+        if value and path is not None and path.depth >= MAX_DEPTH:
+            raise InvalidRequest(f"the body is nested deeper than {MAX_DEPTH} levels")
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            if isinstance(value, dict):
+                _check_scalar(key, path)
+            if type(inner) is not int or abs(inner) > MAX_INTEGER:  # no path for each of many token ids
+                pending.append((inner, _Path(path, key)))
 
 
 def _check_scalar(value: object, path: _Path | None) -> None:

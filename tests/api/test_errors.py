@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from ampsweep.errors import InvalidRequest
+from api.http.json_body import parse_json
 from tests.api.running_server import Server, running_server
 from tests.worker.installation import Installation
 
@@ -38,6 +41,28 @@ HARMFUL = {
     "an open string": b'{"name": "',
     "a null byte": b'{"na\x00me": 1}',
 }
+
+
+async def test_many_token_ids_are_checked_about_as_fast_as_they_are_read() -> None:
+    body = json.dumps({"tokens": [5] * 300_000}).encode()
+    started = time.process_time()
+    json.loads(body)
+    read = time.process_time() - started
+    parse_json(body)
+    assert time.process_time() - started < 15 * read
+    with pytest.raises(InvalidRequest, match="64 bits") as refused:
+        parse_json(json.dumps({"tokens": [5, 6, 2**65]}).encode())
+    assert refused.value.param == "tokens.2"
+
+
+async def test_a_body_has_at_most_32_levels() -> None:
+    def nested(levels: int, value: str) -> bytes:
+        return ("[" * levels + value + "]" * levels).encode()
+
+    for value in ("1", "[]", '"a"'):
+        parse_json(nested(32, value))
+        with pytest.raises(InvalidRequest, match="nested deeper than 32 levels"):
+            parse_json(nested(33, value))
 
 
 def assert_shape(body: dict[str, Any]) -> None:
