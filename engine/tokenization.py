@@ -262,12 +262,13 @@ class TextEncoder:
                 )
 
 
-async def encoded(text: Prompt | TokenIds, encode: Callable[[], T]) -> T:
+async def encoded(text: Prompt | TokenIds, encode: Callable[[], T], *, tools: Sequence[object] = ()) -> T:
     """Call `encode`, in a thread if the text is long, so that it does not block the event loop.
 
     Args:
         text: The text that `encode` tokenizes.
         encode: A call without arguments.
+        tools: The tools of a chat. They are not measured: a chat with tools is always tokenized in a thread.
 
     Returns:
         The result of `encode`.
@@ -275,7 +276,7 @@ async def encoded(text: Prompt | TokenIds, encode: Callable[[], T]) -> T:
     if isinstance(text, TokenIds):
         return encode()
     characters = len(text) if isinstance(text, str) else sum(len(message.content) for message in text)
-    return encode() if characters < _THREAD_CHARACTERS else await asyncio.to_thread(encode)
+    return encode() if characters < _THREAD_CHARACTERS and not tools else await asyncio.to_thread(encode)
 
 
 def _leading_tokens(tokenizer: Tokenizer) -> tuple[int, ...]:

@@ -108,7 +108,7 @@ class TransformersEngine:
         encode = partial(
             self._model.encoder.prompt, request.prompt, strip=request.strip, tools=request.tools, max_tokens=limit
         )
-        prompt = await encoded(request.prompt, encode)
+        prompt = await encoded(request.prompt, encode, tools=request.tools)
         self._model.encoder.check_sampling(
             request.sampling, prompt_tokens=len(prompt), max_model_len=self.info.max_model_len
         )

@@ -178,7 +178,7 @@ class VllmEngine:
         """Stream the answers to a prompt; each answer is a vLLM request. See `Engine.generate`."""
         most, adapter = self._info.max_model_len - 1, self._adapters.request(request.adapter)
         encode = partial(self.encoder.prompt, request.prompt, strip=request.strip, tools=request.tools, max_tokens=most)
-        ids = await encoded(request.prompt, encode)
+        ids = await encoded(request.prompt, encode, tools=request.tools)
         sampling, max_new_tokens = request.sampling, self._info.max_model_len - len(ids)
         self.encoder.check_sampling(sampling, prompt_tokens=len(ids), max_model_len=self._info.max_model_len)
         extras = RequestExtras(steer=steering_args(request.steering, len(ids)))

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from ampsweep.domain.prompt import ChatMessage, ScoreText, Split, TokenIds
 from ampsweep.errors import InvalidRequest, PromptTooLong, UnsupportedModel
 from benchmarks.tiny_models import Family
 from engine.base import ScoreRequest
-from engine.tokenization import ScoredTokens, TextEncoder
+from engine.tokenization import ScoredTokens, TextEncoder, encoded
 from tests.engine.tokenizers import BOS, EOS, byte_level, sentence_piece, word_piece
 
 CHAT = (ChatMessage(role="user", content="Who?"),)
@@ -273,3 +275,11 @@ def test_a_chat_becomes_tokens_with_or_without_the_start_of_the_answer() -> None
     question, answer = (tuple(tokenizer.encode(text, add_special_tokens=False)) for text in ("Who?", ">"))
     assert encoder.tokens(CHAT, special_tokens=False) == question + answer
     assert encoder.tokens(CHAT, special_tokens=True, generation_prompt=False) == (BOS, *question)
+
+
+@pytest.mark.parametrize(
+    ("text", "tools", "elsewhere"), [("a", (), False), ("a" * 100_000, (), True), (CHAT, ({"type": "function"},), True)]
+)
+def test_long_texts_and_chats_with_tools_are_tokenized_in_a_thread(text: Any, tools: Any, elsewhere: bool) -> None:
+    thread = asyncio.run(encoded(text, threading.current_thread, tools=tools))
+    assert (thread is not threading.current_thread()) == elsewhere

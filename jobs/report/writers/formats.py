@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -21,8 +22,8 @@ FIGURE_FILES = {"md": ("svg", svg_file), "tex": ("pdf", pdf_file)}
 
 
 def figures_folder(out: Path) -> Path:
-    """Return the folder of the figures of a report."""
-    return out.with_name(f"{out.stem}-figures")
+    """Return the folder of the figures of a report, without the characters that LaTeX allows in no name of a file."""
+    return out.with_name(re.sub(r"[%#{}\\]", "-", out.stem) + "-figures")
 
 
 def write_report(document: Document, out: Path, form: ReportFormat, source: Source) -> None:

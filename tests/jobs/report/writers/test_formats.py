@@ -9,7 +9,7 @@ import pytest
 
 from ampsweep.errors import InvalidRequest
 from jobs.report.document import Document
-from jobs.report.writers.formats import ReportFormat, format_of, write_report
+from jobs.report.writers.formats import ReportFormat, figures_folder, format_of, write_report
 from jobs.report.writers.notebook import Source
 
 
@@ -61,3 +61,7 @@ def test_figures_are_in_the_report_or_beside_it(
         ElementTree.parse(path)  # our own
     for path in tmp_path.rglob("*.pdf"):
         assert path.read_bytes().startswith(b"%PDF-")
+
+
+def test_latex_can_include_the_folder_of_the_figures_whatever_the_report_is_called() -> None:
+    assert figures_folder(Path("out/50 % {a}é.tex")) == Path("out/50 - -a-é-figures")
