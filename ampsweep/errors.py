@@ -15,6 +15,7 @@ AmpsweepError             500  internal_error
 │   └── StillRunning      409  idempotency_running  the first request with this Idempotency-Key still runs
 ├── RateLimited           429  rate_limited         too many requests a minute; `retry_after` says when
 ├── TooManyStreams        429  too_many_streams     too many responses of this key in progress
+├── TooManyBatches        429  too_many_batches     too many batches of this key have not ended
 ├── UnsupportedModel      422  unsupported_model    the model cannot be steered
 ├── SteeringNotInstalled  500  steering_broken      the engine would have run unsteered
 ├── EngineFailed          500  engine_failed        the engine died or failed at a request
@@ -195,6 +196,14 @@ class TooManyStreams(AmpsweepError):
     status = 429
     code = "too_many_streams"
     retry_after = 1
+
+
+class TooManyBatches(AmpsweepError):
+    """The caller has too many batches that have not ended."""
+
+    status = 429
+    code = "too_many_batches"
+    retry_after = 120
 
 
 class UnsupportedModel(AmpsweepError):

@@ -1,17 +1,17 @@
 """The batches in the SQL store: their requests, leases and counts.
 
 A batch is leased work, as evaluations are: at most one server runs it at a time, another server takes it over once the
-lease has expired, and a write under an older epoch changes nothing.
+lease has expired, and a write under an older epoch changes nothing. Users take turns, and so do the batches of a user.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
-from ampsweep.errors import Conflict, NotFound, Unavailable
+from ampsweep.errors import Conflict, NotFound, TooManyBatches, Unavailable
 from jobs.batches.records import ENDED, BatchLease, BatchRecord, BatchState, RowCounts
 from jobs.clock import Clock
 from jobs.store.database import Database
@@ -22,7 +22,9 @@ from jobs.store.tables import batches
 
 WINDOW = 24 * 3600.0
 """Seconds until requests of a batch that have not been answered are given up."""
-MAX_UNFINISHED = 64
+MAX_UNFINISHED_PER_OWNER = 64
+"""Maximum number of batches of one owner that have not ended, across all servers."""
+MAX_UNFINISHED = 1024
 """Maximum number of batches that have not ended, across all servers."""
 MAX_EXPIRATIONS = 10
 """How many times the lease of a batch may expire before the batch is failed."""
@@ -59,16 +61,13 @@ class Batches:
 
         Raises:
             NotFound: The file does not exist.
-            Unavailable: Too many batches have not ended.
+            TooManyBatches: Too many batches of the owner have not ended.
+            Unavailable: Too many batches of all owners have not ended.
         """
         batch_id, now = self._new_id("batch"), self._clock.now()
         with self._database.writing() as db:
             file_row(db, input_file_id)
-            unfinished = db.execute(sa.select(sa.func.count()).select_from(batches).where(_UNFINISHED)).scalar_one()
-            if unfinished >= MAX_UNFINISHED:
-                raise Unavailable(
-                    f"{MAX_UNFINISHED} batches have not ended, the maximum; retry when one of them has ended"
-                )
+            _require_room(db, owner)
             db.execute(
                 sa.insert(batches).values(
                     id=batch_id,
@@ -119,32 +118,36 @@ class Batches:
                 self._write(db, row, state=BatchState.CANCELLING)
         return self.get(batch_id)
 
-    def lease(self, owner: str, *, ttl: float) -> BatchLease | None:
-        """Lease the oldest batch that waits for a server; return None if there is none.
+    def lease(self, leaseholder: str, *, ttl: float, per_owner: int) -> BatchLease | None:
+        """Lease a batch that waits for a server; return None if there is none.
 
-        A batch whose lease has expired too often is failed.
+        The owner with the fewest leased batches comes first, then the one that has waited longest. Of the batches of
+        one owner, the oldest that has never been leased comes first, then the one whose last lease is longest ago. A
+        batch whose lease has expired too often is failed.
 
         Args:
-            owner: The holder of the lease.
+            leaseholder: The holder of the lease.
             ttl: Duration of the lease in seconds.
+            per_owner: Maximum number of batches of one owner that the leaseholder has leased at the same time.
         """
         now = self._clock.now()
         free = sa.or_(_COLUMN.available_at.is_(None), _COLUMN.available_at <= now)
-        available = sa.select(batches).where(_UNFINISHED, free).order_by(_COLUMN.seq)
+        available = sa.select(batches).where(_UNFINISHED, free)
         with self._database.reading() as db:
             if db.execute(available.limit(1)).first() is None:
                 return None
         with self._database.writing() as db:
-            for row in db.execute(available).mappings().all():
+            rows = db.execute(available).mappings().all()
+            for row in _in_turn(db, rows, leaseholder, now=now, per_owner=per_owner):
                 expirations = row["expirations"] + (row["leaseholder"] is not None)
                 if expirations >= MAX_EXPIRATIONS:
                     failed = {"error": KILLED.format(count=expirations), "expirations": expirations}
                     self._write(db, row, state=BatchState.FAILED, **_ENDED, **failed)
                     continue
                 started = BatchState.CANCELLING if row["state"] == BatchState.CANCELLING else BatchState.IN_PROGRESS
-                lease = {"leaseholder": owner, "epoch": row["epoch"] + 1, "available_at": now + ttl}
-                self._write(db, row, state=started, expirations=expirations, error=None, **lease)
-                return BatchLease(batch=_record(_row(db, row["id"])), owner=owner)
+                lease = {"leaseholder": leaseholder, "epoch": row["epoch"] + 1, "available_at": now + ttl}
+                self._write(db, row, state=started, expirations=expirations, error=None, leased_at=now, **lease)
+                return BatchLease(batch=_record(_row(db, row["id"])), owner=leaseholder)
         return None
 
     def extend(self, leases: Sequence[BatchLease], *, ttl: float) -> Mapping[tuple[str, int], BatchState | None]:
@@ -266,6 +269,41 @@ class Batches:
 
 
 _ENDED: dict[str, Any] = {"leaseholder": None, "available_at": None}
+
+
+def _require_room(db: sa.Connection, owner: str) -> None:
+    """Raise an error if an owner, or all of them together, have too many batches that have not ended."""
+    of_owner = sa.func.count().filter(_COLUMN.owner == owner)
+    own, total = db.execute(sa.select(of_owner, sa.func.count()).select_from(batches).where(_UNFINISHED)).one()
+    if own >= MAX_UNFINISHED_PER_OWNER:
+        message = f"{own} of your batches have not ended, and {MAX_UNFINISHED_PER_OWNER} is the maximum"
+        raise TooManyBatches(f"{message}; retry when one of them has ended, or cancel one")
+    if total >= MAX_UNFINISHED:
+        raise Unavailable(f"{total} batches have not ended, the maximum; retry when one of them has ended")
+
+
+def _in_turn(db: sa.Connection, rows: Sequence[Row], leaseholder: str, *, now: float, per_owner: int) -> Iterator[Row]:
+    """Yield batches in the order in which they are leased.
+
+    Those of owners that have enough are left out, except for cancelled ones, which have nothing left to run.
+    """
+    leased = sa.and_(_UNFINISHED, _COLUMN.leaseholder.is_not(None), _COLUMN.available_at > now)
+    count = sa.func.count().filter
+    totals = sa.select(
+        _COLUMN.owner,
+        count(leased).label("all"),
+        count(leased, _COLUMN.leaseholder == leaseholder).label("own"),
+        sa.func.max(_COLUMN.leased_at).label("latest"),
+    ).group_by(_COLUMN.owner)
+    owners = {total["owner"]: total for total in db.execute(totals).mappings()}
+
+    def turn(row: Row) -> tuple[float, ...]:
+        owner = owners[row["owner"]]
+        return owner["all"], owner["latest"] or 0.0, row["leased_at"] or 0.0, row["seq"]
+
+    for row in sorted(rows, key=turn):
+        if owners[row["owner"]]["own"] < per_owner or row["state"] == BatchState.CANCELLING:
+            yield row
 
 
 def _row(db: sa.Connection, batch_id: str) -> Row:

@@ -152,6 +152,7 @@ batches = sa.Table(
     sa.Column("epoch", sa.Integer, nullable=False),
     sa.Column("expirations", sa.Integer, nullable=False),
     sa.Column("leaseholder", sa.String),
+    sa.Column("leased_at", sa.Float),
     sa.Column("available_at", sa.Float),
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("expires_at", sa.Float, nullable=False),

@@ -22,6 +22,8 @@ MAX_ATTEMPTS = 3
 """Maximum number of times that a row is sent if engines fail on it."""
 RETRY_SECONDS = 5.0
 """Delay in seconds before a row is sent again because no engine was ready."""
+MAX_WAITS = 12
+"""How often a row waits for an engine before the batch is given back, if no other row is being answered meanwhile."""
 
 Sleep = Callable[[float], Awaitable[None]]
 Report = Callable[[RowCounts], Awaitable[None]]
@@ -42,14 +44,16 @@ async def run_rows(
 
     Raises:
         NotFound: The input file of the batch does not exist.
+        Unavailable: All rows in flight wait for an engine, and have waited for about a minute.
     """
     counts = await asyncio.to_thread(counts_of, batch, files)
     await report(counts)
     published = frozenset(await asyncio.to_thread(files.parts, batch.id))
     window, rows_window = asyncio.Semaphore(PARTS_AT_ONCE), asyncio.Semaphore(ROWS_AT_ONCE)
+    sender = _Sender(answers, sleep)
 
     async def result_of(row: Row) -> dict[str, Any]:
-        return await _result(batch, row, answers, sleep)
+        return await _result(batch, row, sender)
 
     async def run_part(number: int, rows: Sequence[Row]) -> None:
         nonlocal counts
@@ -153,28 +157,59 @@ def _parts(batch: BatchRecord, files: BatchFiles, answers: RowAnswers) -> Iterat
         yield part_number, part
 
 
-async def _result(batch: BatchRecord, row: Row, answers: RowAnswers, sleep: Sleep) -> dict[str, Any]:
+async def _result(batch: BatchRecord, row: Row, sender: _Sender) -> dict[str, Any]:
     """Return the result of a row in the form that parts store."""
     if row.error is not None:
         error = {"code": row.error.code, "message": row.error.message, "param": row.error.param}
         return _line(batch, row, None, error)
-    return _line(batch, row, await _answer(row, answers, sleep), None)
+    return _line(batch, row, await sender.send(row), None)
 
 
-async def _answer(row: Row, answers: RowAnswers, sleep: Sleep) -> RowResult:
-    """Answer a row. It waits for an engine, and is sent again if the engine fails."""
-    failure: AmpsweepError | None = None
-    for _ in range(MAX_ATTEMPTS):
-        while True:
-            try:
-                return await answers.answer(row)
-            except Unavailable:
-                await sleep(RETRY_SECONDS)
-            except EngineFailed as error:
-                failure = error
-                break
-    assert failure is not None
-    return answers.failure(failure)
+class _Sender:
+    """Sends the rows of a batch to the engines, and counts those that wait for one."""
+
+    def __init__(self, answers: RowAnswers, sleep: Sleep) -> None:
+        self._answers = answers
+        self._sleep = sleep
+        self._in_flight = 0
+        self._waiting = 0
+
+    async def send(self, row: Row) -> RowResult:
+        """Answer a row. It waits for an engine, and is sent again if the engine fails.
+
+        Raises:
+            Unavailable: The row has waited MAX_WAITS times, and all others in flight are waiting too.
+        """
+        self._in_flight += 1
+        try:
+            return await self._answer(row)
+        finally:
+            self._in_flight -= 1
+
+    async def _answer(self, row: Row) -> RowResult:
+        failure: AmpsweepError | None = None
+        for _ in range(MAX_ATTEMPTS):
+            waits = 0
+            while True:
+                try:
+                    return await self._answers.answer(row)
+                except Unavailable:
+                    if waits >= MAX_WAITS and self._waiting == self._in_flight - 1:
+                        raise
+                except EngineFailed as error:
+                    failure = error
+                    break
+                waits += 1
+                await self._wait()
+        assert failure is not None
+        return self._answers.failure(failure)
+
+    async def _wait(self) -> None:
+        self._waiting += 1
+        try:
+            await self._sleep(RETRY_SECONDS)
+        finally:
+            self._waiting -= 1
 
 
 def _line(batch: BatchRecord, row: Row, result: RowResult | None, error: dict[str, Any] | None) -> dict[str, Any]:

@@ -23,10 +23,12 @@ from worker.leased_service import LeasedService, Running
 
 log = logging.getLogger(__name__)
 
-MAX_RUNNING = 2
+MAX_RUNNING = 8
 """Maximum number of batches that one server runs at the same time."""
+MAX_RUNNING_PER_OWNER = 2
+"""Maximum number of them that belong to one owner, so that long batches of one leave room for those of others."""
 RETRY_SECONDS = 10.0
-"""Delay in seconds before a batch is leased again after its storage or database could not be reached."""
+"""Delay in seconds before a batch is leased again after its engine, storage or database was not available."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +94,8 @@ class LeasedBatchService(LeasedService[_Running]):
     async def poll_once(self) -> None:
         """Lease as many batches as this server may still run."""
         while len(self._running) < MAX_RUNNING:
-            lease = await asyncio.to_thread(self.batches.lease, self._owner, ttl=self._ttl)
+            take = partial(self.batches.lease, self._owner, ttl=self._ttl, per_owner=MAX_RUNNING_PER_OWNER)
+            lease = await asyncio.to_thread(take)
             if lease is None:
                 return
             stopping = asyncio.Event()

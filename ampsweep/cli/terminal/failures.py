@@ -36,6 +36,7 @@ from ampsweep.errors import (
     NoConnection,
     NotFound,
     RateLimited,
+    TooManyBatches,
     TooManyStreams,
     Unauthenticated,
     Unavailable,
@@ -54,6 +55,7 @@ _CODES: Sequence[tuple[type[AmpsweepError], int]] = (
     (Forbidden, EXIT_UNAUTHORIZED),
     (RateLimited, EXIT_UNAVAILABLE),
     (TooManyStreams, EXIT_UNAVAILABLE),
+    (TooManyBatches, EXIT_UNAVAILABLE),
     (Unavailable, EXIT_UNAVAILABLE),
 )
 

@@ -9,6 +9,7 @@ import pytest
 
 from api.auth.api_keys import KeyScope
 from api.routes import batches
+from jobs.store import batches as store_of_batches
 from tests.api.openai.completion import REQUEST, SCALE
 from tests.api.routes.test_files import created, upload
 from tests.api.running_server import Server, running_server
@@ -152,6 +153,21 @@ async def test_only_its_owner_or_an_admin_cancels_a_batch(installation: Installa
         assert (await server.http.post(path)).status_code == 200
         file_in_use = await server.http.delete(f"/v1/files/{record['input_file_id']}")
         assert (file_in_use.status_code, file_in_use.json()["error"]["code"]) == (409, "conflict")
+
+
+async def test_a_key_with_too_many_unfinished_batches_is_told_so_and_others_are_not(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_of_batches, "MAX_UNFINISHED_PER_OWNER", 1)
+    async with running_server(installation, working=False) as server:
+        (_, mine), (_, other) = (server.key(KeyScope.READ, KeyScope.SUBMIT) for _ in range(2))
+        server.http.headers.update(mine)
+        record = await batch(server, lines(REQUEST))
+        body = {name: record[name] for name in ("input_file_id", "endpoint", "completion_window")}
+        refused = await server.http.post("/v1/batches", json=body)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_batches")
+        assert int(refused.headers["retry-after"]) > 0
+        assert (await server.http.post("/v1/batches", json=body, headers=other)).status_code == 200
 
 
 async def test_an_upload_of_several_megabytes_runs(installation: Installation) -> None:

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from ampsweep.errors import Conflict, NotFound, Unavailable
+from ampsweep.errors import Conflict, NotFound, TooManyBatches, Unavailable
 from jobs.batches.records import BatchLease, BatchRecord, BatchState, RowCounts
-from jobs.store.batches import MAX_EXPIRATIONS, MAX_UNFINISHED, WINDOW, Batches
+from jobs.store import batches as store_of_batches
+from jobs.store.batches import MAX_EXPIRATIONS, MAX_UNFINISHED_PER_OWNER, WINDOW, Batches
 from jobs.store.sql import SqlStore
 from tests.jobs.cluster import ManualClock
 
@@ -33,8 +34,12 @@ def created(batches: Batches, **fields: Any) -> BatchRecord:
     return batches.create(**{"owner": "me", "endpoint": "/v1/completions", "total": 3, **fields})
 
 
-def leased(batches: Batches, owner: str = "one") -> BatchLease:
-    lease = batches.lease(owner, ttl=TTL)
+def lease_next(batches: Batches, server: str = "one", *, per_owner: int = 64) -> BatchLease | None:
+    return batches.lease(server, ttl=TTL, per_owner=per_owner)
+
+
+def leased(batches: Batches, server: str = "one", *, per_owner: int = 64) -> BatchLease:
+    lease = lease_next(batches, server, per_owner=per_owner)
     assert lease is not None
     return lease
 
@@ -58,7 +63,7 @@ def test_a_batch_from_its_creation_to_its_end(batches: Batches, clock: ManualClo
     assert set(ended.times) == {"in_progress_at", "finalizing_at", "completed_at"}
     file = batches.files.get(output)
     assert (file.owner, file.purpose, file.bytes, file.expires_at) == ("me", "batch_output", 70, 1060.0)
-    assert batches.lease("other", ttl=TTL) is None
+    assert lease_next(batches, "other") is None
 
 
 def test_one_server_runs_a_batch_and_another_takes_it_over_once_the_lease_has_expired(
@@ -66,7 +71,7 @@ def test_one_server_runs_a_batch_and_another_takes_it_over_once_the_lease_has_ex
 ) -> None:
     created(batches)
     killed = leased(batches, "killed")
-    assert batches.lease("other", ttl=TTL) is None
+    assert lease_next(batches, "other") is None
     assert batches.extend([killed], ttl=TTL) == {killed.key: BatchState.IN_PROGRESS}
     clock.time += TTL
     later = leased(batches, "other")
@@ -84,7 +89,7 @@ def test_a_batch_that_ends_its_server_again_and_again_is_failed(batches: Batches
     for _ in range(MAX_EXPIRATIONS):
         leased(batches)
         clock.time += TTL
-    assert batches.lease("one", ttl=TTL) is None
+    assert lease_next(batches, "one") is None
     assert batches.get(record.id).state is BatchState.FAILED
 
 
@@ -93,7 +98,7 @@ def test_a_returned_batch_waits_and_is_leased_again(batches: Batches, clock: Man
     batches.release(leased(batches), error="no disk", delay=10.0)
     waiting = batches.get(record.id)
     assert (waiting.state, waiting.error) == (BatchState.VALIDATING, "no disk")
-    assert batches.lease("one", ttl=TTL) is None
+    assert lease_next(batches, "one") is None
     clock.time += 10
     assert leased(batches).batch.error is None
 
@@ -123,14 +128,58 @@ def test_the_oldest_batch_is_run_first_and_the_newest_listed_first(batches: Batc
         batches.list(after="batch_none")
 
 
-def test_there_is_a_limit_of_unfinished_batches(batches: Batches) -> None:
-    for _ in range(MAX_UNFINISHED):
+def test_owners_take_turns(batches: Batches, clock: ManualClock) -> None:
+    many = [created(batches).id for _ in range(3)]
+    others = [created(batches, owner=owner).id for owner in ("second", "third")]
+    first, second = leased(batches), leased(batches)
+    assert [first.batch.id, second.batch.id] == [many[0], others[0]]
+    clock.time += 1
+    batches.fail(first, "why")
+    assert leased(batches).batch.id == others[1]  # its owner has waited longest, and none of the three runs more
+    clock.time += 1
+    batches.fail(second, "why")
+    assert [leased(batches).batch.id for _ in range(2)] == many[1:]
+
+
+def test_a_batch_that_was_given_back_is_leased_after_the_other_ones_of_its_owner(
+    batches: Batches, clock: ManualClock
+) -> None:
+    waiting, ready = created(batches).id, created(batches).id
+    clock.time += 1
+    batches.release(leased(batches), error="the engine starts")
+    assert [leased(batches).batch.id for _ in range(2)] == [ready, waiting]
+
+
+def test_one_owner_has_a_limited_number_of_batches_on_a_server(batches: Batches) -> None:
+    first, _, third = [created(batches).id for _ in range(3)]
+    assert leased(batches, per_owner=1).batch.id == first
+    assert lease_next(batches, per_owner=1) is None
+    other = created(batches, owner="other").id
+    assert leased(batches, per_owner=1).batch.id == other
+    batches.cancel(third)
+    assert leased(batches, per_owner=1).batch.id == third  # it only has to be ended
+    assert lease_next(batches, "another server", per_owner=1) is not None
+
+
+def test_one_owner_has_a_limited_number_of_unfinished_batches(batches: Batches) -> None:
+    for _ in range(MAX_UNFINISHED_PER_OWNER):
         last = created(batches)
-    with pytest.raises(Unavailable, match="batches have not ended"):
+    with pytest.raises(TooManyBatches, match=f"{MAX_UNFINISHED_PER_OWNER} of your batches .* or cancel one"):
         created(batches)
+    created(batches, owner="other")
     batches.fail(leased(batches), "why")
     created(batches)
     assert last.id in batches.unfinished()
+
+
+def test_there_is_a_limit_of_unfinished_batches_of_all_owners(
+    batches: Batches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_of_batches, "MAX_UNFINISHED", 2)
+    created(batches)
+    created(batches, owner="other")
+    with pytest.raises(Unavailable, match="2 batches have not ended"):
+        created(batches, owner="third")
 
 
 def test_a_batch_needs_its_file(batches: Batches) -> None:

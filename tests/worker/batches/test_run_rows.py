@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from io import BytesIO
 from pathlib import Path
@@ -7,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from ampsweep.errors import Unavailable
 from jobs.batches.files import PART_ROWS, BatchFiles
 from jobs.batches.records import BatchRecord, BatchState, RowCounts
 from jobs.storage.local import LocalStorage
 from tests.worker.batches.stub_rows import StubRows
-from worker.batches.run_rows import MAX_ATTEMPTS, RETRY_SECONDS, Assembled, assemble, run_rows
+from worker.batches.run_rows import MAX_ATTEMPTS, MAX_WAITS, RETRY_SECONDS, Assembled, assemble, run_rows
 
 pytestmark = pytest.mark.anyio
 
@@ -36,6 +38,7 @@ class Run:
         )
         self.reports: list[RowCounts] = []
         self.slept: list[float] = []
+        self.slept_often = asyncio.Event()
 
     async def run(self) -> None:
         await run_rows(self.batch, files=self.files, answers=self.rows, report=self._report, sleep=self._sleep)
@@ -45,6 +48,9 @@ class Run:
 
     async def _sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
+        if len(self.slept) > 2 * MAX_WAITS:
+            self.slept_often.set()
+        await asyncio.sleep(0)
 
     def assembled(self, *, cancelled: bool = False) -> tuple[Assembled, list[Any], list[Any]]:
         result = assemble(self.batch, self.files, self.rows, output_id="file_2", error_id="file_3", cancelled=cancelled)
@@ -99,6 +105,23 @@ async def test_a_row_waits_for_an_engine_and_fails_after_several_failures_of_it(
     (failed,) = errors
     assert (failed["custom_id"], failed["response"]["body"]) == ("always", {"error": "engine_failed"})
     assert run.rows.answered["always"] == MAX_ATTEMPTS
+
+
+async def test_a_batch_is_given_back_if_all_its_rows_wait_for_an_engine(tmp_path: Path) -> None:
+    run = Run(tmp_path, [{"id": "a", "waits": 999}, {"id": "b", "waits": 999}])
+    with pytest.raises(Unavailable, match="the engine starts"):
+        await run.run()
+    assert run.slept == [RETRY_SECONDS] * 2 * MAX_WAITS
+    assert run.files.parts("batch_1") == []
+
+
+async def test_a_batch_is_kept_while_one_of_its_rows_is_being_answered(tmp_path: Path) -> None:
+    run = Run(tmp_path, [{"id": "slow", "held": True}, {"id": "other model", "waits": 2 * MAX_WAITS + 1}])
+    running = asyncio.create_task(run.run())
+    await run.slept_often.wait()
+    run.rows.gate.set()
+    await running
+    assert [line["custom_id"] for line in run.assembled()[1]] == ["slow", "other model"]
 
 
 async def test_rows_without_an_answer_expire_or_are_left_out_of_a_cancelled_batch(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from jobs.store.batches import WINDOW
 from tests.jobs.cluster import ManualClock
 from tests.worker.batches.stub_rows import StubRows
 from tests.worker.installation import Installation
-from worker.batches.service import LeasedBatchService
+from worker.batches.service import MAX_RUNNING_PER_OWNER, RETRY_SECONDS, LeasedBatchService
 
 pytestmark = pytest.mark.anyio
 
@@ -34,16 +34,18 @@ def installation(tmp_path: Path, clock: ManualClock) -> Installation:
     return Installation.build(tmp_path, clock=clock)
 
 
-def service(installation: Installation, rows: StubRows, clock: ManualClock, owner: str = "one") -> LeasedBatchService:
-    return installation.batch_service(rows, clock=clock, owner=owner, ttl=TTL)
+def service(
+    installation: Installation, rows: StubRows, clock: ManualClock, owner: str = "one", **options: Any
+) -> LeasedBatchService:
+    return installation.batch_service(rows, clock=clock, owner=owner, ttl=TTL, **options)
 
 
-def created(server: LeasedBatchService, lines: list[dict[str, Any]]) -> BatchRecord:
+def created(server: LeasedBatchService, lines: list[dict[str, Any]], *, owner: str = "me") -> BatchRecord:
     files = server.batches.files
     file_id = files.new_id()
     size = server.files.save(file_id, BytesIO("".join(f"{json.dumps(line)}\n" for line in lines).encode()))
-    files.add(file_id, owner="me", filename="in.jsonl", purpose="batch", size=size)
-    return server.batches.create(owner="me", endpoint="/v1/completions", input_file_id=file_id, total=len(lines))
+    files.add(file_id, owner=owner, filename="in.jsonl", purpose="batch", size=size)
+    return server.batches.create(owner=owner, endpoint="/v1/completions", input_file_id=file_id, total=len(lines))
 
 
 def names(server: LeasedBatchService, file_id: str | None) -> list[str]:
@@ -164,6 +166,39 @@ async def test_requests_that_have_no_answer_after_a_day_expire(installation: Ins
     ended = server.batches.get(batch.id)
     assert (ended.state, ended.counts.completed, ended.counts.failed) == (BatchState.EXPIRED, PART_ROWS, 2)
     assert names(server, ended.error_file_id) == [str(PART_ROWS), str(PART_ROWS + 1)]
+
+
+async def test_batches_whose_engine_does_not_start_give_their_places_back(
+    installation: Installation, clock: ManualClock
+) -> None:
+    server = service(installation, StubRows(), clock, sleep=lambda _: asyncio.sleep(0))
+    waiting = [created(server, [{"id": "w", "waits": 10**6}]) for _ in range(MAX_RUNNING_PER_OWNER)]
+    ready = created(server, [{"id": "a"}])
+    async with asyncio.timeout(20):
+        await server.poll_once()
+        await server.idle()
+        for batch in waiting:
+            record = server.batches.get(batch.id)
+            assert (record.state, record.error) == (BatchState.VALIDATING, "the engine starts")
+        await server.poll_once()
+        await server.idle()
+    assert server.batches.get(ready.id).state is BatchState.COMPLETED
+    clock.time += RETRY_SECONDS
+    assert server.batches.lease("later", ttl=TTL, per_owner=1) is not None
+
+
+async def test_a_batch_runs_beside_the_long_ones_of_another_owner(
+    installation: Installation, clock: ManualClock
+) -> None:
+    rows = StubRows()
+    server = service(installation, rows, clock)
+    long = [created(server, [{"id": "a", "held": True}]) for _ in range(MAX_RUNNING_PER_OWNER + 1)]
+    short = created(server, [{"id": "b"}], owner="other")
+    await server.poll_once()
+    await _until(lambda: server.batches.get(short.id).state is BatchState.COMPLETED)
+    assert server.batches.get(long[-1].id).state is BatchState.VALIDATING
+    rows.gate.set()
+    await server.idle()
 
 
 async def test_a_batch_whose_file_is_lost_fails(installation: Installation, clock: ManualClock) -> None:
