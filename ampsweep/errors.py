@@ -20,6 +20,7 @@ AmpsweepError             500  internal_error
 ├── SteeringNotInstalled  500  steering_broken      the engine would have run unsteered
 ├── EngineFailed          500  engine_failed        the engine died or failed at a request
 │   └── EngineLost        500  engine_lost          it died with several cells in flight; the cause is unknown
+├── DataUnavailable       503  data_unavailable     the data of a task cannot be loaded now; `param` names the task
 ├── DamagedFile           500  damaged_file         a file differs from what was written
 └── Unavailable           503  unavailable          temporarily unavailable; retry
     ├── NoConnection      503  no_connection        raised by clients: the server was not reached
@@ -229,6 +230,17 @@ class EngineLost(EngineFailed):
     """The engine died while several cells were in flight, so the cause is unknown."""
 
     code = "engine_lost"
+
+
+class DataUnavailable(AmpsweepError):
+    """The data of a task cannot be loaded now: the Hub cannot be reached, or it takes too long for a request.
+
+    Not an `Unavailable`: a cell whose data is not available counts an attempt, and clients do not repeat the request.
+    """
+
+    status = 503
+    code = "data_unavailable"
+    retry_after = 60
 
 
 class DamagedFile(AmpsweepError):

@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 
 from api.auth.limits import Limits
 from api.http.change_notifier import ChangeNotifier
+from api.planning import PlanningThreads
 from jobs.clock import Clock, SystemClock
 from jobs.execution import (
     BatchService,
@@ -48,6 +49,7 @@ class Services:
         batch_service: Runs batches in the background.
         engine_monitor: The state of the engines.
         estimator: Estimates what a sweep costs.
+        planning: Plans sweeps without occupying the threads of other requests.
         notifier: Notified in the event loop whenever a sweep may have a new event.
         wake: Called when a sweep was created or its state changed, so that the dispatcher does not wait for its next
             poll.
@@ -75,6 +77,7 @@ class Services:
     dispatcher_stats: DispatcherStats = field(default_factory=DispatcherStats)
     clock: Clock = field(default_factory=SystemClock)
     reports: Reports = field(default_factory=Reports)
+    planning: PlanningThreads = field(default_factory=PlanningThreads)
     limits: Limits = field(default_factory=Limits)
     event_poll: float = 5.0
     send_timeout: float = 30.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter
@@ -24,7 +24,7 @@ async def plan_sweep(services: ServicesDep, body: ParsedSpec) -> dict[str, Any]:
     `cells` and `reused` are of the cells that are still to be computed. `seconds_from` says what the time is estimated
     from; `seconds` is null if nothing is known about it. `spec` is the body, as JSON.
     """
-    return await asyncio.to_thread(_estimate, services, body)
+    return await services.planning.run(partial(_estimate, services, body))
 
 
 def _estimate(services: Services, body: SpecBody) -> dict[str, Any]:

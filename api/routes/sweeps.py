@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -19,7 +20,7 @@ from api.http.spec_body import SPEC_TYPES, ParsedSpec, SpecBody
 from api.middleware.request_id import bind_sweep
 from api.openapi import request_body
 from api.services import Services, ServicesDep
-from jobs.planning.planner import plan
+from jobs.planning.planner import Plan, plan
 from jobs.results.failures import SweepError, errors_of, find_errors
 from jobs.spec import SweepSpec, parse_spec
 from jobs.store.records import Event, RequestCounts, SweepRecord
@@ -56,7 +57,11 @@ async def create_sweep(
     Cells of sweeps with a higher `priority` run first. Among sweeps of equal priority, the engines are shared between
     API keys, and then between the sweeps of a key.
     """
-    record = await asyncio.to_thread(_create, services, principal, body, idempotency_key, priority)
+    planned = await services.planning.run(partial(_existing_or_planned, services, body, idempotency_key))
+    if isinstance(planned, SweepRecord):
+        record = planned
+    else:
+        record = await asyncio.to_thread(_stored, services, principal, planned, idempotency_key, priority)
     bind_sweep(record.id)
     _announce(services)
     return sweep_object(record)
@@ -149,28 +154,33 @@ def sweep_object(record: SweepRecord, errors: Sequence[SweepError] | None = None
     }
 
 
-def _create(
-    services: Services, principal: Principal, body: SpecBody, idempotency_key: str | None, priority: int
-) -> SweepRecord:
+def _existing_or_planned(
+    services: Services, body: SpecBody, idempotency_key: str | None
+) -> SweepRecord | tuple[SweepSpec, Plan]:
+    """Return the sweep of an earlier request with the same key, or the spec and its plan."""
     with body.located():
         spec = parse_spec(body.value)
-        return _stored(services, principal, spec, idempotency_key, priority)
+        if idempotency_key is not None and (existing := services.store.sweep_of_key(idempotency_key, spec.to_dict())):
+            return _as_created(existing, services.store.events(existing.id, limit=1)[0])
+        return spec, plan(spec, services.catalog, services.neuron_sets, max_cells=services.limits.cells)
 
 
 def _stored(
-    services: Services, principal: Principal, spec: SweepSpec, idempotency_key: str | None, priority: int
+    services: Services,
+    principal: Principal,
+    planned: tuple[SweepSpec, Plan],
+    idempotency_key: str | None,
+    priority: int,
 ) -> SweepRecord:
-    if idempotency_key is not None and (existing := services.store.sweep_of_key(idempotency_key, spec.to_dict())):
-        return _as_created(existing, services.store.events(existing.id, limit=1)[0])
-    planned = plan(spec, services.catalog, services.neuron_sets, max_cells=services.limits.cells)
+    spec, cells = planned
     record = services.store.create_sweep(
         name=spec.name,
         spec=spec.to_dict(),
-        cells=planned.cells,
+        cells=cells.cells,
         idempotency_key=idempotency_key,
         owner=principal.id,
         priority=priority,
-        warnings=planned.warnings,
+        warnings=cells.warnings,
     )
     (first,) = services.store.events(record.id, limit=1)
     return _as_created(record, first)

@@ -16,7 +16,7 @@ from ampsweep.domain.choices import Mode
 from ampsweep.domain.intervention import Patch, Vector
 from ampsweep.domain.languages import unknown_language
 from ampsweep.domain.statistic import Statistic
-from ampsweep.errors import InvalidRequest, NoNeurons
+from ampsweep.errors import DataUnavailable, InvalidRequest, NoNeurons
 from ampsweep.folders.model import ModelFolder
 from jobs.cell import AdapterRef, TaskRef
 from jobs.instruction import Instruction, instruction_for
@@ -261,6 +261,9 @@ class _TaskResolver:
     def _with_data(self, task: Task, folder: Path, ref: TaskRef) -> TaskRef:
         try:
             return task.resolve(folder, ref)
+        except DataUnavailable as error:
+            error.param = f"{self._param}.{error.param or 'data'}"
+            raise
         except InvalidRequest as error:
             raise InvalidRequest(error.message, param=f"{self._param}.{error.param or 'data'}") from error
 

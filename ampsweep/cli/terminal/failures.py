@@ -30,6 +30,7 @@ from ampsweep.cli.terminal.output import echo
 from ampsweep.errors import (
     AmpsweepError,
     Conflict,
+    DataUnavailable,
     EngineFailed,
     Forbidden,
     InvalidRequest,
@@ -57,6 +58,7 @@ _CODES: Sequence[tuple[type[AmpsweepError], int]] = (
     (TooManyStreams, EXIT_UNAVAILABLE),
     (TooManyBatches, EXIT_UNAVAILABLE),
     (Unavailable, EXIT_UNAVAILABLE),
+    (DataUnavailable, EXIT_UNAVAILABLE),
 )
 
 _REMEDIES: Sequence[tuple[type[AmpsweepError], str]] = (

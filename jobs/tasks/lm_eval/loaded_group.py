@@ -12,6 +12,7 @@ from ampsweep.errors import InvalidRequest
 from ampsweep.hashing import content_hash, files_hash
 from jobs.metrics.lm_eval_group import group_aggregation
 from jobs.tasks.lm_eval.loaded_task import LoadedTask, measure_name, prepare
+from jobs.tasks.lm_eval.loading_errors import loading_error
 from jobs.tasks.lm_eval.members import folders_of, task_manager
 from jobs.tasks.lm_eval.names import bundled_folder
 
@@ -47,6 +48,7 @@ def load_group(name: str, folder: Path, *, limit: int | None, chat: bool) -> Loa
         UnknownName: There is no such group.
         InvalidRequest: A task of the group cannot be loaded or is not supported, the group aggregates no metric, or
             its tasks do not share the metric.
+        DataUnavailable: The Hub cannot be reached.
     """
     folders = folders_of(name, folder)
     own = [path for path in folders if not path.is_relative_to(bundled_folder())]
@@ -76,7 +78,7 @@ def _load(name: str, folders: Sequence[Path]) -> Any:
     try:
         return task_manager(folders).load(name)["groups"][name]
     except Exception as error:  # templates, functions and data of a task can raise anything
-        raise InvalidRequest(f"lm-eval could not load {name}: {type(error).__name__}: {error}", param="name") from error
+        raise loading_error(name, error) from error
 
 
 def _measures(group: Any, tasks: Mapping[str, LoadedTask]) -> Iterator[tuple[str, str]]:

@@ -14,6 +14,7 @@ from typing import Any
 from ampsweep.domain.prompt import ChatMessage
 from ampsweep.errors import InvalidRequest
 from ampsweep.hashing import content_hash, files_hash
+from jobs.tasks.lm_eval.loading_errors import loading_error
 from jobs.tasks.lm_eval.names import bundled_folder, yaml_of
 
 FEWSHOT_SEED = 1234
@@ -54,6 +55,7 @@ def load(name: str, folder: Path, *, limit: int | None, chat: bool) -> LoadedTas
         UnknownName: There is no such task.
         InvalidRequest: The task's data cannot be loaded, or the task needs something that sweeps do not support:
             images or audio, sampled answers, or running code that the model writes.
+        DataUnavailable: The Hub cannot be reached.
     """
     path = yaml_of(name, folder)
     files = files_hash([file for file in path.parent.rglob("*") if file.suffix in (".yaml", ".py")])
@@ -127,7 +129,7 @@ def _load(name: str, path: Path) -> Any:
         manager = TaskManager(include_path=str(path.parent), include_defaults=False)
         return manager.load(name)["tasks"][name]
     except Exception as error:  # templates, functions and data of a task can raise anything
-        raise InvalidRequest(f"lm-eval could not load {name}: {type(error).__name__}: {error}", param="name") from error
+        raise loading_error(name, error) from error
 
 
 def _require_supported(task: Any) -> None:

@@ -9,7 +9,7 @@ import datasets
 import pytest
 
 from ampsweep.domain.prompt import ChatMessage
-from ampsweep.errors import InvalidRequest
+from ampsweep.errors import DataUnavailable, InvalidRequest
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.planner import plan
@@ -107,5 +107,18 @@ def test_unsupported_tasks_are_refused(catalog: Catalog, folder: Path, change: s
         {"name": "lm_eval:odd", "languages": ["en"], "limit": 1, "chat": "gen_prefix" in keys}
     ]
     with pytest.raises(InvalidRequest, match=message) as caught:
+        plan(parse_spec(raw_spec(tasks=tasks)), replace(catalog, lm_eval=folder), NeuronSets(Path("nowhere")))
+    assert caught.value.param == "tasks.0.name"
+
+
+def test_a_task_of_the_hub_without_a_connection_names_the_task_and_the_remedy(
+    catalog: Catalog, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    text = (folder / "tiny_until.yaml").read_text().replace("task: tiny_until", "task: of_hub")
+    lines = [line for line in text.splitlines() if "data_files" not in line and "dataset_kwargs" not in line]
+    (folder / "of_hub.yaml").write_text("\n".join(lines).replace("path: json", "path: nobody/no-such-data") + "\n")
+    tasks = [{"name": "lm_eval:of_hub", "languages": ["en"]}]
+    with pytest.raises(DataUnavailable, match=r"of_hub could not be loaded, because .* HF_ENDPOINT") as caught:
         plan(parse_spec(raw_spec(tasks=tasks)), replace(catalog, lm_eval=folder), NeuronSets(Path("nowhere")))
     assert caught.value.param == "tasks.0.name"
