@@ -6,6 +6,7 @@ AmpsweepError             500  internal_error
 │   ├── NoNeurons         422  no_neurons           an intervention that would change no neuron
 │   ├── PromptTooLong     422  prompt_too_long      longer than the server or the model accepts
 │   ├── MaxTokensTooLarge 422  max_tokens_too_large more tokens than the server generates for a request
+│   ├── CaptureTooLarge   422  capture_too_large    more bytes of activations than one request may capture
 │   └── SweepTooLarge     422  too_many_cells       more cells than the server accepts for a sweep
 ├── Unauthenticated       401  invalid_api_key      the key is missing, unknown or revoked
 ├── Forbidden             403  forbidden            the key lacks the scope that this needs
@@ -128,6 +129,12 @@ class MaxTokensTooLarge(InvalidRequest):
     """More tokens were requested than the server generates for one request."""
 
     code = "max_tokens_too_large"
+
+
+class CaptureTooLarge(InvalidRequest):
+    """The activations to capture would take more bytes than one request may; nothing was computed."""
+
+    code = "capture_too_large"
 
 
 class SweepTooLarge(InvalidRequest):

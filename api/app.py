@@ -13,7 +13,7 @@ from ampsweep.errors import InvalidRequest
 from ampsweep.version import __version__
 from api import errors
 from api.auth.authentication import AuthMiddleware, AuthPolicy
-from api.auth.stream_limit import StreamLimiter
+from api.auth.stream_limit import PrincipalLocks, StreamLimiter
 from api.http.idempotency import InFlightKeys
 from api.metrics.http import HttpMetrics
 from api.middleware.access_log import AccessLogMiddleware
@@ -24,6 +24,7 @@ from api.openai.responses_request import ResponseRequest
 from api.openai.tokenization import DetokenizeRequest, TokenizeRequest
 from api.openapi import describe
 from api.routes import (
+    activations,
     batches,
     cells,
     completions,
@@ -70,6 +71,7 @@ _V1 = (
     interventions,
     completions,
     responses,
+    activations,
     files,
     batches,
 )
@@ -89,6 +91,7 @@ def create_app(services: Services, policy: AuthPolicy) -> FastAPI:
     app.state.services = services
     app.state.in_flight_keys = InFlightKeys()
     app.state.stream_limiter = StreamLimiter(services.limits.streams)
+    app.state.capture_locks = PrincipalLocks()
     app.state.registry = CollectorRegistry()
     ProcessCollector(registry=app.state.registry)
     errors.install(app)
@@ -134,6 +137,8 @@ def _declared() -> FastAPI:
         CompletionRequest,
         ChatRequest,
         ResponseRequest,
+        activations.ActivationsRequest,
+        activations.ActivityRequest,
         batches.BatchRequest,
         TokenizeRequest,
         DetokenizeRequest,

@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ampsweep.domain.choices import Mode
 from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.intervention import Intervention
@@ -20,6 +23,7 @@ from ampsweep.domain.prompt import Prompt, ScoreText, Split, TokenIds, Tool
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.corpus import Sentence
+from engine.capture.selection import NeuronSelection
 from engine.identify.checkpoint import Checkpoint
 from engine.identify.sentence_means import SentenceMeans
 from engine.identify.stats import ActivationStats
@@ -139,6 +143,48 @@ class Score:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CaptureRequest:
+    """Neurons whose activations are returned at every token of a prompt.
+
+    Attributes:
+        prompt: The text, the chat or the tokens.
+        neurons: The neurons.
+        steering: The intervention, None for none.
+        prompt_tokens: Tokens from this position on count as generated, for the scope of the intervention; None for none
+            of them.
+        adapter: The name of a LoRA adapter, as in `GenerateRequest`.
+        priority: The scheduling priority.
+    """
+
+    prompt: Prompt | TokenIds
+    neurons: NeuronSelection
+    steering: Steering | None = None
+    prompt_tokens: int | None = None
+    adapter: str | None = None
+    priority: Priority = Priority.INTERACTIVE
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Capture:
+    """The activations of T tokens.
+
+    An activation is the value that recording counts and sums: that of the activation function, before it is multiplied
+    by up. Under an intervention it is the value before the edit in its own layer. It includes the effect of the edits
+    in the layers below.
+
+    Attributes:
+        token_ids: The tokens, special ones included.
+        token_texts: The text of each token.
+        activations: For each layer of `CaptureRequest.neurons`, float32 [T, its neurons]; NaN where a token does not
+            reach the neuron's expert.
+    """
+
+    token_ids: tuple[int, ...]
+    token_texts: tuple[str, ...]
+    activations: tuple[NDArray[np.float32], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class EngineStats:
     """Counters and current load of an engine. Counters never decrease, and start at 0 with the engine.
 
@@ -217,7 +263,7 @@ class PromptEncoder(Protocol):
 
 
 class Engine(Protocol):
-    """A loaded model that generates text, scores continuations and records activations.
+    """A loaded model that generates text, scores continuations, and records and captures activations.
 
     No method may be called after `close`.
 
@@ -297,6 +343,17 @@ class Engine(Protocol):
         Raises:
             InvalidRequest: No sentence fits `max_tokens`, or the engine does not count residuals (param
                 "residual_counts").
+        """
+        ...
+
+    async def capture(self, request: CaptureRequest) -> Capture:
+        """Return the activations of some neurons at each token of a prompt; none is read from a prefix cache.
+
+        They take 4 bytes a neuron and token. Callers limit them, see `engine.capture.run`.
+
+        Raises:
+            InvalidRequest: The prompt is too long, or this engine cannot capture (param "engine").
+            UnknownName: The neuron set or the language of the intervention is unknown.
         """
         ...
 

@@ -18,8 +18,18 @@ from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import EngineFailed, InvalidRequest, PromptTooLong, UnknownName
 from ampsweep.folders.corpus import Sentence
 from ampsweep.hashing import canonical_json
-from engine.base import EngineInfo, EngineStats, GenerateRequest, Score, ScoreRequest, TokenCounts
+from engine.base import (
+    Capture,
+    CaptureRequest,
+    EngineInfo,
+    EngineStats,
+    GenerateRequest,
+    Score,
+    ScoreRequest,
+    TokenCounts,
+)
 from engine.detokenizer import first_stop
+from engine.fake_activations import fake_activations
 from engine.identify.batches import in_batches
 from engine.identify.checkpoint import Checkpoint
 from engine.identify.recorder import Recorder
@@ -142,8 +152,7 @@ class FakeEngine:
         self._check(prompt, len(prompt.encode()), "prompt")
         check_token_ids(sampling, vocabulary=len(_WORDS))
         reject_structured_outputs(self._info.kind, sampling)
-        answer = None if sampling.temperature == 0 else index
-        key = ["generate", prompt, self._key(request), sampling.seed, answer]
+        key = ["generate", prompt, self._key(request), sampling.seed, None if sampling.temperature == 0 else index]
         text = ""
         self._tokens.prompt += len(prompt.encode())
         for step in range(sampling.max_tokens):
@@ -271,6 +280,15 @@ class FakeEngine:
 
         return record
 
+    async def capture(self, request: CaptureRequest) -> Capture:
+        """Return activations that are hashes of the tokens, the neuron and the steering."""
+        ids, key, text = self.encoder.tokens(request.prompt, special_tokens=True), self._key(request), self.encoder.text
+        self._check(text(ids), len(ids), "prompt")
+        await self._step()
+        self._tokens.prompt += len(ids)
+        activations = fake_activations(ids, request.neurons, key=key)
+        return Capture(token_ids=ids, token_texts=tuple(text((token,)) for token in ids), activations=activations)
+
     def stats(self) -> EngineStats:
         """Return token counts and steps: a step generates one token of one answer, and there is no cache."""
         return EngineStats(
@@ -304,7 +322,7 @@ class FakeEngine:
         """Make `ended` return."""
         self._closed.set()
 
-    def _key(self, request: GenerateRequest | ScoreRequest) -> list[str]:
+    def _key(self, request: GenerateRequest | ScoreRequest | CaptureRequest) -> list[str]:
         """Return a value that differs between steerings and adapters; raise the errors of `LoadedNeurons.resolve`."""
         adapter, steering = request.adapter, request.steering
         if adapter is not None and adapter not in self._info.adapters:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
+from ampsweep.domain.capture import CapturedText, CaptureDtype, CaptureSelection
 from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.neuron_set import NeuronsRef
@@ -60,6 +61,40 @@ class TokenizeCall:
     generation_prompt: bool = True
 
 
+@dataclass(frozen=True, kw_only=True)
+class CaptureCall:
+    """Texts whose activations are captured on a model of the server's list.
+
+    Attributes:
+        model: Name of the model.
+        texts: The texts.
+        selection: The neurons. None stands for those of all languages of the neuron set, and is required by the form
+            `activity`.
+        form: `parquet` has the activations of all texts, `activity` is the JSON form of how active the neurons of each
+            language are in the only text.
+        intervention: Steers the model, None for none.
+        neurons: Id of the neuron set; None takes the model's default if one is needed.
+        adapter: Name of a LoRA adapter of the model, None for the model alone.
+        dtype: How activations are stored.
+        max_bytes: Most bytes of activations.
+    """
+
+    model: str
+    texts: tuple[CapturedText, ...]
+    selection: CaptureSelection | None
+    form: Literal["parquet", "activity"] = "parquet"
+    intervention: Intervention | None = None
+    neurons: str | None = None
+    adapter: str | None = None
+    dtype: CaptureDtype = "float16"
+    max_bytes: int
+
+    @property
+    def needs_neuron_set(self) -> bool:
+        """Whether the selection or the intervention is about languages."""
+        return self.intervention is not None or self.selection is None or self.selection.languages is not None
+
+
 class Completions(Protocol):
     """Interactive generation, ahead of running sweeps. Closing the iterator aborts the generation."""
 
@@ -69,7 +104,7 @@ class Completions(Protocol):
 
 
 class CompletionService(Completions, Protocol):
-    """Generates text interactively, and converts prompts to tokens."""
+    """Generates text interactively, converts prompts to tokens, and captures activations."""
 
     async def tokenize(self, call: TokenizeCall) -> PromptTokens:
         """Return the tokens of a prompt, and their text.
@@ -77,6 +112,19 @@ class CompletionService(Completions, Protocol):
         Raises:
             UnknownName: The model does not exist.
             InvalidRequest: The chat cannot be formatted, or a token does not exist.
+            Unavailable: The engine is still starting.
+        """
+        ...
+
+    async def capture(self, call: CaptureCall) -> bytes:
+        """Return the activations of texts in the form that the call asks for. Cancelling the call aborts it.
+
+        Raises:
+            UnknownName: The model, the adapter, or a language does not exist.
+            NotFound: The neuron set does not exist.
+            CaptureTooLarge: The activations would take too many bytes; nothing was computed.
+            InvalidRequest: A text is empty or too long, a neuron does not exist, the dtype cannot hold an activation,
+                or the engine cannot capture.
             Unavailable: The engine is still starting.
         """
         ...

@@ -36,6 +36,7 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
     "tests/ampsweep/cli/test_app.py": ("ampsweep/cli/terminal/failures.py",),
     "tests/ampsweep/cli/commands/test_serve.py": ("ampsweep/cli/server/http_server.py",),
     "tests/ampsweep/client/test_clients.py": (
+        "ampsweep/client/activations.py",
         "ampsweep/client/api.py",
         "ampsweep/client/completions.py",
         "ampsweep/client/evaluations.py",
@@ -49,6 +50,7 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
     "tests/api/test_app.py": ("api/services.py",),
     "tests/engine/test_chat_template.py": ("ampsweep/domain/prompt.py",),
     "tests/api/routes/test_tokenization.py": ("api/openai/tokenization.py",),
+    "tests/api/routes/test_activations.py": ("api/auth/stream_limit.py", "api/openai/captured_text.py"),
     "tests/api/routes/test_evaluations.py": ("worker/evaluation/sweep_texts.py",),
     "tests/jobs/store/test_evaluations.py": ("jobs/evaluation/records.py",),
     "tests/jobs/store/test_batches.py": ("jobs/batches/records.py",),
@@ -117,7 +119,6 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
     "tests/worker/test_run_cell.py": ("jobs/tasks/requests.py",),
     "tests/worker/test_local_pool.py": ("worker/engine_session.py",),
     "tests/api/routes/test_neuron_sets.py": ("worker/neuron_set_service.py",),
-    "tests/engine/hf/test_engine.py": ("engine/hf/model.py",),
     "tests/engine/kernels/test_take_statistics.py": (
         "engine/kernels/statistic_numba.py",
         "engine/kernels/statistic_triton.py",
@@ -138,7 +139,7 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
     "tests/engine/vllm/backends/test_fused_activation.py": ("engine/vllm/backends/device_residual.py",),
     "tests/engine/vllm/worker/test_recorded_part.py": ("engine/vllm/worker/recording.py",),
     "tests/engine/vllm/test_sampling.py": ("engine/vllm/request_extras.py",),
-    "tests/engine/vllm/test_engine.py": ("engine/vllm/worker/scoring.py",),
+    "tests/engine/vllm/test_engine.py": ("engine/vllm/one_pass.py", "engine/vllm/worker/scoring.py"),
 }
 
 

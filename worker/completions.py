@@ -1,4 +1,4 @@
-"""Interactive completions on the engines that also run the sweeps."""
+"""Interactive completions and captures on the engines that also run the sweeps."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
+from typing import TypeVar
 
 from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.prompt import PromptTokens
 from ampsweep.errors import InvalidRequest
-from jobs.execution import CompletionCall, TokenizeCall
+from jobs.execution import CaptureCall, CompletionCall, TokenizeCall
 from jobs.neuron_sets.default import chosen_neuron_set
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from worker.pool import Pool
 
 log = logging.getLogger(__name__)
+
+Call = TypeVar("Call", CompletionCall, CaptureCall)
 
 
 class PoolCompletions:
@@ -40,15 +43,20 @@ class PoolCompletions:
             Unavailable: The engine is still starting.
         """
         call = self._adapted(call)
-        self._catalog.model_path(call.model)
-        if call.adapter is not None:
-            self._catalog.adapter_path(call.adapter, model=call.model)
         if call.intervention is not None:
             call = replace(call, neurons=await asyncio.to_thread(self._neuron_set_id, call))
             log.info("steering a completion", extra={"model": call.model, "neuron_set": call.neurons})
         async with aclosing(self._pool.stream(call)) as chunks:
             async for chunk in chunks:
                 yield chunk
+
+    async def capture(self, call: CaptureCall) -> bytes:
+        """Return the activations of texts; see `CompletionService.capture`."""
+        call = self._adapted(call)
+        if call.needs_neuron_set:
+            call = replace(call, neurons=await asyncio.to_thread(self._neuron_set_id, call))
+        log.info("capturing activations", extra={"model": call.model, "neuron_set": call.neurons})
+        return await self._pool.capture(call)
 
     async def tokenize(self, call: TokenizeCall) -> PromptTokens:
         """Return the tokens of a prompt, and their text.
@@ -62,12 +70,20 @@ class PoolCompletions:
         self._catalog.model_path(model)
         return await self._pool.tokenize(replace(call, model=model))
 
-    def _adapted(self, call: CompletionCall) -> CompletionCall:
-        """Return the call to a model with an adapter if `call` gives the name of an adapter as its model."""
+    def _adapted(self, call: Call) -> Call:
+        """Return the call to a model with an adapter if `call` gives the name of an adapter as its model.
+
+        Raises:
+            UnknownName: The model or the adapter does not exist.
+            InvalidRequest: Several models have the adapter.
+        """
+        if call.adapter is None:
+            model, adapter = self._model_and_adapter(call.model)
+            call = replace(call, model=model, adapter=adapter)
+        self._catalog.model_path(call.model)
         if call.adapter is not None:
-            return call
-        model, adapter = self._model_and_adapter(call.model)
-        return replace(call, model=model, adapter=adapter)
+            self._catalog.adapter_path(call.adapter, model=call.model)
+        return call
 
     def _model_and_adapter(self, name: str) -> tuple[str, str | None]:
         """Return the model and the adapter that a name of a model means.
@@ -83,7 +99,7 @@ class PoolCompletions:
             raise InvalidRequest(f"{message}; name one of them, and the adapter in the field adapter", param="model")
         return (models[0], name) if models else (name, None)
 
-    def _neuron_set_id(self, call: CompletionCall) -> str:
+    def _neuron_set_id(self, call: Call) -> str:
         if call.neurons is not None:
             return self._neuron_sets.get(call.neurons).id
         fingerprint = self._catalog.model(call.model).fingerprint

@@ -1,4 +1,4 @@
-"""Sessions of an engine: run cells, stream completions and identify neuron sets on one loaded model.
+"""Sessions of an engine: run cells, stream completions, capture activations and identify neuron sets on one model.
 
 `LocalEngineSession` runs in the current process; a Ray actor contains one too (see `worker.ray_actor`). A session keeps
 many cells in flight. Their requests share one limit, so that the engine's batch stays full across cell boundaries. It
@@ -22,15 +22,19 @@ from ampsweep.errors import EngineFailed
 from ampsweep.telemetry.traces import span
 from engine.base import Engine, GenerateRequest, Priority, Steering
 from jobs.cell import Cell
-from jobs.execution import CompletionCall, TokenizeCall
+from jobs.execution import CaptureCall, CompletionCall, TokenizeCall
 from jobs.neuron_sets.bucket import neuron_sets_at
 from jobs.planning.catalog import Catalog
 from jobs.results.writer import Results
 from jobs.storage.factory import open_storage
 from jobs.store.records import CellFile
+from worker.capture import capture
 from worker.engines import EngineSpec, open_engine
 from worker.neuron_set_cache import NeuronSetCache
 from worker.run_cell import Count, run_cell
+
+CAPTURES_AT_ONCE = 2
+"""Calls whose activations an engine computes and holds in memory at the same time; further ones wait in their order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +84,10 @@ class EngineSession(Protocol):
         """Stream a completion; closing the generator aborts it."""
         ...
 
+    async def capture(self, call: CaptureCall) -> bytes:
+        """Return the activations of texts in the form that the call asks for. Cancelling the call aborts it."""
+        ...
+
     async def tokenize(self, call: TokenizeCall) -> PromptTokens:
         """Return the tokens of a prompt, and their text."""
         ...
@@ -109,6 +117,7 @@ class LocalEngineSession:
         self._config = config
         self._results = Results(open_storage(config.results))
         self._requests = asyncio.Semaphore(config.requests_in_flight)
+        self._captures = asyncio.Semaphore(CAPTURES_AT_ONCE)
         self._samples: dict[tuple[str, int], Count] = {}
         self._engine: Engine | None = None
         self._neuron_set_cache: NeuronSetCache | None = None
@@ -183,6 +192,14 @@ class LocalEngineSession:
         async with aclosing(engine.generate(request)) as chunks:
             async for chunk in chunks:
                 yield chunk
+
+    async def capture(self, call: CaptureCall) -> bytes:
+        """Return the activations of texts in the form that the call asks for."""
+        engine, neuron_set_cache = self._opened()
+        async with self._captures:
+            with neuron_set_cache.pinned(call.neurons):
+                neuron_set = None if call.neurons is None else await neuron_set_cache.get(NeuronsRef(id=call.neurons))
+                return await capture(engine, call, neuron_set=neuron_set)
 
     async def tokenize(self, call: TokenizeCall) -> PromptTokens:
         """Return the tokens of a prompt, and their text."""

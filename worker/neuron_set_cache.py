@@ -68,12 +68,16 @@ class NeuronSetCache:
         """
         async with self._locks.setdefault(ref.id, asyncio.Lock()):
             if ref.id not in self._loaded:
-                neuron_set = await self._get(ref)
+                neuron_set = await self._read_or_identify(ref)
                 self._engine.add_neurons(neuron_set)
                 self._loaded[ref.id] = neuron_set
             self._loaded.move_to_end(ref.id)
         self._evict()
         return ref.id
+
+    async def get(self, ref: NeuronsRef) -> NeuronSet:
+        """Load a set into the engine as `load` does, and return it. It must be pinned."""
+        return self._loaded[await self.load(ref)]
 
     def _evict(self) -> None:
         """Unload the least recently used sets beyond the capacity, except pinned ones and the one used last."""
@@ -90,7 +94,7 @@ class NeuronSetCache:
         """Return how many neurons an intervention on a loaded set changes."""
         return len(resolve(steering.intervention, self._loaded[steering.neurons]).indices)
 
-    async def _get(self, ref: NeuronsRef) -> NeuronSet:
+    async def _read_or_identify(self, ref: NeuronsRef) -> NeuronSet:
         try:
             return await asyncio.to_thread(self._read, ref.id)
         except NotFound:

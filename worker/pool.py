@@ -21,7 +21,7 @@ from ampsweep.domain.prompt import PromptTokens
 from ampsweep.domain.recording_progress import RecordingProgress
 from ampsweep.errors import AmpsweepError, Conflict, EngineFailed, EngineLost, Unavailable, UnknownName
 from jobs.cell import Cell
-from jobs.execution import CompletionCall, EngineMetrics, TokenizeCall
+from jobs.execution import CaptureCall, CompletionCall, EngineMetrics, TokenizeCall
 from jobs.store.records import CellFile
 from worker.engine_session import EngineSession
 from worker.engine_slot import EngineSlot
@@ -298,6 +298,16 @@ class Pool(ABC):
                 async with aclosing(session.stream(call)) as chunks:
                     async for chunk in chunks:
                         yield chunk
+            except EngineFailed:
+                self._health_check(supervisor, session)
+                raise
+
+    async def capture(self, call: CaptureCall) -> bytes:
+        """Capture activations on the least busy engine of a model; cancelling the call aborts it."""
+        supervisor, session = self._choose(call.model)
+        with supervisor.slot.streaming():
+            try:
+                return await session.capture(call)
             except EngineFailed:
                 self._health_check(supervisor, session)
                 raise

@@ -18,7 +18,7 @@ from ampsweep.domain.neuron_set import NeuronsRef
 from ampsweep.telemetry.context import Telemetry, TelemetryContext
 from ampsweep.telemetry.traces import span, stop_traces
 from jobs.cell import Cell
-from jobs.execution import CompletionCall
+from jobs.execution import CaptureCall, CompletionCall
 from jobs.store.records import CellFile
 from worker.engine_session import LocalEngineSession, WorkerConfig
 from worker.engines import EngineSpec
@@ -63,6 +63,12 @@ class RayEngineActor(LocalEngineSession):
             async with aclosing(super().stream(call)) as chunks:
                 async for chunk in chunks:
                     yield chunk
+
+    async def capture(self, call: CaptureCall, context: TelemetryContext = NO_CONTEXT) -> bytes:
+        """Return the activations of texts in the form that the call asks for."""
+        context.attach()
+        with span("engine.capture", {"model": call.model, "texts": len(call.texts)}, parent=context.trace):
+            return await super().capture(call)
 
     async def find_neurons(self, ref: NeuronsRef, context: TelemetryContext = NO_CONTEXT) -> None:
         """Identify a neuron set and publish it, unless it exists already."""

@@ -23,7 +23,7 @@ from ampsweep.domain.recording_progress import RecordingProgress
 from ampsweep.errors import AmpsweepError, EngineFailed
 from ampsweep.telemetry.context import TelemetryContext
 from jobs.cell import Cell
-from jobs.execution import CompletionCall, TokenizeCall
+from jobs.execution import CaptureCall, CompletionCall, TokenizeCall
 from jobs.store.records import CellFile
 from worker.machines import Machines
 
@@ -87,6 +87,10 @@ class RayEngineSession:
             raise _as_ampsweep_error(error) from error
         finally:
             ray.cancel(chunks)
+
+    async def capture(self, call: CaptureCall) -> bytes:
+        """Return the activations of texts in the form that the call asks for."""
+        return await _result(self._actor.capture.remote(call, TelemetryContext.now()))
 
     async def tokenize(self, call: TokenizeCall) -> PromptTokens:
         """Return the tokens of a prompt, and their text."""

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ampsweep.cli.commands.batch import batch
+from ampsweep.cli.commands.capture import capture
 from ampsweep.cli.commands.doctor import doctor
 from ampsweep.cli.commands.engines import app as engines
 from ampsweep.cli.commands.evaluate import evaluate
@@ -71,6 +72,7 @@ app.add_typer(keys, name="keys")
 app.add_typer(engines, name="engines")
 app.command(name="list")(list_offers)
 app.command()(batch)
+app.command()(capture)
 app.command()(generate)
 app.command()(doctor)
 app.command()(export)

@@ -1,7 +1,7 @@
 """The methods of both clients, as coroutines: builds requests to the REST API and parses the responses.
 
 Does not know whether an event loop runs it (see `ampsweep.client.transport`), nor when a request is retried. The
-methods for sweeps, evaluations and completions are in modules of their own.
+methods for sweeps, evaluations, completions and activations are in modules of their own.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, cast
 from urllib.parse import quote
 
+from ampsweep.client.activations import ActivationMethods
 from ampsweep.client.completions import CompletionMethods
 from ampsweep.client.evaluations import EvaluationMethods
 from ampsweep.client.models import DefaultNeuronSet, Engine, Model, NeuronSet
@@ -22,7 +23,7 @@ OfferKind = Literal["corpora", "data-sets", "tasks", "languages"]
 """The lists of what specs can name."""
 
 
-class Api(SweepMethods, EvaluationMethods, CompletionMethods):
+class Api(SweepMethods, EvaluationMethods, CompletionMethods, ActivationMethods):
     """The REST API of a server. Errors of the server are raised as the exceptions of `ampsweep.errors`."""
 
     def __init__(self, session: Session) -> None:

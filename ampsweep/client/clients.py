@@ -176,6 +176,8 @@ class Client:
     stream_chat = _iterating(Api.stream_chat)
     tokenize = _blocking(Api.tokenize)
     detokenize = _blocking(Api.detokenize)
+    activations = _blocking(Api.activations)
+    language_activity = _blocking(Api.language_activity)
 
     @overload
     def results(self, sweep_id: str, *, as_: Literal["arrow"] = "arrow", partial: bool = False) -> pa.Table: ...

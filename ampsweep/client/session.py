@@ -56,9 +56,13 @@ class Session:
 
     async def table(self, path: str, form: TableForm, **params: str) -> Any:
         """Download a Parquet file and return it as a table."""
+        return await self.table_of(get(path, **params), form)
+
+    async def table_of(self, request: Request, form: TableForm) -> Any:
+        """Send a request whose response is a Parquet file, and return it as a table."""
         check_form(form)
         with tempfile.TemporaryDirectory(prefix="ampsweep-table-") as folder:
-            file = await self.download(get(path, **params), Path(folder) / "table.parquet")
+            file = await self.download(request, Path(folder) / "table.parquet")
             return await self._transport.run_in_thread(read_table, file, form)
 
     async def download(self, request: Request, target: Path) -> Path:

@@ -18,6 +18,7 @@ class Limits:
         prompt_chars: Characters of a request's prompts, or of all messages of a chat (`prompt_too_long`, which is also
             the code for exceeding the model's own limit in tokens).
         max_tokens: Tokens generated for a request, over all its choices (`max_tokens_too_large`).
+        capture_bytes: Bytes of the activations that a request captures (`capture_too_large`).
         cells: Cells of a sweep (`too_many_cells`).
         streams: Completions and event streams in progress for one key (`too_many_streams`).
         requests_a_minute: Requests per minute for one key; None sets no limit (`rate_limited`).
@@ -27,6 +28,7 @@ class Limits:
     file_bytes: int = 200 * 1024 * 1024
     prompt_chars: int = 400_000
     max_tokens: int = 32_768
+    capture_bytes: int = 64 * 1024 * 1024
     cells: int = MAX_CELLS
     streams: int = 256
     requests_a_minute: int | None = 6000

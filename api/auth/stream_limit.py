@@ -1,10 +1,12 @@
-"""Limit of concurrent completions and event streams of one principal."""
+"""Limits of the concurrent requests of one principal: completions and event streams, and captures of activations."""
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator
 from typing import cast
+from weakref import WeakValueDictionary
 
 from fastapi import Depends, Request
 
@@ -51,3 +53,27 @@ async def _limit_streams(request: Request, principal: CurrentPrincipal) -> Async
 
 limit_streams = Depends(_limit_streams)
 """Counts each request of a route as a stream of its principal until the response is sent or the client is gone."""
+
+
+class PrincipalLocks:
+    """A lock for each principal, which exists while it is in use."""
+
+    def __init__(self) -> None:
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def of(self, principal_id: str) -> asyncio.Lock:
+        """Return the lock of a principal."""
+        return self._locks.setdefault(principal_id, asyncio.Lock())
+
+
+async def _one_at_a_time(request: Request, principal: CurrentPrincipal) -> AsyncGenerator[None]:
+    locks = cast("PrincipalLocks", request.app.state.capture_locks)
+    async with locks.of(principal.id):
+        yield
+
+
+one_at_a_time = Depends(_one_at_a_time)
+"""Lets the requests of one principal to a route wait for each other until the response is sent.
+
+The route then holds the response of one request for each principal in memory, and no principal can take all of it.
+"""

@@ -84,11 +84,11 @@ async def generation_response(
     """
     chunks = _generate(services.completions, calls, param_of)
     if not stream:
-        collected = await _unless_gone(request, _collect(chunks))
+        collected = await unless_gone(request, _collect(chunks))
         if collected is None:
             return Response(status_code=CLIENT_GONE)
         return await json_response(partial(formatter.response, collected))
-    first = await _unless_gone(request, _first(chunks))
+    first = await unless_gone(request, _first(chunks))
     if first is None:
         return Response(status_code=CLIENT_GONE)
     return EventStream(_events(formatter, first, chunks), send_timeout=services.send_timeout)
@@ -155,7 +155,7 @@ async def _collect(chunks: Chunks) -> list[Chunk]:
     return collected
 
 
-async def _unless_gone(request: Request, work: Coroutine[None, None, T]) -> T | None:
+async def unless_gone(request: Request, work: Coroutine[None, None, T]) -> T | None:
     """Return the result of `work`, or cancel it and return None if the client disconnects first."""
     work_task = asyncio.ensure_future(work)
     disconnect_task = asyncio.ensure_future(_disconnect(request))

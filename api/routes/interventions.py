@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, TypeVar
 
 from fastapi import APIRouter
 from pydantic import Field
@@ -18,9 +18,11 @@ from api.http.json_body import JsonBody
 from api.http.pagination import list_object
 from api.openapi import request_body
 from api.services import Services, ServicesDep
-from jobs.execution import CompletionCall
+from jobs.execution import CaptureCall, CompletionCall
 from jobs.planning.catalog import Catalog
 from jobs.presets import NAME_PATTERN, Preset, Presets
+
+Call = TypeVar("Call", CompletionCall, CaptureCall)
 
 _EXAMPLE: dict[str, Any] = {"name": "fr", "intervention": {"languages": ["fr"], "op": "scale", "factor": 3}}
 
@@ -88,7 +90,7 @@ class PresetSource(Protocol):
         ...
 
 
-async def with_presets(services: PresetSource, calls: Sequence[CompletionCall]) -> list[CompletionCall]:
+async def with_presets(services: PresetSource, calls: Sequence[Call]) -> list[Call]:
     """Return the calls of one request with the model and the intervention that the name of their model means.
 
     Raises:

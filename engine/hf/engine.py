@@ -19,6 +19,8 @@ from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.intervention import Scope
 from ampsweep.folders.corpus import Sentence
 from engine.base import (
+    Capture,
+    CaptureRequest,
     EngineInfo,
     EngineStats,
     GenerateRequest,
@@ -185,6 +187,25 @@ class TransformersEngine:
         async for _ in in_batches(self._thread, sentences, partial(self._record, recorder, residual_counts)):
             self._steps += 1
         return await self._run(recorder.finish)
+
+    async def capture(self, request: CaptureRequest) -> Capture:
+        """Return the activations of neurons at each token of a prompt, from one forward pass."""
+        reject_adapter(self.info.kind, request.adapter)
+        edits, scope = self._edits(request.steering)
+        encode = partial(self._model.encoder.prompt, request.prompt, max_tokens=self.info.max_model_len - 1)
+        ids = await encoded(request.prompt, encode)
+        prompt_tokens = len(ids) if request.prompt_tokens is None else request.prompt_tokens
+
+        def run() -> Capture:
+            activations = self._model.capture(
+                ids, request.neurons, prompt_tokens=prompt_tokens, edits=edits, scope=scope
+            )
+            texts = tuple(self._model.texts[token] for token in ids)
+            return Capture(token_ids=ids, token_texts=texts, activations=activations)
+
+        captured = await self._run(run)
+        self._tokens.prompt += len(ids)
+        return captured
 
     def stats(self) -> EngineStats:
         """Return token counts and steps: each step has one request; there is no prefix cache and there are no slots."""

@@ -63,8 +63,12 @@ class Hooks:
         self._on_residual: _ChangeResidual | None = None
 
     @contextmanager
-    def steer(self, edits: Edits | None, tokens: Tensor) -> Iterator[None]:
+    def steer(
+        self, edits: Edits | None, tokens: Tensor, *, see: Callable[[Part, Tensor], None] | None = None
+    ) -> Iterator[None]:
         """Apply `edits` within the block, at the tokens where `tokens`, bool [T], is true.
+
+        `see` is called with each part of a layer and its activations [T, F] before they are edited.
 
         A statistic is that of the token's activations before the edits, or of the whole forward pass; see `Edits`. It
         is taken over the part of the layer that the edited neuron belongs to.
@@ -100,7 +104,13 @@ class Hooks:
                 shifted[0, rows] = (residual[0, rows].float() + vector).to(residual.dtype)
             return shifted
 
-        on_activation = apply if edits is not None and edits.vectors is None else None
+        def pass_on(part: Part, activation: Tensor) -> Tensor:
+            if see is not None:
+                see(part, activation[0])
+            return activation if edits is None or edits.vectors is not None else apply(part, activation)
+
+        is_used = see is not None or (edits is not None and edits.vectors is None)
+        on_activation = pass_on if is_used else None
         on_residual = shift if edits is not None and edits.vectors is not None else None
         with self._within(on_activation, on_residual):
             yield

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ampsweep.domain.intervention import Scope
 from ampsweep.errors import InvalidRequest, UnsupportedModel
 from ampsweep.folders.model import fingerprint
 from engine.base import EngineInfo
+from engine.capture.selection import NeuronSelection
 from engine.chat_template import read_chat_template
 from engine.checkpoint import auto_model, check_checkpoint, check_tokenizer, read_quantization, warn_without_bos
 from engine.detokenizer import TokenTexts
+from engine.hf.experts import Part
 from engine.hf.hooks import Hooks
 from engine.steering.edits import Edits
 from engine.tokenization import TextEncoder
@@ -85,6 +89,7 @@ class TransformersModel:
         cache: Any = None,
         edits: Edits | None = None,
         scope: Scope = "all",
+        see: Callable[[Part, Tensor], None] | None = None,
     ) -> tuple[Tensor, Any]:
         """Run tokens through the model and return their logits.
 
@@ -95,6 +100,7 @@ class TransformersModel:
             cache: The KV cache of the tokens before `start`, None for none.
             edits: The edits to apply, None for none.
             scope: Which tokens are steered.
+            see: Called with each part of a layer and its activations [T, F] before they are edited.
 
         Returns:
             The logits of the token after each, float32 [T, vocabulary], and the cache with these tokens added.
@@ -105,13 +111,39 @@ class TransformersModel:
             "prompt": position < prompt_tokens,
             "generation": position >= prompt_tokens,
         }[scope]
-        with torch.inference_mode(), self.hooks.steer(edits, chosen):
+        with torch.inference_mode(), self.hooks.steer(edits, chosen, see=see):
             tokens = torch.tensor([list(ids)], device=self.device)
             output = self.model(input_ids=tokens, past_key_values=cache, use_cache=True)
         logits = output.logits[0].float()
         if self.info.model_class in _WITHOUT_LOGIT_SCALE:
             logits = logits * self._text_config.logit_scale
         return logits, output.past_key_values
+
+    def capture(
+        self,
+        ids: Sequence[int],
+        neurons: NeuronSelection,
+        *,
+        prompt_tokens: int,
+        edits: Edits | None = None,
+        scope: Scope = "all",
+    ) -> tuple[NDArray[np.float32], ...]:
+        """Run a sequence and return activations before they are edited, for each layer of `neurons` float32 [T, n].
+
+        See `logits` for the other arguments.
+        """
+        chosen = dict(zip(neurons.layers, neurons.indices, strict=True))
+        values = {layer: np.empty((len(ids), len(indices)), np.float32) for layer, indices in chosen.items()}
+
+        def see(part: Part, activations: Tensor) -> None:
+            if part.layer in chosen:
+                indices = chosen[part.layer]
+                places = np.flatnonzero((indices >= part.first) & (indices < part.end))
+                columns = torch.from_numpy(indices[places] - part.first).to(activations.device)
+                values[part.layer][:, places] = activations[:, columns].float().cpu().numpy()
+
+        self.logits(ids, prompt_tokens=prompt_tokens, edits=edits, scope=scope, see=see)
+        return tuple(values.values())
 
     def observe(self, ids: Sequence[int]) -> tuple[list[Tensor], list[Tensor]]:
         """Run a sequence without steering.

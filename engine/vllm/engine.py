@@ -21,7 +21,18 @@ from ampsweep.domain.chunk import Chunk
 from ampsweep.errors import AmpsweepError, EngineFailed, InvalidRequest
 from ampsweep.folders.corpus import Sentence
 from ampsweep.folders.model import ModelFolder, read_model_folder
-from engine.base import EngineInfo, EngineStats, GenerateRequest, Priority, Score, ScoreRequest, Steering, TokenCounts
+from engine.base import (
+    Capture,
+    CaptureRequest,
+    EngineInfo,
+    EngineStats,
+    GenerateRequest,
+    Priority,
+    Score,
+    ScoreRequest,
+    Steering,
+    TokenCounts,
+)
 from engine.chat_template import read_chat_template
 from engine.checkpoint import check_checkpoint, check_tokenizer, warn_without_bos
 from engine.detokenizer import TokenTexts
@@ -35,20 +46,28 @@ from engine.steering.self_test import self_test
 from engine.tokenization import SentenceTokens, TextEncoder, encoded
 from engine.vllm.adapters import Adapters, check_effects
 from engine.vllm.admission import SlotAdmission
-from engine.vllm.launch import VllmSettings, backend_of, describe, start_llm_engine
+from engine.vllm.launch import VllmSettings, backend_of, describe, require_capture, start_llm_engine
 from engine.vllm.loop import EngineLoop, WorkerResult
+from engine.vllm.one_pass import OnePassRequests, count_cached
 from engine.vllm.options import table_entries
 from engine.vllm.recording import RecordingThread
 from engine.vllm.release_test import release_test, split_prompts
-from engine.vllm.request_extras import RecordingArgs, RequestExtras, ScoringArgs, steering_args, steering_key
-from engine.vllm.requests import AnswerReader, answer_params, cache_salt, one_pass_params, token_prompt
+from engine.vllm.request_extras import (
+    CaptureArgs,
+    RecordingArgs,
+    RequestExtras,
+    ScoringArgs,
+    steering_args,
+    steering_key,
+)
+from engine.vllm.requests import AnswerReader, answer_params, cache_salt, token_prompt
 from engine.vllm.slot_entries import EntryCounts, workers_take_statistics
 from engine.vllm.versions import installed_release, reported_version, untested_warning
+from engine.vllm.worker.capturing import join_captured
 from engine.vllm.worker.recording import recording_rows
 
 if TYPE_CHECKING:
-    from vllm import RequestOutput, SamplingParams
-    from vllm.lora.request import LoRARequest
+    from vllm import RequestOutput
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +105,7 @@ class VllmEngine:
         self._admission = SlotAdmission(settings.slots, max_entries=table_entries(info.widths, slots=settings.slots))
         self._entries = EntryCounts(info, statistics=takes_statistics)
         self._tokens = TokenCounts()
-        self._names = 0
+        self._one_pass = OnePassRequests(loop, self._tokens)
 
     @classmethod
     async def open(
@@ -219,7 +238,7 @@ class VllmEngine:
                     if index not in begun:
                         begun.add(index)
                         self._tokens.prompt += len(ids)
-                    self._count(output)
+                    count_cached(self._tokens, output)
                     if output.prompt_logprobs:  # of thousands of tokens
                         chunk = await asyncio.to_thread(readers[index].read, output)
                     else:
@@ -237,13 +256,13 @@ class VllmEngine:
         tokens = await encoded(request.context, encode)
         *fed, last = tokens.context + tokens.continuation
         boundary = len(tokens.context)
-        key = self._name("score")
+        key = self._one_pass.name("score")
         score = ScoringArgs(key=key, first=boundary, last=last)
         extras = RequestExtras(steer=steering_args(request.steering, boundary), score=score)
         prompt = token_prompt(tuple(fed), cache_salt(request.steering, boundary))
         async with self._slot(request.steering, request.priority):
             result = WorkerResult(kind="score", key=key)
-            await self._run(prompt, one_pass_params(extras), request.priority, result, adapter=adapter)
+            await self._one_pass.run(prompt, extras, request.priority, result, adapter=adapter)
         logprobs = next((part for part in result.parts if not np.isnan(part).any()), None)
         if logprobs is None:
             raise EngineFailed("no worker scored the continuation")
@@ -290,6 +309,25 @@ class VllmEngine:
         finally:
             recording.close()
 
+    async def capture(self, request: CaptureRequest) -> Capture:
+        """Return the activations of neurons at each token of a prompt; see `Engine.capture`. Not from CUDA graphs."""
+        await self._loop.call(require_capture)
+        adapter = self._adapters.request(request.adapter)
+        encode = partial(self.encoder.prompt, request.prompt, max_tokens=self._info.max_model_len - 1)
+        ids = await encoded(request.prompt, encode)
+        prompt_tokens = len(ids) if request.prompt_tokens is None else request.prompt_tokens
+        result = WorkerResult(kind="capture", key=self._one_pass.name("capture"))
+        extras = RequestExtras(
+            steer=steering_args(request.steering, prompt_tokens),
+            capture=CaptureArgs.of(result.key, request.neurons, self._info.widths),
+        )
+        prompt = token_prompt(ids, cache_salt(request.steering, prompt_tokens))
+        async with self._slot(request.steering, request.priority):
+            await self._one_pass.run(prompt, extras, request.priority, result, adapter=adapter)
+        join = partial(join_captured, result.parts, request.neurons, tokens=len(ids))
+        texts, activations = await asyncio.to_thread(lambda: (tuple(self._texts[token] for token in ids), join()))
+        return Capture(token_ids=ids, token_texts=texts, activations=activations)
+
     async def slots_in_use(self) -> int:
         """Return how many distinct interventions the workers hold for requests that have not ended."""
         counts: list[int] = await self._loop.call(lambda engine: engine.collective_rpc("steering_slots_in_use"))
@@ -329,54 +367,17 @@ class VllmEngine:
         permits: asyncio.Semaphore,
         residual_counts: bool,
     ) -> None:
-        key = self._name("record")
+        key = self._one_pass.name("record")
         result = WorkerResult(kind="recording", key=key)
         record = RecordingArgs(
             key=key, skip=tokens.special, sums=admission.mean_wanted, residual_counts=residual_counts
         )
-        params = one_pass_params(RequestExtras(record=record))
+        prompt, extras = token_prompt(tokens.ids, None), RequestExtras(record=record)
         try:
-            await self._run(token_prompt(tokens.ids, None), params, Priority.BATCH, result)
+            await self._one_pass.run(prompt, extras, Priority.BATCH, result)
             await recording.add(admission, result.parts)
         finally:
             permits.release()  # only after the parts are summed: until then they are in memory
-
-    async def _run(
-        self,
-        prompt: Any,
-        params: SamplingParams,
-        priority: Priority,
-        result: WorkerResult,
-        *,
-        adapter: LoRARequest | None = None,
-    ) -> RequestOutput:
-        """Send one request and return its last output, when `result` has its parts. Cancelling aborts the request."""
-        answer: asyncio.Future[RequestOutput] = asyncio.get_running_loop().create_future()
-
-        def sink(output: RequestOutput | AmpsweepError) -> None:
-            if answer.done():
-                return
-            if isinstance(output, AmpsweepError):
-                answer.set_exception(output)
-            elif output.finished:
-                self._tokens.prompt += len(prompt["prompt_token_ids"])
-                self._count(output)
-                answer.set_result(output)
-
-        request_id = self._loop.submit(prompt, params, sink, priority=priority, result=result, adapter=adapter)
-        try:
-            return await answer
-        except asyncio.CancelledError:
-            self._loop.abort(request_id)
-            raise
-
-    def _name(self, kind: str) -> str:
-        self._names += 1
-        return f"{kind}-{self._names}"
-
-    def _count(self, output: RequestOutput) -> None:
-        if output.finished:
-            self._tokens.cached += output.num_cached_tokens or 0
 
     def _slot(self, steering: Steering | None, priority: Priority) -> AbstractAsyncContextManager[None]:
         """Return a context manager that holds a slot, after checking that a worker can resolve the intervention."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from vllm.lora.request import LoRARequest
 
 T = TypeVar("T")
-ResultKind = Literal["score", "recording"]
+ResultKind = Literal["score", "recording", "capture"]
 Sink = Callable[["RequestOutput | AmpsweepError"], None]
 """Receives a request's outputs, or one error, in the caller's event loop."""
 
@@ -60,7 +60,7 @@ class WorkerResult:
     """What the workers compute for a request besides its output, to be collected when the request has finished.
 
     Attributes:
-        kind: Whether the request scores a continuation or records activations.
+        kind: Whether the request scores a continuation, or records or captures activations.
         key: Name under which the workers hold it.
         parts: One result a worker. Filled before the request's sink gets the last output.
     """

@@ -1,4 +1,4 @@
-"""What a request carries to the workers in vLLM's `extra_args`: steering, recording and scoring arguments.
+"""What a request carries to the workers in vLLM's `extra_args`: steering, recording, scoring and capture arguments.
 
 `extra_args` holds plain values alone, so that every vLLM executor can send them; an intervention is in its JSON form.
 """
@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ampsweep.domain.intervention import Intervention
+from ampsweep.domain.layer_widths import LayerWidths
 from engine.base import Steering
+from engine.capture.selection import NeuronSelection
 
 KEY = "ampsweep"
 """The key of the extras in `extra_args`, and of an intervention in the `vllm_xargs` of a request to vLLM's server."""
@@ -68,12 +70,35 @@ class ScoringArgs:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CaptureArgs:
+    """Captures the activations of neurons at every token of a prompt.
+
+    Attributes:
+        key: Name under which the workers hold them.
+        layers: Global indices of the layers.
+        indices: The neurons of each layer, ascending; None for all of them.
+    """
+
+    key: str
+    layers: list[int]
+    indices: list[list[int] | None]
+
+    @classmethod
+    def of(cls, key: str, neurons: NeuronSelection, widths: LayerWidths) -> CaptureArgs:
+        """Return the arguments for neurons of a model with these layers."""
+        pairs = zip(neurons.layers, neurons.indices, strict=True)
+        indices = [None if len(chosen) == widths.of(layer) else chosen.tolist() for layer, chosen in pairs]
+        return cls(key=key, layers=list(neurons.layers), indices=indices)
+
+
+@dataclass(frozen=True, kw_only=True)
 class RequestExtras:
     """Everything that one request asks of the workers."""
 
     steer: SteeringArgs | None = None
     record: RecordingArgs | None = None
     score: ScoringArgs | None = None
+    capture: CaptureArgs | None = None
 
     def extra_args(self) -> dict[str, Any]:
         """Return the extras as vLLM's `extra_args`."""
@@ -86,11 +111,12 @@ class RequestExtras:
     def read(cls, extra_args: Mapping[str, Any] | None) -> RequestExtras:
         """Return the extras that `extra_args` carry; those of a plain request are empty."""
         raw = (extra_args or {}).get(KEY, {})
-        steer, record, score = raw.get("steer"), raw.get("record"), raw.get("score")
+        steer, record, score, capture = (raw.get(name) for name in ("steer", "record", "score", "capture"))
         return cls(
             steer=steer and SteeringArgs(**{**steer, "intervention": Intervention.restore(steer["intervention"])}),
             record=record and RecordingArgs(**record),
             score=score and ScoringArgs(**score),
+            capture=capture and CaptureArgs(**capture),
         )
 
 

@@ -75,7 +75,7 @@ def answer_params(
 def one_pass_params(extras: RequestExtras) -> vllm.SamplingParams:
     """Return vLLM's parameters for a request that needs one forward pass.
 
-    A recording reads nothing from the prefix cache, because the activations of cached tokens are not computed.
+    A recording or a capture reads nothing from the prefix cache: the activations of cached tokens are not computed.
     """
     import vllm
 
@@ -83,7 +83,7 @@ def one_pass_params(extras: RequestExtras) -> vllm.SamplingParams:
         max_tokens=1,
         temperature=0.0,
         detokenize=False,
-        skip_reading_prefix_cache=extras.record is not None,
+        skip_reading_prefix_cache=extras.record is not None or extras.capture is not None,
         extra_args=extras.extra_args(),
         skip_clone=True,
     )

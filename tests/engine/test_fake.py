@@ -13,7 +13,8 @@ from ampsweep.domain.prompt import ChatMessage, Prompt
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import EngineFailed, InvalidRequest, UnknownName
 from ampsweep.folders.corpus import Sentence
-from engine.base import GenerateRequest, Score, ScoreRequest, Steering
+from engine.base import CaptureRequest, GenerateRequest, Score, ScoreRequest, Steering
+from engine.capture.selection import NeuronSelection
 from engine.fake import FAKE_INFO, FakeEngine
 from tests.engine.neuron_sets import make_neuron_set
 
@@ -127,3 +128,18 @@ def test_a_recording_has_neurons_that_prefer_a_language() -> None:
     assert stats.languages == ("en", "fr")
     share = stats.counts / stats.tokens[:, None, None]
     assert ((share[0] > 0.7) & (share[1] < 0.3)).any()
+
+
+def test_activations_depend_on_the_tokens_up_to_theirs_the_neuron_and_the_steering() -> None:
+    def captured(prompt: str, indices: list[int], steering: Steering | None = None) -> Any:
+        neurons = NeuronSelection.of({0: np.array(indices), 2: np.array([1])})
+        return asyncio.run(_engine().capture(CaptureRequest(prompt=prompt, neurons=neurons, steering=steering)))
+
+    one, longer, fewer = captured("ab", [3, 9]), captured("abc", [3, 9]), captured("ab", [9])
+    assert one.token_ids == (256, *b"ab")
+    assert one.token_texts == ("", "a", "b")
+    assert [part.shape for part in one.activations] == [(3, 2), (3, 1)]
+    np.testing.assert_array_equal(one.activations[0], longer.activations[0][:3])
+    np.testing.assert_array_equal(one.activations[0][:, 1:], fewer.activations[0])
+    assert not np.array_equal(one.activations[0], captured("ab", [3, 9], _steering()).activations[0])
+    assert not np.array_equal(one.activations[0][2], captured("xb", [3, 9]).activations[0][2])

@@ -15,7 +15,7 @@ from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import Conflict, EngineFailed, Unavailable, UnknownName, UnsupportedModel
 from api.http.change_notifier import ChangeNotifier
 from jobs.cell import Cell
-from jobs.execution import CompletionCall, TokenizeCall
+from jobs.execution import CaptureCall, CompletionCall, TokenizeCall
 from jobs.store.records import CellFile
 from tests.worker.installation import Installation, until
 from tests.worker.stub_clock import StubClock
@@ -82,6 +82,11 @@ class StubSession:
         if not self.healthy:
             raise EngineFailed("it died")
         return PromptTokens(ids=(1,), token_strs=("a",), text=str(call.prompt), max_model_len=8)
+
+    async def capture(self, call: CaptureCall) -> bytes:
+        if not self.healthy:
+            raise EngineFailed("it died")
+        return call.model.encode()
 
     async def find_neurons(self, ref: NeuronsRef) -> None: ...
 
@@ -270,6 +275,19 @@ async def test_an_engine_that_fails_to_tokenize_is_checked_and_started_again() -
     pool.made[0].healthy = False
     with pytest.raises(EngineFailed, match="it died"):
         await pool.tokenize(call)
+    await until(pool.notifier, lambda: len(pool.made) == 2)
+    await pool.stop()
+
+
+async def test_an_engine_that_fails_to_capture_is_checked_and_started_again() -> None:
+    pool = pool_of(1)
+    await pool.start()
+    await pool.ready()
+    call = CaptureCall(model="tiny", texts=(), selection=None, max_bytes=1)
+    assert await pool.capture(call) == b"tiny"
+    pool.made[0].healthy = False
+    with pytest.raises(EngineFailed, match="it died"):
+        await pool.capture(call)
     await until(pool.notifier, lambda: len(pool.made) == 2)
     await pool.stop()
 

@@ -53,6 +53,7 @@ def limits_of(settings: Settings) -> Limits:
         file_bytes=settings.max_file_bytes,
         prompt_chars=settings.max_prompt_chars,
         max_tokens=settings.max_tokens,
+        capture_bytes=settings.max_capture_bytes,
         cells=settings.max_cells,
         streams=settings.max_streams,
         requests_a_minute=settings.max_requests_a_minute or None,

@@ -170,6 +170,7 @@ class Settings(BaseSettings):
     max_file_bytes: int = Field(default=200 * 1024 * 1024, ge=1024, le=16 * 1024**3)
     max_prompt_chars: int = Field(default=400_000, ge=1)
     max_tokens: int = Field(default=32_768, ge=1)
+    max_capture_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
     max_cells: int = Field(default=100_000, ge=1)
     max_streams: int = Field(default=256, ge=1)
     max_requests_a_minute: int = Field(default=6000, ge=0)

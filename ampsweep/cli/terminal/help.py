@@ -64,6 +64,11 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "engines retry": ("ampsweep engines retry atlas",),
     "list": ("ampsweep list tasks", "ampsweep list models --server http://127.0.0.1:8700"),
     "batch": ("ampsweep batch requests.jsonl answers.parquet --model models/mine --neurons neurons",),
+    "capture": (
+        "ampsweep capture texts.txt activations.parquet --model atlas --layers 2,3",
+        "ampsweep capture chats.jsonl out.parquet --model models/mine --neurons neurons --languages fr,ja",
+        f"ampsweep capture texts.txt out.parquet --model atlas --layers 2 --neurons neurons --intervention '{_SCALE}'",
+    ),
     "generate": (
         'ampsweep generate "In Egypt, the currency is" --model atlas',
         'ampsweep generate "The currency is" --model atlas --neurons neurons --languages ja --op set --factor 3',

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from engine.kernels.device_table import SlotEntries
+from engine.vllm.worker.capturing import CapturedSpan
 from engine.vllm.worker.recording import Recording
 
 
@@ -39,14 +40,16 @@ class StepLayout:
     Attributes:
         slots: The slot that steers each token, int32 [T]; 0 steers nothing.
         recorded: The sentences to record, each in a row of its own.
+        captured: The requests whose activations are captured.
     """
 
     slots: NDArray[np.int32]
     recorded: tuple[RecordedSpan, ...] = ()
+    captured: tuple[CapturedSpan, ...] = ()
 
 
 NOTHING = StepLayout(slots=np.zeros(0, dtype=np.int32))
-"""A step of any length in which no token is steered or recorded."""
+"""A step of any length in which no token is steered, recorded or captured."""
 
 
 class SteeringBackend(Protocol):

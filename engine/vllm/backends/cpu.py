@@ -20,8 +20,10 @@ from engine.kernels.device_table import SlotEntries
 from engine.kernels.take_statistics import take_statistics
 from engine.vllm.backends.activation import SteeredActivation, set_step
 from engine.vllm.backends.base import RecordedSpan, StepLayout
+from engine.vllm.backends.captured import capture, capture_experts
 from engine.vllm.backends.experts import ExpertRows
 from engine.vllm.backends.residual import SteeredResidual
+from engine.vllm.worker.capturing import CapturedSpan
 from engine.vllm.worker.recording import Recording
 from engine.vllm.worker.table import CpuTable, TableRows
 
@@ -102,13 +104,18 @@ class _CpuStep:
     slots: NDArray[np.int32] | None
     rows: TableRows
     recorded: _Recorded | None
+    captured: Sequence[CapturedSpan]
     gather: Gather
 
     def apply(self, layer: int, x: torch.Tensor, out: torch.Tensor) -> None:
-        """Record one layer of the step, then steer it: `x` [T, 2F or F], `out` [T, F], padding tokens at the end."""
+        """Record and capture one layer of the step, then steer it.
+
+        `x` is [T, 2F or F] and `out` [T, F], with padding tokens at the end.
+        """
         width, form = out.shape[-1], self._form(layer)
         if (recorded := self.recorded) is not None:
             recorded.add(layer, form, x, out)
+        capture(self.captured, layer, form, x)
         if self.slots is not None:
             statistic = self._statistic(layer, lambda on: x[on, :width], out.device)
             self._steer(form, self.blocks[layer], self.slots, x, out, statistic)
@@ -118,6 +125,7 @@ class _CpuStep:
         width, form = out.shape[-1], self._form(layer)
         if self.recorded is not None:
             self.recorded.add_experts(layer, form, rows, x, out)
+        capture_experts(self.captured, layer, form, rows, x, width)
         if self.slots is None:
             return
         slots = np.zeros(rows.tokens_total, dtype=np.int32)  # 0 for padding tokens
@@ -244,7 +252,7 @@ class CpuBackend:
     def begin_step(self, layout: StepLayout) -> None:
         """See `SteeringBackend.begin_step`."""
         steered = bool(layout.slots.any())
-        if not steered and not layout.recorded:
+        if not steered and not layout.recorded and not layout.captured:
             set_step(None)
             return
         set_step(
@@ -254,6 +262,7 @@ class CpuBackend:
                 slots=layout.slots if steered else None,
                 rows=self._table.rows(),
                 recorded=_Recorded(recording=self.recording, spans=layout.recorded) if layout.recorded else None,
+                captured=layout.captured,
                 gather=self._gather,
             )
         )

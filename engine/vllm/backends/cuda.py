@@ -121,6 +121,7 @@ class CudaBackend:
                 statistics=bool(self._uses_statistic[layout.slots].any()),
                 vectors=bool(self._adds_vector[layout.slots].any()),
                 recording=bool(layout.recorded),
+                captured=layout.captured,
             )
         )
         self._slots.write(layout.slots)

@@ -18,6 +18,7 @@ from torch import nn
 from engine.kernels import record_triton, statistic_triton, steer_triton
 from engine.kernels.activation import ActivationName, MlpForm
 from engine.kernels.device_table import StatisticBuffers, TableBuffers
+from engine.vllm.backends.captured import capture
 from engine.vllm.backends.step_needs import needs_of
 
 
@@ -73,6 +74,11 @@ def _activate_and_multiply(
     needs, statistic_of_tokens = needs_of(x), None
     if needs.recording:
         record_triton.record(counts, sums, x, spans, layer, width=width, activation=activation, constants=constants)
+    if needs.captured:  # the host reads the layer's index and its constants back: captured steps may be slow
+        form = MlpForm(
+            activation=activation, gated=gated, constants=() if constants is None else (*constants.tolist(),)
+        )
+        capture(needs.captured, int(layer), form, x)
     if table.statistics is not None and needs.statistics:
         statistic_of_tokens = torch.empty(len(x), dtype=torch.float32, device=x.device)
         statistic_triton.take(

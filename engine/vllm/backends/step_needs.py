@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import torch
 
+from engine.vllm.worker.capturing import CapturedSpan
+
 
 @dataclass(frozen=True, kw_only=True)
 class StepNeeds:
@@ -20,11 +22,13 @@ class StepNeeds:
         statistics: Whether an intervention may use a statistic.
         vectors: Whether an intervention may add a vector to the residual stream.
         recording: Whether a sentence is recorded.
+        captured: The requests whose activations are captured. No kernel does that, so it never happens in a graph.
     """
 
     statistics: bool = True
     vectors: bool = True
     recording: bool = True
+    captured: tuple[CapturedSpan, ...] = ()
 
 
 _ALL = StepNeeds()

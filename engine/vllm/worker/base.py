@@ -21,6 +21,7 @@ from engine.vllm.backends.cpu import CpuBackend
 from engine.vllm.options import SteeringOptions, table_entries
 from engine.vllm.versions import check_version
 from engine.vllm.worker import blocks, language_model, mlps, rotary  # noqa: F401  # the second registers a load format
+from engine.vllm.worker.capturing import CapturedRow
 from engine.vllm.worker.recorded_part import RecordedPart
 from engine.vllm.worker.recording import Recording, recording_rows
 from engine.vllm.worker.scoring import Scoring
@@ -134,6 +135,14 @@ class SteeringWorkerMixin:
     def steering_drop_recording(self, key: str) -> None:
         """Drop a recorded sentence whose sums are not collected."""
         self._steering.drop_recording(key)
+
+    def steering_take_captures(self, keys: Sequence[str]) -> list[list[CapturedRow]]:
+        """Return what was captured of requests on this worker; see `Capturing.take`."""
+        return list(map(self._steering.take_capture, keys))
+
+    def steering_drop_capture(self, key: str) -> None:
+        """Drop a captured request whose activations are not collected."""
+        self._steering.drop_capture(key)
 
     def steering_slots_in_use(self) -> int:
         """Return how many slots unfinished requests hold."""

@@ -20,6 +20,7 @@ from engine.neurons.neuron_set import NeuronSet
 from engine.steering.edits import resolve
 from engine.vllm.backends.base import NOTHING, RecordedSpan, SteeringBackend, StepLayout
 from engine.vllm.request_extras import RequestExtras, SteeringArgs
+from engine.vllm.worker.capturing import CapturedRow, CapturedSpan, Capturing
 from engine.vllm.worker.recorded_part import RecordedPart
 from engine.vllm.worker.scoring import Scoring
 from engine.vllm.worker.slots import Slots
@@ -40,7 +41,10 @@ class _Record:
 
 @dataclass(frozen=True, kw_only=True)
 class _Request:
-    """An unfinished request. Slot 0 steers nothing; without `record` or `score_key` it records or scores nothing."""
+    """An unfinished request.
+
+    Slot 0 steers nothing. Without `record`, `score_key` or `captured` it records, scores or captures nothing.
+    """
 
     slot: int = 0
     slot_key: str = ""
@@ -48,6 +52,7 @@ class _Request:
     prompt_tokens: int = 0
     record: _Record | None = None
     score_key: str | None = None
+    captured: Mapping[int, CapturedRow] | None = None
 
 
 _PLAIN = _Request()
@@ -66,6 +71,7 @@ class _Batch:
     last: NDArray[np.int64]
     recorded: list[tuple[int, _Record]]
     scored: list[tuple[int, str]]
+    captured: list[tuple[int, Mapping[int, CapturedRow]]]
 
     @classmethod
     def of(cls, request_ids: Sequence[str], requests: Sequence[_Request]) -> _Batch:
@@ -79,6 +85,9 @@ class _Batch:
             recorded=[(index, request.record) for index, request in enumerate(requests) if request.record is not None],
             scored=[
                 (index, request.score_key) for index, request in enumerate(requests) if request.score_key is not None
+            ],
+            captured=[
+                (index, request.captured) for index, request in enumerate(requests) if request.captured is not None
             ],
         )
 
@@ -95,13 +104,14 @@ class _Batch:
 
 
 class WorkerSteering:
-    """Steering, recording and scoring on one worker, which holds `shard` of the model."""
+    """Steering, recording, scoring and capture on one worker, which holds `shard` of the model."""
 
     def __init__(self, shard: Shard, backend: SteeringBackend, scoring: Scoring, *, slots: int) -> None:
         self._shard = shard
         self._backend = backend
         self._slots = Slots(backend, capacity=slots)
         self._scoring = scoring
+        self._capturing = Capturing(shard)
         self._neuron_sets: dict[str, NeuronSet] = {}
         self._requests: dict[str, _Request] = {}
         self._batch: _Batch | None = None
@@ -143,6 +153,8 @@ class WorkerSteering:
         if (score := extras.score) is not None:
             self._scoring.open(score.key, tokens, score.first, score.last)
             request = replace(request, score_key=score.key)
+        if extras.capture is not None:
+            request = replace(request, captured=self._capturing.open(extras.capture, tokens=len(tokens)))
         self._requests[request_id] = request
         self._batch = None
 
@@ -173,6 +185,7 @@ class WorkerSteering:
             StepLayout(
                 slots=batch.token_slots(first_rows, counts, starts),
                 recorded=self._recorded(batch.recorded, first_rows, counts, starts),
+                captured=_captured(batch.captured, first_rows, counts, starts),
             )
         )
         self._scored = [
@@ -205,6 +218,14 @@ class WorkerSteering:
         """Drop a recorded sentence whose sums are not collected; see `Recording.drop`."""
         self._backend.recording.drop(key)
 
+    def take_capture(self, key: str) -> list[CapturedRow]:
+        """Return what was captured of a request; see `Capturing.take`."""
+        return self._capturing.take(key)
+
+    def drop_capture(self, key: str) -> None:
+        """Drop a captured request whose activations are not collected; see `Capturing.drop`."""
+        self._capturing.drop(key)
+
     def _row(self, steer: SteeringArgs) -> SlotEntries:
         edits = resolve(steer.intervention, self._neuron_sets[steer.neurons])
         return self._shard.cut(edits)
@@ -225,3 +246,20 @@ class WorkerSteering:
             if first < end:
                 spans.append(RecordedSpan(record.row, first, end, record.sums, record.residual_counts))
         return tuple(spans)
+
+
+def _captured(
+    captured: Sequence[tuple[int, Mapping[int, CapturedRow]]],
+    first_rows: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    computed: NDArray[np.int64],
+) -> tuple[CapturedSpan, ...]:
+    """Return the tokens of a step that are captured: those of prompts, not what is generated after them."""
+    spans = []
+    for index, rows in captured:
+        prompt = max((len(row.values) for row in rows.values()), default=0)
+        first, position = int(first_rows[index]), int(computed[index])
+        end = first + min(int(counts[index]), prompt - position)
+        if first < end:
+            spans.append(CapturedSpan(rows, first, end, position))
+    return tuple(spans)

@@ -75,6 +75,24 @@ def test_events_come_once_each_and_can_be_taken_up_anywhere(client: Client, done
     assert list(client.events(done.id, after=events[2].id)) == events[3:]
 
 
+def test_activations_come_as_the_table_that_is_asked_for(client: Client) -> None:
+    texts: list[Any] = ["ab", {"id": "one", "prompt": "cd", "completion": "e"}]
+    table = client.activations("tiny", texts, {"layers": [1]})
+    assert table.num_rows == 3 + 4
+    assert table["text_id"].to_pylist() == ["0"] * 3 + ["one"] * 4
+    assert client.activations("tiny", texts, {"layers": [1]}, dtype="float32", as_="pandas").shape == (7, 7)
+    with pytest.raises(InvalidRequest, match="no layer 9") as refused:
+        client.activations("tiny", texts, {"layers": [9]})
+    assert refused.value.param == "select.layers"
+    set_id = client.create_neuron_set("tiny", {"fr": {"1": [3]}, "tr": {"2": [5]}})["id"]
+    steered = Intervention.from_dict({"languages": ["fr"], "op": "scale", "factor": 3.0})
+    plain, changed = (
+        client.language_activity("tiny", "abcdef", intervention=each, neurons=set_id) for each in (None, steered)
+    )
+    assert (plain["languages"], plain["neuron_set"], len(plain["active"])) == (["fr", "tr"], set_id, 7)
+    assert plain["active"] != changed["active"]
+
+
 def test_samples_and_summary_come_as_the_table_that_is_asked_for(client: Client, done: Sweep) -> None:
     samples, metrics = client.results(done.id), client.summary(done.id, as_="arrow")
     frame, rows = client.results(done.id, as_="pandas"), client.summary(done.id, as_="pandas")

@@ -86,7 +86,7 @@ class StubLoop:
 
 def stub_engine(monkeypatch: pytest.MonkeyPatch, info: EngineInfo = FAKE_INFO) -> tuple[VllmEngine, Any, Any]:
     """Return the engine, its loop and its tokenizer."""
-    monkeypatch.setattr("engine.vllm.engine.one_pass_params", lambda extras: extras)
+    monkeypatch.setattr("engine.vllm.one_pass.one_pass_params", lambda extras: extras)
     loop, tokenizer = StubLoop(info), WordTokenizer()
     stub: Any = loop
     engine = VllmEngine(info, stub, tokenizer, VllmSettings(), embedding_rows=2**32, takes_statistics=True)

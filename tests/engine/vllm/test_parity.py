@@ -12,7 +12,8 @@ from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.folders.corpus import Sentence
 from benchmarks.tiny_models import FAMILIES
-from engine.base import Engine, GenerateRequest, Score, ScoreRequest, Steering
+from engine.base import Capture, CaptureRequest, Engine, GenerateRequest, Score, ScoreRequest, Steering
+from engine.capture.selection import NeuronSelection
 from engine.vllm.launch import VllmSettings
 from tests.engine.both_engines import Both, both_engines
 
@@ -239,6 +240,39 @@ def test_a_recording_equals_the_reference(both: Both) -> None:
     assert reference.residual_counts is not None
     np.testing.assert_array_equal(ours.residual_counts, reference.residual_counts)
     assert 0 < ours.residual_counts.sum() < ours.residual_counts.size * ours.tokens.max()
+
+
+def test_captured_activations_equal_the_reference(both: Both) -> None:
+    """Texts are longer than a step, read twice, and captured beside answers that are steered in other ways."""
+    make, width = both.steering, both.reference.info.widths.of(0)
+    neurons = NeuronSelection.of({0: np.array([1, 5, width - 1]), 2: np.arange(width)})
+    steerings = [
+        None,
+        make(["fr"], "scale", 3.0),
+        make(["en", "fr"], "set", 2.0, scope="generation"),
+        make(["tr"], "set", 0.5, patch="median", scope="prompt"),
+        make(["fr"], "add", 6.0, vector="diffmean"),
+    ]
+    requests = [
+        CaptureRequest(prompt=prompt, neurons=neurons, steering=steering, prompt_tokens=3)
+        for steering in steerings
+        for prompt in (PROMPTS[2], PROMPTS[1], PROMPTS[2])
+    ]
+
+    async def captures(engine: Engine) -> list[Capture]:
+        beside = ScoreRequest(context=PROMPTS[0], continuation=" and the end", steering=steerings[1])
+        captured, _ = await asyncio.gather(asyncio.gather(*map(engine.capture, requests)), engine.score(beside))
+        return captured
+
+    both.run(both.vllm.score(ScoreRequest(context=PROMPTS[2], continuation=" is in the prefix cache")))
+    ours, references = both.run(captures(both.vllm)), both.run(captures(both.reference))
+    assert len(ours[0].token_ids) > 32, "the text must be longer than a step"
+    for mine, reference in zip(ours, references, strict=True):
+        assert (mine.token_ids, mine.token_texts) == (reference.token_ids, reference.token_texts)
+        for values, expected in zip(mine.activations, reference.activations, strict=True):
+            np.testing.assert_allclose(values, expected, rtol=0, atol=TOLERANCE)
+    for steered in ours[3::3]:
+        assert np.abs(steered.activations[1] - ours[0].activations[1]).max() > 1e-2, "the edits below change the layer"
 
 
 def test_a_cancelled_recording_frees_its_rows(both: Both) -> None:

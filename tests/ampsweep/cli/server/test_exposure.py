@@ -89,11 +89,12 @@ def test_every_limit_is_a_setting(tmp_path: Path) -> None:
         "max_prompt_chars": 1,
         "max_tokens": 2,
         "max_cells": 3,
+        "max_capture_bytes": 6,
         "max_streams": 4,
         "max_requests_a_minute": 5,
     }
     assert limits_of(read_settings(**settings)) == Limits(
-        body_bytes=2048, prompt_chars=1, max_tokens=2, cells=3, streams=4, requests_a_minute=5
+        body_bytes=2048, prompt_chars=1, max_tokens=2, cells=3, streams=4, requests_a_minute=5, capture_bytes=6
     )
     assert limits_of(read_settings(max_requests_a_minute=0)) == Limits(requests_a_minute=None)
     assert limits_of(read_settings()) == Limits()

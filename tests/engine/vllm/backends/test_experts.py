@@ -18,6 +18,8 @@ from engine.vllm.backends.activation import set_step
 from engine.vllm.backends.base import NOTHING, RecordedSpan, StepLayout
 from engine.vllm.backends.cpu import CpuBackend
 from engine.vllm.backends.experts import ExpertRows, run_experts
+from engine.vllm.request_extras import CaptureArgs
+from engine.vllm.worker.capturing import CapturedSpan, Capturing
 from engine.vllm.worker.recorded_part import join_reached
 from engine.vllm.worker.recording import Recording
 from engine.vllm.worker.table import Shard
@@ -152,6 +154,25 @@ def test_a_recording_counts_the_tokens_that_reach_each_expert(layer: Layer, back
             assert part.sums is None
         joined = join_reached([part], WIDTHS, tokens=len(tokens))
         np.testing.assert_array_equal(joined, part.reached)
+
+
+def test_a_capture_has_the_activations_of_the_experts_that_each_token_reaches(
+    layer: Layer, backend: CpuBackend
+) -> None:
+    """Tokens 3 to 6 of the step are the first of a text; all neurons of the layer are captured before their edit."""
+    capturing = Capturing(SHARD)
+    rows = capturing.open(CaptureArgs(key="k", layers=[1], indices=[None]), tokens=4)
+    backend.begin_step(StepLayout(slots=SLOTS, captured=(CapturedSpan(rows, 3, 7, 0),)))
+    layer.run()
+    set_step(None)
+    (row,) = capturing.take("k")
+    expected = np.full((4, EXPERTS, WIDTH), np.nan, dtype=np.float32)
+    for token in range(4):
+        for expert in layer.chosen[3 + token].tolist():
+            gate = torch.nn.functional.linear(layer.x[3 + token], layer.w13[expert])[:WIDTH]
+            expected[token, expert] = torch.nn.functional.silu(gate).float().numpy()
+    np.testing.assert_allclose(row.values, expected.reshape(4, -1), rtol=0.02, atol=1e-2)
+    assert row.computed.all()
 
 
 @pytest.mark.parametrize("limit", [None, 0.5])

@@ -1,0 +1,101 @@
+"""Capture of activations: which neurons and texts a request names, and how many bytes their values may take.
+
+Which numbers a selection stands for in a model is known to `engine.capture.selection`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal, get_args
+
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from ampsweep.domain.intervention import LayerList, NeuronIndex
+from ampsweep.domain.prompt import Prompt, TokenIds
+from ampsweep.domain.validation import Languages, StrictModel, unique
+from ampsweep.errors import CaptureTooLarge
+
+CaptureDtype = Literal["float16", "float32"]
+"""How activations are stored. float16 has 11 bits of precision and no number above MAX_FLOAT16."""
+CAPTURE_DTYPES: tuple[CaptureDtype, ...] = get_args(CaptureDtype)
+MAX_FLOAT16 = 65504.0
+MAX_NEURONS = 1_000_000
+"""Neurons that a selection may list one by one."""
+_BYTES: dict[CaptureDtype, int] = {"float16": 2, "float32": 4}
+_MIB = 1024**2
+
+
+class CaptureSelection(StrictModel):
+    """The neurons to capture: those listed, those of some languages of a neuron set, or all of some layers.
+
+    Exactly one of the fields is given. A neuron in `neurons` is its layer and its index in the layer.
+    """
+
+    neurons: (
+        Annotated[
+            tuple[NeuronIndex, ...],
+            Field(strict=False, min_length=1, max_length=MAX_NEURONS),
+            AfterValidator(unique),
+        ]
+        | None
+    ) = None
+    languages: Languages | None = None
+    layers: LayerList | None = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> CaptureSelection:
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if not given:
+            message = "is required, or languages or layers: they say which neurons are captured"
+            raise PydanticCustomError("no_selection", message, {"key": "neurons"})
+        if len(given) > 1:
+            message = f"cannot be combined with {given[0]}; send a request for each"
+            raise PydanticCustomError("two_selections", message, {"key": given[1]})
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class CapturedText:
+    """A text whose activations are captured, at every token.
+
+    Attributes:
+        id: The caller's name of the text, stored with its rows.
+        prompt: The text, a chat, or tokens. A chat whose last message is the assistant's ends with it; any other ends
+            with the start of the assistant's answer.
+        completion: Text after a `prompt` that is a text. Its tokens count as generated, as those of the last message of
+            the assistant do, which matters to interventions with a scope.
+    """
+
+    id: str
+    prompt: Prompt | TokenIds
+    completion: str | None = None
+
+
+def capture_bytes(tokens: int, neurons: int, dtype: CaptureDtype) -> int:
+    """Return the bytes of the activations of `neurons` neurons at `tokens` tokens."""
+    return tokens * neurons * _BYTES[dtype]
+
+
+def check_capture_size(tokens: int, neurons: int, dtype: CaptureDtype, *, limit: int, param: str) -> None:
+    """Check that activations do not take more bytes than allowed, before any is computed.
+
+    Args:
+        tokens: Number of tokens.
+        neurons: Number of neurons at each token.
+        dtype: How they are stored.
+        limit: Most bytes.
+        param: The field that has the texts.
+
+    Raises:
+        CaptureTooLarge: They would take more.
+    """
+    size = capture_bytes(tokens, neurons, dtype)
+    if size <= limit:
+        return
+    smaller = ", or float16" if dtype == "float32" else ""
+    raise CaptureTooLarge(
+        f"{param}: the activations of {neurons} neurons at {tokens} tokens take {size / _MIB:.1f} MiB in {dtype}, more "
+        f"than {limit / _MIB:.1f} MiB; give fewer or shorter texts, or fewer neurons, languages or layers{smaller}",
+        param=param,
+    )

@@ -1,0 +1,85 @@
+"""Captured activations equal those of a forward pass that is written by hand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ampsweep.domain.intervention import Intervention
+from ampsweep.errors import InvalidRequest
+from benchmarks.tiny_models import LAYERS, WIDTH, Family
+from engine.base import Capture, CaptureRequest, Steering
+from engine.capture.selection import NeuronSelection
+from engine.hf.engine import TransformersEngine
+from tests.engine.forward import HandModel
+from tests.engine.neuron_sets import make_neuron_set
+
+TEXT = "The end of the thing in the north, and then another one"
+CHANGED = [(0, 3), (1, 5), (2, 90)]
+
+
+def captured(engine: TransformersEngine, neurons: NeuronSelection, raw: dict[str, Any] | None, **more: Any) -> Capture:
+    neuron_set = make_neuron_set({"fr": CHANGED}, layers=LAYERS, width=engine.info.widths.width)
+    engine.add_neurons(neuron_set)
+    steering = None if raw is None else Steering(intervention=Intervention.from_dict(raw), neurons=neuron_set.id)
+    request = CaptureRequest(prompt=TEXT, neurons=neurons, steering=steering, **more)
+    return asyncio.run(engine.capture(request))
+
+
+@pytest.mark.parametrize("family", ["qwen2", "gemma2"])
+@pytest.mark.parametrize("scope", [None, "all", "prompt", "generation"])
+def test_the_activations_are_those_before_the_edit(
+    family: Family,
+    scope: str | None,
+    model_folder: Callable[[Family], Path],
+    reference: Callable[[Family], TransformersEngine],
+) -> None:
+    raw = None if scope is None else {"languages": ["fr"], "op": "set", "factor": 4.0, "scope": scope}
+    neurons = NeuronSelection.of({0: np.array([3, 4]), 2: np.arange(WIDTH[family])})
+    capture = captured(reference(family), neurons, raw, prompt_tokens=5)
+    seen: dict[int, Tensor] = {}
+
+    def edit(layer: int, activation: Tensor) -> Tensor:
+        seen[layer] = activation.clone()
+        changed = activation.clone()
+        for position in range(len(activation)):
+            if scope == "all" or (scope is not None and (scope == "prompt") == (position < 5)):
+                changed[position, [index for at, index in CHANGED if at == layer]] = 4.0
+        return changed
+
+    HandModel(model_folder(family)).logprobs(capture.token_ids, edit)
+    assert len(capture.token_texts) == len(capture.token_ids) == len(capture.activations[0])
+    for layer, indices, values in zip(neurons.layers, neurons.indices, capture.activations, strict=True):
+        np.testing.assert_allclose(values, seen[layer][:, torch.from_numpy(indices)], rtol=0, atol=1e-4)
+    assert (np.abs(capture.activations[0][:, 0] - 4.0) > 1e-3).all(), "the edit itself is not in the values"
+
+
+def test_a_vector_changes_the_activations_of_the_layers_above(
+    reference: Callable[[Family], TransformersEngine],
+) -> None:
+    engine = reference("qwen2")
+    neurons = NeuronSelection.of({0: np.arange(4), 1: np.arange(4)})
+    residual = np.stack([np.ones((LAYERS, 64)), np.zeros((LAYERS, 64))]).astype(np.float32)
+    made = make_neuron_set({"fr": CHANGED, "tr": []}, layers=LAYERS, width=engine.info.widths.width)
+    engine.add_neurons(replace(made, residual_mean=residual, id="ns_vectors"))
+    raw = {"languages": ["fr"], "op": "add", "factor": 9.0, "vector": "diffmean", "layers": [0]}
+    steering = Steering(intervention=Intervention.from_dict(raw), neurons="ns_vectors")
+    plain, steered = (
+        asyncio.run(engine.capture(CaptureRequest(prompt=TEXT, neurons=neurons, steering=each)))
+        for each in (None, steering)
+    )
+    np.testing.assert_array_equal(plain.activations[0], steered.activations[0])
+    assert np.abs(plain.activations[1] - steered.activations[1]).max() > 1e-2
+
+
+def test_an_adapter_is_refused(reference: Callable[[Family], TransformersEngine]) -> None:
+    with pytest.raises(InvalidRequest, match="LoRA adapters require the vllm engine"):
+        captured(reference("qwen2"), NeuronSelection.of({0: np.arange(2)}), None, adapter="formal")
