@@ -14,7 +14,7 @@ test: export PYTHONDONTWRITEBYTECODE :=
 test: setup  ## run the fast tests, then those that start servers and Ray, then those that start vLLM
 	@$(BIN)/pytest -q -n auto --dist worksteal -m "not processes and not engine and not reliability" $(ARGS)
 	@$(BIN)/pytest -q -n auto --dist worksteal -m "processes and not reliability" $(ARGS)
-	@$(BIN)/pytest -q -m "engine and not reliability" $(ARGS)
+	@$(BIN)/pytest -q -n auto --maxprocesses 2 --dist loadfile -m "engine and not reliability" $(ARGS)
 
 reliability: setup  ## run the tests that kill processes and fill disks, many times
 	@$(BIN)/pytest -q -m reliability $(ARGS)

@@ -1,4 +1,4 @@
-"""Fixtures of all tests: Triton's interpreter without a GPU, and Ctrl-C."""
+"""Fixtures of all tests: Triton's interpreter without a GPU, Ctrl-C, and processors of each worker's own."""
 
 from __future__ import annotations
 
@@ -25,6 +25,20 @@ hypothesis.settings.load_profile("ampsweep")
 
 # A shell's background jobs ignore SIGINT, and so would the commands that tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each xdist worker of the engine tier processors of its own, before anything imports PyTorch.
+
+    Threads of OpenMP spin while they wait for each other, so two engines that share processors take several times as
+    long as one after the other. One processor is enough for a tiny model.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is not None and "engine" in config.option.markexpr.split(" and "):
+        processors = sorted(os.sched_getaffinity(0))
+        own = processors[int(worker.removeprefix("gw")) :: int(os.environ["PYTEST_XDIST_WORKER_COUNT"])] or processors
+        os.sched_setaffinity(0, own)
+        os.environ["OMP_NUM_THREADS"] = str(len(own))
 
 
 MODULE_OF_A_TIER = re.compile(r"^pytestmark = \[?[^\]]*?pytest\.mark\.(engine|processes|reliability)\b", re.MULTILINE)
