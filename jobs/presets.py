@@ -7,6 +7,7 @@ A preset is one file in the storage, so all servers on one storage share them. I
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -76,10 +77,12 @@ class Presets:
             NotFound: There is none with this name.
             DamagedFile: Its file cannot be read.
         """
+        if not re.fullmatch(NAME_PATTERN, name):
+            raise _no_preset(name)
         try:
             content = self._storage.read(f"{name}{_SUFFIX}")
         except NotFound as error:
-            raise NotFound(f"there is no preset {name!r}; GET /v1/interventions lists them", param="name") from error
+            raise _no_preset(name) from error
         try:
             raw = json.loads(content)
             return Preset(**{**raw, "intervention": Intervention.restore(raw["intervention"])})
@@ -109,5 +112,9 @@ class Presets:
             NotFound: There is none with this name.
         """
         if f"{name}{_SUFFIX}" not in self._storage.names():
-            raise NotFound(f"there is no preset {name!r}; GET /v1/interventions lists them", param="name")
+            raise _no_preset(name)
         self._storage.delete(f"{name}{_SUFFIX}")
+
+
+def _no_preset(name: str) -> NotFound:
+    return NotFound(f"there is no preset {name!r}; GET /v1/interventions lists them", param="name")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -47,8 +48,14 @@ def test_a_deleted_preset_is_gone(presets: Presets) -> None:
     for call in (presets.get, presets.delete):
         with pytest.raises(NotFound, match="no preset 'fr'"):
             call("fr")
-    for name in ("../fr", "", ".hidden"):
-        with pytest.raises(NotFound):
+
+
+def test_a_name_leads_to_no_other_folder(presets: Presets, tmp_path: Path) -> None:
+    folder = tmp_path / "presets" / "fr.."
+    folder.mkdir(parents=True)
+    (folder / "fr.json").write_text(json.dumps(Preset(name="fr", intervention=FRENCH).to_dict()))
+    for name in ("fr../fr", "../fr", "", ".hidden", "fr\n"):
+        with pytest.raises(NotFound, match="there is no preset"):
             presets.get(name)
 
 

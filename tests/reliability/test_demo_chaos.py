@@ -27,5 +27,5 @@ def test_a_sweep_whose_engine_is_killed_comes_to_the_same_figures(
     with server_process(model, tmp_path / "clean") as server, Client(server.url) as client:
         clean = client.summary(client.wait(client.submit(spec(60)).id).id)["rows"]
     compare(rows, clean)
-    with pytest.raises(RuntimeError, match=f"1 of {len(clean)} figures"):
+    with pytest.raises(RuntimeError, match=f"1 of {len(clean)} values"):
         compare(rows, [{**clean[0], "value": clean[0]["value"] + 1}, *clean[1:]])
