@@ -2,6 +2,7 @@
 
 import { errorMessage, h, languageName } from "../dom.js";
 import { events, json, request } from "../rest.js";
+import { activity } from "./activity.js";
 
 /** They estimate the height of an answer, so that the page does not jump while it is generated. */
 const CHARACTERS_PER_TOKEN = 4;
@@ -31,7 +32,7 @@ function lane({ title, language, intervention }, tokens) {
     tags,
     note,
   );
-  return { card, text, tags, note, intervention, tokens: 0, neuronSet: null };
+  return { card, text, tags, note, intervention, answer: "", tokens: 0, neuronSet: null };
 }
 
 /** Run the lanes in one request. A lane whose intervention is rejected shows why; the request is repeated without it. */
@@ -43,7 +44,10 @@ async function run(lanes, body, signal) {
     try {
       await stream(asked, body, signal);
       const seconds = (performance.now() - started) / 1000;
-      for (const each of asked) end(each, `${each.tokens} tokens in ${seconds.toFixed(1)} s${steeredBy(each)}`);
+      for (const each of asked) {
+        end(each, `${each.tokens} tokens in ${seconds.toFixed(1)} s${steeredBy(each)}`);
+        each.note.after(activity(activityBody(each, body), signal));
+      }
       await tag(asked, signal);
       return;
     } catch (error) {
@@ -57,6 +61,7 @@ async function run(lanes, body, signal) {
 
 function restart(lane) {
   lane.text.replaceChildren();
+  lane.answer = "";
   lane.tokens = 0;
 }
 
@@ -79,6 +84,7 @@ async function stream(lanes, body, signal) {
     if (chunk.error) throw Object.assign(new Error(chunk.error.message), { param: chunk.error.param });
     for (const choice of chunk.choices) {
       const lane = lanes[choice.index];
+      lane.answer += choice.text;
       lane.text.append(lane.text.textContent ? choice.text : choice.text.trimStart());
       lane.tokens += choice.logprobs?.token_ids.length ?? 0;
       lane.neuronSet = chunk.neuron_set;
@@ -91,6 +97,12 @@ function interventionsOf(lanes, { neurons }) {
   const interventions = lanes.map(({ intervention }) => intervention);
   const isSteered = interventions.some((each) => each !== null);
   return { interventions, neurons: isSteered ? neurons : undefined };
+}
+
+/** Return the request for the activity of the prompt and the answer of a lane, steered as the answer was. */
+function activityBody({ answer, intervention, neuronSet }, { model, prompt, neurons }) {
+  const completion = answer ? { completion: answer } : {};
+  return { model, text: { prompt, ...completion }, intervention, neurons: neuronSet ?? (neurons || undefined) };
 }
 
 /** Write the language of each answer below it. */

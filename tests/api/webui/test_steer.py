@@ -258,3 +258,40 @@ def test_a_link_restores_the_form_and_presets_are_shared(installation: Installat
         tab.click("button[name=delete-preset]")
         tab.until("document.querySelector('.presets').textContent.includes('deleted')")
         assert httpx.get(f"{url}/v1/interventions").json()["data"] == []
+
+
+@pytest.mark.processes
+def test_an_answer_shows_the_activity_of_each_language_at_each_token(installation: Installation, tab: Browser) -> None:
+    tab.errors.clear()
+    with server_in_thread(installation) as (url, _):
+        neurons = {"fr": {"0": [1, 5], "2": [7]}, "tr": {"0": [2]}, "ht": {}}
+        imported = httpx.post(f"{url}/v1/neuron-sets", json={"model": "tiny", "neurons": neurons}).json()["id"]
+        tab.open(f"{url}/#steer")
+        tab.until("document.querySelector('.languages input[type=checkbox]')")
+        tab.fill("textarea[name=prompt]", "a\nb")
+        tab.fill("input[name=tokens]", "2")
+        tab.click("button.main")
+        tab.until(ALL_ENDED)
+        lanes = tab.run("[...document.querySelectorAll('.lane')].map((lane) => lane.dataset.language)")
+        assert lanes == ["", "fr", "tr"]
+        for index, language in enumerate(lanes):
+            lane = f"document.querySelectorAll('.lane')[{index}]"
+            assert not tab.run(f"{lane}.querySelector('.activity table')"), "it is asked for when it is opened"
+            tab.run(f"{lane}.querySelector('.activity summary').click()")
+            tab.until(f"{lane}.querySelector('.activity table')")
+            shown = tab.run(f"""[...{lane}.querySelectorAll('.activity tr')].map((row) =>
+                [...row.children].map((cell) => cell.textContent))""")
+            completion = {"model": "tiny", "prompt": "a\nb", "max_tokens": 2, "temperature": 0, "seed": 0}
+            intervention = {"languages": [language], "op": "set", "factor": 3}
+            steered = {"intervention": intervention, "neurons": imported} if language else {}
+            text = {"prompt": "a\nb", "completion": complete(url, completion | steered)}
+            body = {"model": "tiny", "text": text, "neurons": imported, **steered}
+            answer = httpx.post(f"{url}/v1/activations/languages", json=body).json()
+            assert shown[0] == ["token", "fr", "tr"]
+            names = {"": "∅", "\n": "↵", " ": "·"}
+            expected = [
+                [names.get(token["text"], token["text"]), *(f"{share:.2f}" for share in shares[:2])]
+                for token, shares in zip(answer["tokens"], answer["active"], strict=True)
+            ]
+            assert shown[1:] == expected
+    assert tab.errors == []
