@@ -77,6 +77,7 @@ def measure(tokens: int, width: int, tables: dict[float, DeviceTable], dtype: to
 
     device = tables[SHARES[0]].buffers.offsets.device
     layers = torch.arange(LAYERS, dtype=torch.int32, device=device)
+    strengths = torch.ones(tokens, device=device)
     moved = 3 * tokens * width * dtype.itemsize
     count = kernel_timing.launches(moved)
     x = [torch.randn(tokens, 2 * width, device=device, dtype=dtype) for _ in range(count)]
@@ -98,7 +99,9 @@ def measure(tokens: int, width: int, tables: dict[float, DeviceTable], dtype: to
 
         def run(index: int, slot_of_token: torch.Tensor = slot_of_token, buffers: Any = buffers) -> None:
             layer = layers[index % LAYERS]
-            steer_triton.steer(out[index], x[index], slot_of_token, buffers, layer, activation="silu", gated=True)
+            steer_triton.steer(
+                out[index], x[index], slot_of_token, buffers, layer, activation="silu", gated=True, strengths=strengths
+            )
 
         time = kernel_timing.microseconds(run, count)
         shape["steered"].append(
@@ -164,6 +167,7 @@ def check(device: torch.device) -> int:
     tokens, layer, width, cases = 3, 1, 75, 0
     steering = fill(width, 0.2, 32, slots=2, layers=2, device=device)
     slots = torch.tensor([0, 1, 2], dtype=torch.int32, device=device)
+    strengths = torch.ones(tokens, device=device)
     index = torch.tensor(layer, dtype=torch.int32, device=device)
     tolerances = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
     for (dtype, tolerance), gated in itertools.product(tolerances.items(), (True, False)):
@@ -176,7 +180,8 @@ def check(device: torch.device) -> int:
             "gelu_tanh": functional.gelu(gate, approximate="tanh"),
         }.items():
             out = torch.empty(tokens, width, dtype=dtype, device=device)
-            steer_triton.steer(out, x, slots, steering.buffers, index, activation=name, gated=gated)  # type: ignore[arg-type]
+            options = {"activation": name, "gated": gated, "strengths": strengths}
+            steer_triton.steer(out, x, slots, steering.buffers, index, **options)  # type: ignore[arg-type]
             expected = _steered(active, slots, steering, layer) * (x[:, width:].double() if gated else 1.0)
             torch.testing.assert_close(out.double(), expected, rtol=tolerance, atol=2e-5)
             cases += 1

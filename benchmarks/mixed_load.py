@@ -36,7 +36,13 @@ NEW_TOKENS = 20
 INTERVENTIONS: tuple[dict[str, Any] | None, ...] = (
     {"languages": ["fr"], "op": "scale", "factor": 3.0},
     None,
-    {"languages": ["tr"], "op": "set", "factor": 1.0, "scope": "generation"},
+    {
+        "languages": ["tr"],
+        "op": "set",
+        "factor": 1.0,
+        "scope": "generation",
+        "tokens": {"start": 1, "end": 12, "decay": 0.9},
+    },
     {"languages": ["en", "fr"], "op": "add", "factor": 1.5, "scope": "prompt"},
     {"languages": ["tr"], "op": "set", "patch": "max", "layers": [1]},
     {"languages": {"en": 1, "fr": 0.5}, "op": "set", "statistic": "p90", "factor": 1.5},
@@ -48,7 +54,15 @@ INTERVENTIONS: tuple[dict[str, Any] | None, ...] = (
         "source": {"language": "en", "op": "set", "factor": 0.0},
     },
     {"languages": ["fr"], "op": "add", "vector": "diffmean", "factor": 8.0},
-    {"languages": ["tr"], "op": "add", "vector": "diffmean_raw", "factor": -1.0, "layers": [1], "scope": "generation"},
+    {
+        "languages": ["tr"],
+        "op": "add",
+        "vector": "diffmean_raw",
+        "factor": -1.0,
+        "layers": [1],
+        "scope": "generation",
+        "tokens": {"decay": 0.8},
+    },
 )
 
 

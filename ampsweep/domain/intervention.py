@@ -17,6 +17,7 @@ from pydantic import AfterValidator, Discriminator, Field, GetCoreSchemaHandler,
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from ampsweep.domain.choices import one_of
+from ampsweep.domain.edited_tokens import EditedTokens, check_tokens
 from ampsweep.domain.statistic import EXAMPLES, Statistic
 from ampsweep.domain.validation import EachLanguageOnce, Language, Languages, StrictModel, Unique, validate
 from ampsweep.hashing import content_hash
@@ -112,7 +113,7 @@ def check_magnitude(
 
 
 def check_vector(spec: InterventionSpec) -> None:
-    """Check that nothing but a factor, layers, a scope and the control `random` goes with a vector.
+    """Check that nothing but a factor, layers, a scope, tokens and the control `random` goes with a vector.
 
     Raises:
         PydanticCustomError: With the wrong field as `key` in its context.
@@ -158,6 +159,7 @@ class InterventionSpec(StrictModel):
     source: SourceSpec | None = None
     vector: Vector | None = None
     neuron: NeuronIndex | None = None
+    tokens: EditedTokens | None = None
 
     @model_validator(mode="after")
     def _magnitude_and_other(self) -> InterventionSpec:
@@ -174,6 +176,7 @@ class InterventionSpec(StrictModel):
         if self.neuron is not None and self.selection is not None:
             message = "is one of the languages' own neurons and does not go with selection {selection}; leave one out"
             raise PydanticCustomError("neuron", message, {"key": "neuron", "selection": self.selection})
+        check_tokens(self.tokens, self.scope)
         return self
 
 
@@ -206,8 +209,8 @@ class Intervention:
     in the neuron's layer before any intervention.
 
     Two interventions are equal exactly if they ask for the same: every constructor, `dataclasses.replace` included,
-    sorts the languages and layers, drops weights that are all 1 and a source that is a target, and sets `seed` to 0
-    unless neurons are drawn.
+    sorts the languages and layers, drops weights that are all 1, a source that is a target and tokens that are all, and
+    sets `seed` to 0 unless neurons are drawn.
 
     Attributes:
         languages: Codes of the target languages, sorted, each once (see `ampsweep.domain.languages.short_code`).
@@ -235,6 +238,7 @@ class Intervention:
             `diffmean_raw`: the same without normalization. With `selection` random a random direction of the
             same length, drawn with `seed`.
         neuron: The only one of the languages' own neurons that is edited, as (layer, index); None for all of them.
+        tokens: Which of the tokens in the scope are edited; None for all of them.
 
     Example:
         >>> triple = Intervention.from_dict({"languages": ["tr", "fr"], "op": "scale", "factor": 3})
@@ -244,7 +248,7 @@ class Intervention:
         ... # doctest: +NORMALIZE_WHITESPACE
         Intervention(languages=('fr',), op='set', factor=1.0, weights=(0.5,), patch='max', statistic=None,
                      layers=(2, 4), scope='all', selection=None, seed=0, non_target=None, other=None, source=None,
-                     vector=None, neuron=None)
+                     vector=None, neuron=None, tokens=None)
     """
 
     languages: tuple[str, ...]
@@ -262,6 +266,7 @@ class Intervention:
     source: Source | None = None
     vector: Vector | None = None
     neuron: tuple[int, int] | None = None
+    tokens: EditedTokens | None = None
 
     def __post_init__(self) -> None:
         """Bring the values into their canonical form."""
@@ -274,6 +279,8 @@ class Intervention:
         self._set("seed", self.seed if self.selection == "random" else 0)
         if self.source is not None and self.source.language in self.languages:
             self._set("source", None)
+        if self.tokens == EditedTokens():
+            self._set("tokens", None)
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
@@ -307,7 +314,7 @@ class Intervention:
         """
         languages, layers = raw["languages"], raw["layers"]
         statistic, non_target, source = raw.get("statistic"), raw["non_target"], raw.get("source")
-        neuron = raw.get("neuron")
+        neuron, tokens = raw.get("neuron"), raw.get("tokens")
         return cls(
             **{
                 **raw,
@@ -318,6 +325,7 @@ class Intervention:
                 "non_target": None if non_target is None else NonTarget(**non_target),
                 "source": None if source is None else Source(**source),
                 "neuron": None if neuron is None else tuple(neuron),
+                "tokens": None if tokens is None else EditedTokens(**tokens),
             }
         )
 
@@ -361,6 +369,8 @@ class Intervention:
             form["vector"] = self.vector
         if self.neuron is not None:
             form["neuron"] = list(self.neuron)
+        if self.tokens is not None:
+            form["tokens"] = self.tokens.to_dict()
         return form
 
     @cached_property

@@ -16,7 +16,6 @@ from typing import TypeVar
 import torch
 
 from ampsweep.domain.chunk import Chunk
-from ampsweep.domain.intervention import Scope
 from ampsweep.folders.corpus import Sentence
 from engine.base import (
     Capture,
@@ -42,6 +41,7 @@ from engine.neurons.loaded import LoadedNeurons
 from engine.neurons.neuron_set import NeuronSet
 from engine.sampling import reject_structured_outputs
 from engine.steering.edits import Edits
+from engine.steering.token_scope import EVERY_TOKEN, TokenScope
 from engine.tokenization import TextEncoder, encoded
 
 _Result = TypeVar("_Result")
@@ -104,7 +104,7 @@ class TransformersEngine:
         """Stream the answers to a prompt, one token a chunk; the answers take turns."""
         reject_adapter(self.info.kind, request.adapter)
         reject_structured_outputs(self.info.kind, request.sampling)
-        edits, scope = self._edits(request.steering)
+        edits = self._edits(request.steering)
         neuron_set = None if request.steering is None else request.steering.neurons
         limit = self.info.max_model_len - 1
         encode = partial(
@@ -121,7 +121,7 @@ class TransformersEngine:
                 request.sampling,
                 index=index,
                 edits=edits,
-                scope=scope,
+                scope=_scope(request.steering, prompt_tokens=len(prompt)),
                 neuron_set=neuron_set,
                 prompt_logprobs=request.prompt_logprobs,
             )
@@ -142,14 +142,15 @@ class TransformersEngine:
     async def score(self, request: ScoreRequest) -> Score:
         """Return the log-probabilities of a continuation's tokens, from one forward pass."""
         reject_adapter(self.info.kind, request.adapter)
-        edits, scope = self._edits(request.steering)
+        edits = self._edits(request.steering)
         encode = partial(self._model.encoder.scored, request, max_tokens=self.info.max_model_len - 1)
         tokens = await encoded(request.context, encode)
         before = len(tokens.context)
 
         def run() -> tuple[float, ...]:
             ids = tokens.context + tokens.continuation
-            logits, _ = self._model.logits(ids, prompt_tokens=before, edits=edits, scope=scope)
+            scope = _scope(request.steering, prompt_tokens=before)
+            logits, _ = self._model.logits(ids, edits=edits, scope=scope)
             logprobs = logits[before - 1 : -1].log_softmax(dim=-1)
             return tuple(logprobs[range(len(logprobs)), tokens.continuation].tolist())
 
@@ -191,15 +192,14 @@ class TransformersEngine:
     async def capture(self, request: CaptureRequest) -> Capture:
         """Return the activations of neurons at each token of a prompt, from one forward pass."""
         reject_adapter(self.info.kind, request.adapter)
-        edits, scope = self._edits(request.steering)
+        edits = self._edits(request.steering)
         encode = partial(self._model.encoder.prompt, request.prompt, max_tokens=self.info.max_model_len - 1)
         ids = await encoded(request.prompt, encode)
         prompt_tokens = len(ids) if request.prompt_tokens is None else request.prompt_tokens
+        scope = _scope(request.steering, prompt_tokens=prompt_tokens)
 
         def run() -> Capture:
-            activations = self._model.capture(
-                ids, request.neurons, prompt_tokens=prompt_tokens, edits=edits, scope=scope
-            )
+            activations = self._model.capture(ids, request.neurons, edits=edits, scope=scope)
             texts = tuple(self._model.texts[token] for token in ids)
             return Capture(token_ids=ids, token_texts=texts, activations=activations)
 
@@ -252,8 +252,8 @@ class TransformersEngine:
         )
         return admission
 
-    def _edits(self, steering: Steering | None) -> tuple[Edits | None, Scope]:
-        return (None, "all") if steering is None else (self._neurons.resolve(steering), steering.intervention.scope)
+    def _edits(self, steering: Steering | None) -> Edits | None:
+        return None if steering is None else self._neurons.resolve(steering)
 
     async def _run(self, work: Callable[[], _Result]) -> _Result:
         self._in_turn += 1
@@ -262,3 +262,9 @@ class TransformersEngine:
         finally:
             self._in_turn -= 1
             self._steps += 1
+
+
+def _scope(steering: Steering | None, *, prompt_tokens: int) -> TokenScope:
+    if steering is None:
+        return EVERY_TOKEN
+    return TokenScope.of(steering.intervention, prompt_tokens=prompt_tokens)

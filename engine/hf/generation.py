@@ -7,13 +7,13 @@ from typing import Any
 from torch import Tensor
 
 from ampsweep.domain.chunk import Chunk, FinishReason, PromptPart, TokenLogprob
-from ampsweep.domain.intervention import Scope
 from ampsweep.domain.sampling import SamplingParams
 from engine.detokenizer import TextOffsets, TextStream, prompt_part
 from engine.hf.model import TransformersModel
 from engine.hf.sampler import Sampler
 from engine.sampling import bad_word_tokens
 from engine.steering.edits import Edits
+from engine.steering.token_scope import TokenScope
 
 
 class Generation:
@@ -27,7 +27,7 @@ class Generation:
         *,
         index: int,
         edits: Edits | None,
-        scope: Scope,
+        scope: TokenScope,
         neuron_set: str | None,
         prompt_logprobs: int | None = None,
     ) -> None:
@@ -67,7 +67,6 @@ class Generation:
         logits, self._cache = self._model.logits(
             self._pending,
             start=self._done,
-            prompt_tokens=self._prompt_tokens,
             cache=self._cache,
             edits=self._edits,
             scope=self._scope,

@@ -64,16 +64,19 @@ class Hooks:
 
     @contextmanager
     def steer(
-        self, edits: Edits | None, tokens: Tensor, *, see: Callable[[Part, Tensor], None] | None = None
+        self, edits: Edits | None, strengths: Tensor, *, see: Callable[[Part, Tensor], None] | None = None
     ) -> Iterator[None]:
-        """Apply `edits` within the block, at the tokens where `tokens`, bool [T], is true.
+        """Apply `edits` within the block: a' = a + s * (op(a) - a), where s is a token's number in `strengths`.
+
+        `strengths` is float32 [T]; tokens where it is 0 are not edited.
 
         `see` is called with each part of a layer and its activations [T, F] before they are edited.
 
         A statistic is that of the token's activations before the edits, or of the whole forward pass; see `Edits`. It
         is taken over the part of the layer that the edited neuron belongs to.
         """
-        rows = tokens.nonzero()
+        rows = strengths.nonzero()
+        strength = strengths[rows]
 
         def apply(part: Part, activation: Tensor) -> Tensor:
             assert edits is not None
@@ -83,15 +86,16 @@ class Hooks:
                 for array in (edits.indices - part.first, edits.mult, edits.add)
             )
             edited = activation.clone()
+            mult = (1 - strength) + strength * mult
             scaled = activation[0, rows, indices].float() * mult
-            values = torch.where(mult != 0, scaled, 0.0) + add  # an infinite activation times 0 would be NaN
+            values = torch.where(mult != 0, scaled, 0.0) + strength * add  # an infinite activation times 0 would be NaN
             if edits.statistic is not None and edits.coef is not None:
                 coef = torch.from_numpy(edits.coef[entries]).to(activation.device)
                 if edits.whole_pass:
                     statistics = [pass_statistic(activation[0], edits.statistic, changed=indices[coef != 0])]
                 else:
                     statistics = [row_statistic(activation[0, row], edits.statistic) for row in rows]
-                values += coef * torch.tensor(statistics, device=activation.device).reshape(-1, 1)
+                values += strength * coef * torch.tensor(statistics, device=activation.device).reshape(-1, 1)
             edited[0, rows, indices] = values.to(activation.dtype)
             return edited
 
@@ -101,7 +105,7 @@ class Hooks:
             vector = torch.from_numpy(edits.vectors[layer]).to(residual.device)
             shifted = residual.clone()
             if vector.any():
-                shifted[0, rows] = (residual[0, rows].float() + vector).to(residual.dtype)
+                shifted[0, rows] = (residual[0, rows].float() + strength[:, :, None] * vector).to(residual.dtype)
             return shifted
 
         def pass_on(part: Part, activation: Tensor) -> Tensor:

@@ -12,7 +12,6 @@ import transformers
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ampsweep.domain.intervention import Scope
 from ampsweep.errors import InvalidRequest, UnsupportedModel
 from ampsweep.folders.model import fingerprint
 from engine.base import EngineInfo
@@ -23,6 +22,7 @@ from engine.detokenizer import TokenTexts
 from engine.hf.experts import Part
 from engine.hf.hooks import Hooks
 from engine.steering.edits import Edits
+from engine.steering.token_scope import EVERY_TOKEN, TokenScope
 from engine.tokenization import TextEncoder
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -85,10 +85,9 @@ class TransformersModel:
         ids: Sequence[int],
         *,
         start: int = 0,
-        prompt_tokens: int,
         cache: Any = None,
         edits: Edits | None = None,
-        scope: Scope = "all",
+        scope: TokenScope = EVERY_TOKEN,
         see: Callable[[Part, Tensor], None] | None = None,
     ) -> tuple[Tensor, Any]:
         """Run tokens through the model and return their logits.
@@ -96,22 +95,16 @@ class TransformersModel:
         Args:
             ids: Token ids, at the positions from `start` on.
             start: Position of the first token; the tokens before it are in `cache`.
-            prompt_tokens: Tokens at positions below this belong to the prompt, the others are generated.
             cache: The KV cache of the tokens before `start`, None for none.
             edits: The edits to apply, None for none.
-            scope: Which tokens are steered.
+            scope: The tokens that they are applied to.
             see: Called with each part of a layer and its activations [T, F] before they are edited.
 
         Returns:
             The logits of the token after each, float32 [T, vocabulary], and the cache with these tokens added.
         """
-        position = torch.arange(start, start + len(ids), device=self.device)
-        chosen = {
-            "all": torch.ones_like(position, dtype=torch.bool),
-            "prompt": position < prompt_tokens,
-            "generation": position >= prompt_tokens,
-        }[scope]
-        with torch.inference_mode(), self.hooks.steer(edits, chosen, see=see):
+        strengths = torch.from_numpy(scope.strengths(np.arange(start, start + len(ids)))).to(self.device)
+        with torch.inference_mode(), self.hooks.steer(edits, strengths, see=see):
             tokens = torch.tensor([list(ids)], device=self.device)
             output = self.model(input_ids=tokens, past_key_values=cache, use_cache=True)
         logits = output.logits[0].float()
@@ -124,9 +117,8 @@ class TransformersModel:
         ids: Sequence[int],
         neurons: NeuronSelection,
         *,
-        prompt_tokens: int,
         edits: Edits | None = None,
-        scope: Scope = "all",
+        scope: TokenScope = EVERY_TOKEN,
     ) -> tuple[NDArray[np.float32], ...]:
         """Run a sequence and return activations before they are edited, for each layer of `neurons` float32 [T, n].
 
@@ -142,7 +134,7 @@ class TransformersModel:
                 columns = torch.from_numpy(indices[places] - part.first).to(activations.device)
                 values[part.layer][:, places] = activations[:, columns].float().cpu().numpy()
 
-        self.logits(ids, prompt_tokens=prompt_tokens, edits=edits, scope=scope, see=see)
+        self.logits(ids, edits=edits, scope=scope, see=see)
         return tuple(values.values())
 
     def observe(self, ids: Sequence[int]) -> tuple[list[Tensor], list[Tensor]]:

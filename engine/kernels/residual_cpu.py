@@ -14,9 +14,16 @@ from numpy.typing import NDArray
 
 
 def add_vectors(
-    hidden: torch.Tensor, slots: NDArray[np.int32], adds: NDArray[np.bool_], vectors: NDArray[np.float32], layer: int
+    hidden: torch.Tensor,
+    slots: NDArray[np.int32],
+    adds: NDArray[np.bool_],
+    vectors: NDArray[np.float32],
+    layer: int,
+    strengths: NDArray[np.float32],
 ) -> None:
-    """Add to each token the vector of its slot, in place: hidden' = hidden + vector, in float32 and rounded once.
+    """Add to each token the vector of its slot, in place: hidden' = hidden + strength * vector.
+
+    It is computed in float32 and rounded once.
 
     Args:
         hidden: [at least T, H]; changed in place.
@@ -24,14 +31,15 @@ def add_vectors(
         adds: Whether a slot adds anything at a layer, bool [S, L].
         vectors: float32 [S, L, H]; read only where `adds` says so.
         layer: The layer.
+        strengths: Each token's strength, float32 [T].
     """
     if hidden.device.type == "cpu" and hidden.dtype == torch.float32:
-        _add_vectors(hidden.numpy(), slots, adds, vectors, layer)
+        _add_vectors(hidden.numpy(), slots, adds, vectors, layer, strengths)
         return
     tokens = np.flatnonzero(adds[slots, layer])
     if len(tokens):
         on = torch.from_numpy(tokens).to(hidden.device)
-        added = torch.from_numpy(vectors[slots[tokens], layer]).to(hidden.device)
+        added = torch.from_numpy(strengths[tokens, None] * vectors[slots[tokens], layer]).to(hidden.device)
         hidden[on] = (hidden[on].float() + added).to(hidden.dtype)
 
 
@@ -41,14 +49,15 @@ def _add_in_place(
     adds: NDArray[np.bool_],
     vectors: NDArray[np.float32],
     layer: int,
+    strengths: NDArray[np.float32],
 ) -> None:
     for token in range(slots.shape[0]):
         slot = slots[token]
         if adds[slot, layer]:
             for column in range(hidden.shape[1]):
-                hidden[token, column] += vectors[slot, layer, column]
+                hidden[token, column] += strengths[token] * vectors[slot, layer, column]
 
 
 _add_vectors: Any = numba.njit(
-    "(float32[:, :], int32[::1], boolean[:, ::1], float32[:, :, ::1], int64)", nogil=True, cache=True
+    "(float32[:, :], int32[::1], boolean[:, ::1], float32[:, :, ::1], int64, float32[::1])", nogil=True, cache=True
 )(_add_in_place)

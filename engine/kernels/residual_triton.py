@@ -15,12 +15,15 @@ from engine.kernels.device_table import VectorBuffers
 _MAX_BLOCK = 1024
 
 
-def add(hidden: torch.Tensor, slots: torch.Tensor, vectors: VectorBuffers, layer: torch.Tensor) -> None:
-    """Add to each token the vector of its slot, in place: hidden' = hidden + vector.
+def add(
+    hidden: torch.Tensor, slots: torch.Tensor, strengths: torch.Tensor, vectors: VectorBuffers, layer: torch.Tensor
+) -> None:
+    """Add to each token the vector of its slot, in place: hidden' = hidden + strength * vector.
 
     Args:
         hidden: [T, H], contiguous; changed in place.
         slots: Each token's slot, int32 [at least T].
+        strengths: Each token's strength, float32 [at least T].
         vectors: The slots' vectors.
         layer: Index of the layer, int32 [], on the device.
     """
@@ -29,6 +32,7 @@ def add(hidden: torch.Tensor, slots: torch.Tensor, vectors: VectorBuffers, layer
     assert width == size
     assert hidden.is_contiguous()
     assert len(slots) >= tokens
+    assert len(strengths) >= tokens
     if not tokens:
         return
     block = min(_MAX_BLOCK, triton.next_power_of_2(width))
@@ -36,6 +40,7 @@ def add(hidden: torch.Tensor, slots: torch.Tensor, vectors: VectorBuffers, layer
     _add[(tokens * blocks,)](
         hidden,
         slots,
+        strengths,
         vectors.adds,
         vectors.values,
         layer,
@@ -83,6 +88,7 @@ def record(
 def _add(
     hidden: tl.tensor,
     slots: tl.tensor,
+    strengths: tl.tensor,
     adds: tl.tensor,
     values: tl.tensor,
     layer: tl.tensor,
@@ -101,7 +107,7 @@ def _add(
             inside = column < width
             pointers = hidden + token.to(tl.int64) * width + column
             value = tl.load(pointers, mask=inside, other=0.0).to(tl.float32)
-            value += tl.load(values + row * width + column, mask=inside, other=0.0)
+            value += tl.load(strengths + token) * tl.load(values + row * width + column, mask=inside, other=0.0)
             tl.store(pointers, value.to(hidden.dtype.element_ty), mask=inside)
 
 

@@ -13,7 +13,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-_ENTRIES = "int32[::1], int64[:, ::1], int64, int32[::1], float32[::1], float32[::1], float32[::1], float32[::1]"
+_ENTRIES = f"int32[::1], int64[:, ::1], int64, int32[::1], {', '.join(['float32[::1]'] * 5)}"
 
 
 def _compiled(signature: str) -> Callable[..., Any]:
@@ -33,11 +33,12 @@ def steer_gated(
     add: NDArray[np.float32],
     coef: NDArray[np.float32],
     statistic: NDArray[np.float32],
+    strengths: NDArray[np.float32],
 ) -> None:
-    """Apply each token's slot to `out` [T, F] = activation * up, in place: out' = mult * out + shift * up.
+    """Apply each token's slot to `out` [T, F] = activation * up, in place: out' = factor * out + shift * up.
 
-    Here shift = add + coef * statistic. With mult 0 the old value is not read, so it may be infinite. A neutral entry
-    changes no bit.
+    Here factor = 1 - strength + strength * mult and shift = strength * (add + coef * statistic). With factor 0 the old
+    value is not read, so it may be infinite. A neutral entry changes no bit.
 
     Args:
         up: [T, F].
@@ -50,16 +51,19 @@ def steer_gated(
         add: float32 [n].
         coef: float32 [n].
         statistic: Each token's statistic, float32 [T]; read only where coef is not 0.
+        strengths: Each token's strength, float32 [T].
     """
     for token in range(slots.shape[0]):
-        slot = slots[token]
+        slot, strength = slots[token], strengths[token]
         if slot != 0:
             for entry in range(starts[slot, layer], starts[slot, layer + 1]):
                 neuron = indices[entry]
+                factor = (np.float32(1.0) - strength) + strength * mult[entry]
                 shift = add[entry]
                 if coef[entry] != 0:
                     shift += coef[entry] * statistic[token]
-                value = mult[entry] * out[token, neuron] if mult[entry] != 0 else np.float32(0.0)
+                shift *= strength
+                value = factor * out[token, neuron] if factor != 0 else np.float32(0.0)
                 if shift != 0:
                     value += shift * up[token, neuron]
                 out[token, neuron] = value
@@ -76,18 +80,21 @@ def steer_plain(
     add: NDArray[np.float32],
     coef: NDArray[np.float32],
     statistic: NDArray[np.float32],
+    strengths: NDArray[np.float32],
 ) -> None:
-    """Apply each token's slot where `out` [T, F] is the activation of an MLP without a gate: out' = mult * out + shift.
+    """Apply each token's slot where `out` [T, F] is the activation of an MLP without a gate.
 
-    Arguments as in `steer_gated`.
+    In place: out' = factor * out + shift. Arguments as in `steer_gated`.
     """
     for token in range(slots.shape[0]):
-        slot = slots[token]
+        slot, strength = slots[token], strengths[token]
         if slot != 0:
             for entry in range(starts[slot, layer], starts[slot, layer + 1]):
                 neuron = indices[entry]
+                factor = (np.float32(1.0) - strength) + strength * mult[entry]
                 shift = add[entry]
                 if coef[entry] != 0:
                     shift += coef[entry] * statistic[token]
-                value = mult[entry] * out[token, neuron] if mult[entry] != 0 else np.float32(0.0)
+                shift *= strength
+                value = factor * out[token, neuron] if factor != 0 else np.float32(0.0)
                 out[token, neuron] = value + shift if shift != 0 else value

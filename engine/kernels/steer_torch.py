@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, kw_only=True)
 class BatchEntries:
-    """Every (token, neuron) that a batch changes in one layer, int64 [n] each, with `mult` and `shift`, float32 [n]."""
+    """Every (token, neuron) that a batch changes in one layer, int64 [n] each, with `mult` and `shift`, float32 [n].
+
+    Both take the token's strength into account.
+    """
 
     tokens: torch.Tensor
     neurons: torch.Tensor
@@ -31,6 +34,7 @@ def batch_entries(
     add: NDArray[np.float32],
     coef: NDArray[np.float32],
     statistic: torch.Tensor,
+    strengths: NDArray[np.float32],
 ) -> BatchEntries:
     """Expand the slots' rows to the tokens that use them.
 
@@ -41,13 +45,16 @@ def batch_entries(
     tokens = np.repeat(np.arange(len(slots)), counts)
     entries = np.arange(len(tokens)) - np.repeat(np.cumsum(counts) - counts - first, counts)
     on = torch.from_numpy(tokens).to(statistic.device)
+    strength = strengths[tokens]
+    factor = (np.float32(1.0) - strength) + strength * mult[entries]
     share = torch.from_numpy(coef[entries]).to(statistic.device)
     taken = torch.where(share != 0, share * statistic[on], 0.0)
     return BatchEntries(
         tokens=on,
         neurons=torch.from_numpy(indices[entries].astype(np.int64)).to(statistic.device),
-        mult=torch.from_numpy(mult[entries]).to(statistic.device),
-        shift=torch.from_numpy(add[entries]).to(statistic.device) + taken,
+        mult=torch.from_numpy(factor).to(statistic.device),
+        shift=torch.from_numpy(strength).to(statistic.device)
+        * (torch.from_numpy(add[entries]).to(statistic.device) + taken),
     )
 
 

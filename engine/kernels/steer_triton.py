@@ -34,14 +34,15 @@ def steer(
     *,
     activation: ActivationName,
     gated: bool,
+    strengths: torch.Tensor,
     constants: torch.Tensor | None = None,
     statistic: torch.Tensor | None = None,
 ) -> None:
     """Compute `out` from `x`, steered by each token's slot.
 
     With a the activation of the gate, out = a' * up if gated, else out = a'. For the entries of the token's slot in
-    `layer` a' = mult * a + add + coef * statistic, elsewhere a' = a. With mult 0, a is not read, so it may be infinite;
-    where a' is 0 for that reason, neither is up.
+    `layer` a' = factor * a + strength * (add + coef * statistic), where factor = 1 - strength + strength * mult;
+    elsewhere a' = a. With factor 0, a is not read, so it may be infinite; where a' is 0 for that reason, neither is up.
 
     Args:
         out: [T, F], contiguous, of the dtype of `x`; must not overlap it.
@@ -51,6 +52,7 @@ def steer(
         layer: Index of the layer to steer, int32 [], on the device, so that compiled graphs can share the kernel.
         activation: The activation function.
         gated: Whether the MLP has a gate.
+        strengths: Each token's strength, float32 [at least T].
         constants: Constants of the activation function, float32 on the device, see `MlpForm`; None if it has none.
         statistic: Each token's statistic, float32 [at least T], from `statistic_triton.take` with the same arguments;
             without it no coef is read.
@@ -62,6 +64,7 @@ def steer(
     assert x.is_contiguous()
     assert out.is_contiguous()
     assert len(slots) >= tokens
+    assert len(strengths) >= tokens
     if not tokens:
         return
     coef, with_statistic = table.mult, False
@@ -80,6 +83,7 @@ def steer(
         table.add,
         coef,
         statistic if with_statistic else table.mult,
+        strengths,
         tokens,
         layer,
         layer if constants is None else constants,
@@ -108,6 +112,7 @@ def _steer(
     add: tl.tensor,
     coef: tl.tensor,
     statistic: tl.tensor,
+    strengths: tl.tensor,
     tokens: tl.tensor,
     layer: tl.tensor,
     constants: tl.tensor,
@@ -165,6 +170,7 @@ def _steer(
                 token, first, last = token + 1, second_first, second_last
             x_row = x + token.to(tl.int64) * stride
             out_row = out + token.to(tl.int64) * width
+            strength = tl.load(strengths + token, mask=token < tokens, other=1.0)
             for done in range(first, last, chunk):
                 entry = done + tl.arange(0, chunk)
                 mine = entry < last
@@ -175,6 +181,8 @@ def _steer(
                     share = tl.load(coef + entry, mask=mine, other=0.0)
                     # For a token whose slot uses no statistic, `statistic` holds a stale value of an earlier step.
                     shift = tl.where(share != 0.0, shift + share * tl.load(statistic + token), shift)
+                # At strength 1 both are unchanged, to the bit.
+                factor, shift = (1.0 - strength) + strength * factor, strength * shift
                 # What is multiplied by 0 is not read, as it may be infinite; every activation function maps 0 to 0.
                 touched = tl.load(x_row + neuron, mask=mine & (factor != 0.0), other=0.0).to(tl.float32)
                 changed = factor * activate(touched, activation, constants) + shift

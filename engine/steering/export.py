@@ -160,6 +160,13 @@ def _foldable_edits(intervention: Intervention, neurons: NeuronSet) -> Edits:
         raise InvalidRequest(
             f"{message}; give scope all, or steer with an engine of Ampsweep", param="intervention.scope"
         )
+    if intervention.tokens is not None:
+        message = (
+            f"tokens {intervention.tokens.label} cannot be folded into weights, which are the same for every token"
+        )
+        raise InvalidRequest(
+            f"{message}; leave tokens out, or steer with an engine of Ampsweep", param="intervention.tokens"
+        )
     edits = resolve(intervention, neurons)
     require_neurons(edits, intervention, neurons)
     return edits

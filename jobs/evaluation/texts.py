@@ -22,6 +22,7 @@ SWEEP_AXES = (
     "statistic",
     "layers",
     "scope",
+    "tokens",
     "weights",
     "control_language",
     "random_seed",

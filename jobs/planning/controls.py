@@ -47,6 +47,7 @@ def with_controls(
                 factor=0.0,
                 layers=intervention.layers,
                 scope=intervention.scope,
+                tokens=intervention.tokens,
                 selection=control,
             )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ampsweep.domain.edited_tokens import EditedTokens
 from ampsweep.errors import InvalidRequest
 from ampsweep.hashing import content_hash
 from jobs.metrics.bootstrap import RESAMPLES
@@ -125,6 +126,8 @@ def _change(interventions: dict[str, Any]) -> str:
     names = {**_CONTROLS, "random": f"{_CONTROLS['random']}{_draws(interventions.get('random_draws', 1))}"}
     controls = ", ".join(names[control] for control in interventions.get("controls", ())) or "none"
     where = f"layers: {interventions.get('layers', 'all')}; tokens: {interventions.get('scope', 'all')}"
+    if tokens := interventions.get("tokens"):
+        where += f" ({EditedTokens(**tokens).label})"
     where += "; one neuron at a time" if interventions.get("neurons") == "each" else ""
     return f"{interventions['op']} with {magnitudes}{of} ({where}); controls beside the unsteered model: {controls}"
 

@@ -36,6 +36,7 @@ SHOWN = (
     "factor",
     "layers",
     "scope",
+    "tokens",
     "rung",
     "doc_id",
     "answer",

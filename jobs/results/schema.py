@@ -50,6 +50,7 @@ SAMPLES = pa.schema(
         ("neuron_layer", pa.int32()),
         ("neuron_index", pa.int32()),
         ("adapter", pa.string()),
+        ("tokens", pa.string()),
     ]
 )
 """The samples of a sweep.
@@ -64,7 +65,8 @@ of a search, from 1; it is null where all items of the spec were asked. `input` 
 continues or translates, without the wording of a task around it. `random_seed` is the seed that random neurons were
 drawn with. `task_options` distinguishes cells of one task that were asked in different ways (`jobs.tasks.options`); it
 is null where the spec changes no default. `neuron_layer` and `neuron_index` name the neuron of an intervention that
-edits a single one. `adapter` is the name of the LoRA adapter of the model; null without one.
+edits a single one. `adapter` is the name of the LoRA adapter of the model; null without one. `tokens` says which tokens
+in the scope are edited (`ampsweep.domain.edited_tokens.EditedTokens.label`); null for all of them.
 """
 
 CELL = pa.schema([field for field in SAMPLES if field.name not in ("sweep_id", "rung")])
@@ -144,6 +146,7 @@ _STEERED_ONLY = (
     "random_seed",
     "neuron_layer",
     "neuron_index",
+    "tokens",
 )
 """Columns that are null for a cell without an intervention."""
 
@@ -180,6 +183,7 @@ def cell_columns(cell: Cell) -> dict[str, str | float | None]:
             "statistic": None if intervention.statistic is None else intervention.statistic.word,
             "control_language": intervention.other,
             "random_seed": intervention.seed if intervention.selection == "random" else None,
+            "tokens": None if intervention.tokens is None else intervention.tokens.label,
         }
         if intervention.neuron is not None:
             columns["neuron_layer"], columns["neuron_index"] = intervention.neuron

@@ -49,8 +49,9 @@ def test_answers_depend_only_on_text_and_steering() -> None:
     for steering in (None, _steering(), _steering(factor=2.0), _steering(scope="prompt")):
         assert _score(one, " end", steering) == _score(two, " end", steering)
         assert _generate(one, "The", steering) == _generate(two, "The", steering)
-    scores = {_score(one, " end", steering) for steering in (None, _steering(), _steering(factor=2.0))}
-    assert len(scores) == 3
+    differing = (None, _steering(), _steering(factor=2.0), _steering(tokens={"end": 2}), _steering(tokens={"end": 3}))
+    scores = {_score(one, " end", steering) for steering in differing}
+    assert len(scores) == len(differing)
     assert _generate(one, "The") != _generate(one, "The", _steering())
     assert all(-8 <= value < 0 for score in scores for value in score.logprobs)
 

@@ -51,6 +51,15 @@ SPECS: dict[str, dict[str, Any]] = {
     "layers: a list": _steered(op="scale", factors=[2], layers=[2, 0]),
     "scope: prompt": _steered(op="scale", factors=[2], scope="prompt"),
     "scope: generation": _steered(op="scale", factors=[2], scope="generation"),
+    "tokens: a slice, with vectors and controls": _steered(
+        op="add",
+        factors=[2],
+        scope="prompt",
+        tokens={"start": -4},
+        controls=["zero"],
+        baselines=[{"method": "diffmean", "factors": [4]}],
+    ),
+    "tokens: positions": _steered(op="scale", factors=[2], scope="generation", tokens={"positions": [3, 0]}),
     "controls: random and other": {
         **_steered(op="scale", factors=[2], controls=["random", "other"]),
         "seed": 7,

@@ -14,6 +14,8 @@ const KEPT = {
   magnitude: ":",
   layers: "all",
   scope: "all",
+  which: "all",
+  decay: "",
   tokens: "40",
   temperature: "0",
   control: "",
@@ -35,6 +37,8 @@ export function steerControls(models, { op, patch, statistic, vector, selection,
     magnitude: select("magnitude", magnitudes),
     layers: h("input", { name: "layers", value: KEPT.layers, size: 8, required: true }),
     scope: select("scope", scope),
+    which: h("input", { name: "which", value: KEPT.which, size: 8, title: "all, a slice such as :8 or -4:, or positions: 0, -1" }),
+    decay: number("decay", { min: 0, max: 1, step: "any", required: false, placeholder: "none" }),
     tokens: number("tokens", { min: 1 }),
     temperature: number("temperature", { min: 0, max: 2, step: 0.1 }),
     control: select("control", [["", "none"], ...selection]),
@@ -57,6 +61,8 @@ export function steerControls(models, { op, patch, statistic, vector, selection,
       field("times", inputs.magnitude),
       field("Layers", inputs.layers),
       field("Edited tokens", inputs.scope),
+      field("of these", inputs.which),
+      field("Decay", inputs.decay),
       field("Tokens", inputs.tokens),
       field("Temperature", inputs.temperature),
       field("Control", inputs.control),
@@ -86,8 +92,12 @@ export function setValue(control, value) {
 
 /** Return the intervention that the form describes, for one language; `other` is that of the control of this name. */
 export function interventionOf(form, language, selection, other) {
-  const { op, factor, magnitude, layers, scope } = form;
-  const where = { ...layersOf(layers.value), ...(scope.value === "all" ? {} : { scope: scope.value }) };
+  const { op, factor, magnitude, layers, scope, which, decay } = form;
+  const where = {
+    ...layersOf(layers.value),
+    ...(scope.value === "all" ? {} : { scope: scope.value }),
+    ...tokensOf(which.value.trim(), decay.value),
+  };
   if (selection === "zero") return { languages: [language], op: "set", factor: 0, selection, ...where };
   const [name, value] = op.value === "scale" ? ["", ""] : magnitude.value.split(":");
   return {
@@ -102,13 +112,15 @@ export function interventionOf(form, language, selection, other) {
 }
 
 /** Give the controls the values of an intervention. */
-export function showIntervention(form, { op, factor, patch, statistic, vector, layers, scope }) {
+export function showIntervention(form, { op, factor, patch, statistic, vector, layers, scope, tokens }) {
   form.op.value = op;
   form.factor.value = form.slider.value = factor;
   const [name, value] = [["patch", patch], ["statistic", statistic], ["vector", vector]].find(([, each]) => each) ?? ["", ""];
   form.magnitude.value = `${name}:${value}`;
   form.layers.value = layers?.length ? layers.join(", ") : "all";
   form.scope.value = scope ?? "all";
+  form.which.value = whichText(tokens ?? {});
+  form.decay.value = tokens?.decay ?? "";
   form.op.dispatchEvent(new Event("change"));
 }
 
@@ -116,4 +128,23 @@ export function showIntervention(form, { op, factor, patch, statistic, vector, l
 function layersOf(text) {
   const numbers = text.split(/[\s,]+/).filter(Boolean);
   return !numbers.length || numbers[0] === "all" ? {} : { layers: numbers.map(Number) };
+}
+
+/** Return which tokens are edited, from the text of a slice such as "2:8" or of positions, and how the edit decays. */
+function tokensOf(text, decay) {
+  const numberOf = (part) => (Number.isNaN(Number(part)) ? part : Number(part)); // the server names what is no number
+  const tokens = {};
+  if (/^[^:]*:[^:]*$/.test(text)) {
+    const [start, end] = text.split(":").map((part) => part.trim());
+    if (start) tokens.start = numberOf(start);
+    if (end) tokens.end = numberOf(end);
+  } else if (text && text !== "all") tokens.positions = text.split(/[\s,]+/).filter(Boolean).map(numberOf);
+  if (decay) tokens.decay = Number(decay);
+  return Object.keys(tokens).length ? { tokens } : {};
+}
+
+/** Return the text of a slice or of positions. */
+function whichText({ start, end, positions }) {
+  if (positions) return positions.join(", ");
+  return start === undefined && end === undefined ? "all" : `${start ?? ""}:${end ?? ""}`;
 }

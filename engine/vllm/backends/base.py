@@ -39,11 +39,14 @@ class StepLayout:
 
     Attributes:
         slots: The slot that steers each token, int32 [T]; 0 steers nothing.
+        strengths: How strongly each steered token is steered, float32 [T], above 0: a' = a + strength * (op(a) - a), or
+            strength times a vector. None for 1 everywhere.
         recorded: The sentences to record, each in a row of its own.
         captured: The requests whose activations are captured.
     """
 
     slots: NDArray[np.int32]
+    strengths: NDArray[np.float32] | None = None
     recorded: tuple[RecordedSpan, ...] = ()
     captured: tuple[CapturedSpan, ...] = ()
 

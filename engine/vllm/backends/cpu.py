@@ -97,11 +97,15 @@ class _Recorded:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _CpuStep:
-    """One forward pass, a `LayerStep`. `blocks` are the table's first block of each layer."""
+    """One forward pass, a `LayerStep`. `blocks` are the table's first block of each layer.
+
+    Tokens have `strengths` float32 [T] where they have `slots`.
+    """
 
     forms: Sequence[MlpForm | None]
     blocks: Sequence[int]
     slots: NDArray[np.int32] | None
+    strengths: NDArray[np.float32]
     rows: TableRows
     recorded: _Recorded | None
     captured: Sequence[CapturedSpan]
@@ -118,7 +122,7 @@ class _CpuStep:
         capture(self.captured, layer, form, x)
         if self.slots is not None:
             statistic = self._statistic(layer, lambda on: x[on, :width], out.device)
-            self._steer(form, self.blocks[layer], self.slots, x, out, statistic)
+            self._steer(form, self.blocks[layer], self.slots, self.strengths, x, out, statistic)
 
     def apply_experts(self, layer: int, rows: ExpertRows, x: torch.Tensor, out: torch.Tensor) -> None:
         """See `LayerStep.apply_experts`."""
@@ -128,15 +132,15 @@ class _CpuStep:
         capture_experts(self.captured, layer, form, rows, x, width)
         if self.slots is None:
             return
-        slots = np.zeros(rows.tokens_total, dtype=np.int32)  # 0 for padding tokens
-        slots[: len(self.slots)] = self.slots
-        slots = slots[rows.tokens.cpu().numpy()]
+        padding, tokens = rows.tokens_total - len(self.slots), rows.tokens.cpu().numpy()
+        slots = np.pad(self.slots, (0, padding))[tokens]  # 0 for padding tokens
+        strengths = np.pad(self.strengths, (0, padding))[tokens]
         by_token = self._statistic(layer, lambda on: x[rows.by_token[on], :width].flatten(1), out.device)
         statistic = functional.pad(by_token, (0, rows.tokens_total - len(by_token)))[rows.tokens]
         for expert, first, end in rows.groups:
             if slots[first:end].any():
                 block, part = self.blocks[layer] + expert, slice(first, end)
-                self._steer(form, block, slots[part], x[part], out[part], statistic[part])
+                self._steer(form, block, slots[part], strengths[part], x[part], out[part], statistic[part])
 
     def _form(self, layer: int) -> MlpForm:
         form = self.forms[layer]
@@ -148,6 +152,7 @@ class _CpuStep:
         form: MlpForm,
         block: int,
         slots: NDArray[np.int32],
+        strengths: NDArray[np.float32],
         x: torch.Tensor,
         out: torch.Tensor,
         statistic: torch.Tensor,
@@ -157,11 +162,11 @@ class _CpuStep:
         arrays = (slots, rows.starts, block, rows.indices, rows.mult, rows.add, rows.coef)
         if out.device.type == "cpu" and out.dtype == torch.float32:
             if form.gated:
-                steer_numba.steer_gated(up.numpy(), out.numpy(), *arrays, statistic.numpy())
+                steer_numba.steer_gated(up.numpy(), out.numpy(), *arrays, statistic.numpy(), strengths)
             else:
-                steer_numba.steer_plain(out.numpy(), *arrays, statistic.numpy())
+                steer_numba.steer_plain(out.numpy(), *arrays, statistic.numpy(), strengths)
             return
-        entries = steer_torch.batch_entries(*arrays, statistic)
+        entries = steer_torch.batch_entries(*arrays, statistic, strengths)
         if form.gated:
             steer_torch.steer_gated(up, out, entries)
         else:
@@ -172,7 +177,8 @@ class _CpuStep:
         if self.recorded is not None:
             self.recorded.add_residual(layer, hidden, residual)
         if self.slots is not None and self.rows.vectors is not None:
-            residual_cpu.add_vectors(hidden, self.slots, self.rows.adds, self.rows.vectors, layer)
+            vectors = self.rows.adds, self.rows.vectors
+            residual_cpu.add_vectors(hidden, self.slots, *vectors, layer, self.strengths)
 
     def _statistic(
         self, layer: int, gate: Callable[[torch.Tensor], torch.Tensor], device: torch.device
@@ -251,7 +257,7 @@ class CpuBackend:
 
     def begin_step(self, layout: StepLayout) -> None:
         """See `SteeringBackend.begin_step`."""
-        steered = bool(layout.slots.any())
+        steered, strengths = bool(layout.slots.any()), layout.strengths
         if not steered and not layout.recorded and not layout.captured:
             set_step(None)
             return
@@ -260,6 +266,7 @@ class CpuBackend:
                 forms=self._forms,
                 blocks=self._blocks,
                 slots=layout.slots if steered else None,
+                strengths=np.ones(len(layout.slots), dtype=np.float32) if strengths is None else strengths,
                 rows=self._table.rows(),
                 recorded=_Recorded(recording=self.recording, spans=layout.recorded) if layout.recorded else None,
                 captured=layout.captured,

@@ -74,6 +74,7 @@ class CudaBackend:
         self._buffers = DeviceBuffers(
             table=self._table.buffers,
             slots=self._slots.buffer,
+            strengths=self._slots.strengths,
             spans=self._spans,
             counts=recording.counts,
             sums=recording.sums,
@@ -109,6 +110,7 @@ class CudaBackend:
         return DeviceResidual(
             layer,
             slots=self._slots.buffer,
+            strengths=self._slots.strengths,
             vectors=self._table.vectors,
             spans=self._spans,
             sums=self._recording.residual,
@@ -124,7 +126,7 @@ class CudaBackend:
                 captured=layout.captured,
             )
         )
-        self._slots.write(layout.slots)
+        self._slots.write(layout.slots, layout.strengths)
         if layout.recorded or self._spans_filled:
             spans = torch.zeros(self._spans.shape, dtype=torch.int32, pin_memory=self._spans.is_cuda)
             for span in layout.recorded:

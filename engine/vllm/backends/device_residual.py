@@ -21,6 +21,7 @@ def _record_and_steer(
     hidden: torch.Tensor,
     residual: torch.Tensor | None,
     slots: torch.Tensor,
+    strengths: torch.Tensor,
     adds: torch.Tensor,
     values: torch.Tensor,
     spans: torch.Tensor,
@@ -32,7 +33,7 @@ def _record_and_steer(
     if needs.recording:
         residual_triton.record(sums, rows, None if residual is None else rows_of(residual), spans, layer)
     if needs.vectors:
-        residual_triton.add(rows, slots, VectorBuffers(adds=adds, values=values), layer)
+        residual_triton.add(rows, slots, strengths, VectorBuffers(adds=adds, values=values), layer)
 
 
 def _nothing(*_arguments: Any) -> None:
@@ -41,8 +42,8 @@ def _nothing(*_arguments: Any) -> None:
 
 _library: Any = torch.library.Library("ampsweep", "FRAGMENT")  # type: ignore[no-untyped-call]
 _library.define(
-    "record_and_steer_residual_(Tensor(a!) hidden, Tensor? residual, Tensor slots, Tensor adds, Tensor values, "
-    "Tensor spans, Tensor sums, Tensor layer) -> ()"
+    "record_and_steer_residual_(Tensor(a!) hidden, Tensor? residual, Tensor slots, Tensor strengths, Tensor adds, "
+    "Tensor values, Tensor spans, Tensor sums, Tensor layer) -> ()"
 )
 _library.impl("record_and_steer_residual_", _record_and_steer, "CPU")
 _library.impl("record_and_steer_residual_", _record_and_steer, "CUDA")
@@ -55,17 +56,26 @@ class DeviceResidual(nn.Module):
     Args:
         layer: Index of the layer among the worker's layers.
         slots: Each token's slot, int32 [at least T].
+        strengths: Each token's strength, float32 [at least T].
         vectors: The slots' vectors.
         spans: The tokens of each recorded sentence, int32 [R, 2].
         sums: Sums of the residual stream, float32 [L, R, H].
     """
 
     def __init__(
-        self, layer: int, *, slots: torch.Tensor, vectors: VectorBuffers, spans: torch.Tensor, sums: torch.Tensor
+        self,
+        layer: int,
+        *,
+        slots: torch.Tensor,
+        strengths: torch.Tensor,
+        vectors: VectorBuffers,
+        spans: torch.Tensor,
+        sums: torch.Tensor,
     ) -> None:
         super().__init__()
         buffers = {
             "slots": slots,
+            "strengths": strengths,
             "adds": vectors.adds,
             "values": vectors.values,
             "spans": spans,
@@ -78,5 +88,5 @@ class DeviceResidual(nn.Module):
     def forward(self, hidden: torch.Tensor, residual: torch.Tensor | None) -> None:
         """Change `hidden` [..., H] in place; the layer's output is `hidden`, or the sum of both."""
         torch.ops.ampsweep.record_and_steer_residual_(
-            hidden, residual, self.slots, self.adds, self.values, self.spans, self.sums, self.layer
+            hidden, residual, self.slots, self.strengths, self.adds, self.values, self.spans, self.sums, self.layer
         )

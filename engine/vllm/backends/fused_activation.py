@@ -29,6 +29,7 @@ class DeviceBuffers:
     Attributes:
         table: The slots' entries.
         slots: Each token's slot, int32 [at least T].
+        strengths: Each token's strength, float32 [at least T].
         spans: The tokens of each recorded sentence, int32 [R, 2].
         counts: How often each neuron was above 0, int32 [L, R, F of the widest layer]; see `record_triton.record`.
         sums: Sums of activations, float32 of the same shape.
@@ -36,6 +37,7 @@ class DeviceBuffers:
 
     table: TableBuffers
     slots: torch.Tensor
+    strengths: torch.Tensor
     spans: torch.Tensor
     counts: torch.Tensor
     sums: torch.Tensor
@@ -44,6 +46,7 @@ class DeviceBuffers:
 def _activate_and_multiply(
     x: torch.Tensor,
     slots: torch.Tensor,
+    strengths: torch.Tensor,
     offsets: torch.Tensor,
     neurons: torch.Tensor,
     mult: torch.Tensor,
@@ -92,6 +95,7 @@ def _activate_and_multiply(
         layer,
         activation=activation,
         gated=gated,
+        strengths=strengths,
         constants=constants,
         statistic=statistic_of_tokens,
     )
@@ -106,8 +110,8 @@ def _shape_alone(x: torch.Tensor, *arguments: Any) -> torch.Tensor:
 
 _library: Any = torch.library.Library("ampsweep", "FRAGMENT")  # type: ignore[no-untyped-call]
 _library.define(
-    "activate_and_multiply(Tensor x, Tensor slots, Tensor offsets, Tensor neurons, Tensor mult, Tensor add, "
-    "Tensor[] statistic, Tensor[] recording, Tensor layer, int layers, int block, str activation, "
+    "activate_and_multiply(Tensor x, Tensor slots, Tensor strengths, Tensor offsets, Tensor neurons, Tensor mult, "
+    "Tensor add, Tensor[] statistic, Tensor[] recording, Tensor layer, int layers, int block, str activation, "
     "Tensor? constants, bool gated) -> Tensor"
 )
 _library.impl("activate_and_multiply", _activate_and_multiply, "CPU")
@@ -125,6 +129,7 @@ class FusedActivation(nn.Module):
         self._statistic, self._recording = [], ["spans", "counts", "sums"]
         tensors = {
             "slots": buffers.slots,
+            "strengths": buffers.strengths,
             "offsets": table.offsets,
             "neurons": table.neurons,
             "mult": table.mult,
@@ -148,6 +153,7 @@ class FusedActivation(nn.Module):
         out: torch.Tensor = torch.ops.ampsweep.activate_and_multiply(
             x.flatten(0, -2),
             self.slots,
+            self.strengths,
             self.offsets,
             self.neurons,
             self.mult,

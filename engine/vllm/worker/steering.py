@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from ampsweep.domain.intervention import Scope
 from engine.kernels.device_table import SlotEntries
 from engine.neurons.neuron_set import NeuronSet
 from engine.steering.edits import resolve
+from engine.steering.token_scope import EVERY_TOKEN, TokenScope
 from engine.vllm.backends.base import NOTHING, RecordedSpan, SteeringBackend, StepLayout
 from engine.vllm.request_extras import RequestExtras, SteeringArgs
 from engine.vllm.worker.capturing import CapturedRow, CapturedSpan, Capturing
@@ -25,8 +25,6 @@ from engine.vllm.worker.recorded_part import RecordedPart
 from engine.vllm.worker.scoring import Scoring
 from engine.vllm.worker.slots import Slots
 from engine.vllm.worker.table import Shard
-
-_NO_END = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +46,7 @@ class _Request:
 
     slot: int = 0
     slot_key: str = ""
-    scope: Scope = "all"
-    prompt_tokens: int = 0
+    scope: TokenScope = EVERY_TOKEN
     record: _Record | None = None
     score_key: str | None = None
     captured: Mapping[int, CapturedRow] | None = None
@@ -62,26 +59,33 @@ _PLAIN = _Request()
 class _Batch:
     """What the requests of a batch need, in the batch's order. It is reused while the batch has the same requests.
 
-    Request r is steered by `slots` int32 [R] from its position `first` int64 [R] up to `last` int64 [R].
+    Request r is steered by `slots` int32 [R] from its position `first` int64 [R] up to `last` int64 [R]; or only at the
+    positions that `listed` int64 [P, 2] has for it, in pairs of r and a position. The strength is multiplied by `decay`
+    float64 [R] at each token after `first`.
     """
 
     request_ids: list[str]
     slots: NDArray[np.int32]
     first: NDArray[np.int64]
     last: NDArray[np.int64]
+    listed: NDArray[np.int64]
+    decay: NDArray[np.float64]
     recorded: list[tuple[int, _Record]]
     scored: list[tuple[int, str]]
     captured: list[tuple[int, Mapping[int, CapturedRow]]]
 
     @classmethod
     def of(cls, request_ids: Sequence[str], requests: Sequence[_Request]) -> _Batch:
-        first = [request.prompt_tokens if request.scope == "generation" else 0 for request in requests]
-        last = [request.prompt_tokens if request.scope == "prompt" else _NO_END for request in requests]
+        scopes = [request.scope for request in requests]
+        last = [scope.end if scope.positions is None else scope.first for scope in scopes]
+        listed = [(index, position) for index, scope in enumerate(scopes) for position in scope.positions or ()]
         return cls(
             request_ids=list(request_ids),
             slots=np.array([request.slot for request in requests], dtype=np.int32),
-            first=np.array(first, dtype=np.int64),
+            first=np.array([scope.first for scope in scopes], dtype=np.int64),
             last=np.array(last, dtype=np.int64),
+            listed=np.array(listed, dtype=np.int64).reshape(-1, 2),
+            decay=np.array([scope.decay for scope in scopes]),
             recorded=[(index, request.record) for index, request in enumerate(requests) if request.record is not None],
             scored=[
                 (index, request.score_key) for index, request in enumerate(requests) if request.score_key is not None
@@ -93,14 +97,25 @@ class _Batch:
 
     def token_slots(
         self, first_rows: NDArray[np.int64], counts: NDArray[np.int64], computed: NDArray[np.int64]
-    ) -> NDArray[np.int32]:
-        """Return each token's slot, int32 [T]: its request's slot if the position is in the scope, else 0."""
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32] | None]:
+        """Return each token's slot, int32 [T], and the strengths, see `StepLayout`.
+
+        The slot is that of the token's request if the position is in the scope, else 0.
+        """
         if not self.slots.any():
-            return np.zeros(counts.sum(), dtype=np.int32)
+            return np.zeros(counts.sum(), dtype=np.int32), None
         owner = np.repeat(np.arange(len(counts)), counts)
         positions = np.arange(len(owner)) - (first_rows - computed)[owner]
         inside = (positions >= self.first[owner]) & (positions < self.last[owner])
-        return np.where(inside, self.slots[owner], np.int32(0))
+        requests, listed = self.listed.T
+        offsets = listed - computed[requests]
+        present = (offsets >= 0) & (offsets < counts[requests])
+        inside[(first_rows[requests] + offsets)[present]] = True
+        slots = np.where(inside, self.slots[owner], np.int32(0))
+        if (self.decay == 1).all():
+            return slots, None
+        strengths = (self.decay[owner] ** np.maximum(positions - self.first[owner], 0)).astype(np.float32)
+        return np.where(strengths > 0, slots, np.int32(0)), strengths
 
 
 class WorkerSteering:
@@ -141,8 +156,7 @@ class WorkerSteering:
                 request,
                 slot=self._slots.acquire(steer.key, lambda: self._row(steer)),
                 slot_key=steer.key,
-                scope=steer.intervention.scope,
-                prompt_tokens=steer.prompt_tokens,
+                scope=TokenScope.of(steer.intervention, prompt_tokens=steer.prompt_tokens),
             )
         if (record := extras.record) is not None:
             counted = record.residual_counts
@@ -181,9 +195,11 @@ class WorkerSteering:
         batch = self._batch
         counts, starts = np.asarray(tokens), np.asarray(computed)
         first_rows = np.cumsum(counts) - counts
+        slots, strengths = batch.token_slots(first_rows, counts, starts)
         self._backend.begin_step(
             StepLayout(
-                slots=batch.token_slots(first_rows, counts, starts),
+                slots=slots,
+                strengths=strengths,
                 recorded=self._recorded(batch.recorded, first_rows, counts, starts),
                 captured=_captured(batch.captured, first_rows, counts, starts),
             )

@@ -237,24 +237,29 @@ def test_a_link_restores_the_form_and_presets_are_shared(installation: Installat
         tab.fill("select[name=op]", "add")
         tab.fill("input[name=slider]", "7.5")
         tab.fill("input[name=layers]", "0, 1")
+        tab.fill("input[name=which]", "1:8")
+        tab.fill("input[name=decay]", "0.5")
         tab.click("input[name=language][value=fr]")
         link = tab.run("location.href")
         tab.open("about:blank")
         tab.open(link)
         tab.until("document.querySelector('.languages input[type=checkbox]')")
-        assert form("prompt", "op", "factor", "layers") == ["One & two?", "add", "7.5", "0, 1"]
+        fields = ("prompt", "op", "factor", "layers", "which", "decay")
+        assert form(*fields) == ["One & two?", "add", "7.5", "0, 1", "1:8", "0.5"]
         assert sorted(tab.run(checked)) == ["ja", "tr"]
         tab.fill("input[name=preset-name]", "mine")
         tab.click("button[name=save-preset]")
         tab.until("document.querySelector('select[name=preset]').value === 'mine'")
         (preset,) = httpx.get(f"{url}/v1/interventions").json()["data"]
-        saved = {"languages": ["ja", "tr"], "op": "add", "factor": 7.5, "layers": [0, 1]}
+        tokens = {"start": 1, "end": 8, "decay": 0.5}
+        saved = {"languages": ["ja", "tr"], "op": "add", "factor": 7.5, "layers": [0, 1], "tokens": tokens}
         assert Intervention.restore(preset["intervention"]) == Intervention.from_dict(saved)
         tab.open("about:blank")
         tab.open(f"{url}/#steer?preset=mine")
         tab.until("document.querySelector('input[name=factor]')?.value === '7.5'")
         tab.until("document.querySelector('input[name=language]:checked')")
         assert sorted(tab.run(checked)) == ["ja", "tr"]
+        assert form("which", "decay") == ["1:8", "0.5"]
         tab.click("button[name=delete-preset]")
         tab.until("document.querySelector('.presets').textContent.includes('deleted')")
         assert httpx.get(f"{url}/v1/interventions").json()["data"] == []

@@ -39,12 +39,23 @@ INTERVENTIONS: list[dict[str, Any]] = [
     {"languages": {"fr": 0.5, "en": -2}, "op": "add", "statistic": "std", "layers": [0, 1]},
     {"languages": ["fr"], "op": "add", "patch": "difference", "source": {"language": "en", "op": "set", "factor": 0}},
     {"languages": {"fr": -0.5}, "op": "add", "patch": "difference", "scope": "generation"},
+    {"languages": ["fr"], "op": "scale", "factor": 5, "scope": "prompt", "tokens": {"start": -2}},
+    {"languages": ["en"], "op": "set", "statistic": "max", "scope": "generation", "tokens": {"positions": [2, 0]}},
+    {"languages": ["fr"], "op": "set", "factor": 2, "statistic": "max", "tokens": {"decay": 0.7}},
+    {"languages": ["en"], "op": "scale", "factor": 0, "scope": "generation", "tokens": {"end": 3, "decay": 0.5}},
 ]
 VECTORS: list[dict[str, Any]] = [
     {"languages": ["fr"], "op": "add", "vector": "diffmean", "factor": 8},
     {"languages": ["fr"], "op": "add", "vector": "diffmean_raw", "factor": -2, "layers": [1], "scope": "prompt"},
     {"languages": {"en": 0.5}, "op": "add", "vector": "diffmean", "factor": 9, "layers": [0, 2], "scope": "generation"},
     {"languages": ["en"], "op": "add", "vector": "diffmean_raw", "factor": 1, "selection": "random", "seed": 4},
+    {
+        "languages": ["fr"],
+        "op": "add",
+        "vector": "diffmean",
+        "factor": 8,
+        "tokens": {"start": 1, "end": 4, "decay": 0.6},
+    },
 ]
 
 
@@ -97,22 +108,29 @@ def _steering(raw: dict[str, Any] | None, mode: Mode = "corrected") -> Steering 
     return None if raw is None else Steering(intervention=Intervention.from_dict(raw), neurons="ns_test", mode=mode)
 
 
+def _edited(raw: dict[str, Any], length: int, prompt_tokens: int) -> dict[int, float]:
+    """Return the strengths of the edited tokens of a sequence by their positions, by Python's own slices."""
+    parts = {"all": range(length), "prompt": range(prompt_tokens), "generation": range(prompt_tokens, length)}
+    part, tokens = parts[raw.get("scope", "all")], raw.get("tokens", {})
+    positions = list(part[tokens.get("start") : tokens.get("end")])
+    if "positions" in tokens:
+        positions = [part[position] for position in tokens["positions"] if -len(part) <= position < len(part)]
+    return {position: tokens.get("decay", 1.0) ** (position - min(positions)) for position in positions}
+
+
 def _edit(raw: dict[str, Any], family: Family, prompt_tokens: int) -> Edit:
     edits = resolve(Intervention.from_dict(raw), _neurons(family))
-    scope = raw.get("scope", "all")
 
     def edit(layer: int, activation: Tensor) -> Tensor:
         changed = activation.clone()
-        for position in range(len(activation)):
-            if scope == "all" or (scope == "prompt") == (position < prompt_tokens):
-                entries = edits.entries(layer)
-                for index, mult, add in zip(
-                    edits.indices[entries], edits.mult[entries], edits.add[entries], strict=True
-                ):
-                    changed[position, index] = float(mult) * activation[position, index] + float(add)
-                if edits.statistic is not None and edits.coef is not None:
-                    shift = edits.coef[entries] * np.float32(taken(activation[position], edits.statistic))
-                    changed[position, edits.indices[entries]] += torch.from_numpy(shift)
+        for position, strength in _edited(raw, len(activation), prompt_tokens).items():
+            entries = edits.entries(layer)
+            for index, mult, add in zip(edits.indices[entries], edits.mult[entries], edits.add[entries], strict=True):
+                changed[position, index] = float(mult) * activation[position, index] + float(add)
+            if edits.statistic is not None and edits.coef is not None:
+                shift = edits.coef[entries] * np.float32(taken(activation[position], edits.statistic))
+                changed[position, edits.indices[entries]] += torch.from_numpy(shift)
+            changed[position] = activation[position] + strength * (changed[position] - activation[position])
         return changed
 
     return edit
@@ -133,14 +151,12 @@ def _shift(raw: dict[str, Any], family: Family, prompt_tokens: int) -> Edit:
         if raw["vector"] == "diffmean":
             vectors = vectors / np.sqrt((vectors**2).sum(axis=1, keepdims=True))
         vectors = raw["factor"] * weight * vectors
-    scope = raw.get("scope", "all")
 
     def shift(layer: int, residual: Tensor) -> Tensor:
         shifted = residual.clone()
-        for position in range(len(residual)):
-            inside = scope == "all" or (scope == "prompt") == (position < prompt_tokens)
-            if inside and layer in raw.get("layers", range(LAYERS)):
-                shifted[position] += torch.from_numpy(vectors[layer])
+        for position, strength in _edited(raw, len(residual), prompt_tokens).items():
+            if layer in raw.get("layers", range(LAYERS)):
+                shifted[position] += strength * torch.from_numpy(vectors[layer])
         return shifted
 
     return shift

@@ -45,7 +45,7 @@ SHAPE: dict[str, Any] = {
 }
 EXPERTS, WIDTH = 5, 12
 IDS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6]])
-ALL = torch.ones(IDS.shape[1], dtype=torch.bool)
+ALL = torch.ones(IDS.shape[1])
 MODELS: list[Callable[[], Any]] = [
     lambda: MixtralForCausalLM(MixtralConfig(**SHAPE, intermediate_size=WIDTH, num_local_experts=EXPERTS)),
     lambda: OlmoeForCausalLM(OlmoeConfig(**SHAPE, intermediate_size=WIDTH, num_experts=EXPERTS)),

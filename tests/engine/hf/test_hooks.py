@@ -106,7 +106,7 @@ def test_edits_apply_only_within_their_block(model_folder: Callable[[Family], Pa
     model = engine._model
     raw = {"languages": ["fr"], "op": "scale", "factor": 50}
     edits = resolve(Intervention.from_dict(raw), make_neuron_set({"fr": [(0, 1), (1, 5)]}, width=96))
-    everywhere = torch.ones(5, dtype=torch.bool)
+    everywhere = torch.ones(5)
     with torch.inference_mode():
         before = model.model(IDS).logits
         with model.hooks.steer(edits, everywhere):
@@ -123,7 +123,7 @@ def test_with_factor_0_an_infinite_activation_is_not_read() -> None:
     hooks = Hooks(model)
     raw = {"languages": ["fr"], "op": "scale", "factor": 0}
     edits = resolve(Intervention.from_dict(raw), make_neuron_set({"fr": [(0, 1)]}, width=24))
-    everywhere = torch.ones(5, dtype=torch.bool)
+    everywhere = torch.ones(5)
     with torch.inference_mode():
         with hooks.steer(edits, everywhere):
             expected = model(IDS).logits
@@ -198,7 +198,7 @@ def test_layers_without_an_mlp_have_no_neurons_and_a_residual_stream() -> None:
         for index, activation in activations.items():
             torch.testing.assert_close(activation, read[index])
         assert (sorted(activations), sorted(residuals)) == ([1, 3], [0, 1, 2, 3])
-        with hooks.steer(edits, torch.ones(5, dtype=torch.bool)):
+        with hooks.steer(edits, torch.ones(5)):
             model(IDS)
     torch.testing.assert_close(read[1][:, 3], torch.full((5,), 5.0))
     torch.testing.assert_close(read[3][:, 23], torch.full((5,), 5.0))
@@ -264,7 +264,7 @@ def test_layers_of_different_widths_are_hooked_and_steered_alone() -> None:
         layer.mlp.up_proj.register_forward_hook(
             lambda _m, _i, out, layer=layer: setattr(layer.mlp.down_proj, "up", out[0])
         )
-    with torch.inference_mode(), hooks.steer(edits, torch.ones(5, dtype=torch.bool)):
+    with torch.inference_mode(), hooks.steer(edits, torch.ones(5)):
         model(IDS)
     assert (seen[0].shape[-1], seen[1].shape[-1]) == (24, 48)
     torch.testing.assert_close(seen[0][:, 23], torch.full((5,), 5.0))

@@ -22,7 +22,14 @@ from engine.kernels import record_triton, statistic_triton, steer_triton
 
 SHAPE = {"width": 18944, "blocks": 19, "line": 28 * 19 + 1, "activation": "silu"}
 TABLE = {"slots": "*i32", "offsets": "*i32", "layer": "*i32", "constants": "*fp32"}
-ENTRIES = {"neurons": "*i32", "mult": "*fp32", "add": "*fp32", "coef": "*fp32", "statistic": "*fp32"}
+ENTRIES = {
+    "neurons": "*i32",
+    "mult": "*fp32",
+    "add": "*fp32",
+    "coef": "*fp32",
+    "statistic": "*fp32",
+    "strengths": "*fp32",
+}
 
 
 def compiled(kernel: Any, pointers: dict[str, str], constants: dict[str, Any], warps: int) -> dict[str, int]:

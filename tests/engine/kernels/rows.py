@@ -68,9 +68,19 @@ def activation_in_float64(x: torch.Tensor, name: ActivationName) -> torch.Tensor
 
 
 def steered(
-    x: torch.Tensor, slots: list[int], rows: dict[int, SlotEntries], layer: int, *, name: ActivationName, gated: bool
+    x: torch.Tensor,
+    slots: list[int],
+    rows: dict[int, SlotEntries],
+    layer: int,
+    *,
+    name: ActivationName,
+    gated: bool,
+    strengths: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Return activation, interventions and product of `x` [T, 2F] or [T, F], float64 [T, F]."""
+    """Return activation, interventions and product of `x` [T, 2F] or [T, F], float64 [T, F].
+
+    `strengths` are those of the tokens, 1 by default.
+    """
     width = x.shape[1] // (2 if gated else 1)
     active = activation_in_float64(x[:, :width], name)
     changed = active.clone()
@@ -84,6 +94,8 @@ def steered(
             if row.statistic is not None and row.coef is not None:
                 shift = torch.from_numpy(row.coef[entries]).double() * taken(active[token], row.statistic)
                 changed[token, neurons] += shift
+            if strengths is not None:
+                changed[token] = active[token] + strengths[token].double() * (changed[token] - active[token])
     return changed * x[:, width:].double() if gated else changed
 
 

@@ -21,10 +21,11 @@ def test_each_token_gets_the_vector_of_its_slot(dtype: torch.dtype) -> None:
     hidden = torch.from_numpy(rng.normal(size=(len(slots) + 2, HIDDEN)).astype(np.float32)).to(dtype)
     hidden[1, 0] = -0.0
     before = hidden.clone()
-    add_vectors(hidden, slots, adds, vectors, 1)
+    strengths = np.array([1.0, 0.5, 0.25, 1.0, 0.75, 1.0], dtype=np.float32)
+    add_vectors(hidden, slots, adds, vectors, 1, strengths)
     for token, slot in enumerate([*slots, 0, 0]):
         if slot in (1, 3):
-            expected = before[token].double() + torch.from_numpy(vectors[slot, 1]).double()
+            expected = before[token].double() + float(strengths[token]) * torch.from_numpy(vectors[slot, 1]).double()
             torch.testing.assert_close(hidden[token], expected.to(dtype))
         else:
             assert hidden[token].view(torch.uint8).equal(before[token].view(torch.uint8))

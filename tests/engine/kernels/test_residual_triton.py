@@ -28,10 +28,11 @@ def test_each_token_gets_the_vector_of_its_slot(hidden_size: int, dtype: torch.d
     hidden = torch.randn(TOKENS, hidden_size, generator=generator).to(dtype).to(DEVICE)
     hidden[1, 0] = -0.0
     before = hidden.clone()
-    residual_triton.add(hidden, slots, VectorBuffers(adds=adds, values=values), layer_index(1))
+    strengths = torch.tensor([1.0, 0.5, 0.25, 1.0, 0.75, 1.0, 1.0], device=DEVICE)
+    residual_triton.add(hidden, slots, strengths, VectorBuffers(adds=adds, values=values), layer_index(1))
     for token, slot in enumerate(slots[:TOKENS].tolist()):
         if slot in (1, 3):
-            expected = (before[token].double() + values[slot, 1].double()).to(dtype)
+            expected = (before[token].double() + float(strengths[token]) * values[slot, 1].double()).to(dtype)
             torch.testing.assert_close(hidden[token], expected)
         else:
             assert hidden[token].view(torch.uint8).equal(before[token].view(torch.uint8))
@@ -42,7 +43,8 @@ def test_a_step_without_tokens_is_no_error() -> None:
         adds=torch.zeros(2, LAYERS, dtype=torch.int32, device=DEVICE), values=torch.zeros(2, LAYERS, 8, device=DEVICE)
     )
     slots = torch.zeros(0, dtype=torch.int32, device=DEVICE)
-    residual_triton.add(torch.zeros(0, 8, device=DEVICE), slots, vectors, layer_index(0))
+    none = torch.zeros(0, 8, device=DEVICE)
+    residual_triton.add(none, slots, none[:, 0], vectors, layer_index(0))
 
 
 @pytest.mark.parametrize("fused", [True, False])

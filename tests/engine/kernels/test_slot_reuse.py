@@ -42,19 +42,20 @@ class Device:
         self.stream = stream
         buffers, vectors = self.table.buffers, self.table.vectors
         stream.own(buffers.offsets, buffers.neurons, buffers.mult, buffers.add, vectors.adds, vectors.values)
-        stream.own(self.tokens.buffer)
+        stream.own(self.tokens.buffer, self.tokens.strengths)
         self.results: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
 
     def step(self) -> None:
-        """Queue a step: the sum of what each token's slot adds to neurons, and to the residual stream."""
+        """Queue a step: the sum of what each token's slot adds to neurons, and to the residual, times its strength."""
 
         def kernel() -> None:
             buffers, vectors = self.table.buffers, self.table.vectors
             neurons, residual = np.zeros(TOKENS, dtype=np.float32), np.zeros(TOKENS, dtype=np.float32)
-            for token, slot in enumerate(self.tokens.buffer.tolist()):
+            strengths = self.tokens.strengths.tolist()
+            for token, (slot, strength) in enumerate(zip(self.tokens.buffer.tolist(), strengths, strict=True)):
                 starts = buffers.offsets[slot]
-                neurons[token] = float(buffers.add[int(starts[0]) : int(starts[-1])].sum())
-                residual[token] = float((vectors.values[slot] * vectors.adds[slot][:, None]).sum())
+                neurons[token] = strength * float(buffers.add[int(starts[0]) : int(starts[-1])].sum())
+                residual[token] = strength * float((vectors.values[slot] * vectors.adds[slot][:, None]).sum())
             self.results.append((neurons, residual))
 
         self.stream.launch(kernel)
@@ -75,17 +76,21 @@ def test_a_step_reads_what_was_written_for_it_however_far_the_device_lags(ahead:
                 device.table.write(slot, row(value, neurons))
                 held[slot] = (value, neurons)
             slots = random.choice([0, *held], size=int(random.integers(1, TOKENS + 1))).astype(np.int32)
-            device.tokens.write(slots)
+            strength = (1.0, 0.5)[number // 3 % 2]
+            strengths = None if strength == 1.0 else np.full(len(slots), strength, dtype=np.float32)
+            device.tokens.write(slots, strengths)
             device.step()
             padded = [*slots.tolist(), *[0] * (TOKENS - len(slots))]
             steered = [held.get(slot, (0.0, 0)) for slot in padded]
             expected.append(
                 (
-                    np.array([value * neurons * LAYERS for value, neurons in steered], dtype=np.float32),
-                    np.array([value * LAYERS * 4 for value, _ in steered], dtype=np.float32),
+                    np.array([strength * value * neurons * LAYERS for value, neurons in steered], dtype=np.float32),
+                    np.array([strength * value * LAYERS * 4 for value, _ in steered], dtype=np.float32),
                 )
             )
             slots[:] = -1  # the host uses its memory again
+            if strengths is not None:
+                strengths[:] = -1.0
             if number % ahead == ahead - 1:
                 assert stream.queued > 0
                 stream.synchronize()

@@ -61,6 +61,7 @@ class Batch:
         shape = (case.tokens + case.padding, case.width * (2 if case.gated else 1))
         self.x = torch.from_numpy(rng.normal(size=shape) * 3).to(dtype)
         self.slots = rng.integers(0, SLOTS + 1, case.tokens).astype(np.int32)
+        self.strengths = np.where(rng.random(case.tokens) < 0.5, 1.0, rng.random(case.tokens)).astype(np.float32)
         self.rows = {
             slot: draw_row(
                 rng,
@@ -83,15 +84,15 @@ class Batch:
         held, out, up = table.rows(), self.plain(), self.x[:, self.case.width :]
         arrays = (self.slots, held.starts, self.case.layer, held.indices, held.mult, held.add, held.coef)
         if kernel == "torch":
-            entries = steer_torch.batch_entries(*arrays, statistic)
+            entries = steer_torch.batch_entries(*arrays, statistic, self.strengths)
             if self.case.gated:
                 steer_torch.steer_gated(up, out, entries)
             else:
                 steer_torch.steer_plain(out, entries)
         elif self.case.gated:
-            steer_numba.steer_gated(up.numpy(), out.numpy(), *arrays, statistic.numpy())
+            steer_numba.steer_gated(up.numpy(), out.numpy(), *arrays, statistic.numpy(), self.strengths)
         else:
-            steer_numba.steer_plain(out.numpy(), *arrays, statistic.numpy())
+            steer_numba.steer_plain(out.numpy(), *arrays, statistic.numpy(), self.strengths)
         return out
 
     def taken(self) -> torch.Tensor:
@@ -110,7 +111,8 @@ def test_the_kernels_agree_with_float64(case: Case, chosen: tuple[Kernel, torch.
     kernel, dtype = chosen
     batch = Batch(case, dtype)
     slots = [*batch.slots.tolist(), *[0] * case.padding]
-    expected = steered(batch.x, slots, batch.rows, case.layer, name="silu", gated=case.gated)
+    strengths = torch.from_numpy(np.pad(batch.strengths, (0, case.padding)))
+    expected = steered(batch.x, slots, batch.rows, case.layer, name="silu", gated=case.gated, strengths=strengths)
     out = batch.run(kernel, batch.rows, batch.taken())
     # the model has rounded activation * up once before the kernel rounds its own result
     torch.testing.assert_close(out.double(), expected, rtol=3 * ROUNDING[dtype], atol=30 * ROUNDING[dtype])
@@ -134,7 +136,7 @@ def test_neutral_entries_change_no_bit(case: Case, chosen: tuple[Kernel, torch.d
 def test_a_value_that_is_set_does_not_depend_on_the_old_one(kernel: Kernel, gated: bool) -> None:
     case = Case(seed=0, tokens=6, padding=0, width=8, layer=0, share=1.0, gated=gated, statistic=None)
     batch = Batch(case, torch.float32)
-    batch.slots[:] = 1
+    batch.slots[:], batch.strengths[:] = 1, 1.0
     batch.x[:, :8] = torch.inf
     row = batch.rows[1]
     ones = np.ones_like(row.mult)

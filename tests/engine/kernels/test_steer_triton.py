@@ -87,6 +87,7 @@ class Batch:
         x = rng.normal(size=(total, case.width * (2 if case.gated else 1))) * 3
         self.x = torch.from_numpy(x).to(case.dtype)
         self.slots = [*rng.integers(0, SLOTS + 1, case.tokens).tolist(), *[0] * case.padding]
+        self.strengths = torch.from_numpy(np.where(rng.random(total) < 0.5, 1.0, rng.random(total))).float()
         # the last slot is never written, and slot 2 has no entries
         self.rows = {
             slot: draw_row(
@@ -119,18 +120,23 @@ class Batch:
         arguments = (self.x.to(DEVICE), slots, self.table.buffers, layer_index(self.case.layer))
         activation = self.case.activation
         options = {"activation": activation, "gated": self.case.gated, "constants": kernel_constants(activation)}
-        if self.table.buffers.statistics is None:
-            steer_triton.steer(out, *arguments, **options)
-        else:
+        statistic = None
+        if self.table.buffers.statistics is not None:
             statistic = torch.full((len(slots),), float("nan"), device=DEVICE)
             statistic_triton.take(statistic, *arguments, **options)
-            steer_triton.steer(out, *arguments, **options, statistic=statistic)
+        steer_triton.steer(out, *arguments, **options, strengths=self.strengths.to(DEVICE), statistic=statistic)
         return out.cpu()
 
     def check(self) -> None:
         """Compare with float64, up to the rounding of the result and of the float32 computation."""
         expected = steered(
-            self.x, self.slots, self.rows, self.case.layer, name=self.case.activation, gated=self.case.gated
+            self.x,
+            self.slots,
+            self.rows,
+            self.case.layer,
+            name=self.case.activation,
+            gated=self.case.gated,
+            strengths=self.strengths,
         )
         torch.testing.assert_close(self.run(self.rows).double(), expected, rtol=ROUNDING[self.case.dtype], atol=2e-5)
 
@@ -214,11 +220,12 @@ def test_with_mult_0_an_infinite_activation_is_not_read(gated: bool) -> None:
     x = torch.cat([gate, up], dim=1) if gated else gate
     out = torch.full((1, width), float("nan"), device=DEVICE)
     slots = torch.ones(1, dtype=torch.int32, device=DEVICE)
-    steer_triton.steer(out, x.to(DEVICE), slots, table.buffers, layer_index(0), activation="relu", gated=gated)
+    options = {"activation": "relu", "gated": gated, "strengths": torch.ones(1, device=DEVICE)}
+    steer_triton.steer(out, x.to(DEVICE), slots, table.buffers, layer_index(0), **options)
     assert out[0].tolist() == [0.0, 6.0 if gated else 2.0, 0.0, float("inf")]
     on_cpu = functional.relu(gate) * up if gated else functional.relu(gate)
     arguments = np.ones(1, dtype=np.int32), np.array([[0, 0], [0, 4]]), 0, row.indices, row.mult, row.add
-    none = np.zeros(4, dtype=np.float32), np.zeros(1, dtype=np.float32)
+    none = np.zeros(4, dtype=np.float32), np.zeros(1, dtype=np.float32), np.ones(1, dtype=np.float32)
     if gated:
         steer_numba.steer_gated(up.numpy(), on_cpu.numpy(), *arguments, *none)
     else:
@@ -252,9 +259,11 @@ def test_a_cuda_graph_sees_new_slots_and_rows() -> None:
     expected = batch.run(batch.rows)
     slots = torch.zeros(7, dtype=torch.int32, device=DEVICE)
     x, out = batch.x.to(DEVICE), torch.empty(7, 4864, dtype=torch.bfloat16, device=DEVICE)
+    strengths = batch.strengths.to(DEVICE)
     layer, graph = layer_index(batch.case.layer), torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        steer_triton.steer(out, x, slots, batch.table.buffers, layer, activation="silu", gated=True)
+        options = {"activation": "silu", "gated": True, "strengths": strengths}
+        steer_triton.steer(out, x, slots, batch.table.buffers, layer, **options)
     graph.replay()
     assert_same_bits(out.cpu(), batch.run({}))
     for slot, row in batch.rows.items():
@@ -318,6 +327,7 @@ def test_a_narrow_layer_is_steered_like_a_wide_one(layer: int, statistic: Statis
     if statistic is not None:
         value = torch.zeros(4, device=DEVICE)
         statistic_triton.take(value, *arguments, activation="silu", gated=True)
-    steer_triton.steer(out, *arguments, activation="silu", gated=True, statistic=value)
+    strengths = torch.ones(4, device=DEVICE)
+    steer_triton.steer(out, *arguments, activation="silu", gated=True, strengths=strengths, statistic=value)
     expected = steered(x, slots.tolist(), {1: row}, layer, name="silu", gated=True)
     torch.testing.assert_close(out.cpu().double(), expected, rtol=1e-5, atol=2e-5)

@@ -1,4 +1,4 @@
-"""Padding has slot 0, even after a longer step."""
+"""Padding has slot 0, even after a longer step, and tokens have the strengths of their step."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ from engine.kernels.token_slots import TokenSlots
 CAPACITY = 12
 
 
-@given(st.lists(st.lists(st.integers(0, 3), max_size=CAPACITY), max_size=6))
-def test_the_buffer_holds_the_last_step_and_zeros(steps: list[list[int]]) -> None:
-    slots = TokenSlots(capacity=CAPACITY, device=torch.device("cpu"))
-    address = slots.buffer.data_ptr()
-    for step in steps:
-        slots.write(np.array(step, dtype=np.int32))
-        assert slots.buffer.tolist() == step + [0] * (CAPACITY - len(step))
-    assert slots.buffer.data_ptr() == address
+@given(st.lists(st.tuples(st.lists(st.integers(0, 3), max_size=CAPACITY), st.booleans()), max_size=6))
+def test_the_buffers_hold_the_last_step(steps: list[tuple[list[int], bool]]) -> None:
+    tokens = TokenSlots(capacity=CAPACITY, device=torch.device("cpu"))
+    addresses = tokens.buffer.data_ptr(), tokens.strengths.data_ptr()
+    for step, (slots, decays) in enumerate(steps):
+        strengths = [1.0 / (2 + step + token) if decays else 1.0 for token in range(len(slots))]
+        tokens.write(np.array(slots, dtype=np.int32), np.array(strengths, dtype=np.float32) if decays else None)
+        assert tokens.buffer.tolist() == slots + [0] * (CAPACITY - len(slots))
+        if any(slots):
+            expected = torch.tensor(strengths + [1.0] * (CAPACITY - len(slots)))
+            assert torch.equal(tokens.strengths, expected)
+    assert addresses == (tokens.buffer.data_ptr(), tokens.strengths.data_ptr())

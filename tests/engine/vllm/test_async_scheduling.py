@@ -77,6 +77,7 @@ def request(index: int, interventions: int, neurons: NeuronSet) -> GenerateReque
         "op": ("scale", "set", "add")[which % 3],
         "factor": 0.5 + 4.0 * which / interventions,
         "scope": ("all", "generation", "prompt")[which % 5 % 3],
+        "tokens": (None, {"start": 1, "decay": 0.8}, {"positions": [0, 2, 5]})[which % 4 % 3],
     }
     steering = None if index % 8 == 7 else Steering(intervention=Intervention.from_dict(raw), neurons=neurons.id)
     sampling = SamplingParams(max_tokens=4 + index % 13, ignore_eos=True, stop=(STOP,) if index % 3 == 0 else ())

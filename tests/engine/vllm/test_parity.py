@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,6 +65,10 @@ def interventions(both: Both) -> list[Steering | None]:
         make(["tr"], "add", -1.0, vector="diffmean_raw", layers=[0, 2], scope="prompt"),
         make({"en": 0.5, "fr": 2.0}, "add", 4.0, vector="diffmean", scope="generation"),
         make(["fr"], "add", 1.0, vector="diffmean_raw", selection="random", seed=3),
+        make(["fr"], "scale", 3.0, scope="prompt", tokens={"start": -40, "end": -3}),  # over borders of chunks
+        make(["en", "fr"], "set", 2.0, scope="generation", tokens={"start": 1, "end": 4}),
+        make(["fr"], "add", 6.0, vector="diffmean", tokens={"positions": [0, 31, 32, 40], "decay": 0.9}),
+        make(["tr"], "set", 2.0, statistic="max", tokens={"decay": 0.8}),
         None,
     ]
 
@@ -137,12 +142,13 @@ def test_equal_prompts_share_no_prefix_under_different_vectors(both: Both) -> No
 
 
 def test_the_same_prompt_steered_and_unsteered_in_any_order(both: Both) -> None:
-    fr, prompt_only, tr = (
+    fr, prompt_only, first, tr = (
         both.steering(["fr"], "scale", 3.0),
         both.steering(["fr"], "scale", 3.0, scope="prompt"),
+        both.steering(["fr"], "scale", 3.0, tokens={"end": 20}),
         both.steering(["tr"], "set", 2.0),
     )
-    orders = [[fr, None, fr], [None, fr, None], [tr, fr, None, prompt_only, tr, None, fr, prompt_only]]
+    orders = [[fr, None, fr], [None, first, fr, first], [tr, fr, None, prompt_only, tr, None, fr, prompt_only]]
     requests = [
         GenerateRequest(prompt=prompt, sampling=SamplingParams(max_tokens=6), steering=steering)
         for order, prompt in zip(orders, (PROMPTS[2] + ending for ending in (" one", " two", " three")), strict=True)
@@ -157,10 +163,19 @@ def test_the_same_prompt_steered_and_unsteered_in_any_order(both: Both) -> None:
     assert both.vllm.stats().cached_tokens > hits, "the prefix cache was never read"
 
 
-@pytest.mark.parametrize("scope", ["prompt", "generation"])
-def test_a_scope_shares_no_prefix_with_a_prompt_that_ends_elsewhere(both: Both, scope: str) -> None:
+@pytest.mark.parametrize(
+    "which",
+    [
+        {"scope": "prompt"},
+        {"scope": "generation"},
+        {"scope": "prompt", "tokens": {"start": -9}},
+        {"scope": "generation", "tokens": {"positions": [0, 3]}},
+        {"scope": "generation", "tokens": {"decay": 0.6}},
+    ],
+)
+def test_a_scope_shares_no_prefix_with_a_prompt_that_ends_elsewhere(both: Both, which: dict[str, Any]) -> None:
     """The continuation of the first request is part of the prompt of the second, which steers it differently."""
-    steering = both.steering(["fr"], "set", 2.25, scope=scope)
+    steering = both.steering(["fr"], "set", 2.25, **which)
     start, rest = PROMPTS[2][:22], PROMPTS[2][22:]
     requests = [
         ScoreRequest(context=start, continuation=rest, steering=steering),

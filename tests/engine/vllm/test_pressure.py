@@ -120,14 +120,15 @@ def assert_same(ours: list[dict[int, Any]], theirs: list[dict[int, Any]]) -> Non
 
 
 def steerings(both: Both) -> list[Steering | None]:
-    """Return seven interventions, which are more than there are slots, and none."""
+    """Return eight interventions, which are more than there are slots, and none."""
     return [
         both.steering(["fr"], "set", 2.0),
         both.steering(["fr"], "set", 2.0, scope="prompt"),
         both.steering(["fr"], "set", 2.0, scope="generation"),
         both.steering(["tr"], "scale", -2.0),
         both.steering(["en"], "add", 1.0, layers=[1]),
-        both.steering(["en", "tr"], "scale", 3.0, scope="generation"),
+        both.steering(["en", "tr"], "scale", 3.0, scope="generation", tokens={"start": 3, "end": 9}),
+        both.steering(["fr"], "set", 2.0, scope="generation", tokens={"decay": 0.9}),
         both.steering(["tr"], "add", 1.0, scope="prompt"),
         None,
     ]

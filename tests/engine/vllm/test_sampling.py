@@ -18,6 +18,7 @@ from ampsweep.domain.sampling import SamplingParams
 from ampsweep.domain.structured_outputs import StructuredOutputs
 from ampsweep.errors import InvalidRequest
 from engine.base import Engine, GenerateRequest, Score, ScoreRequest, Steering
+from engine.steering.token_scope import TokenScope
 from engine.vllm.launch import VllmSettings
 from tests.engine.both_engines import Both, both_engines
 
@@ -55,8 +56,8 @@ def reference_logprobs(both: Both, steering: Steering, answer: list[int]) -> lis
     """Return the reference implementation's log-probability of each token of an answer to PROMPT."""
     model = both.reference._model
     prompt = model.tokenizer.encode(PROMPT)
-    edits, scope = both.reference._edits(steering)
-    logits, _ = model.logits([*prompt, *answer], prompt_tokens=len(prompt), edits=edits, scope=scope)
+    scope = TokenScope.of(steering.intervention, prompt_tokens=len(prompt))
+    logits, _ = model.logits([*prompt, *answer], edits=both.reference._edits(steering), scope=scope)
     logprobs = logits[len(prompt) - 1 : -1].log_softmax(dim=-1)
     return [float(logprobs[index, token]) for index, token in enumerate(answer)]
 

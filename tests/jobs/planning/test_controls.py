@@ -91,12 +91,14 @@ def test_zero_is_one_cell_whatever_the_factors(catalog: Catalog) -> None:
         "factors": [1, 2],
         "layers": [0],
         "scope": "prompt",
+        "tokens": {"start": -3},
         "controls": ["zero"],
     }
     cells = planned(catalog, interventions=interventions, tasks=[{"name": "xcopa", "languages": ["it"]}])
     (zero,) = (cell.intervention for cell in cells if cell.intervention and cell.intervention.selection == "zero")
     assert len(cells) == 4
-    assert zero == Intervention(languages=("fr",), op="set", factor=0, layers=(0,), scope="prompt", selection="zero")
+    where = {"layers": [0], "scope": "prompt", "tokens": {"start": -3}}
+    assert zero == Intervention.from_dict({"languages": ["fr"], "op": "set", "factor": 0, "selection": "zero", **where})
     assert Intervention.from_dict(zero.to_dict()) == zero
 
 

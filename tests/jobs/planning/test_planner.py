@@ -289,6 +289,7 @@ def test_a_vector_baseline_is_a_cell_for_each_target_factor_and_layer_choice(cat
         "op": "scale",
         "factors": [2],
         "scope": "generation",
+        "tokens": {"end": 4},
         "controls": ["random", "other"],
         "baselines": ["prompt_en", {"method": "diffmean", "factors": [4, 8], "layers": "each"}],
     }
@@ -306,6 +307,8 @@ def test_a_vector_baseline_is_a_cell_for_each_target_factor_and_layer_choice(cat
         ((target,), factor, (layer,)) for target in ("fr", "tr") for factor in (4.0, 8.0) for layer in range(layers)
     }
     assert all(Cell.from_dict(cell.to_dict()).id == cell.id for cell in vectors)
+    assert {cell_columns(cell)["tokens"] for cell in cells if cell.intervention} == {"end=4"}
+    assert {cell_columns(cell)["tokens"] for cell in cells if not cell.intervention} == {None}
 
 
 def test_vector_baselines_count_towards_the_limit_of_cells(catalog: Catalog) -> None:

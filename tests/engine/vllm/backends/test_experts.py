@@ -33,6 +33,7 @@ NEURONS = make_neuron_set(
 )
 TOKENS = 9  # the last two are padding
 SLOTS = np.array([1, 0, 2, 1, 1, 0, 2], dtype=np.int32)
+STRENGTHS = np.array([1.0, 1.0, 0.5, 0.25, 1.0, 1.0, 1.0], dtype=np.float32)
 INTERVENTIONS: tuple[dict[str, Any], ...] = (
     {"languages": ["fr"], "op": "scale", "factor": -3.0},
     {"languages": ["tr"], "op": "set", "statistic": "p75", "factor": 2.0},
@@ -52,8 +53,8 @@ class Layer:
     def run(self) -> torch.Tensor:
         return run_experts(self.x, self.w13, self.w2, self.shares, self.chosen, torch.tensor(1), "silu")
 
-    def by_hand(self, slots: list[int]) -> torch.Tensor:
-        """Return the output, with the intervention of each token's slot."""
+    def by_hand(self, slots: list[int], strengths: list[float]) -> torch.Tensor:
+        """Return the output, with the intervention of each token's slot at its strength."""
         output = torch.zeros(TOKENS, HIDDEN)
         for token, slot in enumerate(slots):
             activations = {}
@@ -65,7 +66,8 @@ class Layer:
                 for layer, neuron in NEURONS.neurons["fr" if slot == 1 else "tr"].tolist():
                     if slot and layer == 1 and neuron // WIDTH == expert:
                         old = activation[neuron % WIDTH]
-                        activation[neuron % WIDTH] = -3.0 * old if slot == 1 else 2.0 * statistic
+                        new = -3.0 * old if slot == 1 else 2.0 * statistic
+                        activation[neuron % WIDTH] = old + strengths[token] * (new - old)
                 output[token] += share.float() * (self.w2[expert].float() @ (activation * up))
         return output
 
@@ -114,11 +116,12 @@ def test_rows_are_the_chosen_pairs_by_expert() -> None:
 def test_each_token_is_steered_in_the_experts_that_it_reaches(layer: Layer, backend: CpuBackend) -> None:
     backend.begin_step(NOTHING)
     plain = layer.run()
-    torch.testing.assert_close(plain.float(), layer.by_hand([0] * TOKENS), **tolerance(layer))
-    backend.begin_step(StepLayout(slots=SLOTS))
+    torch.testing.assert_close(plain.float(), layer.by_hand([0] * TOKENS, [1.0] * TOKENS), **tolerance(layer))
+    backend.begin_step(StepLayout(slots=SLOTS, strengths=STRENGTHS))
     steered = layer.run()
     set_step(None)
-    torch.testing.assert_close(steered.float(), layer.by_hand([*SLOTS.tolist(), 0, 0]), **tolerance(layer))
+    expected = layer.by_hand([*SLOTS.tolist(), 0, 0], [*STRENGTHS.tolist(), 1.0, 1.0])
+    torch.testing.assert_close(steered.float(), expected, **tolerance(layer))
     assert torch.equal(steered[SLOTS.tolist().index(0)], plain[SLOTS.tolist().index(0)])
     assert not torch.equal(steered, plain)
 

@@ -47,6 +47,7 @@ def test_all_layers_have_one_graph_of_the_activation(forms: list[MlpForm]) -> No
     buffers = DeviceBuffers(
         table=table.buffers,
         slots=torch.zeros(TOKENS, dtype=torch.int32, device=DEVICE),
+        strengths=torch.ones(TOKENS, device=DEVICE),
         spans=torch.zeros(ROWS, 2, dtype=torch.int32, device=DEVICE),
         counts=torch.zeros(LAYERS, ROWS, WIDTH, dtype=torch.int32, device=DEVICE),
         sums=torch.zeros(LAYERS, ROWS, WIDTH, device=DEVICE),
@@ -65,6 +66,7 @@ def test_all_layers_have_one_graph_of_the_residual_stream(fused: bool) -> None:
     table = DeviceTable(slots=1, layers=LAYERS, width=WIDTH, capacity=10, hidden_size=HIDDEN, device=DEVICE)
     buffers: dict[str, Any] = {
         "slots": torch.zeros(TOKENS, dtype=torch.int32, device=DEVICE),
+        "strengths": torch.ones(TOKENS, device=DEVICE),
         "vectors": table.vectors,
         "spans": torch.zeros(ROWS, 2, dtype=torch.int32, device=DEVICE),
         "sums": torch.zeros(LAYERS, ROWS, HIDDEN, device=DEVICE),

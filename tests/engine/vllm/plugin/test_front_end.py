@@ -82,6 +82,10 @@ def test_only_equal_steering_shares_blocks_of_the_prefix_cache() -> None:
         salt(RAW, cache_salt="b"),
         salt(generation),
         salt(generation, prompt=[1, 2]),
+        salt({**RAW, "tokens": {"end": 2}}),
+        salt({**RAW, "tokens": {"end": 2, "decay": 0.5}}),
+        salt({**RAW, "tokens": {"positions": [0, 1]}}),
+        salt({**generation, "tokens": {"end": 2}}),
     ]
     assert len(set(different)) == len(different)
     with pytest.raises(InvalidRequest, match="must not begin with"):

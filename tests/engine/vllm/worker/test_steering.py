@@ -292,6 +292,50 @@ def test_scope_follows_positions_over_chunks(worker: Worker) -> None:
     assert steered_tokens(out) == [True, False, False, False, True, True]
 
 
+def test_tokens_are_counted_over_chunks_recomputed_answers_and_steps_of_one_token(worker: Worker) -> None:
+    listed = {"scope": "generation", "tokens": {"positions": [0, 2]}}
+    worker.steering.start("slice", steer(3, scope="prompt", tokens={"start": -2}), [0, 1, 2])
+    worker.steering.start("listed", steer(3, **listed), [0, 1, 2])
+    worker.steering.start("plain", None, [0])
+    worker.steering.begin_step(["slice", "plain", "listed"], [3, 1, 5], [0, 0, 1])  # positions 0 to 2, 0 and 1 to 5
+    out = run_layer(worker, 10)  # the last token is padding
+    assert steered_tokens(out) == [False, True, True, False, False, False, True, False, True, False]
+    decoded = []
+    for position in range(3, 7):
+        worker.steering.begin_step(["slice", "plain", "listed"], [1, 1, 1], [position, position, position])
+        decoded.append(steered_tokens(run_layer(worker, 3)))
+    assert decoded == [[False, False, True], [False] * 3, [False, False, True], [False] * 3]
+
+
+def test_the_strength_decays_with_the_position_and_only_for_its_request(worker: Worker) -> None:
+    rest = functional.silu(torch.tensor(1.0))
+
+    def strengths(tokens: int) -> list[float]:
+        out = run_layer(worker, tokens)
+        assert torch.isclose(out[:, [0, 2]], rest).all()
+        assert torch.equal(out[:, 1], out[:, 3])
+        return [round(value, 6) for value in ((out[:, 1] - rest) / (9.0 - rest)).tolist()]
+
+    worker.steering.start("decays", steer(2, scope="generation", tokens={"decay": 0.5}), [0, 1])
+    worker.steering.start("plain", steer(2), [0])
+    worker.steering.begin_step(["decays", "plain"], [4, 2], [1, 0])  # positions 1 to 4, and 0 and 1
+    assert strengths(7) == [0.0, 1.0, 0.5, 0.25, 1.0, 1.0, 0.0]  # the last token is padding
+    worker.steering.begin_step(["plain", "decays"], [1, 1], [2, 5])
+    assert strengths(2) == [1.0, 0.125]
+    worker.steering.finish("decays")
+    worker.steering.begin_step(["plain"], [3], [3])
+    assert strengths(3) == [1.0, 1.0, 1.0]
+
+
+def test_a_vector_decays(worker: Worker) -> None:
+    listed = {"positions": [1, 3], "decay": 0.5}
+    worker.steering.start("vector", steer(5, **VECTOR, factor=2.0, tokens=listed), [0])
+    worker.steering.begin_step(["vector"], [5], [0])
+    hidden = torch.zeros(5, HIDDEN)
+    worker.residual(hidden, None)
+    torch.testing.assert_close(hidden, torch.tensor([0.0, 1.0, 0.0, 0.25, 0.0])[:, None] * 2 * DIFFERENCE)
+
+
 def test_a_dummy_run_after_a_steered_step_steers_nothing(worker: Worker) -> None:
     worker.steering.start("a", steer(3), [0, 1, 2])
     worker.steering.start("r", RequestExtras(record=RecordingArgs(key="s", skip=0, sums=True)).extra_args(), [0])
