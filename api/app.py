@@ -129,6 +129,7 @@ def _declared() -> FastAPI:
     describe(
         app,
         SweepSpec,
+        sweeps.SweepChanges,
         EvaluationRequest,
         neuron_sets.NeuronSetRequest,
         default_neuron_set.DefaultNeuronSetRequest,

@@ -30,7 +30,7 @@ from jobs.store.protocol import Store
 
 
 def _do_nothing() -> None:
-    """Wake no dispatcher."""
+    """Wake no dispatcher and delete no files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +53,7 @@ class Services:
         notifier: Notified in the event loop whenever a sweep may have a new event.
         wake: Called when a sweep was created or its state changed, so that the dispatcher does not wait for its next
             poll.
+        clean_up: Called when a sweep was deleted, so that its files are deleted soon.
         dispatcher_stats: The counts of this server's dispatcher.
         clock: The current time.
         reports: Renders reports.
@@ -74,6 +75,7 @@ class Services:
     estimator: Estimator
     notifier: ChangeNotifier
     wake: Callable[[], None] = _do_nothing
+    clean_up: Callable[[], None] = _do_nothing
     dispatcher_stats: DispatcherStats = field(default_factory=DispatcherStats)
     clock: Clock = field(default_factory=SystemClock)
     reports: Reports = field(default_factory=Reports)

@@ -44,7 +44,7 @@ def empty_store(url: str, clock: Clock, new_id: Callable[[str], str] = random_id
     """Open the store on a server's database, without what earlier tests left in it."""
     store = SqlStore(url, clock, new_id)
     with store._database.writing() as db:
-        tables = "sweeps, cells, sweep_cells, events, evaluations, ratings, batches, files"
+        tables = "sweeps, sweep_tags, cells, sweep_cells, events, evaluations, ratings, batches, files"
         db.execute(sa.text(f"TRUNCATE {tables} RESTART IDENTITY"))
     return store
 

@@ -18,7 +18,7 @@ from functools import partial
 import structlog
 
 from ampsweep.domain.recording_progress import RecordingProgress
-from ampsweep.errors import AmpsweepError, Conflict, EngineLost, Unavailable
+from ampsweep.errors import AmpsweepError, Conflict, EngineLost, NotFound, Unavailable
 from ampsweep.telemetry.traces import span
 from jobs.execution import DispatcherStats
 from jobs.store.protocol import Store
@@ -110,6 +110,7 @@ class Dispatcher:
         self.dispatcher_stats = DispatcherStats()
         self._work_available = asyncio.Event()
         self._heartbeat_due = asyncio.Event()
+        self._cleanup_due = asyncio.Event()
         self._stops = asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
         self._running: dict[tuple[str, int], _Running] = {}
@@ -127,13 +128,17 @@ class Dispatcher:
         self._loops = [
             asyncio.create_task(poll(self.poll_once, wake=self._work_available, interval=self._poll)),
             asyncio.create_task(poll(self.heartbeat, wake=self._heartbeat_due, interval=self._ttl / 6)),
-            asyncio.create_task(poll(clean_up, wake=self._stops, interval=CLEANUP_SECONDS)),
+            asyncio.create_task(poll(clean_up, wake=self._cleanup_due, interval=CLEANUP_SECONDS)),
         ]
 
     def wake(self) -> None:
         """Poll the store and send heartbeats now, because work was added or cancelled."""
         self._work_available.set()
         self._heartbeat_due.set()
+
+    def clean_up_now(self) -> None:
+        """Call `clean_up` now, because a sweep was deleted."""
+        self._cleanup_due.set()
 
     async def stop(self) -> None:
         """Stop leasing, abort the running cells and return their leases. Sweeps being finalized are completed first.
@@ -142,6 +147,7 @@ class Dispatcher:
         """
         self._stops.set()
         self.wake()
+        self._cleanup_due.set()
         await asyncio.gather(*self._loops)
         for running in self._running.values():
             running.task.cancel()
@@ -235,7 +241,10 @@ class Dispatcher:
         if len(self._finalizing) >= MAX_FINALIZING or self._stops.is_set():
             return
         for sweep_id in await asyncio.to_thread(self._store.finalizing):
-            lease = await asyncio.to_thread(self._store.lease_sweep, sweep_id, self._owner, ttl=self._ttl)
+            try:
+                lease = await asyncio.to_thread(self._store.lease_sweep, sweep_id, self._owner, ttl=self._ttl)
+            except NotFound:  # another server has finalized it meanwhile, and then it was deleted
+                continue
             if lease is not None:
                 self._finalizing[lease] = asyncio.create_task(self._finish(lease))
             if len(self._finalizing) >= MAX_FINALIZING:
@@ -369,5 +378,5 @@ class Dispatcher:
             raise
         except Exception as error:
             log.exception("sweep %s could not be finalized", lease.sweep_id)
-            with suppress(Conflict):  # the lease was lost; its new holder decides
+            with suppress(Conflict, NotFound):  # the lease was lost: its new holder decides, or the sweep was deleted
                 self._store.finish_sweep(lease, error=f"the results could not be assembled: {error}")

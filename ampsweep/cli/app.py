@@ -22,7 +22,7 @@ from ampsweep.cli.commands.plan import plan
 from ampsweep.cli.commands.report import report
 from ampsweep.cli.commands.run import run
 from ampsweep.cli.commands.serve import serve
-from ampsweep.cli.commands.sweeps import cancel, pause, results, resume, status, submit
+from ampsweep.cli.commands.sweeps import cancel, delete, edit, pause, results, resume, status, submit
 from ampsweep.cli.terminal.failures import Commands
 from ampsweep.own_packages import require_own_packages
 from ampsweep.version import __version__
@@ -66,6 +66,8 @@ app.command()(evaluate)
 app.command()(cancel)
 app.command()(pause)
 app.command()(resume)
+app.command()(edit)
+app.command()(delete)
 app.command()(identify)
 app.add_typer(neurons, name="neurons")
 app.add_typer(keys, name="keys")

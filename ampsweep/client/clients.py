@@ -145,6 +145,8 @@ class Client:
     plan = _blocking(Api.plan)
     sweep = _blocking(Api.sweep)
     sweeps = _iterating(Api.sweeps)
+    update_sweep = _blocking(Api.update_sweep)
+    delete_sweep = _blocking(Api.delete_sweep)
     cells = _iterating(Api.cells)
     cancel = _blocking(Api.cancel)
     pause = _blocking(Api.pause)

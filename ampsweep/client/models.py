@@ -50,11 +50,13 @@ class Sweep(_ResponseModel):
     """The state of a sweep at the time of the response. Times are in seconds since the epoch.
 
     `samples` is the number of finished items, `failed_samples` the number of those with an error instead of an answer.
-    `warnings` are about the data: what was corrected or is incomplete, ids that repeat.
+    `warnings` are about the data: what was corrected or is incomplete, ids that repeat. `tags` are in alphabetical
+    order.
     """
 
     id: str
     name: str = ""
+    tags: tuple[str, ...] = ()
     status: str
     spec: dict[str, Any] = {}
     request_counts: RequestCounts
@@ -79,6 +81,7 @@ class Sweep(_ResponseModel):
         fields = {
             "sweep": self.name,
             "id": self.id,
+            "tags": ", ".join(self.tags),
             "model": self.spec.get("model"),
             "status": self.status,
             "cells": f"{counts.completed:,} of {counts.total:,} completed{reused}",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
@@ -82,7 +82,7 @@ class Session:
         await self._with_retries(request, write_once)
         return target
 
-    async def pages(self, path: str, **params: str) -> AsyncGenerator[dict[str, Any]]:
+    async def pages(self, path: str, **params: str | Sequence[str]) -> AsyncGenerator[dict[str, Any]]:
         """Yield the objects of a list, page by page; `params` are the query parameters of the first page."""
         while True:
             page = await self.json(get(path, **params))
@@ -127,6 +127,14 @@ class Session:
             )
         return content
 
+    async def send(self, request: Request) -> None:
+        """Send a request whose response has no content, and retry it."""
+
+        async def send_once(request: Request) -> None:
+            await self._transport.discard(await self._open(request))
+
+        await self._with_retries(request, send_once)
+
     async def _open(self, request: Request) -> httpx.Response:
         """Send a request and return the response before its body; raise if it is an error."""
         with translate_errors(self.url):
@@ -141,7 +149,7 @@ class Session:
         return response
 
 
-def get(path: str, **params: str) -> Request:
+def get(path: str, **params: str | Sequence[str]) -> Request:
     """Return a GET request."""
     return Request(method="GET", path=path, params=params, repeatable=True)
 

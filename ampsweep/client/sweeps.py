@@ -1,11 +1,11 @@
-"""The clients' methods for sweeps: submit, watch, pause and cancel them, and read their results."""
+"""The clients' methods for sweeps: submit, watch, rename, pause, cancel and delete them, and read their results."""
 
 from __future__ import annotations
 
 import json
 import secrets
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
@@ -79,11 +79,41 @@ class SweepMethods:
         """Return the current state of a sweep; raise NotFound if there is no such sweep."""
         return _sweep(await self._session.json(get(f"/sweeps/{segment(sweep_id)}")))
 
-    async def sweeps(self) -> AsyncGenerator[Sweep]:
-        """Yield all sweeps, newest first."""
-        async with aclosing(self._session.pages("/sweeps")) as items:
+    async def sweeps(self, *, tags: Sequence[str] = (), text: str | None = None) -> AsyncGenerator[Sweep]:
+        """Yield the sweeps, newest first.
+
+        Args:
+            tags: Only sweeps that have all of these tags.
+            text: Only sweeps with this text in their name, model or id, in upper or lower case.
+        """
+        filters: dict[str, str | Sequence[str]] = {"tag": list(tags)} if tags else {}
+        if text is not None:
+            filters["text"] = text
+        async with aclosing(self._session.pages("/sweeps", **filters)) as items:
             async for item in items:
                 yield _sweep(item)
+
+    async def update_sweep(self, sweep_id: str, *, name: str | None = None, tags: Sequence[str] | None = None) -> Sweep:
+        """Rename a sweep, replace its tags, or both, and return it.
+
+        Raises:
+            InvalidRequest: Neither a name nor tags are given, or one of them is not valid; `param` names it.
+            Forbidden: The sweep was submitted with another API key.
+        """
+        given = {"name": name, "tags": None if tags is None else list(tags)}
+        changes = {field: value for field, value in given.items() if value is not None}
+        path = f"/sweeps/{segment(sweep_id)}"
+        return _sweep(await self._session.json(Request(method="PATCH", path=path, json=changes, repeatable=True)))
+
+    async def delete_sweep(self, sweep_id: str) -> None:
+        """Delete a sweep that has ended, with its results. Cells that other sweeps need are kept.
+
+        Raises:
+            Conflict: The sweep has not ended; cancel it first.
+            Forbidden: The sweep was submitted with another API key.
+        """
+        path = f"/sweeps/{segment(sweep_id)}"
+        await self._session.send(Request(method="DELETE", path=path, repeatable=False))
 
     async def cells(self, sweep_id: str, *, failures: bool = False) -> AsyncGenerator[Cell]:
         """Yield the cells of a sweep in plan order; with `failures` only those that failed or have failed samples."""

@@ -1,20 +1,24 @@
-"""Sweeps: create, list, show, pause, resume and cancel them."""
+"""Sweeps: create, list, show, rename, tag, pause, resume, cancel and delete them."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from starlette.responses import JSONResponse
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
+from starlette.responses import JSONResponse, Response
 
+from ampsweep.domain.validation import Name, StrictModel, unique, validate
 from ampsweep.errors import Forbidden
 from api.auth.principal import CurrentPrincipal, Principal
 from api.http.idempotency import IdempotencyKey
-from api.http.json_body import json_response
+from api.http.json_body import JsonBody, json_response
 from api.http.pagination import After, Limit, list_object
 from api.http.spec_body import SPEC_TYPES, ParsedSpec, SpecBody
 from api.middleware.request_id import bind_sweep
@@ -34,7 +38,43 @@ SPEC_EXAMPLE: dict[str, Any] = {
     "tasks": [{"name": "lss", "languages": ["en"], "limit": 100}],
 }
 
+_TAG = "Return only the sweeps with this tag; given several times, only those with all of the tags."
+_TEXT = "Return only the sweeps with this text in their name, model or id, in upper or lower case."
+_CHANGES_EXAMPLE: dict[str, Any] = {"name": "qwen, all languages", "tags": ["paper", "qwen"]}
+
+MAX_TAGS = 32
+"""Maximum number of tags of a sweep."""
+_TAG_PATTERN = r"^[^\s,\x00-\x1f\x7f]{1,64}$"
+
+
+def _tag(value: str) -> str:
+    if not re.fullmatch(_TAG_PATTERN[1:-1], value):
+        message = "must have 1 to 64 characters, without white space, commas and control characters"
+        raise PydanticCustomError("tag", message)
+    return value
+
+
+Tag = Annotated[str, AfterValidator(_tag), WithJsonSchema({"type": "string", "pattern": _TAG_PATTERN})]
+
 router = APIRouter(prefix="/sweeps", tags=["sweeps"])
+
+
+class SweepChanges(StrictModel):
+    """What is to be changed of a sweep: its `name`, its `tags`, or both. The tags replace those that it has."""
+
+    name: Name | None = None
+    tags: Annotated[tuple[Tag, ...], Field(strict=False, max_length=MAX_TAGS), AfterValidator(unique)] | None = None
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> SweepChanges:
+        if self.name is None and self.tags is None:
+            raise PydanticCustomError("nothing_given", "is required, or tags", {"key": "name"})
+        return self
+
+
+def parse_changes(raw: object) -> SweepChanges:
+    """Parse the body; raise InvalidRequest whose `param` is the first invalid field."""
+    return validate(SweepChanges, raw)
 
 
 @router.post("", status_code=201, openapi_extra=request_body(SweepSpec, SPEC_EXAMPLE, SPEC_TYPES))
@@ -68,11 +108,17 @@ async def create_sweep(
 
 
 @router.get("", response_model=dict[str, Any])
-async def list_sweeps(services: ServicesDep, after: After = None, limit: Limit = 20) -> JSONResponse:
+async def list_sweeps(
+    services: ServicesDep,
+    after: After = None,
+    limit: Limit = 20,
+    tag: Annotated[list[str] | None, Query(max_length=MAX_TAGS, description=_TAG)] = None,
+    text: Annotated[str, Query(max_length=200, description=_TEXT)] = "",
+) -> JSONResponse:
     """List the sweeps, newest first."""
 
     def sweeps() -> dict[str, Any]:
-        page = services.store.list_sweeps(after=after, limit=limit)
+        page = services.store.list_sweeps(after=after, limit=limit, tags=tag or (), text=text)
         errors = find_errors(services.store, page.data)
         return list_object(list(map(sweep_object, page.data, errors)), has_more=page.has_more)
 
@@ -83,6 +129,31 @@ async def list_sweeps(services: ServicesDep, after: After = None, limit: Limit =
 async def get_sweep(services: ServicesDep, sweep_id: str) -> dict[str, Any]:
     """Return a sweep with its current status, its progress and what its results lack."""
     return await asyncio.to_thread(_with_errors, services, sweep_id)
+
+
+@router.patch("/{sweep_id}", openapi_extra=request_body(SweepChanges, _CHANGES_EXAMPLE))
+async def update_sweep(
+    services: ServicesDep, principal: CurrentPrincipal, sweep_id: str, body: JsonBody
+) -> dict[str, Any]:
+    """Rename a sweep, replace its tags, or both. `spec`, and so the results, keep the name it was submitted with."""
+    changes = await asyncio.to_thread(parse_changes, body)
+    await _check_owner(services, principal, sweep_id)
+    await asyncio.to_thread(services.store.update_sweep, sweep_id, name=changes.name, tags=changes.tags)
+    return await asyncio.to_thread(_with_errors, services, sweep_id)
+
+
+@router.delete("/{sweep_id}", status_code=204, response_class=Response)
+async def delete_sweep(services: ServicesDep, principal: CurrentPrincipal, sweep_id: str) -> Response:
+    """Delete a sweep that has ended, with its results and events. 409 if it has not: cancel it first.
+
+    The response is sent at once; the server then deletes the files, and continues after a restart. Cells that other
+    sweeps need are kept.
+    """
+    await _check_owner(services, principal, sweep_id)
+    await asyncio.to_thread(services.store.delete_sweep, sweep_id)
+    services.clean_up()
+    services.notifier.notify()
+    return Response(status_code=204)
 
 
 @router.post("/{sweep_id}/pause")
@@ -107,12 +178,17 @@ async def _change_state(
     services: Services, principal: Principal, sweep_id: str, *, action: Callable[[str], SweepRecord]
 ) -> dict[str, Any]:
     """Change the state of a sweep for its owner or an admin; raise Forbidden for any other principal."""
-    sweep = await asyncio.to_thread(services.store.get_sweep, sweep_id)
-    if sweep.owner != principal.id and not principal.is_admin:
-        raise Forbidden(f"sweep {sweep_id} was submitted with another API key; use that key or one with scope 'admin'")
+    await _check_owner(services, principal, sweep_id)
     record = await asyncio.to_thread(action, sweep_id)
     _announce(services)
     return sweep_object(record)
+
+
+async def _check_owner(services: Services, principal: Principal, sweep_id: str) -> None:
+    """Raise Forbidden unless a sweep is the principal's own, or the principal is an admin."""
+    sweep = await asyncio.to_thread(services.store.get_sweep, sweep_id)
+    if sweep.owner != principal.id and not principal.is_admin:
+        raise Forbidden(f"sweep {sweep_id} was submitted with another API key; use that key or one with scope 'admin'")
 
 
 def _with_errors(services: Services, sweep_id: str) -> dict[str, Any]:
@@ -133,6 +209,7 @@ def sweep_object(record: SweepRecord, errors: Sequence[SweepError] | None = None
         "id": record.id,
         "object": "sweep",
         "name": record.name,
+        "tags": list(record.tags),
         "status": record.state.value,
         "request_counts": {
             "total": counts.total,
@@ -187,10 +264,15 @@ def _stored(
 
 
 def _as_created(record: SweepRecord, first: Event) -> SweepRecord:
-    """Return a sweep as it was when it was created, with the counts of its first event, which include reused cells."""
+    """Return a sweep as it was when it was created, with the counts of its first event, which include reused cells.
+
+    It had the name of its spec, and no tags.
+    """
     counts = RequestCounts(**first.data["request_counts"])
     return replace(
         record,
+        name=record.spec["name"],
+        tags=(),
         state=SweepState.FINALIZING if counts.completed == counts.total else SweepState.IN_PROGRESS,
         request_counts=counts,
         samples=first.data["samples"],

@@ -1,4 +1,4 @@
-"""Deletes result files that the store no longer needs: expired results, and files left behind by crashes.
+"""Deletes result files that the store no longer needs: of expired and deleted sweeps, and what crashes left behind.
 
 Only files of cells and sweeps that the store knows are deleted; files of another database are left alone.
 """
@@ -31,9 +31,9 @@ def clean_up(
 ) -> int:
     """Delete the files that no sweep needs.
 
-    Deletes expired results with their evaluations and the cells that only they used, files that were never reported to
-    the store or only under an outdated epoch, and unfinished files. A file that the holder of a valid lease may be
-    about to report is kept. It is safe to call this at any time, also from several processes.
+    Deletes the results of expired and deleted sweeps with their evaluations and the cells that only they used, files
+    that were never reported to the store or only under an outdated epoch, and unfinished files. A file that the holder
+    of a valid lease may be about to report is kept. It is safe to call this at any time, also from several processes.
 
     Args:
         store: The store.
@@ -49,6 +49,8 @@ def clean_up(
     deleted = results.drop_unfinished(older_than=unfinished_after)
     while ended_before is not None and (expired := store.expire_results(ended_before)):
         log.info("the results of %d sweeps have expired", len(expired))
+    if erased := store.erase_deleted():
+        log.info("%d deleted sweeps were erased", erased)
     if events_before is not None and (pruned := store.prune_events(events_before)):
         log.info("%d events of cells of ended sweeps were deleted", pruned)
     deleted += _delete_sweep_files(store, results)

@@ -60,7 +60,7 @@ class History:
         total, seconds, count = 0, 0.0, 0
         recent = (
             sa.select(sweeps.c.seq, sweeps.c.spec)
-            .where(sweeps.c.model == model, sweeps.c.state == SweepState.COMPLETED)
+            .where(sweeps.c.model == model, sweeps.c.state == SweepState.COMPLETED, sweeps.c.deleted_at.is_(None))
             .order_by(sweeps.c.seq.desc())
             .limit(RECENT_SWEEPS)
         )

@@ -76,8 +76,17 @@ class Store(Protocol):
         """Return a sweep."""
         ...
 
-    def list_sweeps(self, *, after: str | None = None, limit: int = 20) -> Page[SweepRecord]:
-        """Return a page of sweeps, newest first, starting after the id `after`."""
+    def list_sweeps(
+        self, *, after: str | None = None, limit: int = 20, tags: Sequence[str] = (), text: str = ""
+    ) -> Page[SweepRecord]:
+        """Return a page of sweeps, newest first.
+
+        Args:
+            after: The id of the sweep before the page.
+            limit: Maximum length of the page.
+            tags: Only sweeps that have all of these tags.
+            text: Only sweeps with this text in their name, model or id, in upper or lower case.
+        """
         ...
 
     def list_cells(
@@ -163,6 +172,29 @@ class Store(Protocol):
         """
         ...
 
+    def update_sweep(self, sweep_id: str, *, name: str | None = None, tags: Sequence[str] | None = None) -> SweepRecord:
+        """Change the name of a sweep, its tags, or both; None keeps them. Its spec keeps the name it was sent with."""
+        ...
+
+    def delete_sweep(self, sweep_id: str) -> None:
+        """Delete an ended sweep: no method but `sweep_files` knows it any more.
+
+        Its results, its events and what only it needs are removed by `erase_deleted`. A request with the idempotency
+        key of the sweep creates a new one.
+
+        Raises:
+            Conflict: The sweep has not ended.
+        """
+        ...
+
+    def erase_deleted(self) -> int:
+        """Remove what deleted sweeps still have in the database; return the number of these sweeps.
+
+        Uses many short transactions; the next call continues an interrupted one. Cells that an unexpired sweep needs
+        are kept; the others become pending.
+        """
+        ...
+
     def finalizing(self) -> list[str]:
         """Return the ids of the finalizing sweeps that are not leased, oldest first."""
         ...
@@ -172,7 +204,10 @@ class Store(Protocol):
         ...
 
     def extend_sweep_leases(self, leases: Sequence[SweepLease], *, ttl: float) -> list[SweepLease]:
-        """Make leases of sweeps end `ttl` seconds from now; return the leases that are lost."""
+        """Make leases of sweeps end `ttl` seconds from now; return the leases that are lost.
+
+        The leases of deleted sweeps are.
+        """
         ...
 
     def extend_sweep(self, lease: SweepLease, cells: Sequence[Cell]) -> SweepRecord:
@@ -221,7 +256,7 @@ class Store(Protocol):
         ...
 
     def sweep_files(self, sweep_ids: Sequence[str]) -> Mapping[str, SweepFilesState]:
-        """Return the current files of sweeps by id; unknown ids are left out."""
+        """Return the current files of sweeps by id; unknown ids are left out. A deleted sweep has no files."""
         ...
 
     def cell_files(self, cell_ids: Sequence[str]) -> Mapping[str, CellFileState]:

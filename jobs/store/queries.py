@@ -12,15 +12,17 @@ from ampsweep.hashing import canonical_json
 from jobs.cell import Cell
 from jobs.store.cell_state import CellStateMachine
 from jobs.store.fair_share import QueuedSweep
-from jobs.store.records import CellFileState, Lease, StoreStats, SweepFiles, SweepFilesState, SweepRecord
+from jobs.store.records import CellFileState, Lease, Page, StoreStats, SweepFiles, SweepFilesState, SweepRecord
 from jobs.store.rows import Row, sweep_record
 from jobs.store.sweep_state import SweepStateMachine
-from jobs.store.tables import cells, sweep_cells, sweeps
+from jobs.store.tables import cells, sweep_cells, sweep_tags, sweeps
 from jobs.store.transaction import Transaction, chunks
 from jobs.store.transitions import SWEEP_ACTIVE, CellState, SweepState
 
 # Statements that are run for every cell or sweep are built once: building one takes longer than running it.
-_BY_ID = sa.select(sweeps).where(sweeps.c.id == sa.bindparam("id"))
+NOT_DELETED = sweeps.c.deleted_at.is_(None)
+"""Condition on a sweep. A deleted one is known to the clean-up of files alone."""
+_BY_ID = sa.select(sweeps).where(sweeps.c.id == sa.bindparam("id"), NOT_DELETED)
 _BY_KEY = sa.select(sweeps).where(sweeps.c.idempotency_key == sa.bindparam("key"))
 PENDING_CELLS = (
     sa.select(cells.c.id, sweep_cells.c.position)
@@ -50,9 +52,14 @@ _FIRST_REASON = (
 )
 
 
+def find_sweep_row(db: sa.Connection, sweep_id: str) -> Row | None:
+    """Return the row of a sweep; None if there is none, or no longer."""
+    return db.execute(_BY_ID, {"id": sweep_id}).mappings().first()
+
+
 def sweep_row(db: sa.Connection, sweep_id: str) -> Row:
-    """Return the row of a sweep; raise NotFound if there is none."""
-    row = db.execute(_BY_ID, {"id": sweep_id}).mappings().first()
+    """Return the row of a sweep; raise NotFound if there is none, or no longer."""
+    row = find_sweep_row(db, sweep_id)
     if row is None:
         raise NotFound(f"no sweep {sweep_id}")
     return row
@@ -71,17 +78,48 @@ def sweep_of_key(db: sa.Connection, idempotency_key: str, spec: Mapping[str, Any
     if canonical_json(row["spec"]) != canonical_json(spec):
         message = f"idempotency key {idempotency_key!r} was used with another spec; use a new key for a new sweep"
         raise InvalidRequest(message, param="Idempotency-Key")
-    return sweep_record(row)
+    return sweep_records(db, [row])[0]
+
+
+def sweep_records(db: sa.Connection, rows: Sequence[Row]) -> list[SweepRecord]:
+    """Return the records of rows of `sweeps`, with their tags."""
+    tags: dict[int, list[str]] = {row["seq"]: [] for row in rows}
+    query = sa.select(sweep_tags).where(sweep_tags.c.sweep_seq.in_(list(tags)))
+    for seq, tag in db.execute(query):
+        tags[seq].append(tag)
+    return [sweep_record(row, sorted(tags[row["seq"]])) for row in rows]
+
+
+def sweep_page(
+    db: sa.Connection, *, after: str | None, limit: int, tags: Sequence[str], text: str
+) -> Page[SweepRecord]:
+    """Return a page of the sweeps that have all tags, and a text in their name, model or id; newest first.
+
+    The page after a sweep that has been deleted meanwhile begins where that sweep was.
+    """
+    query = sa.select(sweeps).where(NOT_DELETED).order_by(sweeps.c.seq.desc()).limit(limit + 1)
+    if after is not None:
+        seq = db.execute(sa.select(sweeps.c.seq).where(sweeps.c.id == after)).scalar()
+        if seq is None:
+            raise NotFound(f"no sweep {after}")
+        query = query.where(sweeps.c.seq < seq)
+    for tag in tags:
+        query = query.where(sa.exists().where(sweep_tags.c.sweep_seq == sweeps.c.seq, sweep_tags.c.tag == tag))
+    if text:
+        columns = sweeps.c.name, sweeps.c.model, sweeps.c.id
+        query = query.where(sa.or_(*(column.icontains(text, autoescape=True) for column in columns)))
+    rows = db.execute(query).mappings().all()
+    return Page(data=tuple(sweep_records(db, rows[:limit])), has_more=len(rows) > limit)
 
 
 def first_reasons(db: sa.Connection, sweep_ids: Sequence[str]) -> dict[str, str]:
     """Return the error of each sweep's first failing cell. One statement; it reads a sweep's cells up to that one."""
-    query = sa.select(sweeps.c.id, _FIRST_REASON).where(sweeps.c.id.in_(sweep_ids))
+    query = sa.select(sweeps.c.id, _FIRST_REASON).where(sweeps.c.id.in_(sweep_ids), NOT_DELETED)
     return {sweep_id: reason for sweep_id, reason in db.execute(query) if reason is not None}
 
 
 def sweep_files(db: sa.Connection, sweep_ids: Sequence[str]) -> dict[str, SweepFilesState]:
-    """Return the current files of sweeps by id; unknown ids are left out."""
+    """Return the current files of sweeps by id, of deleted ones too; unknown ids are left out."""
     states: dict[str, SweepFilesState] = {}
     columns = sweeps.c.id, sweeps.c.files, sweeps.c.finalizer_epoch, sweeps.c.finalizer
     for chunk in chunks(sweep_ids):
@@ -161,7 +199,7 @@ def collect_stats(db: sa.Connection) -> StoreStats:
     total, reused = db.execute(sa.select(sa.func.sum(column.total), sa.func.sum(column.reused))).one()
     leased = cells.c.state == CellState.LEASED
     return StoreStats(
-        sweeps=_count_by_key(db, sa.select(column.state, sa.func.count()).group_by(column.state)),
+        sweeps=_count_by_key(db, sa.select(column.state, sa.func.count()).where(NOT_DELETED).group_by(column.state)),
         cells=_count_by_key(db, sa.select(cells.c.state, sa.func.count()).group_by(cells.c.state)),
         leases=_count_by_key(db, sa.select(cells.c.owner, sa.func.count()).where(leased).group_by(cells.c.owner)),
         cells_asked=int(total or 0),

@@ -46,6 +46,7 @@ class SweepRecord:
         failed_samples: Samples of completed cells that have an error instead of an answer.
         files: The published files, from the end of the sweep until `expired_at`.
         warnings: Warnings of the plan (`jobs.planning.planner.Plan`).
+        tags: What users sort their sweeps by, in alphabetical order.
     """
 
     id: str
@@ -63,6 +64,7 @@ class SweepRecord:
     files: SweepFiles | None = None
     expired_at: float | None = None
     warnings: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -19,13 +20,13 @@ Row = sa.RowMapping
 SWEEP_STATE = [
     column
     for column in sweeps.c
-    if column.name not in ("name", "owner", "priority", "model", "spec", "warnings", "expired_at")
+    if column.name not in ("name", "owner", "priority", "model", "spec", "warnings", "expired_at", "deleted_at")
 ]
 """The columns of `sweeps` that `sweep_state_of` reads."""
 
 
-def sweep_record(row: Row) -> SweepRecord:
-    """Convert a row of `sweeps` to a record."""
+def sweep_record(row: Row, tags: Sequence[str] = ()) -> SweepRecord:
+    """Convert a row of `sweeps` and the tags of the sweep to a record."""
     state = sweep_state_of(row)
     return SweepRecord(
         id=state.sweep_id,
@@ -43,6 +44,7 @@ def sweep_record(row: Row) -> SweepRecord:
         files=state.files,
         expired_at=row["expired_at"],
         warnings=tuple(row["warnings"]),
+        tags=tuple(tags),
     )
 
 

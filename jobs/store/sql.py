@@ -6,8 +6,8 @@ May be called from any thread, and on PostgreSQL by any number of processes. The
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from secrets import token_hex
 from typing import Any
@@ -28,6 +28,7 @@ from jobs.store.queries import (
     PENDING_CELLS,
     cell_files,
     collect_stats,
+    find_sweep_row,
     first_reasons,
     held_cells,
     link_cells,
@@ -35,6 +36,8 @@ from jobs.store.queries import (
     queued_sweeps,
     sweep_files,
     sweep_of_key,
+    sweep_page,
+    sweep_records,
     sweep_row,
     sweep_state_by_id,
 )
@@ -53,14 +56,12 @@ from jobs.store.records import (
     SweepLease,
     SweepRecord,
 )
-from jobs.store.rows import cell_state_of, event_record, sweep_record, sweep_state_columns
+from jobs.store.removal import Removal, mark_deleted
+from jobs.store.rows import cell_state_of, event_record, sweep_state_columns
 from jobs.store.sweep_state import SweepStateMachine
-from jobs.store.tables import cells, events, sweep_cells, sweeps
-from jobs.store.transaction import CHUNK, Transaction
-from jobs.store.transitions import SWEEP_ACTIVE, SWEEP_ENDED, SWEEP_RUNNING, CellState, SweepState
-
-RESET_CHUNK = 500
-"""Maximum number of cells that one transaction resets, so that other writers do not wait long."""
+from jobs.store.tables import cells, events, sweep_cells, sweep_tags, sweeps
+from jobs.store.transaction import Transaction, write_transaction
+from jobs.store.transitions import SWEEP_ACTIVE, SWEEP_RUNNING, CellState, SweepState
 
 
 def random_id(prefix: str) -> str:
@@ -93,6 +94,7 @@ class SqlStore:
         self.batches = Batches(self._database, clock, new_id)
         self.ratings = Ratings(self._database)
         self.history = History(self._database)
+        self._removal = Removal(self._database, clock)
         if self._database.sole_owner:
             try:
                 self._expire_where(cells.c.state == CellState.LEASED)
@@ -152,16 +154,14 @@ class SqlStore:
     def get_sweep(self, sweep_id: str) -> SweepRecord:
         """See the protocol."""
         with self._database.reading() as db:
-            return sweep_record(sweep_row(db, sweep_id))
+            return sweep_records(db, [sweep_row(db, sweep_id)])[0]
 
-    def list_sweeps(self, *, after: str | None = None, limit: int = 20) -> Page[SweepRecord]:
+    def list_sweeps(
+        self, *, after: str | None = None, limit: int = 20, tags: Sequence[str] = (), text: str = ""
+    ) -> Page[SweepRecord]:
         """See the protocol."""
         with self._database.reading() as db:
-            query = sa.select(sweeps).order_by(sweeps.c.seq.desc()).limit(limit + 1)
-            if after is not None:
-                query = query.where(sweeps.c.seq < sweep_row(db, after)["seq"])
-            rows = db.execute(query).mappings().all()
-        return Page(data=tuple(map(sweep_record, rows[:limit])), has_more=len(rows) > limit)
+            return sweep_page(db, after=after, limit=limit, tags=tags, text=text)
 
     def cancel_sweep(self, sweep_id: str) -> SweepRecord:
         """See the protocol."""
@@ -195,10 +195,11 @@ class SqlStore:
     def extend_sweep_leases(self, leases: Sequence[SweepLease], *, ttl: float) -> list[SweepLease]:
         """See the protocol."""
         with self._write() as transaction:
+            rows = [find_sweep_row(transaction.db, lease.sweep_id) for lease in leases]
             return [
                 lease
-                for lease in leases
-                if not sweep_state_by_id(transaction, lease.sweep_id).extend_lease(lease, transaction.now + ttl)
+                for lease, row in zip(leases, rows, strict=True)
+                if row is None or not transaction.sweep_state(row).extend_lease(lease, transaction.now + ttl)
             ]
 
     def extend_sweep(self, lease: SweepLease, cells: Sequence[Cell]) -> SweepRecord:
@@ -229,46 +230,34 @@ class SqlStore:
                 transaction.sweep_state(row).reopen(reason, transaction.cell_counts(row["seq"]), transaction.now)
         return self.get_sweep(sweep_id)
 
+    def update_sweep(self, sweep_id: str, *, name: str | None = None, tags: Sequence[str] | None = None) -> SweepRecord:
+        """See the protocol."""
+        with self._database.writing() as db:
+            seq = sweep_row(db, sweep_id)["seq"]
+            if name is not None:
+                db.execute(sa.update(sweeps).where(sweeps.c.seq == seq).values(name=name))
+            if tags is not None:
+                db.execute(sa.delete(sweep_tags).where(sweep_tags.c.sweep_seq == seq))
+            for tag in tags or ():
+                db.execute(sa.insert(sweep_tags).values(sweep_seq=seq, tag=tag))
+        return self.get_sweep(sweep_id)
+
+    def delete_sweep(self, sweep_id: str) -> None:
+        """See the protocol."""
+        with self._database.writing() as db:
+            mark_deleted(db, sweep_id, self._clock.now())
+
+    def erase_deleted(self) -> int:
+        """See the protocol."""
+        return self._removal.erase_deleted()
+
     def expire_results(self, before: float) -> Sequence[str]:
         """See the protocol."""
-        is_due = sa.and_(sweeps.c.state.in_(SWEEP_ENDED), sweeps.c.expired_at.is_(None), sweeps.c.ended_at < before)
-        query = sa.select(sweeps.c.seq, sweeps.c.id).where(is_due).order_by(sweeps.c.seq).limit(CHUNK)
-        with self._database.reading() as db:
-            due = db.execute(query).all()
-        return [sweep_id for seq, sweep_id in due if self._expire(sa.and_(is_due, sweeps.c.seq == seq))]
-
-    def _expire(self, sweep: sa.ColumnElement[bool]) -> bool:
-        """Reset a sweep's cells in chunks and mark it as expired last, so that a crash leaves it due."""
-        links = sa.select(sweep_cells.c.cell_id).join(sweeps).where(sweep_cells.c.cell_id == cells.c.id)
-        needed = links.where(sweeps.c.expired_at.is_(None), sa.not_(sweep)).exists()
-        unneeded = sa.and_(cells.c.file.is_not(None), links.where(sweep).exists(), ~needed)
-        while True:
-            with self._write() as transaction:
-                chunk = transaction.cells(unneeded, limit=RESET_CHUNK)
-                transaction.move(chunk, lambda cell: cell.reset(None))
-                if len(chunk) < RESET_CHUNK:
-                    expired = sa.update(sweeps).where(sweep).values(expired_at=transaction.now, files=None)
-                    return transaction.db.execute(expired).rowcount > 0
+        return self._removal.expire_results(before)
 
     def prune_events(self, before: float) -> int:
         """See the protocol."""
-        is_due = sa.and_(sweeps.c.state.in_(SWEEP_ENDED), sweeps.c.ended_at < before)
-        of_cells = events.c.type.startswith("cell.")
-        with self._database.reading() as db:
-            with_events = sa.exists().where(events.c.sweep_seq == sweeps.c.seq, of_cells)
-            seqs = db.execute(sa.select(sweeps.c.seq).where(is_due, with_events)).scalars().all()
-        pruned = 0
-        for seq in seqs:
-            still_due = sa.select(sweeps.c.seq).where(is_due, sweeps.c.seq == seq)
-            chunk = sa.select(events.c.id).where(events.c.sweep_seq.in_(still_due), of_cells).limit(CHUNK)
-            deleted = CHUNK
-            while deleted == CHUNK:
-                with self._database.writing() as db:
-                    deleted = db.execute(
-                        sa.delete(events).where(events.c.sweep_seq == seq, events.c.id.in_(chunk))
-                    ).rowcount
-                pruned += deleted
-        return pruned
+        return self._removal.prune_events(before)
 
     def sweep_files(self, sweep_ids: Sequence[str]) -> Mapping[str, SweepFilesState]:
         """See the protocol."""
@@ -392,9 +381,5 @@ class SqlStore:
         with self._database.reading() as db:
             return collect_stats(db)
 
-    @contextmanager
-    def _write(self) -> Iterator[Transaction]:
-        with self._database.writing() as db:
-            transaction = Transaction(db, self._clock.now())
-            yield transaction
-            transaction.write()
+    def _write(self) -> AbstractContextManager[Transaction]:
+        return write_transaction(self._database, self._clock)

@@ -15,7 +15,8 @@ metadata = sa.MetaData(
 
 # `seq` increases with creation. `events` is the id of the sweep's last event. `served_at` is when one of its cells was
 # last leased. No cell at a position below `first_pending` is pending. `model` is the model of its cells, by the name it
-# had when the sweep was submitted. `finalizer` is the holder of the lease on a finalizing sweep.
+# had when the sweep was submitted. `finalizer` is the holder of the lease on a finalizing sweep. The row of a deleted
+# sweep stays, without what its user wrote, so that files of late writers are recognized and sums never shrink.
 sweeps = sa.Table(
     "sweeps",
     metadata,
@@ -42,11 +43,19 @@ sweeps = sa.Table(
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("ended_at", sa.Float),
     sa.Column("expired_at", sa.Float),
+    sa.Column("deleted_at", sa.Float),
     sa.Column("error", sa.Text),
     sa.Column("files", sa.JSON(none_as_null=True)),
     sa.Column("finalizer", sa.String),
     sa.Column("finalizer_epoch", sa.Integer, nullable=False),
     sa.Column("finalizer_expires_at", sa.Float),
+)
+
+sweep_tags = sa.Table(
+    "sweep_tags",
+    metadata,
+    sa.Column("sweep_seq", sa.ForeignKey("sweeps.seq"), primary_key=True),
+    sa.Column("tag", sa.String, primary_key=True, index=True),
 )
 
 # `suspect` marks a quarantined cell, `lapses` counts expired leases (see `jobs.store.cell_state`).

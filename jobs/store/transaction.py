@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 
 from jobs.cell import Cell
+from jobs.clock import Clock
 from jobs.store.cell_state import CellEvent, CellStateMachine
+from jobs.store.database import Database
 from jobs.store.rows import SWEEP_STATE, Row, cell_columns, cell_state_of, sweep_state_columns, sweep_state_of
 from jobs.store.sweep_state import CellCounts, SweepStateMachine
 from jobs.store.tables import cells, events, sweep_cells, sweeps
@@ -164,3 +167,12 @@ class Transaction:
         if new:
             for row in self.db.execute(sa.select(*SWEEP_STATE).where(sweeps.c.seq.in_(new))).mappings():
                 self.sweep_state(row)
+
+
+@contextmanager
+def write_transaction(database: Database, clock: Clock) -> Iterator[Transaction]:
+    """Yield a transaction, whose changes a clean exit writes and commits."""
+    with database.writing() as db:
+        transaction = Transaction(db, clock.now())
+        yield transaction
+        transaction.write()

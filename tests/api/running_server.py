@@ -77,10 +77,15 @@ async def running_server(
     **engine: Any,
 ) -> AsyncIterator[Server]:
     """Run a server; without `working` its dispatcher does not start, so that sweeps stay as they were submitted."""
-    notifier = ChangeNotifier()
+    notifier, loop = ChangeNotifier(), asyncio.get_running_loop()
+
+    def clean_up() -> None:
+        installation.clean_up()
+        loop.call_soon_threadsafe(notifier.notify)
+
     keys = KeyFile(installation.data / "keys.json")
     async with installation.pool(**engine) as pool:
-        dispatcher = installation.dispatcher(pool, on_change=notifier.notify, poll=0.2)
+        dispatcher = installation.dispatcher(pool, on_change=notifier.notify, clean_up=clean_up, poll=0.2)
         finder = PoolNeuronSetService(
             pool,
             catalog=installation.catalog,
@@ -106,6 +111,7 @@ async def running_server(
             estimator=installation.estimator(),
             notifier=notifier,
             wake=dispatcher.wake,
+            clean_up=dispatcher.clean_up_now,
             dispatcher_stats=dispatcher.dispatcher_stats,
             limits=limits,
             event_poll=60.0,

@@ -33,6 +33,7 @@ from jobs.planning.estimate import Estimator
 from jobs.planning.planner import plan
 from jobs.results.assembly import assemble
 from jobs.results.finalization import finalize
+from jobs.results.retention import clean_up
 from jobs.results.writer import Results
 from jobs.spec import parse_spec
 from jobs.storage.factory import join, open_storage
@@ -178,6 +179,10 @@ class Installation:
             finalize(self.store, lease, partial(assemble, self.results))
 
         return Dispatcher(store=self.store, pool=pool, finalize=finish, owner="test", **options)
+
+    def clean_up(self) -> None:
+        evaluations = self.store.evaluations if isinstance(self.store, SqlStore) else None
+        clean_up(self.store, self.results, evaluations=evaluations, unfinished_after=3600.0)
 
     @asynccontextmanager
     async def pool(self, *, cells_per_engine: int = 8, **engine: Any) -> AsyncIterator[LocalPool]:

@@ -378,3 +378,22 @@ async def test_nothing_is_leased_while_results_cannot_be_written(
 
 def _file(cell_id: str) -> CellFile:
     return CellFile(name=f"{cell_id}.parquet", rows=4, sha256="0" * 64)
+
+
+async def test_a_clean_up_can_be_caused_at_once(tmp_path: Path) -> None:
+    setup, cleaned = DispatcherSetup(tmp_path), asyncio.Semaphore(0)
+    loop = asyncio.get_running_loop()
+    dispatcher = Dispatcher(
+        store=setup.store,
+        pool=setup.pool,
+        finalize=setup.finalize,
+        owner="me",
+        clean_up=lambda: loop.call_soon_threadsafe(cleaned.release),
+    )
+    dispatcher.start()
+    async with asyncio.timeout(30):
+        await cleaned.acquire()
+        dispatcher.clean_up_now()
+        await cleaned.acquire()
+    await dispatcher.stop()
+    assert cleaned.locked(), "it is called no more often"

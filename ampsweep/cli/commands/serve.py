@@ -210,6 +210,7 @@ async def _serve(
             estimator=runtime.estimator(partial(_memory_of, served_engines(settings))),
             notifier=notifier,
             wake=dispatcher.wake,
+            clean_up=dispatcher.clean_up_now,
             dispatcher_stats=dispatcher.dispatcher_stats,
             limits=limits,
         )

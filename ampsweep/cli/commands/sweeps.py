@@ -1,7 +1,8 @@
-"""`ampsweep submit|status|results|cancel|pause|resume`: the sweeps of a server."""
+"""`ampsweep submit|status|results|edit|cancel|pause|resume|delete`: the sweeps of a server."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -52,15 +53,23 @@ def status(
     failures: Annotated[
         bool, typer.Option("--failures", help="Print the cells that failed or have failed samples, and why.")
     ] = False,
+    tag: Annotated[
+        list[str] | None, typer.Option(help="List only sweeps with this tag; repeat the option for several tags.")
+    ] = None,
+    text: Annotated[
+        str | None, typer.Option(help="List only sweeps with this text in their name, model or id.")
+    ] = None,
     server: Server = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
     """Print one sweep, or all of a server's sweeps, newest first."""
     if failures and sweep is None:
         raise InvalidRequest("--failures needs the id of a sweep: ampsweep status ID --failures", param="sweep")
+    if sweep is not None and (tag or text is not None):
+        raise InvalidRequest("--tag and --text select from the list; leave them out with the id of a sweep")
     with client_of(server) as client:
         if sweep is None:
-            for record in client.sweeps():
+            for record in client.sweeps(tags=tag or (), text=text):
                 show(record.model_dump(), _line_with_failures(record), as_json=as_json)
             return
         record = client.sweep(sweep)
@@ -97,6 +106,55 @@ def results(
         show_summary(summary["rows"], summary["best_factors"])
     show({"id": sweep, "samples": str(target), "summary": summary}, f"samples: {target}", as_json=as_json)
     fail_where_incomplete(error.message for error in errors)
+
+
+def edit(
+    sweep: SweepId,
+    name: Annotated[str | None, typer.Option(help="The new name.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="A tag to add; repeat the option for several.")] = None,
+    untag: Annotated[list[str] | None, typer.Option(help="A tag to remove; repeat the option for several.")] = None,
+    server: Server = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Rename a sweep, or add and remove tags, by which `ampsweep status --tag` finds it."""
+    if name is None and not tag and not untag:
+        raise InvalidRequest("give --name, --tag or --untag", param="name")
+    with client_of(server) as client:
+        tags = None
+        if tag or untag:
+            kept = dict.fromkeys([*client.sweep(sweep).tags, *(tag or ())])
+            tags = [each for each in kept if each not in (untag or ())]
+        record = client.update_sweep(sweep, name=name, tags=tags)
+    show(record.model_dump(), line(record), as_json=as_json)
+
+
+def delete(
+    sweep: SweepId,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for a confirmation.")] = False,
+    server: Server = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Delete a sweep that has ended, with its results. Cells that other sweeps need are kept."""
+    with client_of(server) as client:
+        record = client.sweep(sweep)
+        if not yes:
+            _confirm(f"Delete {record.id} ({record.name}) with its results?")
+        client.delete_sweep(record.id)
+    show({"id": record.id, "deleted": True}, f"{record.id} deleted", as_json=as_json)
+
+
+def _confirm(question: str) -> None:
+    """Ask a question on the terminal and end the command unless the answer is yes.
+
+    Raises:
+        InvalidRequest: Nobody can answer.
+    """
+    if not sys.stdin.isatty():
+        raise InvalidRequest("standard input is no terminal on which to confirm; add --yes", param="yes")
+    echo(f"{question} [y/N] ", err=True, nl=False)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        echo("nothing was deleted", err=True)
+        raise typer.Exit(FAILED)
 
 
 def cancel(sweep: SweepId, server: Server = DEFAULT_URL, as_json: AsJson = False) -> None:

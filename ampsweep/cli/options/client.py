@@ -50,8 +50,10 @@ def line(sweep: Sweep) -> str:
     """Return a one-line description of a sweep."""
     counts = sweep.request_counts
     failed = f", {counts.failed} failed" if counts.failed else ""
+    tags = f"  [{', '.join(sweep.tags)}]" if sweep.tags else ""
     error = f"  {sweep.error}" if sweep.error else ""
-    return f"{sweep.id}  {sweep.status:<11}  {counts.completed}/{counts.total} cells{failed}  {sweep.name}{error}"
+    cells = f"{counts.completed}/{counts.total} cells{failed}"
+    return f"{sweep.id}  {sweep.status:<11}  {cells}  {sweep.name}{tags}{error}"
 
 
 def follow(client: Client, sweep: Sweep) -> Sweep:

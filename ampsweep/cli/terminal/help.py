@@ -30,7 +30,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
         "ampsweep submit examples/atlas.yaml --watch",
         "ampsweep submit study.yaml --priority 10 --server http://gpu-machine:8700",
     ),
-    "status": ("ampsweep status", "ampsweep status sweep_1f0c --failures"),
+    "status": ("ampsweep status", "ampsweep status sweep_1f0c --failures", "ampsweep status --tag paper --text qwen"),
     "results": ("ampsweep results sweep_1f0c --out study.parquet", "ampsweep results sweep_1f0c --partial"),
     "report": (
         "ampsweep report study --out study.html --tables tables",
@@ -41,6 +41,8 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "cancel": ("ampsweep cancel sweep_1f0c",),
     "pause": ("ampsweep pause sweep_1f0c",),
     "resume": ("ampsweep resume sweep_1f0c",),
+    "edit": ('ampsweep edit sweep_1f0c --name "all languages"', "ampsweep edit sweep_1f0c --tag paper --untag draft"),
+    "delete": ("ampsweep delete sweep_1f0c", "ampsweep delete sweep_1f0c --yes"),
     "identify": (
         "ampsweep identify --model models/mine --corpus corpus --out neurons",
         "ampsweep identify --model atlas --corpus atlas --param top_rate=0.05 --languages en,fr,ja,ru,tr --out neurons",

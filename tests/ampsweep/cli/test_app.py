@@ -39,7 +39,7 @@ SPEC = {
 }
 COMMANDS = (
     *("serve", "run", "submit", "status", "results", "report", "cancel", "pause", "resume", "identify"),
-    *("neurons", "keys", "batch", "generate", "doctor", "export", "plan", "init", "list"),
+    *("neurons", "keys", "batch", "generate", "doctor", "export", "plan", "init", "list", "edit", "delete"),
 )
 HEAVY = ("torch", "vllm", "ray", "transformers", "fastapi", "sqlalchemy", "pyarrow", "numpy", "matplotlib")
 

@@ -142,6 +142,33 @@ def test_sweeps_are_listed_newest_first_across_pages(client: Client, spec: dict[
     assert [sweep.id for sweep in client.sweeps()][:25] == sent[::-1]
 
 
+def test_sweeps_are_renamed_tagged_found_and_deleted(client: Client, done: Sweep) -> None:
+    tag = f"tag-{secrets.token_hex(4)}"
+    changed = client.update_sweep(done.id, name="Renamed", tags=["z", tag])
+    assert (changed.name, changed.tags) == ("Renamed", (tag, "z"))
+    assert client.update_sweep(done.id, name="Again").tags == (tag, "z")
+    assert [sweep.id for sweep in client.sweeps(tags=[tag])] == [done.id]
+    assert [sweep.id for sweep in client.sweeps(tags=[tag, "z"], text="AGAIN")] == [done.id]
+    assert list(client.sweeps(tags=[tag], text="no such")) == []
+    with pytest.raises(InvalidRequest) as refused:
+        client.update_sweep(done.id)
+    assert refused.value.param == "name"
+    assert client.update_sweep(done.id, tags=[]).tags == ()
+    client.delete_sweep(done.id)
+    for gone in (client.sweep, client.delete_sweep, client.results):
+        with pytest.raises(NotFound):
+            gone(done.id)
+
+
+def test_a_sweep_that_has_not_ended_is_not_deleted(client: Client, spec: dict[str, Any]) -> None:
+    spec["interventions"]["factors"] = [secrets.randbelow(10**6) + number / 512 for number in range(200)]
+    sweep = client.submit(spec)
+    with pytest.raises(Conflict, match="cancel it first"):
+        client.delete_sweep(sweep.id)
+    client.cancel(sweep.id)
+    client.wait(sweep.id)
+
+
 def test_a_spec_may_be_a_file(client: Client, spec: dict[str, Any], tmp_path: Path) -> None:
     import yaml
 

@@ -17,7 +17,7 @@ from jobs.clock import SystemClock
 from tests.api.running_server import running_server
 from tests.jobs.cluster import write_jsonl
 from tests.postgres import empty_store
-from tests.worker.installation import SPEC, Installation
+from tests.worker.installation import SPEC, Installation, until
 
 pytestmark = pytest.mark.anyio
 
@@ -85,6 +85,8 @@ async def test_a_repeated_key_returns_the_first_response(installation: Installat
             body, headers = {**SPEC, "name": name}, {"Idempotency-Key": key}
             first = await server.http.post("/v1/sweeps", json=body, headers=headers)
             await server.ended(first.json()["id"])
+            changes = {"name": "renamed", "tags": ["later"]}
+            await server.http.patch(f"/v1/sweeps/{first.json()['id']}", json=changes)
             again = await server.http.post("/v1/sweeps", json=body, headers=headers)
             now = await server.http.get(f"/v1/sweeps/{first.json()['id']}")
             assert (again.status_code, again.content) == (201, first.content)
@@ -146,12 +148,107 @@ async def test_only_the_owner_and_admins_can_change_a_sweep(installation: Instal
         _, admin = server.key(KeyScope.ADMIN)
         sweep = (await server.http.post("/v1/sweeps", json=SPEC, headers=owner)).json()
         assert sweep["owner"] == key.id
-        for what in ("pause", "resume", "cancel"):
-            refused = await server.http.post(f"/v1/sweeps/{sweep['id']}/{what}", headers=other)
+        path = f"/v1/sweeps/{sweep['id']}"
+        changes = [("POST", f"{path}/{what}") for what in ("pause", "resume", "cancel")]
+        for method, url in [*changes, ("PATCH", path), ("DELETE", path)]:
+            refused = await server.http.request(method, url, headers=other, json={"name": "mine"})
             assert (refused.status_code, refused.json()["error"]["code"]) == (403, "forbidden")
         assert (await server.http.get(f"/v1/sweeps/{sweep['id']}", headers=other)).json()["status"] == "in_progress"
         for headers, what in ((owner, "pause"), (admin, "resume"), (owner, "cancel")):
             assert (await server.http.post(f"/v1/sweeps/{sweep['id']}/{what}", headers=headers)).status_code == 200
+        _, reader = server.key(KeyScope.READ)
+        assert (await server.http.delete(path, headers=reader)).status_code == 403
+        renamed = await server.http.patch(path, json={"name": "by an admin"}, headers=admin)
+        assert (renamed.status_code, renamed.json()["name"]) == (200, "by an admin")
+        assert (await server.http.delete(path, headers=owner)).status_code == 204
+
+
+async def test_sweeps_are_renamed_tagged_and_listed_by_tag_and_text(installation: Installation) -> None:
+    async with running_server(installation, working=False) as server:
+        first, second = [(await server.submit(name=name))["id"] for name in ("One", "two")]
+        changed = await server.http.patch(f"/v1/sweeps/{first}", json={"tags": ["qwen", "paper"]})
+        assert (changed.status_code, changed.json()["tags"], changed.json()["name"]) == (200, ["paper", "qwen"], "One")
+        renamed = await server.http.patch(f"/v1/sweeps/{first}", json={"name": "All languages"})
+        assert renamed.json()["tags"] == ["paper", "qwen"]
+        assert renamed.json()["spec"]["name"] == "One"
+        assert (await server.http.get(f"/v1/sweeps/{first}")).json() == renamed.json()
+
+        async def listed(**params: Any) -> list[str]:
+            return [sweep["id"] for sweep in (await server.http.get("/v1/sweeps", params=params)).json()["data"]]
+
+        for filters in ({"tag": "paper"}, {"tag": ["paper", "qwen"]}, {"text": "all LANG"}):
+            assert await listed(**filters) == [first]
+        assert await listed(tag=["paper", "none"]) == []
+        assert await listed(text="tiny") == [second, first]
+        assert await listed(text="tiny", tag="qwen", after=second) == [first]
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "says"),
+    [
+        ({}, "name", "is required, or tags"),
+        ({"name": ""}, "name", "at least 1"),
+        ({"tags": ["a b"]}, "tags.0", "without white space"),
+        ({"tags": ["a", "a,b"]}, "tags.1", "commas"),
+        ({"tags": ["a", "a"]}, "tags", "twice"),
+        ({"tags": ["x" * 65]}, "tags.0", "1 to 64 characters"),
+        ({"tags": [str(number) for number in range(33)]}, "tags", "32"),
+        ({"spec": {}}, "spec", "unknown key"),
+    ],
+)
+async def test_an_invalid_change_is_rejected_with_its_field(
+    installation: Installation, body: dict[str, Any], param: str, says: str
+) -> None:
+    async with running_server(installation, working=False) as server:
+        path = f"/v1/sweeps/{(await server.submit())['id']}"
+        answer = await server.http.patch(path, json=body)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (422, param)
+        assert says in answer.json()["error"]["message"]
+        assert (await server.http.get(path)).json()["name"] == SPEC["name"]
+
+
+async def test_a_deleted_sweep_and_its_files_are_gone_and_another_sweep_keeps_its_own(
+    installation: Installation,
+) -> None:
+    def files() -> set[str]:
+        return {path.name for path in (installation.data / "results").rglob("*.parquet")}
+
+    async with running_server(installation) as server:
+        kept = await server.done(tasks=[{"name": "lss", "languages": ["fr"], "limit": 4}])
+        before = files()
+        results = (await server.http.get(f"/v1/sweeps/{kept}/results")).content
+        gone = await server.done(tasks=[{"name": "lss", "languages": ["fr", "en"], "limit": 4}])
+        assert files() > before
+        deleted = await server.http.delete(f"/v1/sweeps/{gone}")
+        assert (deleted.status_code, deleted.content) == (204, b"")
+        for path in ("", "/cells", "/events", "/results", "/summary", "/evaluations"):
+            assert (await server.http.get(f"/v1/sweeps/{gone}{path}")).status_code == 404
+        assert (await server.http.delete(f"/v1/sweeps/{gone}")).status_code == 404
+        assert [each["id"] for each in (await server.http.get("/v1/sweeps")).json()["data"]] == [kept]
+        await until(server.notifier, lambda: files() == before)
+        assert (await server.http.get(f"/v1/sweeps/{kept}/results")).content == results
+        again = await server.submit(tasks=[{"name": "lss", "languages": ["fr", "en"], "limit": 4}])
+        counts = again["request_counts"]
+        assert 0 < counts["reused"] < counts["total"]
+        await server.ended(again["id"])
+
+
+async def test_files_of_a_sweep_deleted_before_a_kill_are_deleted_at_the_next_start(installation: Installation) -> None:
+    async with running_server(installation) as server:
+        sweep_id = await server.done()
+    installation.store.delete_sweep(sweep_id)  # and no more, as if the server had been killed after its answer
+    async with running_server(installation) as server:
+        await until(server.notifier, lambda: not list((installation.data / "results").rglob("*.parquet")))
+
+
+async def test_a_sweep_that_runs_is_not_deleted_and_the_remedy_is_named(installation: Installation) -> None:
+    async with running_server(installation, working=False) as server:
+        path = f"/v1/sweeps/{(await server.submit())['id']}"
+        refused = await server.http.delete(path)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (409, "conflict")
+        assert "cancel it first" in refused.json()["error"]["message"]
+        await server.http.post(f"{path}/cancel")
+        assert (await server.http.delete(path)).status_code == 204
 
 
 async def test_cells_computed_before_are_reused(installation: Installation) -> None:

@@ -189,3 +189,59 @@ def test_files_of_a_finalizer_whose_lease_had_expired_are_deleted(fixture: Resul
     fixture.store.finish_sweep(lease, files=SweepFiles(samples="1", summary="2", epoch=2))
     assert fixture.clean_up() == 0
     assert sorted(path.name for path in folder.iterdir()) == ["notes.txt", "results.2.parquet", "summary.2.parquet"]
+
+
+def test_a_deleted_sweep_leaves_no_files_but_those_of_cells_that_others_need(fixture: ResultsFixture) -> None:
+    gone = fixture.submit(1, 2)
+    for _ in range(2):
+        fixture.write(fixture.lease(), reported=True)
+    fixture.finish(gone)
+    scored = fixture.lease_evaluation(gone)
+    fixture.results.scores.publish(scored, b"scores")
+    kept = fixture.submit(2, 3)
+    fixture.write(fixture.lease(), reported=True)
+    fixture.finish(kept)
+    fixture.store.delete_sweep(gone)
+    assert fixture.clean_up() == 4, "samples, summary, scores and a cell"
+    assert fixture.results.cell_names() == [f"{a_cell(number).id}.1.parquet" for number in sorted_cells(2, 3)]
+    assert not list((fixture.folder / "sweeps" / gone).rglob("*.parquet"))
+    assert len(list((fixture.folder / "sweeps" / kept).rglob("*.parquet"))) == 2
+    assert fixture.store.evaluations.of_sweep(gone) == []
+    assert fixture.clean_up() == 0
+    fixture.results.scores.publish(scored, b"of a writer that is late")
+    (fixture.folder / "sweeps" / gone / "results.1.parquet").write_bytes(b"of a finalizer that is late")
+    assert fixture.clean_up() == 2
+
+
+def sorted_cells(*numbers: int) -> list[int]:
+    return sorted(numbers, key=lambda number: a_cell(number).id)
+
+
+class Killed(BaseException):
+    """Ends a call at once, as a kill ends its process."""
+
+
+@pytest.mark.parametrize("surviving", range(4))
+def test_a_clean_up_that_is_killed_is_completed_by_the_next(
+    fixture: ResultsFixture, monkeypatch: pytest.MonkeyPatch, surviving: int
+) -> None:
+    gone = fixture.submit(1, 2)
+    for _ in range(2):
+        fixture.write(fixture.lease(), reported=True)
+    fixture.finish(gone)
+    fixture.store.delete_sweep(gone)
+    delete, deletions = LocalStorage.delete, 0
+
+    def dying(storage: LocalStorage, name: str) -> None:
+        nonlocal deletions
+        deletions += 1
+        if deletions > surviving:
+            raise Killed
+        delete(storage, name)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalStorage, "delete", dying)
+        with pytest.raises(Killed):
+            fixture.clean_up()
+    assert fixture.clean_up() == 4 - surviving
+    assert not list(fixture.folder.rglob("*.parquet"))

@@ -83,6 +83,8 @@ class ReferenceSweep:
     cells: list[ReferenceCell]
     reused: int
     model: str
+    tags: tuple[str, ...] = ()
+    deleted: bool = False
     state: SweepState = SweepState.IN_PROGRESS
     served_at: float = 0.0
     ended_at: float | None = None
@@ -135,6 +137,7 @@ class ReferenceSweep:
             files=self.files,
             expired_at=self.expired_at,
             warnings=self.warnings,
+            tags=self.tags,
         )
 
     def can_be_leased(self, now: float) -> bool:
@@ -214,10 +217,10 @@ def page(records: list[Record], after: str | None, limit: int) -> Page[Record]:
 def stats_of(sweeps: Sequence[ReferenceSweep], cells: Collection[ReferenceCell]) -> StoreStats:
     waiting = [sweep for sweep in sweeps if sweep.state is SweepState.IN_PROGRESS and sweep.number(CellState.PENDING)]
     return StoreStats(
-        sweeps=Counter(sweep.state.value for sweep in sweeps),
+        sweeps=Counter(sweep.state.value for sweep in sweeps if not sweep.deleted),
         cells=Counter(entry.state.value for entry in cells),
         leases=Counter(entry.owner for entry in cells if entry.state is CellState.LEASED),
-        cells_asked=sum(len(sweep.cells) for sweep in sweeps),
+        cells_asked=sum(sweep.counted()[0].total for sweep in sweeps),
         cells_reused=sum(sweep.reused for sweep in sweeps),
         oldest_waiting=min((sweep.created_at for sweep in waiting), default=None),
         longest_unserved=min((max(sweep.created_at, sweep.served_at) for sweep in waiting), default=None),

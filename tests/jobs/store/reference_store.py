@@ -107,9 +107,45 @@ class ReferenceStore:
         with self._lock:
             return self._sweep(sweep_id).record()
 
-    def list_sweeps(self, *, after: str | None = None, limit: int = 20) -> Page[SweepRecord]:
+    def list_sweeps(
+        self, *, after: str | None = None, limit: int = 20, tags: Sequence[str] = (), text: str = ""
+    ) -> Page[SweepRecord]:
         with self._lock:
-            return page([sweep.record() for sweep in reversed(self._sweeps)], after, limit)
+            ids = [sweep.id for sweep in self._sweeps]
+            if after is not None and after not in ids:
+                raise NotFound(after)
+            older = self._sweeps if after is None else self._sweeps[: ids.index(after)]
+            shown = [
+                sweep.record()
+                for sweep in reversed(older)
+                if not sweep.deleted
+                and set(tags) <= set(sweep.tags)
+                and any(text.lower() in where.lower() for where in (sweep.name, sweep.model, sweep.id))
+            ]
+            return page(shown, None, limit)
+
+    def update_sweep(self, sweep_id: str, *, name: str | None = None, tags: Sequence[str] | None = None) -> SweepRecord:
+        with self._transaction():
+            sweep = self._sweep(sweep_id)
+            sweep.name = sweep.name if name is None else name
+            sweep.tags = sweep.tags if tags is None else tuple(sorted(tags))
+        return self.get_sweep(sweep_id)
+
+    def delete_sweep(self, sweep_id: str) -> None:
+        with self._transaction() as now:
+            sweep = self._sweep(sweep_id)
+            if not sweep.ended:
+                raise Conflict(f"{sweep_id} has not ended")
+            sweep.deleted, sweep.key, sweep.files = True, None, None
+            sweep.expired_at = now if sweep.expired_at is None else sweep.expired_at
+
+    def erase_deleted(self) -> int:
+        with self._transaction():
+            gone = [sweep for sweep in self._sweeps if sweep.deleted and sweep.cells]
+            for sweep in gone:
+                self._forget_unneeded(sweep.cells)
+                sweep.cells, sweep.events = [], []
+            return len(gone)
 
     def cancel_sweep(self, sweep_id: str) -> SweepRecord:
         return self._change_state(sweep_id, SweepState.CANCELLING, (SweepState.IN_PROGRESS, SweepState.PAUSED))
@@ -145,7 +181,9 @@ class ReferenceStore:
 
     def extend_sweep_leases(self, leases: Sequence[SweepLease], *, ttl: float) -> list[SweepLease]:
         with self._transaction() as now:
-            lost = [lease for lease in leases if not self._sweep(lease.sweep_id).is_held_under(lease)]
+            known = {sweep.id: sweep for sweep in self._sweeps if not sweep.deleted}
+            held = [each for each in leases if each.sweep_id in known and known[each.sweep_id].is_held_under(each)]
+            lost = [each for each in leases if each not in held]
             for lease in leases:
                 if lease not in lost:
                     self._sweep(lease.sweep_id).lease_ends_at = now + ttl
@@ -194,11 +232,14 @@ class ReferenceStore:
             for sweep in gone:
                 sweep.expired_at, sweep.files = now, None
             for sweep in gone:
-                for entry in sweep.cells:
-                    needed = any(entry in other.cells for other in self._sweeps if other.expired_at is None)
-                    if entry.state is CellState.COMPLETED and not needed:
-                        self._forget(entry, None)
+                self._forget_unneeded(sweep.cells)
             return [sweep.id for sweep in gone]
+
+    def _forget_unneeded(self, entries: Sequence[ReferenceCell]) -> None:
+        for entry in entries:
+            needed = any(entry in other.cells for other in self._sweeps if other.expired_at is None)
+            if entry.state is CellState.COMPLETED and not needed:
+                self._forget(entry, None)
 
     def prune_events(self, before: float) -> int:
         with self._transaction():
@@ -236,7 +277,8 @@ class ReferenceStore:
             return page(records, after, limit)
 
     def first_reasons(self, sweep_ids: Sequence[str]) -> Mapping[str, str]:
-        failing = {sweep.id: self.list_cells(sweep.id, only_failures=True).data for sweep in self._sweeps}
+        known = [sweep.id for sweep in self._sweeps if not sweep.deleted]
+        failing = {sweep_id: self.list_cells(sweep_id, only_failures=True).data for sweep_id in known}
         reasons = {sweep_id: cells[0].error or cells[0].sample_error for sweep_id, cells in failing.items() if cells}
         return {sweep_id: reason for sweep_id, reason in reasons.items() if reason and sweep_id in sweep_ids}
 
@@ -398,6 +440,6 @@ class ReferenceStore:
 
     def _sweep(self, sweep_id: str) -> ReferenceSweep:
         for sweep in self._sweeps:
-            if sweep.id == sweep_id:
+            if sweep.id == sweep_id and not sweep.deleted:
                 return sweep
         raise NotFound(sweep_id)

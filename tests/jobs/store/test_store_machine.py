@@ -48,6 +48,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.leases: list[Lease] = []
         self.sweep_leases: list[SweepLease] = []
         self.sweeps: list[str] = []
+        self.deleted: list[str] = []
         self.published = 0
         self.pruned = False
 
@@ -132,6 +133,9 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(data=st.data(), index=st.sampled_from(range(len(CELLS))))
     def extend_sweep(self, data: st.DataObject, index: int) -> None:
         lease = data.draw(st.sampled_from(self.sweep_leases))
+        if lease.sweep_id in self.deleted:
+            self.both("extend_sweep", lease, [CELLS[index]])
+            return
         cell_ids = [record.id for record in self.stores[1].list_cells(lease.sweep_id).data]
         if CELLS[index].id not in cell_ids:
             self.both("extend_sweep", lease, [CELLS[index]])
@@ -145,6 +149,37 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def reopen(self, data: st.DataObject) -> None:
         self.both("reopen_sweep", data.draw(st.sampled_from(self.sweeps)), "damaged")
+
+    @precondition(lambda self: self.sweeps)
+    @rule(
+        data=st.data(),
+        name=st.sampled_from([None, "Renamed"]),
+        tags=st.none() | st.lists(st.sampled_from(["a", "b", "ä"]), unique=True),
+    )
+    def update(self, data: st.DataObject, name: str | None, tags: list[str] | None) -> None:
+        self.both("update_sweep", data.draw(st.sampled_from(self.sweeps)), name=name, tags=tags)
+
+    @rule(tags=st.lists(st.sampled_from(["a", "ä"]), max_size=2), text=st.sampled_from(["", "named", "SWEEP_1", "%"]))
+    def search(self, tags: list[str], text: str) -> None:
+        self.both("list_sweeps", tags=tags, text=text)
+
+    @precondition(lambda self: self.sweeps)
+    @rule(data=st.data())
+    def delete(self, data: st.DataObject) -> None:
+        """Delete one that has ended; any other is refused."""
+        sweep_id = data.draw(st.sampled_from(self.sweeps))
+        if self.both("delete_sweep", sweep_id) is None:
+            self.sweeps.remove(sweep_id)
+            self.deleted.append(sweep_id)
+            self.both("get_sweep", sweep_id)
+
+    @rule()
+    def erase(self) -> None:
+        self.both("erase_deleted")
+        self.both("cell_files", [cell.id for cell in CELLS])
+        self.both("sweep_files", self.deleted)
+        self.both("list_sweeps", after=self.deleted[0] if self.deleted else None)
+        self.both("stats")
 
     @rule(age=st.sampled_from([0.0, 5.0]))
     def expire(self, age: float) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from ampsweep.errors import Conflict, InvalidRequest, NotFound
@@ -47,7 +49,45 @@ def test_sweeps_are_listed_newest_first_in_pages(store: Store) -> None:
     assert ([sweep.id for sweep in second.data], second.has_more) == ([ids[0]], False)
 
 
-@pytest.mark.parametrize("ask", ["get_sweep", "list_cells", "events", "cancel_sweep", "pause_sweep", "resume_sweep"])
+def test_sweeps_are_renamed_tagged_and_found_by_both(store: Store) -> None:
+    first, second, third = (send(store).id for _ in range(3))
+    renamed = store.update_sweep(first, name="Qwen 100%", tags=["paper", "b-side"])
+    assert (renamed.name, renamed.tags, renamed.spec) == ("Qwen 100%", ("b-side", "paper"), {"a": 1})
+    assert store.update_sweep(first).name == "Qwen 100%", "what is not given is kept"
+    assert store.update_sweep(second, tags=["paper"]).name == "n"
+    assert store.get_sweep(second).tags == ("paper",)
+
+    def found(**filters: Any) -> list[str]:
+        return [sweep.id for sweep in store.list_sweeps(**filters).data]
+
+    assert [sweep.tags for sweep in store.list_sweeps().data] == [(), ("paper",), ("b-side", "paper")]
+    assert found(tags=["paper"]) == [second, first]
+    assert found(tags=["paper", "b-side"]) == [first]
+    assert found(tags=["PAPER"]) == []
+    assert found(text="qWEN 100%") == [first]
+    assert found(text="0%0") == found(text="sweep__") == [], "% and _ stand for themselves"
+    assert found(text="TINY", tags=["paper"], limit=1) == [second]
+    assert found(text="TINY", tags=["paper"], after=second) == [first]
+    assert found(text=third) == [third]
+    assert store.update_sweep(first, tags=[]).tags == ()
+    assert found(tags=["paper"]) == [second]
+
+
+def test_a_renamed_sweep_still_belongs_to_its_key(store: Store) -> None:
+    sweep = send(store, idempotency_key="k")
+    store.update_sweep(sweep.id, name="new", tags=["t"])
+    again = store.sweep_of_key("k", {"a": 1})
+    assert again is not None
+    assert (again.id, again.name, again.tags) == (sweep.id, "new", ("t",))
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        *("get_sweep", "list_cells", "events", "cancel_sweep", "pause_sweep", "resume_sweep"),
+        *("update_sweep", "delete_sweep"),
+    ],
+)
 def test_unknown_sweeps_and_cells_are_not_found(store: Store, ask: str) -> None:
     with pytest.raises(NotFound):
         getattr(store, ask)("sweep_none")

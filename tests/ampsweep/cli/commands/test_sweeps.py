@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
 import shutil
 import signal
@@ -292,6 +294,41 @@ def test_a_sweep_is_cancelled(server: ServerProcess, remote: Path, spec: dict[st
     result = call("cancel", sweep, "--server", server.url)
     assert result.exit_code == 0, result.output
     assert result.stdout.split()[1] in ("cancelling", "cancelled")
+
+
+def test_a_sweep_is_edited_found_and_deleted(server: ServerProcess, remote: Path) -> None:
+    there = ("--server", server.url)
+    sweep = call("submit", remote, "--watch", *there).stdout.split()[0]
+    edited = call("edit", sweep, "--name", "mine", "--tag", "paper", "--tag", "draft", *there)
+    assert edited.stdout == f"{sweep}  completed    {CELLS}/{CELLS} cells  mine  [draft, paper]\n"
+    assert json.loads(call("edit", sweep, "--untag", "draft", "--json", *there).stdout)["tags"] == ["paper"]
+    assert call("status", "--tag", "paper", "--text", "MINE", *there).stdout.split()[0] == sweep
+    assert call("status", "--tag", "paper", "--tag", "draft", *there).stdout == ""
+    unsure = call("delete", sweep, *there)
+    assert (unsure.exit_code, unsure.stderr) == (
+        2,
+        "error: yes: standard input is no terminal on which to confirm; add --yes\n",
+    )
+    assert call("delete", sweep, "--yes", *there).stdout == f"{sweep} deleted\n"
+    assert call("status", sweep, *there).exit_code == 3
+    assert call("edit", "sweep_none", *there).stderr == "error: name: give --name, --tag or --untag\n"
+    assert call("status", "sweep_none", "--tag", "a", *there).exit_code == 2
+
+
+def test_deleting_is_confirmed_on_a_terminal(server: ServerProcess, remote: Path) -> None:
+    sweep = call("submit", remote, "--watch", "--server", server.url).stdout.split()[0]
+    command = [sys.executable, "-m", "ampsweep.cli", "delete", sweep, "--server", server.url]
+    for answer, code, said in (("no", 1, "nothing was deleted\n"), ("y", 0, "")):
+        terminal, stdin = pty.openpty()
+        os.write(terminal, f"{answer}\n".encode())
+        ended = subprocess.run(command, stdin=stdin, capture_output=True, text=True, check=False)
+        assert (ended.returncode, ended.stderr) == (
+            code,
+            f"Delete {sweep} (first-look) with its results? [y/N] {said}",
+        )
+        os.close(stdin)
+        os.close(terminal)
+    assert call("status", sweep, "--server", server.url).exit_code == 3
 
 
 def test_generate_asks_the_server(server: ServerProcess) -> None:
