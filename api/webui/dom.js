@@ -14,6 +14,13 @@ export function h(tag, props = {}, ...children) {
   return element;
 }
 
+/** Replace the children of an element; the focus stays on the child that has the same `data-key`. */
+export function renew(element, ...children) {
+  const key = element.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+  element.replaceChildren(...children);
+  if (key) element.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
+}
+
 /** Return a labelled form field. */
 export function field(label, control) {
   return h("label", { class: "field" }, h("span", {}, label), control);

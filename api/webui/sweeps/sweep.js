@@ -1,14 +1,15 @@
 /** The view of one sweep: its progress, live from its events, and its results once it has ended. */
 
-import { errorMessage, h } from "../dom.js";
+import { isDialogOpen } from "../dialog.js";
+import { errorMessage, h, renew } from "../dom.js";
 import { duration, time } from "../format.js";
 import { events, json, request } from "../rest.js";
 import { failedCells } from "./failures.js";
 import { pace } from "./live.js";
+import { organizeButtons } from "./organize.js";
 import { resultElements } from "./results.js";
-import { hasFailures, progress, status } from "./sweep_parts.js";
+import { ENDED, hasFailures, progress, status } from "./sweep_parts.js";
 
-const ENDED = new Set(["completed", "failed", "cancelled"]);
 const ACTIONS = { in_progress: ["pause", "cancel"], validating: ["cancel"], paused: ["resume", "cancel"] };
 const REFRESH_MS = 1000;
 
@@ -25,20 +26,25 @@ export async function sweepView(main, { signal, id }) {
   async function refresh() {
     const sweep = await json(path, { signal });
     if (spec.childElementCount === 1) spec.append(h("pre", { tabIndex: 0 }, JSON.stringify(sweep.spec, null, 2)));
-    head.replaceChildren(...headElements(sweep, path, { act, signal }), spec);
+    if (!isDialogOpen()) renew(head, ...headElements(sweep, path, { act, organize, signal }), spec);
     speed.replaceChildren(ENDED.has(sweep.status) ? "" : tracked.text(sweep));
     return sweep;
   }
 
-  async function act(name) {
+  /** Do something to the sweep, and show what it is then. */
+  async function change(action) {
     try {
-      await request(`${path}/${name}`, { method: "POST", signal });
+      await action();
       await refresh();
       message.replaceChildren();
     } catch (error) {
       message.replaceChildren(errorMessage(error));
     }
   }
+
+  const act = (name) => change(() => request(`${path}/${name}`, { method: "POST", signal }));
+  const ondeleted = () => (location.hash = "sweeps");
+  const organize = (sweep) => organizeButtons(sweep, { signal, onchanged: () => change(() => {}), ondeleted });
 
   main.replaceChildren(h("p", {}, h("a", { href: "#sweeps" }, "All sweeps")), head, speed, message, results);
   let lastEvent = 0;
@@ -67,15 +73,15 @@ export async function sweepView(main, { signal, id }) {
   }
 }
 
-function headElements(sweep, path, { act, signal }) {
+function headElements(sweep, path, { act, organize, signal }) {
   const buttons = (ACTIONS[sweep.status] ?? []).map((name) =>
-    h("button", { type: "button", name, onclick: () => act(name) }, name),
+    h("button", { type: "button", name, onclick: () => act(name), "data-key": name }, name),
   );
   const failures = sweep.errors.filter(({ code }) => code === "completed_with_failures");
   return [
     h("h2", {}, sweep.name),
     h("p", {}, status(sweep), progress(sweep), ...buttons),
-    facts(sweep),
+    facts(sweep, organize),
     sweep.error ? errorMessage({ message: sweep.error }) : "",
     ...failures.map(({ message }) => h("p", { class: "failures", role: "alert" }, message)),
     hasFailures(sweep) && ENDED.has(sweep.status) ? failedCells(path, sweep, signal) : "",
@@ -83,12 +89,13 @@ function headElements(sweep, path, { act, signal }) {
   ];
 }
 
-/** Return id, model and times of a sweep, and the link that clones it. */
-function facts(sweep) {
+/** Return id, model, tags and times of a sweep, the link that clones it, and what else changes it. */
+function facts(sweep, organize) {
   const { id, spec, created_at: created, ended_at: ended, expired_at: expired } = sweep;
   const pairs = [
     ["Id", h("code", {}, id)],
     ["Model", spec.model],
+    ["Tags", sweep.tags.length ? sweep.tags.join(", ") : null],
     ["Submitted", time(created)],
     ["Ended", ended === null ? null : `${time(ended)}, after ${duration(ended - created)}`],
     ["Results expired", expired === null ? null : time(expired)],
@@ -99,6 +106,11 @@ function facts(sweep) {
     "div",
     { class: "facts" },
     h("dl", {}, ...shown.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
-    h("a", { class: "button clone", href: `#new?from=${encodeURIComponent(id)}` }, "Clone into a new sweep"),
+    h(
+      "div",
+      { class: "row" },
+      h("a", { class: "button clone", href: `#new?from=${encodeURIComponent(id)}` }, "Clone into a new sweep"),
+      organize(sweep),
+    ),
   );
 }

@@ -2,6 +2,9 @@
 
 import { h } from "../dom.js";
 
+/** The statuses of a sweep that has ended. */
+export const ENDED = new Set(["completed", "failed", "cancelled"]);
+
 /** Return the status of a sweep as a badge. */
 export function status(sweep) {
   const failures = hasFailures(sweep);

@@ -67,11 +67,16 @@ def test_a_view_has_no_violations_and_does_not_scroll_sideways(
         imported = httpx.post(f"{url}/v1/neuron-sets", json={"model": "tiny", "neurons": neurons}).json()["id"]
         httpx.put(f"{url}/v1/models/tiny/default-neuron-set", json={"neuron_set": imported}).raise_for_status()
         sweep_id = httpx.post(f"{url}/v1/sweeps", json={**SPEC, "tasks": tasks}).json()["id"]
+        httpx.patch(f"{url}/v1/sweeps/{sweep_id}", json={"tags": ["paper"]}).raise_for_status()
         show(tab, url, view, sweep_id)
         for scheme in ("light", "dark"):
             for width in WIDTHS:
                 tab.show_as(width=width, scheme=scheme)
                 assert violations(tab) == [], (scheme, width)
+                if view == "sweeps":
+                    tab.click("button[name=edit]")
+                    assert violations(tab) == [], (scheme, width, "dialog")
+                    tab.click("button[name=dismiss]")
                 assert tab.run("document.documentElement.scrollWidth") <= width, (scheme, width)
 
 

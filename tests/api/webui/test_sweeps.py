@@ -59,9 +59,76 @@ def test_sweeps_are_found_by_name_model_or_id(installation: Installation, tab: B
         assert tab.run(names) == ["One"]
         for text, expected in ((one, ["One"]), ("tiny", ["two", "One"]), ("three", [])):
             tab.fill("input[name=search]", text)
-            assert tab.run(names) == expected
+            tab.until(f"JSON.stringify({names}) === '{json.dumps(expected, separators=(',', ':'))}'")
         assert "No sweep matches" in tab.run("document.querySelector('main').textContent")
         assert "search=three" in tab.run("location.hash")
+
+
+@pytest.mark.processes
+def test_sweeps_are_tagged_renamed_and_deleted_in_the_list(installation: Installation, tab: Browser) -> None:
+    names = "[...document.querySelectorAll('.sweeps tbody a')].map((link) => link.textContent)"
+
+    def shows(*expected: str) -> None:
+        tab.until(f"JSON.stringify({names}) === '{json.dumps(expected, separators=(',', ':'))}'")
+
+    def button(name: str, sweep_id: str) -> str:
+        return f".sweeps button[data-key='{name} {sweep_id}']"
+
+    with server_in_thread(installation, working=False) as (url, _):
+        one, two = (httpx.post(f"{url}/v1/sweeps", json={**SPEC, "name": name}).json()["id"] for name in ("one", "two"))
+        httpx.post(f"{url}/v1/sweeps/{one}/cancel").raise_for_status()
+        tab.open(f"{url}/#sweeps")
+        shows("two", "one")
+        assert tab.run(f'document.querySelector("{button("delete", two)}") === null'), "it has not ended"
+        tab.run(f"document.querySelector(\"{button('edit', one)}\").focus()")
+        tab.click(button("edit", one))
+        tab.fill("input[name=sweep-name]", "<b>uno</b>")
+        tab.fill("input[name=tags]", "paper, qwen,paper")
+        tab.click("button[name=confirm]")
+        shows("two", "<b>uno</b>")
+        assert httpx.get(f"{url}/v1/sweeps/{one}").json()["tags"] == ["paper", "qwen"]
+        assert tab.run("document.activeElement.dataset.key") == f"edit {one}", "the focus is where it was"
+        tab.click(button("qwen", one))
+        shows("<b>uno</b>")
+        assert "tag=qwen" in tab.run("location.hash")
+        assert tab.run("document.querySelector('select[name=tag]').value") == "qwen"
+        tab.click(button("edit", one))
+        tab.fill("input[name=tags]", "x" * 65)
+        tab.click("button[name=confirm]")
+        tab.until("document.querySelector('dialog .error')")
+        assert "1 to 64 characters" in tab.run("document.querySelector('dialog .error').textContent")
+        tab.click("button[name=dismiss]")
+        tab.click(button("delete", one))
+        assert "<b>uno</b>" in tab.run("document.querySelector('dialog h2').textContent")
+        tab.click("button[name=dismiss]")
+        assert tab.run("document.querySelector('dialog') === null")
+        assert httpx.get(f"{url}/v1/sweeps/{one}").status_code == 200
+        tab.click(button("delete", one))
+        tab.click("button[name=confirm]")
+        tab.until("document.querySelector('main').textContent.includes('No sweep matches')")
+        assert httpx.get(f"{url}/v1/sweeps/{one}").status_code == 404
+        tab.fill("select[name=tag]", "")
+        shows("two")
+
+
+@pytest.mark.processes
+def test_a_sweep_is_renamed_and_deleted_in_its_view(installation: Installation, tab: Browser) -> None:
+    tab.errors.clear()
+    with server_in_thread(installation) as (url, _):
+        sweep_id = httpx.post(f"{url}/v1/sweeps", json=SPEC).json()["id"]
+        tab.open(f"{url}/#sweeps/{sweep_id}")
+        tab.until("document.querySelector('.heat-map td')")
+        tab.click("button[name=edit]")
+        tab.fill("input[name=sweep-name]", "renamed")
+        tab.fill("input[name=tags]", "paper")
+        tab.click("button[name=confirm]")
+        tab.until("document.querySelector('main h2').textContent === 'renamed'")
+        assert "paper" in tab.run("document.querySelector('.facts').textContent")
+        assert tab.run("document.querySelector('.heat-map td') !== null"), "the results stay"
+        tab.click("button[name=delete]")
+        tab.click("button[name=confirm]")
+        tab.until("location.hash === '#sweeps' && document.querySelector('main').textContent.includes('No sweep')")
+    assert tab.errors == []
 
 
 @pytest.mark.processes
@@ -74,7 +141,7 @@ def test_a_sweep_is_paused_resumed_and_cancelled(installation: Installation, tab
             tab.click(f"main button[name={button}]")
             tab.until(f"document.querySelector('.status').textContent === '{status}'")
             assert httpx.get(f"{url}/v1/sweeps/{sweep['id']}").json()["status"] == status.replace(" ", "_")
-        assert tab.run("document.querySelectorAll('main button').length") == 0
+        assert tab.run("document.querySelectorAll('main .progress ~ button').length") == 0
 
 
 @pytest.mark.processes
