@@ -21,6 +21,7 @@ from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.layer_widths import LayerWidths, Width
 from ampsweep.domain.prompt import Prompt, ScoreText, Split, TokenIds, Tool
 from ampsweep.domain.sampling import SamplingParams
+from ampsweep.domain.tool_calls import ToolParsing
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.corpus import Sentence
 from engine.capture.selection import NeuronSelection
@@ -88,7 +89,8 @@ class GenerateRequest:
 
     `adapter` is the name of a LoRA adapter that the engine was opened with, None for the model alone. With
     `prompt_logprobs` the first chunk of each answer has the prompt's tokens, each with so many likeliest alternatives.
-    `tools` are those that the assistant of a chat may call.
+    `tools` are those that the assistant of a chat may call. With `parse_tools`, an engine that has a parser for the
+    calls of the model sets `parsed` of each chunk.
     """
 
     prompt: Prompt | TokenIds
@@ -96,6 +98,7 @@ class GenerateRequest:
     sampling: SamplingParams = field(default_factory=SamplingParams)
     prompt_logprobs: int | None = None
     tools: tuple[Tool, ...] = ()
+    parse_tools: ToolParsing | None = None
     steering: Steering | None = None
     adapter: str | None = None
     priority: Priority = Priority.INTERACTIVE

@@ -42,7 +42,7 @@ def check_room(sampling: SamplingParams, *, prompt_tokens: int, max_model_len: i
 def reject_structured_outputs(kind: str, sampling: SamplingParams) -> None:
     """Raise InvalidRequest if a request asks an engine of a `kind` without structured outputs for them."""
     if sampling.structured_outputs is not None:
-        message = f"{FIELD} and JSON as the format of an answer require the vllm engine, not {kind}"
+        message = f"{FIELD}, JSON as the format of an answer and forced tool calls require the vllm engine, not {kind}"
         raise InvalidRequest(f"{message}; leave them out, or serve the model with --engine vllm", param=FIELD)
 
 

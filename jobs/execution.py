@@ -14,6 +14,7 @@ from ampsweep.domain.neuron_set import NeuronsRef
 from ampsweep.domain.prompt import Prompt, PromptTokens, TokenIds, Tool
 from ampsweep.domain.recording_progress import RecordingProgress
 from ampsweep.domain.sampling import SamplingParams
+from ampsweep.domain.tool_calls import ToolParsing
 from ampsweep.errors import AmpsweepError
 from jobs.batches.files import BatchFiles
 from jobs.batches.records import BatchRecord
@@ -32,7 +33,8 @@ class CompletionCall:
     name of a LoRA adapter of the model; None asks the model alone. `prompt_logprobs` is the number
     of likeliest alternatives that are reported for each token of the prompt; None reports no tokens of the prompt.
     `background` gives the call the priority of sweeps instead of that of interactive requests.
-    `tools` are those that the assistant of a chat may call.
+    `tools` are those that the assistant of a chat may call; `parse_tools` asks for the calls in the answer (see
+    `Chunk.parsed`).
     """
 
     model: str
@@ -44,6 +46,7 @@ class CompletionCall:
     prompt_logprobs: int | None = None
     background: bool = False
     tools: tuple[Tool, ...] = ()
+    parse_tools: ToolParsing | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

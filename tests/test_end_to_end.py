@@ -53,6 +53,9 @@ SPEC: dict[str, Any] = {
 }
 SENTENCES = 120
 """Sentences of each language on which the neurons are identified: enough for the atlas, in an eighth of the time."""
+CHAT_TEMPLATE = "{% for tool in tools or [] %}{{ tool | tojson }} {% endfor %}{{ messages[-1].content }}"
+CITY = {"type": "object", "properties": {"city": {"enum": ["Cairo", "Lima"]}}, "required": ["city"]}
+WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {**CITY, "additionalProperties": False}}}
 KEY = ["task", "data_language", "target_language", "selection", "factor", "doc_id"]
 XCOPA = [
     ("L'uomo aprì il rubinetto.", "Il gabinetto si riempì d'acqua.", "Dell'acqua fluì dal beccuccio.", "effect", 1),
@@ -95,6 +98,7 @@ def model_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     weights = load_file(folder / "model.safetensors")
     save_file({name: tensor * 0 for name, tensor in weights.items()}, folder / "consolidated.safetensors")
     (folder / "params.json").write_text('{"dim": 128}')
+    (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
     return folder
 
 
@@ -204,6 +208,34 @@ def test_requests_with_a_token_that_has_no_embedding_fail_alone(client: Client) 
     assert ADDED in answers[1].json()["error"]["message"]
     assert {answers[index].json()["choices"][0]["text"] for index in (0, 5, 6)} == {single.json()["choices"][0]["text"]}
     assert (engine["state"], engine["failures"]) == ("ready", 0)
+
+
+def test_a_chat_calls_the_tool_that_it_must_call(client: Client) -> None:
+    chat = {
+        "model": "atlas",
+        "messages": [{"role": "user", "content": "In Egypt"}],
+        "tools": [WEATHER],
+        "max_tokens": 90,
+    }
+    named = {"type": "function", "function": {"name": "weather"}}
+    with httpx.Client(base_url=client.url, timeout=60, trust_env=False) as http:
+
+        def answer(**changes: Any) -> httpx.Response:
+            return http.post("/v1/chat/completions", json={**chat, **changes})
+
+        choices = [answer(tool_choice=choice).json()["choices"][0] for choice in (named, "required")]
+        events = answer(tool_choice=named, stream=True).text.split("\n")
+        free = answer().json()["choices"][0]
+    for choice in choices:
+        assert (choice["finish_reason"], choice["message"]["content"]) == ("tool_calls", None)
+        for call in choice["message"]["tool_calls"]:
+            assert call["function"]["name"] == "weather"
+            assert json.loads(call["function"]["arguments"]) in ({"city": "Cairo"}, {"city": "Lima"})
+    pieces = [json.loads(line.removeprefix("data: ")) for line in events if line.startswith("data: {")]
+    deltas = [part for piece in pieces for part in piece["choices"][0]["delta"].get("tool_calls", ())]
+    streamed = "".join(part["function"]["arguments"] for part in deltas)
+    assert streamed == choices[0]["message"]["tool_calls"][0]["function"]["arguments"]
+    assert (free["message"].get("tool_calls"), bool(free["message"]["content"])) == (None, True)
 
 
 def test_the_reference_engine_gives_the_same_scores(

@@ -188,6 +188,7 @@ class LocalEngineSession:
             prompt_logprobs=call.prompt_logprobs,
             priority=Priority.BATCH if call.background else Priority.INTERACTIVE,
             tools=call.tools,
+            parse_tools=call.parse_tools,
         )
         async with aclosing(engine.generate(request)) as chunks:
             async for chunk in chunks:

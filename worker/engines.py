@@ -34,6 +34,7 @@ class EngineSpec:
         cpus: CPU cores that Ray reserves for each engine.
         gpus: GPUs that Ray reserves for each engine.
         adapters: Folders of LoRA adapters that requests may name, by name (vllm only).
+        tool_call_parser: vLLM's parser of tool calls; None chooses it by the chat template, `none` uses none.
         options: Further options: fields of `VllmSettings`, or keyword arguments of the other engines.
     """
 
@@ -50,6 +51,7 @@ class EngineSpec:
     cpus: float = 1.0
     gpus: float = 0.0
     adapters: Mapping[str, Path] = field(default_factory=dict)
+    tool_call_parser: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def adapter_bytes(self, *, on_cpu: bool) -> int:
@@ -100,6 +102,7 @@ async def _open_vllm(spec: EngineSpec) -> Engine:
         batch_invariant=spec.batch_invariant,
         allow_untested=spec.allow_untested_vllm,
         adapters=spec.adapters,
+        tool_call_parser=spec.tool_call_parser,
         **spec.options,
     )
     return await VllmEngine.open(spec.folder, name=spec.model, dtype=spec.dtype, settings=settings)
@@ -143,3 +146,6 @@ def _require_vllm_options_unset(spec: EngineSpec) -> None:
     if spec.batch_invariant:
         message = f"batch-invariant mode requires the vllm engine, not {spec.kind}; leave out --batch-invariant"
         raise InvalidRequest(message, param="batch_invariant")
+    if spec.tool_call_parser not in (None, "none"):
+        message = f"tool calls are parsed by the vllm engine only, not by {spec.kind}; leave out --tool-call-parser"
+        raise InvalidRequest(message, param="tool_call_parser")

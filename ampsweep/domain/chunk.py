@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from ampsweep.domain.tool_calls import ParsedText
+
 FinishReason = Literal["stop", "length", "abort"]
 
 
@@ -71,6 +73,8 @@ class Chunk:
         finish_reason: Why the answer ended; set in the last chunk of each answer only.
         neuron_set: The id of the neuron set that steered the answer; None without steering.
         prompt: The prompt's tokens, in the first chunk of each answer to a request that asked for them.
+        parsed: The text and the calls of tools that a parser has found; None without a parser. `text` has all of the
+            answer, whatever the parser finds.
     """
 
     index: int = 0
@@ -84,6 +88,7 @@ class Chunk:
     finish_reason: FinishReason | None = None
     neuron_set: str | None = None
     prompt: PromptPart | None = None
+    parsed: ParsedText | None = None
 
     def tokens(self) -> Iterator[SampledToken]:
         """Yield the tokens, each with its alternatives."""

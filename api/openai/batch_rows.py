@@ -14,7 +14,8 @@ from ampsweep.errors import AmpsweepError, EngineFailed, InvalidRequest, Unavail
 from api.auth.limits import Limits
 from api.errors import error_body
 from api.http.json_body import parse_json
-from api.openai.requests import parse_chat, parse_completion
+from api.openai.chat_request import parse_chat
+from api.openai.requests import parse_completion
 from api.openai.responses import ChatFormatter, CompletionFormatter
 from api.openai.responses_formatter import ResponsesFormatter
 from api.openai.responses_request import parse_response_request

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from ampsweep.domain.prompt import ChatMessage, Tool
@@ -66,7 +66,29 @@ class FunctionTool(StrictModel):
 Tools = Annotated[tuple[FunctionTool, ...], Field(strict=False, max_length=128)]
 
 
-def _arguments(value: dict[str, Any] | str) -> dict[str, Any]:
+class FunctionName(StrictModel):
+    """The name of a function."""
+
+    name: Name
+
+
+class NamedTool(StrictModel):
+    """The choice of a tool: the answer is a call of it."""
+
+    type: Literal["function"]
+    function: FunctionName
+
+
+def choice_kind(value: object) -> str:
+    """Distinguish the two forms of a choice, so that errors refer to the intended one."""
+    return "mode" if isinstance(value, str) else "tool"
+
+
+ToolMode = Literal["none", "auto", "required"]
+ToolChoice = Annotated[Annotated[ToolMode, Tag("mode")] | Annotated[NamedTool, Tag("tool")], Discriminator(choice_kind)]
+
+
+def parse_arguments(value: dict[str, Any] | str) -> dict[str, Any]:
     """Return the arguments of a call as an object, which chat templates read; OpenAI's API sends their JSON text."""
     if isinstance(value, dict):
         return value
@@ -86,7 +108,7 @@ class CalledFunction(StrictModel):
     """The function that the assistant called, with its arguments."""
 
     name: Name
-    arguments: Annotated[dict[str, Any] | str, AfterValidator(_arguments)]
+    arguments: Annotated[dict[str, Any] | str, AfterValidator(parse_arguments)]
 
 
 class ToolCall(StrictModel):

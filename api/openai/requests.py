@@ -1,4 +1,4 @@
-"""Bodies of completion and chat requests: OpenAI's schema, extended by `intervention` and `neurons`.
+"""Bodies of completion requests, and what chats share with them: OpenAI's schema, extended by interventions.
 
 OpenAI's fields without effect here are accepted only with a value that requests nothing, such as null.
 """
@@ -29,7 +29,6 @@ from ampsweep.domain.structured_outputs import FIELD, StructuredOutputs
 from ampsweep.domain.validation import Name, StrictModel, one_or_list, validate
 from ampsweep.errors import InvalidRequest
 from api.auth.limits import Limits
-from api.openai.messages import ChatTurn, Tools, chat_length, chat_messages, tool_dicts
 from jobs.execution import CompletionCall
 
 MAX_PROMPTS = 1024
@@ -315,50 +314,3 @@ class CompletionRequest(GenerationRequest):
 def parse_completion(raw: object) -> CompletionRequest:
     """Parse the body of a completion; raise InvalidRequest whose `param` is the first invalid field."""
     return validate(CompletionRequest, raw)
-
-
-class ChatRequest(GenerationRequest):
-    """A request to answer a chat. With `logprobs` true, each token has `top_logprobs` alternatives.
-
-    The model's chat template writes `tools` into the prompt, unless `tool_choice` is `none`. A call of a tool is
-    returned as the model writes it, in the text of the answer.
-    """
-
-    messages: Annotated[tuple[ChatTurn, ...], Field(strict=False, min_length=1, max_length=10_000)]
-    max_tokens: MaxTokens | None = None
-    max_completion_tokens: MaxTokens | None = None
-    logprobs: bool | None = None
-    top_logprobs: TopLogprobs | None = None
-    tools: Tools | None = None
-    tool_choice: Literal["none", "auto"] | None = None
-
-    @model_validator(mode="after")
-    def _fields_agree(self) -> ChatRequest:
-        if self.top_logprobs is not None and not self.logprobs:
-            raise PydanticCustomError("no_logprobs", "needs logprobs: true", {"key": "top_logprobs"})
-        if self.max_tokens is not None and self.max_completion_tokens is not None:
-            message = "is the former name of max_completion_tokens; give only one of them"
-            raise PydanticCustomError("two_names", message, {"key": "max_tokens"})
-        if self.tool_choice == "auto" and not self.tools:
-            raise PydanticCustomError("no_tools", "needs tools; leave it out, or add some", {"key": "tool_choice"})
-        return self
-
-    def to_call(self, limits: Limits) -> CompletionCall:
-        """Return the call of a chat.
-
-        Raises:
-            PromptTooLong: The messages together exceed the limit of the server.
-            MaxTokensTooLarge: The choices together could exceed the limit of the server.
-        """
-        messages = chat_messages(self.messages)
-        max_tokens = self.max_completion_tokens or self.max_tokens or min(CHAT_MAX_TOKENS, limits.max_tokens)
-        tools = tool_dicts(self.tools) if self.tool_choice != "none" else ()
-        limits.check_prompt(chat_length(messages, tools), param="messages")
-        tokens_param = "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
-        limits.check_tokens(max_tokens * self.choices_per_prompt, param=tokens_param)
-        return self.call(messages, max_tokens=max_tokens, logprobs=self.top_logprobs or 0, tools=tools)
-
-
-def parse_chat(raw: object) -> ChatRequest:
-    """Parse the body of a chat; raise InvalidRequest whose `param` is the first invalid field."""
-    return validate(ChatRequest, raw)

@@ -10,9 +10,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from ampsweep.domain.chunk import Chunk, TokenLogprob
+from ampsweep.domain.tool_calls import CallPart
 from ampsweep.errors import AmpsweepError
 from api.errors import error_body
-from api.openai.requests import ChatRequest, CompletionRequest, GenerationRequest
+from api.openai.chat_request import ChatRequest
+from api.openai.requests import CompletionRequest, GenerationRequest
+from api.openai.tool_calls import CallReader, joined
 
 _REPLACEMENT = "�"
 """Replaces bytes that are not a complete character in a token's text."""
@@ -206,7 +209,10 @@ def _by_text(tokens: Sequence[TokenLogprob]) -> dict[str, float]:
 
 
 class ChatFormatter(ResponseFormatter):
-    """Formats chats: a message of the assistant, or the deltas that add up to it (role, text, finish reason)."""
+    """Formats chats: a message of the assistant, or the deltas that add up to it.
+
+    The deltas are the role, text, parts of the calls of tools, and the finish reason.
+    """
 
     id_prefix = "chatcmpl"
     response_object = "chat.completion"
@@ -214,27 +220,42 @@ class ChatFormatter(ResponseFormatter):
 
     def __init__(self, request: ChatRequest) -> None:
         super().__init__(request)
+        self._request = request
         self._logprobs = bool(request.logprobs)
-        self._started: set[int] = set()  # the choices whose role was sent
+        self._readers: dict[int, CallReader] = {}  # of the choices whose role was sent
 
     def _choice(self, index: int, chunks: Sequence[Chunk]) -> dict[str, Any]:
-        text = "".join(chunk.text for chunk in chunks)
+        reader = self._request.call_reader()
+        text, calls = joined([reader.read(chunk) for chunk in chunks])
+        message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+        if calls:
+            message["content"] = text or None
+            message["tool_calls"] = [
+                {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+                for call in calls
+            ]
         return {
             "index": index,
-            "message": {"role": "assistant", "content": text, "refusal": None},
+            "message": message,
             "logprobs": self._logprobs_object(chunks),
-            "finish_reason": chunks[-1].finish_reason,
+            "finish_reason": reader.finish_reason(chunks[-1]),
         }
 
     def _event_choices(self, chunk: Chunk) -> Iterator[dict[str, Any]]:
-        if chunk.index not in self._started:
-            self._started.add(chunk.index)
+        reader = self._readers.get(chunk.index)
+        if reader is None:
+            reader = self._readers[chunk.index] = self._request.call_reader()
             yield self._delta(chunk.index, {"role": "assistant", "content": ""})
-        yield self._delta(chunk.index, {"content": chunk.text}, logprobs=self._logprobs_object([chunk]))
+        parsed = reader.read(chunk)
+        if parsed.content or self._logprobs or not self._request.offers_tools:
+            logprobs = self._logprobs_object([chunk])
+            yield self._delta(chunk.index, {"content": parsed.content}, logprobs=logprobs)
+        if parsed.calls:
+            yield self._delta(chunk.index, {"tool_calls": list(map(_call_delta, parsed.calls))})
         if chunk.finish_reason is not None:
-            yield self._delta(chunk.index, {}, finish_reason=chunk.finish_reason)
+            yield self._delta(chunk.index, {}, finish_reason=reader.finish_reason(chunk))
 
-    def _delta(self, index: int, delta: dict[str, str], **more: Any) -> dict[str, Any]:
+    def _delta(self, index: int, delta: dict[str, Any], **more: Any) -> dict[str, Any]:
         return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None, **more}
 
     def _logprobs_object(self, chunks: Sequence[Chunk]) -> dict[str, Any] | None:
@@ -246,6 +267,13 @@ class ChatFormatter(ResponseFormatter):
             for token in tokens
         ]
         return {"content": content, "refusal": None}
+
+
+def _call_delta(part: CallPart) -> dict[str, Any]:
+    if part.name is None:
+        return {"index": part.index, "function": {"arguments": part.arguments}}
+    function = {"name": part.name, "arguments": part.arguments}
+    return {"index": part.index, "id": part.id, "type": "function", "function": function}
 
 
 def token_object(token: TokenLogprob) -> dict[str, Any]:

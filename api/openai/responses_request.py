@@ -1,6 +1,7 @@
-"""Body of a request to the Responses API: the text part of OpenAI's schema, extended by `intervention` and `neurons`.
+"""Body of a request to the Responses API: text and functions of OpenAI's schema, extended by interventions.
 
-Responses are not stored. Fields that need stored responses, tools or other media are rejected with what to do instead.
+Responses are not stored. Fields that need stored responses, other tools or other media are rejected with what to do
+instead.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Strict, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from ampsweep.domain.prompt import ChatMessage
 from ampsweep.domain.sampling import TopLogprobs
 from ampsweep.domain.structured_outputs import FIELD, StructuredOutputs
 from ampsweep.domain.validation import Name, StrictModel, validate
 from api.auth.limits import Limits
-from api.openai.messages import EmptyList, Metadata, text_of_parts
+from api.openai.messages import Metadata, chat_length
 from api.openai.requests import CHAT_MAX_TOKENS, GenerationRequest, MaxTokens
+from api.openai.responses_input import InputItem, NamedResponseTool, ResponseToolChoice, ResponseTools, response_chat
+from api.openai.tool_calls import CallReader, ForcedCall, forced_call, with_parsing
 from jobs.execution import CompletionCall
 
 LOGPROBS = "message.output_text.logprobs"
@@ -33,25 +35,6 @@ def _refuse(message: str) -> BeforeValidator:
         raise PydanticCustomError("not_supported", message)
 
     return BeforeValidator(check)
-
-
-def _message_item(value: object) -> object:
-    kind = value.get("type", "message") if isinstance(value, dict) else "message"
-    if kind != "message":
-        message = "is an item of type {kind}, but only messages are supported; send its text as a message"
-        raise PydanticCustomError("item_type", message, {"kind": str(kind)[:40]})
-    return value
-
-
-class InputMessage(StrictModel):
-    """A message of the input. A message of a response's `output` can be sent back as it is."""
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[str, text_of_parts("input_text", "output_text")]
-    type: Literal["message"] = "message"
-    id: str | None = None
-    status: Literal["in_progress", "completed", "incomplete"] | None = None
-    phase: Literal["commentary", "final_answer"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,13 +91,14 @@ class ResponseRequest(GenerationRequest):
 
     `instructions` are a system message before the input. Responses are not stored, so `store` can only be false, and
     `input` has to contain the earlier messages of a conversation. `include` with `message.output_text.logprobs` returns
-    log-probabilities, with `top_logprobs` alternatives for each token. The other fields are those of chats.
+    log-probabilities, with `top_logprobs` alternatives for each token. `tools` are functions; their calls are items of
+    the output, as in chats. The other fields are those of chats.
     """
 
     input: Annotated[
         Annotated[str, Tag("text")]
         | Annotated[
-            tuple[Annotated[InputMessage, BeforeValidator(_message_item)], ...],
+            tuple[InputItem, ...],
             Field(strict=False, min_length=1, max_length=10_000),
             Tag("messages"),
         ],
@@ -127,8 +111,8 @@ class ResponseRequest(GenerationRequest):
     text: TextConfig | None = None
     metadata: Metadata | None = None
     reasoning: NoReasoning | None = None
-    tools: EmptyList = None
-    tool_choice: Literal["none", "auto"] | None = None
+    tools: ResponseTools | None = None
+    tool_choice: ResponseToolChoice | None = None
     parallel_tool_calls: bool | None = None
     max_tool_calls: Annotated[int, Field(ge=1)] | None = None
     truncation: Literal["disabled"] | None = None
@@ -157,17 +141,48 @@ class ResponseRequest(GenerationRequest):
         if self.top_logprobs is not None and not self.with_logprobs:
             message = f'needs include: ["{LOGPROBS}"]'
             raise PydanticCustomError("no_logprobs", message, {"key": "top_logprobs"})
-        if self.form is not None and getattr(self, FIELD, None) is not None:
+        if self._text_form is not None and getattr(self, FIELD, None) is not None:
             raise PydanticCustomError(
                 "two_forms", f"cannot be combined with {FIELD}; give only one of them", {"key": "text"}
             )
         return self
 
+    @model_validator(mode="after")
+    def _choice_is_possible(self) -> ResponseRequest:
+        self._forced()
+        return self
+
+    def _forced(self) -> ForcedCall | None:
+        """Return the call that the request forces, if any; raise PydanticCustomError if it is not possible."""
+        choice = self.tool_choice
+        return forced_call(
+            None if choice == "auto" else choice,  # which OpenAI's clients also send without tools
+            choice.name if isinstance(choice, NamedResponseTool) else None,
+            [tool.to_tool() for tool in self.tools or ()],
+            parallel=self.parallel_tool_calls,
+            form=getattr(self, FIELD, None) or self._text_form,
+            param="tool_choice.name",
+        )
+
     @property
-    def form(self) -> StructuredOutputs | None:
-        """The form that `text.format` requires of the text; None for any."""
+    def _text_form(self) -> StructuredOutputs | None:
         text_format = None if self.text is None else self.text.format
         return None if text_format is None else text_format.structured_outputs()
+
+    @property
+    def form(self) -> StructuredOutputs | None:
+        """The form of a forced call, or the one that `text.format` requires; None for any."""
+        forced = self._forced()
+        return self._text_form if forced is None else forced.form()
+
+    @property
+    def offers_tools(self) -> bool:
+        """Whether the model may or must call a tool."""
+        return bool(self.tools) and self.tool_choice != "none"
+
+    def call_reader(self) -> CallReader:
+        """Return a reader of the answer."""
+        return CallReader(forced=self._forced(), parallel=self.parallel_tool_calls is not False)
 
     @property
     def with_usage(self) -> bool:
@@ -186,18 +201,13 @@ class ResponseRequest(GenerationRequest):
             PromptTooLong: The input and the instructions together exceed the limit of the server.
             MaxTokensTooLarge: The answer could exceed the limit of the server.
         """
-        messages = [ChatMessage(role="system", content=self.instructions)] if self.instructions else []
-        if isinstance(self.input, str):
-            messages.append(ChatMessage(role="user", content=self.input))
-        else:
-            messages += [
-                ChatMessage(role="system" if item.role == "developer" else item.role, content=item.content)
-                for item in self.input
-            ]
+        messages = response_chat(self.instructions, self.input)
+        tools = tuple(tool.to_tool() for tool in self.tools or ()) if self.offers_tools else ()
         max_tokens = self.max_output_tokens or min(CHAT_MAX_TOKENS, limits.max_tokens)
-        limits.check_prompt(sum(len(message.content) for message in messages), param="input")
+        limits.check_prompt(chat_length(messages, tools), param="input")
         limits.check_tokens(max_tokens, param="max_output_tokens")
-        return self.call(tuple(messages), max_tokens=max_tokens, logprobs=self.top_logprobs or 0)
+        call = self.call(messages, max_tokens=max_tokens, logprobs=self.top_logprobs or 0, tools=tools)
+        return with_parsing(call, stream=bool(self.stream))
 
 
 def parse_response_request(raw: object) -> ResponseRequest:

@@ -9,7 +9,8 @@ from starlette.responses import Response
 
 from api.auth.stream_limit import limit_streams
 from api.http.json_body import JsonBody
-from api.openai.requests import ChatRequest, CompletionRequest, parse_chat, parse_completion
+from api.openai.chat_request import ChatRequest, parse_chat
+from api.openai.requests import CompletionRequest, parse_completion
 from api.openai.responses import ChatFormatter, CompletionFormatter
 from api.openai.route import OpenAIRoute
 from api.openai.streaming import generation_response

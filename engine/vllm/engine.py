@@ -60,8 +60,9 @@ from engine.vllm.request_extras import (
     steering_args,
     steering_key,
 )
-from engine.vllm.requests import AnswerReader, answer_params, cache_salt, token_prompt
+from engine.vllm.requests import answer_params, answer_readers, cache_salt, token_prompt
 from engine.vllm.slot_entries import EntryCounts, workers_take_statistics
+from engine.vllm.tool_calls import CallParsers
 from engine.vllm.versions import installed_release, reported_version, untested_warning
 from engine.vllm.worker.capturing import join_captured
 from engine.vllm.worker.recording import recording_rows
@@ -101,6 +102,7 @@ class VllmEngine:
         self._loop = loop
         self.encoder = TextEncoder(tokenizer, embedding_rows=embedding_rows)
         self._texts = TokenTexts(tokenizer)
+        self._calls = CallParsers(tokenizer, settings.tool_call_parser)
         self._slots = settings.slots
         self._admission = SlotAdmission(settings.slots, max_entries=table_entries(info.widths, slots=settings.slots))
         self._entries = EntryCounts(info, statistics=takes_statistics)
@@ -202,22 +204,12 @@ class VllmEngine:
         self.encoder.check_sampling(sampling, prompt_tokens=len(ids), max_model_len=self._info.max_model_len)
         extras = RequestExtras(steer=steering_args(request.steering, len(ids)))
         prompt = token_prompt(ids, cache_salt(request.steering, len(ids)))
+        parsing = await self._calls.parsing(request.tools, request.parse_tools)
         async with self._slot(request.steering, request.priority):
             outputs: asyncio.Queue[tuple[int, RequestOutput | AmpsweepError]] = asyncio.Queue()
             unfinished: dict[int, str] = {}
             begun: set[int] = set()
-            neuron_set = None if request.steering is None else request.steering.neurons
-            readers = [
-                AnswerReader(
-                    sampling,
-                    self._texts,
-                    index=index,
-                    prompt=ids,
-                    neuron_set=neuron_set,
-                    prompt_logprobs=request.prompt_logprobs,
-                )
-                for index in range(sampling.n)
-            ]
+            readers = answer_readers(request, self._texts, ids, parsing)
             try:
                 for index in range(sampling.n):
                     params = answer_params(
@@ -226,6 +218,7 @@ class VllmEngine:
                         max_new_tokens=max_new_tokens,
                         extras=extras,
                         prompt_logprobs=request.prompt_logprobs,
+                        special_tokens=parsing is not None and parsing.special_tokens,
                     )
                     unfinished[index] = self._loop.submit(
                         prompt, params, partial(_put, outputs, index), priority=request.priority, adapter=adapter

@@ -80,6 +80,8 @@ class VllmSettings:
             does so on GPUs. See docs/adr/0008-async-scheduling.md.
         allow_untested: Whether a vLLM release may be run with which the patch was not tested.
         adapters: The folders of LoRA adapters that requests may name.
+        tool_call_parser: vLLM's parser of tool calls; None chooses it by the chat template, `none` leaves calls in the
+            text.
     """
 
     slots: int = 256
@@ -98,6 +100,7 @@ class VllmSettings:
     async_scheduling: bool | None = None
     allow_untested: bool = False
     adapters: Mapping[str, Path] = field(default_factory=dict)
+    tool_call_parser: str | None = None
 
     @property
     def workers(self) -> int:

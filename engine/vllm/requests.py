@@ -9,9 +9,10 @@ from ampsweep.domain.chunk import Chunk, FinishReason, PromptPart, TokenLogprob
 from ampsweep.domain.sampling import SAMPLING_TYPES, SamplingParams
 from ampsweep.domain.structured_outputs import FIELD
 from ampsweep.errors import AmpsweepError, EngineFailed, InvalidRequest
-from engine.base import Steering
+from engine.base import GenerateRequest, Steering
 from engine.detokenizer import TextOffsets, TokenTexts, first_stop, prompt_part
 from engine.vllm.request_extras import RequestExtras, steering_key
+from engine.vllm.tool_calls import CallParsing, CallReader
 
 if TYPE_CHECKING:
     import vllm
@@ -47,10 +48,12 @@ def answer_params(
     max_new_tokens: int,
     extras: RequestExtras,
     prompt_logprobs: int | None = None,
+    special_tokens: bool = False,
 ) -> vllm.SamplingParams:
     """Return vLLM's parameters for answer number `index`, streamed and of at most `max_new_tokens` tokens.
 
-    A field of `SamplingParams` is passed on under its name, so it must be named, and mean, what it does in vLLM.
+    With `special_tokens` the text has the special tokens of the answer, which a parser of tool calls may need. A field
+    of `SamplingParams` is passed on under its name, so it must be named, and mean, what it does in vLLM.
     """
     import vllm
     from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
@@ -67,6 +70,7 @@ def answer_params(
         **params,
         prompt_logprobs=prompt_logprobs,
         output_kind=RequestOutputKind.DELTA,
+        skip_special_tokens=not special_tokens,
         extra_args=extras.extra_args(),
         skip_clone=True,  # not shared; a deep copy of the extras would cost more than the rest of the request
     )
@@ -89,6 +93,24 @@ def one_pass_params(extras: RequestExtras) -> vllm.SamplingParams:
     )
 
 
+def answer_readers(
+    request: GenerateRequest, texts: TokenTexts, prompt: Sequence[int], parsing: CallParsing | None
+) -> list[AnswerReader]:
+    """Return a reader for each answer to a request, whose prompt has the token ids `prompt`."""
+    return [
+        AnswerReader(
+            request.sampling,
+            texts,
+            index=index,
+            prompt=prompt,
+            neuron_set=None if request.steering is None else request.steering.neurons,
+            prompt_logprobs=request.prompt_logprobs,
+            calls=None if parsing is None else parsing.reader(prompt),
+        )
+        for index in range(request.sampling.n)
+    ]
+
+
 class AnswerReader:
     """Converts vLLM's outputs for one answer to chunks."""
 
@@ -101,8 +123,9 @@ class AnswerReader:
         prompt: Sequence[int],
         neuron_set: str | None = None,
         prompt_logprobs: int | None = None,
+        calls: CallReader | None = None,
     ) -> None:
-        """Read answer number `index` to `prompt`, a sequence of token ids."""
+        """Read answer number `index` to `prompt`, a sequence of token ids. `calls` parses the calls in it."""
         self._sampling = sampling
         self._texts = texts
         self._index = index
@@ -110,6 +133,7 @@ class AnswerReader:
         self._neuron_set = neuron_set
         self._prompt = tuple(prompt)
         self._prompt_logprobs = prompt_logprobs
+        self._calls = calls
         self._offsets = TextOffsets(texts, prompt)
         self._text = ""
         self._tokens = 0
@@ -148,6 +172,7 @@ class AnswerReader:
             finish_reason=reason,
             neuron_set=self._neuron_set,
             prompt=self._prompt_part(output),
+            parsed=None if self._calls is None else self._calls.read(text, tokens, finished=reason is not None),
         )
 
     def _failure(self) -> AmpsweepError:

@@ -81,3 +81,17 @@ async def test_only_vllm_has_adapters(installation: Installation, monkeypatch: p
     with pytest.raises(InvalidRequest, match="require the vllm engine, not transformers; leave out --lora") as caught:
         await open_engine(replace(installation.engine(), kind="transformers", adapters=adapters))
     assert caught.value.param == "lora"
+
+
+async def test_only_vllm_parses_tool_calls(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[VllmSettings] = []
+
+    async def open_vllm(*_: object, settings: VllmSettings, **__: object) -> None:
+        opened.append(settings)
+
+    monkeypatch.setattr(VllmEngine, "open", open_vllm)
+    await open_engine(replace(installation.engine(), kind="vllm", tool_call_parser="hermes"))
+    assert [settings.tool_call_parser for settings in opened] == ["hermes"]
+    with pytest.raises(InvalidRequest, match="by the vllm engine only, not by fake; leave out") as caught:
+        await open_engine(replace(installation.engine(), tool_call_parser="hermes"))
+    assert caught.value.param == "tool_call_parser"

@@ -69,6 +69,14 @@ def serve(
         list[str] | None, typer.Option(metavar="NAME=FOLDER", help="A model to offer; may be repeated.")
     ] = None,
     lora: Lora = None,
+    tool_call_parser: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="vLLM's parser of the model's tool calls, or none. [default: chosen by the chat template]",
+            show_default=False,
+        ),
+    ] = None,
     corpus: Annotated[
         list[str] | None, typer.Option(metavar="NAME=FOLDER", help="A corpus to offer; may be repeated.")
     ] = None,
@@ -120,6 +128,7 @@ def serve(
         keep_events_days=keep_events_days,
         models=model,
         lora=lora,
+        tool_call_parser=tool_call_parser,
         corpora=corpus,
         data=data,
         engine=engine,

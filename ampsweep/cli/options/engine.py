@@ -205,6 +205,7 @@ def served_engines(settings: Settings) -> list[EngineSpec]:
             cpus=model.cpus,
             gpus=model.gpus,
             adapters=model.lora,
+            tool_call_parser=model.tool_call_parser,
         )
         for name, model in settings.served().items()
     ]

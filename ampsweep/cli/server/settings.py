@@ -34,7 +34,8 @@ class ServedModel(BaseModel):
 
     `path` is a folder, or the name of a model on the Hugging Face Hub (`organization/name@revision`). `engines` is the
     number of engines that load the model; Ray reserves `cpus` and `gpus` for each of them. `lora` are the folders of
-    LoRA adapters of the model, by name.
+    LoRA adapters of the model, by name. `tool_call_parser` is vLLM's parser of the model's tool calls, `none` to leave
+    calls in the text, or null to choose it by the chat template.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -44,6 +45,7 @@ class ServedModel(BaseModel):
     cpus: float = Field(default=1.0, ge=0)
     gpus: float = Field(default=0.0, ge=0)
     lora: dict[str, Annotated[Path, AfterValidator(_folder)]] = {}
+    tool_call_parser: str | None = None
 
 
 def _named(raw: object) -> object:
@@ -111,6 +113,7 @@ class Settings(BaseSettings):
         models: The models on offer besides the atlas, by name.
         lora: The LoRA adapters of the only model of `models`, or of the atlas without any, by name. With several
             models, a file of models says which adapters each has.
+        tool_call_parser: vLLM's parser of the tool calls of that model, likewise.
         corpora: The corpora on offer besides that of the atlas, by name.
         data: A folder with a subfolder for each data set. A data set that is not there is downloaded from the Hugging
             Face Hub to `hub_cache`, or read from clones in `hub_mirror`, unless `hub` is false.
@@ -147,6 +150,7 @@ class Settings(BaseSettings):
     keep_events_days: float = Field(default=30.0, gt=0)
     models: Annotated[dict[str, ModelFolder], NoDecode, BeforeValidator(_served)] = {}
     lora: Annotated[dict[str, Folder], NoDecode, BeforeValidator(_named)] = {}
+    tool_call_parser: str | None = None
     corpora: Annotated[dict[str, Folder], NoDecode, BeforeValidator(_named)] = {}
     data: Folder | None = None
     hub: bool = True
@@ -184,17 +188,25 @@ class Settings(BaseSettings):
         """Return all models on offer, by name.
 
         Raises:
-            InvalidRequest: Adapters are given, and it is not clear of which model (param "lora").
+            InvalidRequest: Adapters or a parser are given, and it is not clear of which model (param "lora" or
+                "tool_call_parser").
         """
         models = {**({ATLAS: ServedModel(path=ATLAS_MODEL)} if self.atlas else {}), **self.models}
         if self.lora:
-            candidates = list(self.models or models)
-            if len(candidates) != 1:
-                message = f"which of the models {', '.join(candidates)} the adapters belong to is not known"
-                raise InvalidRequest(f"{message}; list them as `lora` of a model in a file of models", param="lora")
-            name = candidates[0]
+            name = self._only_model(models, "the adapters belong to", param="lora")
             models[name] = models[name].model_copy(update={"lora": {**models[name].lora, **self.lora}})
+        if self.tool_call_parser is not None:
+            name = self._only_model(models, "the parser is for", param="tool_call_parser")
+            models[name] = models[name].model_copy(update={"tool_call_parser": self.tool_call_parser})
         return models
+
+    def _only_model(self, models: dict[str, ServedModel], what: str, *, param: str) -> str:
+        """Return the model that an option without the name of a model is about."""
+        candidates = list(self.models or models)
+        if len(candidates) != 1:
+            message = f"which of the models {', '.join(candidates)} {what} is not known"
+            raise InvalidRequest(f"{message}; give `{param}` to a model in a file of models", param=param)
+        return candidates[0]
 
     def key_file(self) -> Path:
         """Return the path of the file of API keys, which may not exist yet."""

@@ -9,7 +9,7 @@ import pytest
 from ampsweep.domain.prompt import ChatMessage
 from ampsweep.errors import InvalidRequest, PromptTooLong
 from api.auth.limits import Limits
-from api.openai.requests import parse_chat
+from api.openai.chat_request import parse_chat
 from jobs.execution import CompletionCall
 
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}}
@@ -65,8 +65,8 @@ def test_tools_and_calls_count_as_part_of_the_prompt() -> None:
         ("tools.0.function.name", {"tools": [{"type": "function", "function": {"name": "two words"}}]}),
         ("tools.0.function.wat", {"tools": [{"type": "function", "function": {"name": "a", "wat": 1}}]}),
         ("tool_choice", {"tool_choice": "auto"}),
-        ("tool_choice", {"tools": [TOOL], "tool_choice": "required"}),
-        ("tool_choice", {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "weather"}}}),
+        ("tool_choice", {"tools": [TOOL], "tool_choice": "always"}),
+        ("tool_choice.name", {"tools": [TOOL], "tool_choice": {"type": "function", "name": "weather"}}),
         ("messages.0.content", {"messages": [{"role": "assistant", "content": None}]}),
         ("messages.0.content", {"messages": [{"role": "tool", "tool_call_id": "a"}]}),
         ("messages.0.tool_calls", {"messages": [{"role": "user", "content": "a", "tool_calls": [CALL]}]}),

@@ -12,7 +12,8 @@ from ampsweep.domain.sampling import SamplingParams
 from ampsweep.domain.structured_outputs import StructuredOutputs
 from ampsweep.errors import InvalidRequest
 from api.auth.limits import Limits
-from api.openai.requests import parse_chat, parse_completion
+from api.openai.chat_request import parse_chat
+from api.openai.requests import parse_completion
 
 GIVEN: dict[str, Any] = {
     "n": 3,

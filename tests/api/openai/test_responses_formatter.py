@@ -2,30 +2,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from ampsweep.domain.chunk import Chunk, FinishReason
+from ampsweep.domain.chunk import Chunk
 from ampsweep.errors import EngineFailed
 from api.auth.limits import Limits
 from api.openai.responses_formatter import ResponsesFormatter
 from api.openai.responses_request import parse_response_request
+from tests.api.openai.answer_chunks import TWO_CALLS, chunk
 
 
 def formatter(**changes: Any) -> ResponsesFormatter:
     request = parse_response_request({"model": "m", "input": "a", "max_output_tokens": 9, **changes})
     return ResponsesFormatter(request, request.to_call(Limits()))
-
-
-def chunk(text: str, finish_reason: FinishReason | None = None) -> Chunk:
-    return Chunk(
-        text=text,
-        token_ids=(7,),
-        token_texts=(text,),
-        text_offsets=(0,),
-        logprobs=(-0.5,),
-        top_logprobs=((),),
-        prompt_tokens=4,
-        finish_reason=finish_reason,
-        neuron_set="ns_1",
-    )
 
 
 def streamed(chunks: list[Chunk], **changes: Any) -> list[dict[str, Any]]:
@@ -97,3 +84,59 @@ def test_an_error_in_a_stream_is_an_event() -> None:
         "message": "the engine died",
         "param": None,
     }
+
+
+TOOL = {"type": "function", "name": "weather"}
+
+
+def test_calls_are_items_of_the_output_after_the_text() -> None:
+    response = formatter(tools=[TOOL]).response(TWO_CALLS)
+    message, first, second = response["output"]
+    assert (message["type"], message["content"][0]["text"], message["status"]) == ("message", "I look.", "completed")
+    assert (first["type"], first["call_id"], first["name"]) == ("function_call", "call_1", "weather")
+    assert (first["arguments"], first["status"]) == ('{"city": "Cairo"}', "completed")
+    assert (second["name"], second["arguments"]) == ("now", "{}")
+    assert len({item["id"] for item in response["output"]}) == 3
+    assert (response["status"], response["tool_choice"], response["tools"][0]["name"]) == (
+        "completed",
+        "auto",
+        "weather",
+    )
+
+
+def test_items_are_streamed_one_after_the_other() -> None:
+    events = streamed(TWO_CALLS, tools=[TOOL])
+    assert [(event["type"].removeprefix("response."), event.get("output_index")) for event in events[2:]] == [
+        ("output_item.added", 0),
+        ("content_part.added", 0),
+        ("output_text.delta", 0),
+        ("output_text.done", 0),
+        ("content_part.done", 0),
+        ("output_item.done", 0),
+        ("output_item.added", 1),
+        ("function_call_arguments.delta", 1),
+        ("function_call_arguments.delta", 1),
+        ("function_call_arguments.done", 1),
+        ("output_item.done", 1),
+        ("output_item.added", 2),
+        ("function_call_arguments.delta", 2),
+        ("function_call_arguments.done", 2),
+        ("output_item.done", 2),
+        ("completed", None),
+    ]
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    items = [event["item"] for event in events if event["type"] == "response.output_item.done"]
+    assert items == events[-1]["response"]["output"]
+    added = [event["item"] for event in events if event["type"] == "response.output_item.added"]
+    assert [item["status"] for item in added] == ["in_progress"] * 3
+    assert [item.get("arguments") for item in added] == [None, "", ""]
+
+
+def test_a_call_without_text_has_no_message_and_an_empty_answer_has_one() -> None:
+    named = {"type": "function", "name": "weather"}
+    (item,) = formatter(tools=[TOOL], tool_choice=named).response([chunk("{}"), chunk("", "stop")])["output"]
+    assert (item["type"], item["arguments"]) == ("function_call", "{}")
+    (empty,) = formatter(tools=[TOOL]).response([chunk("", "stop")])["output"]
+    assert (empty["type"], empty["content"][0]["text"]) == ("message", "")
+    (cut,) = formatter(tools=[TOOL], tool_choice=named).response([chunk('{"ci', "length")])["output"]
+    assert cut["status"] == "incomplete"

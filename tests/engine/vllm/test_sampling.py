@@ -16,10 +16,12 @@ from ampsweep.domain.chunk import Chunk, PromptPart
 from ampsweep.domain.prompt import ChatMessage, Prompt
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.domain.structured_outputs import StructuredOutputs
+from ampsweep.domain.tool_calls import ToolParsing
 from ampsweep.errors import InvalidRequest
 from engine.base import Engine, GenerateRequest, Score, ScoreRequest, Steering
 from engine.steering.token_scope import TokenScope
 from engine.vllm.launch import VllmSettings
+from engine.vllm.tool_calls import CallParsers
 from tests.engine.both_engines import Both, both_engines
 
 pytestmark = pytest.mark.engine
@@ -263,6 +265,30 @@ def test_an_answer_has_the_form_of_its_structured_outputs(both: Both) -> None:
         assert {text(answer) for answer in answers[0]} != {"the end"}, "the form leaves the choice to the model"
 
     both.run(check())
+
+
+@pytest.mark.filterwarnings("ignore:max_rollback_tokens is deprecated:DeprecationWarning")  # vLLM's call of xgrammar
+@pytest.mark.parametrize("parse", ["whole", "stream"])
+def test_calls_of_tools_are_found_in_an_answer(both: Both, monkeypatch: pytest.MonkeyPatch, parse: ToolParsing) -> None:
+    regex = r'No\. <tool_call>\{"name": "now", "arguments": \{"at": [0-9]{2}\}\}</tool_call>'
+    tool = {"type": "function", "function": {"name": "now", "parameters": {"type": "object"}}}
+    sampling = SamplingParams(structured_outputs=StructuredOutputs(regex=regex), max_tokens=90)
+    request = GenerateRequest(prompt=PROMPT, sampling=sampling, tools=(tool,), parse_tools=parse)
+    monkeypatch.setattr(both.vllm, "_calls", CallParsers(both.vllm.encoder._tokenizer, "hermes"))
+
+    async def answer() -> list[Chunk]:
+        return [chunk async for chunk in both.vllm.generate(request)]
+
+    chunks = both.run(answer())
+    assert re.fullmatch(regex, text(chunks))
+    parsed = [chunk.parsed for chunk in chunks if chunk.parsed is not None]
+    assert len(parsed) == len(chunks)
+    assert "".join(each.content for each in parsed).strip() == "No."
+    parts = [part for each in parsed for part in each.calls]
+    assert [part.name for part in parts if part.name is not None] == ["now"]
+    arguments = "".join(part.arguments for part in parts)
+    assert json.loads(arguments)["at"] == int(re.findall("[0-9]{2}", text(chunks))[0])
+    assert (len(parts) == 1) == (parse == "whole")
 
 
 @pytest.mark.parametrize(

@@ -113,10 +113,26 @@ def test_adapters_belong_to_the_only_model_or_are_listed_in_the_file_of_models(m
     assert (served["a"].lora, served["atlas"].lora) == ({"formal": adapter}, {})
     assert read_settings(lora=pair, atlas=True).served()["atlas"].lora == {"formal": adapter}
     settings = read_settings(models=[f"a={model}", f"b={model}"], lora=pair)
-    with pytest.raises(InvalidRequest, match="which of the models a, b the adapters belong to is not known; list them"):
+    with pytest.raises(
+        InvalidRequest, match="which of the models a, b the adapters belong to is not known; give `lora`"
+    ):
         settings.served()
     file = tmp_path / "models.yaml"
     file.write_text(f"a: {{path: {model}, lora: {{formal: {adapter}}}}}\nb: {model}\n")
     assert read_settings(models=str(file)).served()["a"].lora == {"formal": adapter}
     with pytest.raises(InvalidRequest, match=f"there is no folder {tmp_path}/nowhere"):
         read_settings(lora=[f"formal={tmp_path}/nowhere"])
+
+
+def test_a_parser_of_tool_calls_is_for_the_only_model_or_is_listed_in_the_file_of_models(
+    model: Path, tmp_path: Path
+) -> None:
+    served = read_settings(models=[f"a={model}"], tool_call_parser="hermes", atlas=True).served()
+    assert (served["a"].tool_call_parser, served["atlas"].tool_call_parser) == ("hermes", None)
+    with pytest.raises(InvalidRequest, match="the parser is for is not known; give `tool_call_parser`") as caught:
+        read_settings(models=[f"a={model}", f"b={model}"], tool_call_parser="hermes").served()
+    assert caught.value.param == "tool_call_parser"
+    file = tmp_path / "models.yaml"
+    file.write_text(f"a: {{path: {model}, tool_call_parser: hermes}}\nb: {model}\n")
+    parsers = [each.tool_call_parser for each in read_settings(models=str(file), atlas=False).served().values()]
+    assert parsers == ["hermes", None]

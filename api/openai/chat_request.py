@@ -1,0 +1,97 @@
+"""Body of a request to answer a chat."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from ampsweep.domain.sampling import TopLogprobs
+from ampsweep.domain.structured_outputs import FIELD, StructuredOutputs
+from ampsweep.domain.validation import validate
+from api.auth.limits import Limits
+from api.openai.messages import ChatTurn, NamedTool, ToolChoice, Tools, chat_length, chat_messages, tool_dicts
+from api.openai.requests import CHAT_MAX_TOKENS, GenerationRequest, MaxTokens
+from api.openai.tool_calls import CallReader, ForcedCall, forced_call, with_parsing
+from jobs.execution import CompletionCall
+
+
+class ChatRequest(GenerationRequest):
+    """A request to answer a chat. With `logprobs` true, each token has `top_logprobs` alternatives.
+
+    The model's chat template writes `tools` into the prompt, unless `tool_choice` is `none`. With `auto`, calls are
+    returned as `tool_calls` if the engine has a parser for those of the model, else in the text. `required`, and the
+    name of a function, constrain the answer to calls. With `parallel_tool_calls` false, there is at most one.
+    """
+
+    messages: Annotated[tuple[ChatTurn, ...], Field(strict=False, min_length=1, max_length=10_000)]
+    max_tokens: MaxTokens | None = None
+    max_completion_tokens: MaxTokens | None = None
+    logprobs: bool | None = None
+    top_logprobs: TopLogprobs | None = None
+    tools: Tools | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> ChatRequest:
+        if self.top_logprobs is not None and not self.logprobs:
+            raise PydanticCustomError("no_logprobs", "needs logprobs: true", {"key": "top_logprobs"})
+        if self.max_tokens is not None and self.max_completion_tokens is not None:
+            message = "is the former name of max_completion_tokens; give only one of them"
+            raise PydanticCustomError("two_names", message, {"key": "max_tokens"})
+        return self
+
+    @model_validator(mode="after")
+    def _choice_is_possible(self) -> ChatRequest:
+        self._forced()
+        return self
+
+    def _forced(self) -> ForcedCall | None:
+        """Return the call that the request forces, if any; raise PydanticCustomError if it is not possible."""
+        choice = self.tool_choice
+        return forced_call(
+            choice,
+            choice.function.name if isinstance(choice, NamedTool) else None,
+            tool_dicts(self.tools),
+            parallel=self.parallel_tool_calls,
+            form=getattr(self, FIELD, None) or super().form,
+            param="tool_choice.function.name",
+        )
+
+    @property
+    def form(self) -> StructuredOutputs | None:
+        """The form of a forced call, or the one that `response_format` requires; None for any."""
+        forced = self._forced()
+        return super().form if forced is None else forced.form()
+
+    @property
+    def offers_tools(self) -> bool:
+        """Whether the model may or must call a tool."""
+        return bool(self.tools) and self.tool_choice != "none"
+
+    def call_reader(self) -> CallReader:
+        """Return a reader of one answer."""
+        return CallReader(forced=self._forced(), parallel=self.parallel_tool_calls is not False)
+
+    def to_call(self, limits: Limits) -> CompletionCall:
+        """Return the call of a chat.
+
+        Raises:
+            PromptTooLong: The messages together exceed the limit of the server.
+            MaxTokensTooLarge: The choices together could exceed the limit of the server.
+        """
+        messages = chat_messages(self.messages)
+        max_tokens = self.max_completion_tokens or self.max_tokens or min(CHAT_MAX_TOKENS, limits.max_tokens)
+        tools = tool_dicts(self.tools) if self.offers_tools else ()
+        limits.check_prompt(chat_length(messages, tools), param="messages")
+        tokens_param = "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
+        limits.check_tokens(max_tokens * self.choices_per_prompt, param=tokens_param)
+        call = self.call(messages, max_tokens=max_tokens, logprobs=self.top_logprobs or 0, tools=tools)
+        return with_parsing(call, stream=bool(self.stream))
+
+
+def parse_chat(raw: object) -> ChatRequest:
+    """Parse the body of a chat; raise InvalidRequest whose `param` is the first invalid field."""
+    return validate(ChatRequest, raw)
