@@ -1,155 +1,122 @@
 """Checks results on a GPU, then measures: one command, one JSON file, which is written again after each stage.
 
-- `kernels`: the steering kernel agrees with float64.
+- `kernels`: all kernels agree with float64 on random inputs (`benchmarks.kernel_check`).
+- `sanitizer`: the same under compute-sanitizer, where it is installed.
 - `answers`: vLLM on a tiny model, compiled and with CUDA graphs, gives the results of the transformers engine for the
-  mixed load of `benchmarks.mixed_load`, with each model runner, with and without asynchronous scheduling.
+  mixed load of `benchmarks.mixed_load`, with each model runner, with and without asynchronous scheduling, and with a
+  cache so small that requests preempt each other.
 - `kernel times`: the steering kernel beside an unsteered one and a copy (`benchmarks.kernel`).
 - `operator times`: a layer's operators, idle, steered and recording (`benchmarks.operator_cost`).
-- `rates`: tokens a second of stock vLLM, of the idle engine, and with 0 to 256 distinct interventions in a batch, on
-  the model in `--model`, or on one of random weights in the shape of Qwen2.5 1.5B (`benchmarks.gpu_rates`).
+- `rates`: tokens a second of stock vLLM, of the idle engine, and with 0 to 256 distinct interventions in a batch, then
+  scoring and recording, on the model in `--model`, or on one of random weights in the shape of Qwen2.5 1.5B
+  (`benchmarks.gpu_rates`).
 
-A stage that fails is reported with its error, and the next one runs. The exit status is 1 if one failed, and 2 if there
-is no CUDA device. `--rehearse` runs all stages but the times of kernels with tiny loads on a CPU, where Triton
-interprets the kernels.
+Each stage runs in a process of its own, for at most `--limit` seconds. One that fails, hangs or is killed is reported
+with what it found before, and the next one runs. If the file already has stages of the same card, they are kept unless
+they are run again. So the stages may be divided among several calls. Only `answers` and `rates` need vLLM.
 
-Usage: python -m benchmarks.gpu_check --out FILE.json [--model FOLDER] [--stages STAGE ...] [--rounds 3] [--rehearse]
+At the end the tables of `benchmarks.gpu_report` are printed. The exit status is 1 if a stage failed, and 2 if there is
+no CUDA device. `--rehearse` runs all stages with tiny loads on a CPU, where Triton interprets the kernels.
+
+Usage: python -m benchmarks.gpu_check --out FILE.json [--model FOLDER] [--stages STAGE ...] [--rounds 3] [--limit 540]
+           [--docs PAGE.md] [--rehearse]
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import gc
+import contextlib
 import json
 import os
+import signal
+import subprocess
 import sys
 import tempfile
 import time
-import traceback
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks import kernel
-from benchmarks.gpu_rates import CARD_SHARE, Load, rates
-from benchmarks.mixed_load import SETTINGS, assert_same, run_load
-from benchmarks.random_model import QWEN2_5_1_5B, SMALL, random_model
-from benchmarks.tiny_models import tiny_model
-from benchmarks.workload import SEED
-from engine.hf.engine import TransformersEngine
-from engine.vllm.engine import VllmEngine
-from engine.vllm.launch import VllmSettings
+from ampsweep.files import atomic_write
+from benchmarks.gpu_report import REHEARSAL, tables, write_page
+from benchmarks.gpu_stages import STAGES
 
-STAGES = ("kernels", "answers", "kernel times", "operator times", "rates")
-_ANSWERS = replace(SETTINGS, compile=True, backend=None, kv_cache_bytes=64 * 1024**2)
-_RATES = VllmSettings(max_model_len=512, kv_cache_bytes=2 * 1024**3, async_scheduling=True)
-_STOCK = {
-    "stock": {"gpu_memory_utilization": CARD_SHARE},
-    "stock, synchronous scheduling": {"gpu_memory_utilization": CARD_SHARE, "async_scheduling": False},
-}
+Command = Callable[[str, Path], Sequence[str]]
+"""Takes a stage and the file of its parts, and returns the command that runs it."""
 
 
-class GpuCheck:
-    """The stages; each method returns what the report says of one."""
+def run(names: Sequence[str], out: Path, *, device: str, command: Command, limit: float) -> int:
+    """Run stages, write the report after each, and return how many failed.
 
-    def __init__(self, folder: Path, *, model: Path | None, rounds: int, rehearse: bool) -> None:
-        """Write models to `folder`; take `rounds` rounds of each rate; with `rehearse` run on a CPU."""
-        self._folder, self._model, self._rounds, self._rehearse = folder, model, rounds, rehearse
-
-    def stages(self) -> dict[str, Callable[[], Any]]:
-        """Return the stages by name, in order; a rehearsal has no times of kernels."""
-        stages: dict[str, Callable[[], Any]] = {
-            "kernels": self.kernels,
-            "answers": lambda: asyncio.run(self.answers()),
-            "kernel times": self.kernel_times,
-            "operator times": self.operator_times,
-            "rates": lambda: asyncio.run(self.rates()),
-        }
-        if self._rehearse:
-            del stages["kernel times"], stages["operator times"]
-        return stages
-
-    def kernels(self) -> dict[str, int]:
-        """Compare the steering kernel with float64."""
-        return {"cases that agree with float64": kernel.check(torch.device("cpu" if self._rehearse else "cuda"))}
-
-    async def answers(self) -> dict[str, str]:
-        """Compare vLLM with the transformers engine on the mixed load; return the outcome of each variant."""
-        folder = tiny_model("qwen2", self._folder / "tiny")
-        reference = TransformersEngine(folder)
-        expected = await run_load(reference)
-        await reference.close()
-        outcomes = {}
-        for name, settings in self._variants().items():
-            engine = await VllmEngine.open(folder, settings=settings)
-            results = await run_load(engine)
-            await engine.close()
-            gc.collect()
-            torch.cuda.empty_cache()  # vLLM starts only if most of the card is free
-            try:
-                assert_same(results, expected)
-                outcomes[name] = "as the transformers engine"
-            except AssertionError as difference:
-                outcomes[name] = f"differs: {str(difference).strip()[:500]}"
-        if any(outcome.startswith("differs") for outcome in outcomes.values()):
-            raise AssertionError(json.dumps(outcomes))
-        return outcomes
-
-    def _variants(self) -> dict[str, VllmSettings]:
-        if self._rehearse:
-            return {"runner v1": replace(_ANSWERS, runner="v1", backend="cuda", compile=False)}
-        variants = {}
-        for runner in ("v1", "v2"):
-            settings = replace(_ANSWERS, runner=runner, async_scheduling=False)
-            variants[f"runner {runner}, eager"] = replace(settings, compile=False)
-            variants[f"runner {runner}"] = settings
-            variants[f"runner {runner}, asynchronous scheduling"] = replace(settings, async_scheduling=True)
-        return variants
-
-    def kernel_times(self) -> dict[str, Any]:
-        """Time the steering kernel."""
-        return kernel.report("bfloat16", 1024)
-
-    def operator_times(self) -> list[dict[str, Any]]:
-        """Time a layer's operators."""
-        from benchmarks import operator_cost
-
-        return operator_cost.report()
-
-    async def rates(self) -> dict[str, Any]:
-        """Measure tokens a second."""
-        model = self._model or self._folder / "random"
-        if self._model is None:
-            random_model(model, seed=SEED, shape={**SMALL, "num_hidden_layers": 2} if self._rehearse else QWEN2_5_1_5B)
-        if self._rehearse:
-            load = Load(requests=4, prompt=4, new_tokens=2, distinct=(0, 2), rounds=self._rounds)
-            settings = VllmSettings(max_model_len=64, kv_cache_bytes=64 * 1024**2, compile=False)
-            return await rates(model, load=load, settings=settings, dtype="float32", stock={"stock": {}})
-        load = Load(rounds=self._rounds)
-        return await rates(model, load=load, settings=_RATES, dtype="bfloat16", stock=_STOCK)
-
-
-def run(check: GpuCheck, names: list[str], out: Path, *, device: str) -> int:
-    """Run the stages, write the report after each, and return how many failed."""
-    report: dict[str, Any] = {"device": device, "seed": SEED, "stages": {}}
+    Args:
+        names: The stages.
+        out: The report, to which the stages are added.
+        device: The card's name, for the report.
+        command: Gives the command of a stage.
+        limit: Seconds after which a stage is killed.
+    """
+    report = _report_of(out, device)
     failed = 0
-    for name, stage in check.stages().items():
-        if name not in names:
-            continue
-        started = time.perf_counter()
-        try:
-            outcome = {"result": stage()}
-        except Exception as error:  # noqa: BLE001  # the next stages run in any case
-            traceback.print_exc()
-            outcome = {"error": f"{type(error).__name__}: {error}"}
-            failed += 1
-        report["stages"][name] = {**outcome, "seconds": round(time.perf_counter() - started, 1)}
-        out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        print(name, json.dumps(report["stages"][name])[:2000], flush=True)
+    for name in names:
+        print(f"== {name}", flush=True)
+        outcome = run_stage(partial(command, name), limit=limit)
+        failed += "error" in outcome
+        report["stages"][name] = outcome
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(out) as temporary:
+            temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        print(f"== {name}: {outcome.get('error', 'passed')}, {outcome['seconds']} s", flush=True)
     return failed
+
+
+def run_stage(command: Callable[[Path], Sequence[str]], *, limit: float) -> dict[str, Any]:
+    """Run a stage in a process of its own, and return its parts, its seconds, and its error if it failed."""
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "parts.json"
+        process = subprocess.Popen(command(path), start_new_session=True)
+        try:
+            status = process.wait(limit)
+            error = None if status == 0 else _exit_error(status)
+        except subprocess.TimeoutExpired:
+            error = f"killed after {limit:g} s; use a larger --limit, or divide the stages among several calls"
+        finally:
+            _kill_group(process)  # vLLM's processes too
+        parts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    outcome = {"parts": parts, "seconds": round(time.perf_counter() - started, 1)}
+    failed = [name for name, part in parts.items() if "error" in part]
+    if failed and error is not None:
+        error = f"{error}; failed: {', '.join(failed)}"
+    return outcome if error is None else {**outcome, "error": error}
+
+
+def _exit_error(status: int) -> str:
+    return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    """End the processes that a stage has started, and the stage itself if it still runs."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _report_of(out: Path, device: str) -> dict[str, Any]:
+    """Return the report in the file if it is of the same card, otherwise an empty one."""
+    if out.exists():
+        report: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
+        if report.get("device") == device:
+            return report
+    return {"device": device, "stages": {}}
+
+
+def _device_name() -> str:
+    """Return the name of the card, asked for in another process, because this one must not take memory of it."""
+    command = [sys.executable, "-c", "import torch; print(torch.cuda.get_device_name())"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -159,17 +126,27 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model", type=Path)
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--limit", type=float, default=540.0, help="seconds of a stage")
+    parser.add_argument("--docs", type=Path, help="a page in which to replace the tables between the markers")
     parser.add_argument("--rehearse", action="store_true")
     options = parser.parse_args(arguments)
-    if options.rehearse:
-        os.environ["TRITON_INTERPRET"] = "1"
-    elif not torch.cuda.is_available():
+    if not options.rehearse and not torch.cuda.is_available():
         print("the GPU check needs a CUDA device; none is available. --rehearse runs on a CPU", file=sys.stderr)
         return 2
-    device = "rehearsal on a CPU" if options.rehearse else torch.cuda.get_device_name()
-    with tempfile.TemporaryDirectory() as folder:
-        check = GpuCheck(Path(folder), model=options.model, rounds=options.rounds, rehearse=options.rehearse)
-        return 1 if run(check, options.stages, options.out, device=device) else 0
+    more = ["--rounds", str(options.rounds)]
+    more += ["--rehearse"] if options.rehearse else []
+    more += ["--model", str(options.model)] if options.model else []
+
+    def command(stage: str, parts: Path) -> list[str]:
+        return [sys.executable, "-m", "benchmarks.gpu_stages", stage, "--parts", str(parts), *more]
+
+    device = REHEARSAL if options.rehearse else _device_name()
+    failed = run(options.stages, options.out, device=device, command=command, limit=options.limit)
+    report = json.loads(options.out.read_text(encoding="utf-8"))
+    print(tables(report))
+    if options.docs is not None:
+        write_page(options.docs, report)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

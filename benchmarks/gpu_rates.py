@@ -1,4 +1,4 @@
-"""Tokens a second of generation on a GPU: stock vLLM, the idle patched engine, and distinct interventions in a batch.
+"""Tokens a second on a GPU: stock vLLM, the idle patched engine, distinct interventions in a batch, and recording.
 
 The engines share the card and take turns, so that what disturbs the machine disturbs all of them.
 """
@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ampsweep.folders.corpus import Sentence
+from benchmarks.parts import Parts
 from benchmarks.rounds import Variants, ratio, time_rounds
 from benchmarks.stock_vllm import StockVllm
 from benchmarks.vllm_runs import VllmRuns
@@ -22,6 +24,8 @@ from engine.vllm.launch import VllmSettings
 
 CARD_SHARE = 0.3
 """Share of the card that each stock engine may take."""
+_SENTENCES = 8
+"""Recorded sentences for each request of a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +105,21 @@ class GpuRates:
         seconds = await time_rounds(make, variants, rounds=load.rounds)
         return _compared(seconds, base="forward pass", tokens=2 * load.requests * load.prompt)
 
+    async def recording(self) -> dict[str, Any]:
+        """Record sentences, beside generation of one token after each."""
+        load = self._load
+
+        async def record(texts: list[str]) -> None:
+            await self._runs.record([Sentence(language="en", text=text) for text in texts])
+
+        async def prefill(texts: list[str]) -> None:
+            await self._runs.generate(generated(texts, 0, 1))
+
+        make = partial(self._texts.texts, _SENTENCES * load.requests, load.prompt)
+        variants: Variants[list[str]] = {"prefill": prefill, "recording": record}
+        seconds = await time_rounds(make, variants, rounds=load.rounds)
+        return _compared(seconds, base="prefill", tokens=_SENTENCES * load.requests * load.prompt)
+
     async def idle(self, stocks: Mapping[str, StockVllm]) -> dict[str, Any]:
         """Generate without interventions, on stock engines and on the patched one."""
         load = self._load
@@ -122,12 +141,19 @@ class GpuRates:
 
 
 async def rates(
-    folder: Path, *, load: Load, settings: VllmSettings, dtype: str, stock: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
+    folder: Path,
+    parts: Parts,
+    *,
+    load: Load,
+    settings: VllmSettings,
+    dtype: str,
+    stock: Mapping[str, Mapping[str, Any]],
+) -> None:
     """Open the engines on the model in `folder` and measure.
 
     Args:
         folder: The model's folder.
+        parts: Where the results go.
         load: What is generated.
         settings: Settings of the patched engine; its KV cache must have a size, so that the stock engines find room.
         dtype: The dtype of all engines.
@@ -144,19 +170,21 @@ async def rates(
         "kv_cache_memory_bytes": settings.kv_cache_bytes,
     }
     measured = GpuRates(engine, load)
-    report: dict[str, Any] = {
-        "versions": dict(engine.info.versions),
-        "load": asdict(load),
-        "settings": asdict(settings),
-    }
-    stocks = {name: StockVllm(folder, {**common, **arguments}) for name, arguments in stock.items()}
-    report["idle"] = await measured.idle(stocks)
-    for stock_engine in stocks.values():
-        stock_engine.close()
-    report["generation"] = await measured.distinct()
-    report["scoring"] = await measured.scoring()
+
+    async def idle() -> dict[str, Any]:
+        stocks = {name: StockVllm(folder, {**common, **arguments}) for name, arguments in stock.items()}
+        try:
+            return await measured.idle(stocks)
+        finally:
+            for stock_engine in stocks.values():
+                stock_engine.close()
+
+    parts.add("setting", {"versions": dict(engine.info.versions), "dtype": dtype, "load": asdict(load)})
+    await parts.run("idle", idle)
+    await parts.run("generation", measured.distinct)
+    await parts.run("scoring", measured.scoring)
+    await parts.run("recording", measured.recording)
     await engine.close()
-    return report
 
 
 def _named(distinct: int) -> str:

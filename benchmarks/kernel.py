@@ -2,11 +2,11 @@
 
 In decode shapes the slots alternate token by token; in prefill shapes each slot has a run of adjacent tokens. Each slot
 edits other neurons, drawn at random. Bytes are those of gate, up and out, without the entries of the table. Needs only
-torch and Triton. The exit status is 2 if there is no CUDA device. `--check` compares the kernel with float64 on tiny
-shapes instead, on any machine with Triton.
+torch and Triton. The exit status is 2 if there is no CUDA device. `--check` compares this and the
+other kernels with float64 instead, on any machine with Triton (`benchmarks.kernel_check`).
 
 Usage: python -m benchmarks.kernel --out FILE.json [--dtype bfloat16] [--block 1024]
-       python -m benchmarks.kernel --check
+       python -m benchmarks.kernel --check [--seed 0]
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ import itertools
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from benchmarks import kernel_timing
+from benchmarks.kernel_check import KernelCheck
 from engine.kernels.device_table import DeviceTable, SlotEntries
 
 WIDTHS = (4864, 11008, 18944)
@@ -120,17 +121,19 @@ def _figures(microseconds: float, moved: int) -> dict[str, float]:
     return {"us": round(microseconds, 2), "GB/s": round(moved / microseconds / 1000.0, 1)}
 
 
+def times(
+    width: int, *, dtype: str, block: int, device: torch.device, tokens: Sequence[int] = TOKENS
+) -> list[dict[str, Any]]:
+    """Return the times at one width, by number of tokens."""
+    tables = {share: fill(width, share, block, slots=max(SLOTS), layers=LAYERS, device=device) for share in SHARES}
+    return [measure(count, width, tables, DTYPES[dtype]) for count in tokens]
+
+
 def report(dtype: str, block: int) -> dict[str, Any]:
     """Run the whole benchmark."""
     import triton
 
-    shapes = []
-    for width in WIDTHS:
-        tables = {
-            share: fill(width, share, block, slots=max(SLOTS), layers=LAYERS, device=torch.device("cuda"))
-            for share in SHARES
-        }
-        shapes += [measure(tokens, width, tables, DTYPES[dtype]) for tokens in TOKENS]
+    device = torch.device("cuda")
     return {
         "device": torch.cuda.get_device_name(),
         "versions": {"torch": torch.__version__, "triton": triton.__version__, "cuda": torch.version.cuda},
@@ -138,7 +141,7 @@ def report(dtype: str, block: int) -> dict[str, Any]:
         "block": block,
         "layers": LAYERS,
         "seed": SEED,
-        "shapes": shapes,
+        "shapes": [shape for width in WIDTHS for shape in times(width, dtype=dtype, block=block, device=device)],
     }
 
 
@@ -156,48 +159,6 @@ def table(shapes: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def check(device: torch.device) -> int:
-    """Compare the kernel with float64 on tiny shapes and return the number of cases.
-
-    Raises:
-        AssertionError: A case differs.
-    """
-    from engine.kernels import steer_triton
-
-    tokens, layer, width, cases = 3, 1, 75, 0
-    steering = fill(width, 0.2, 32, slots=2, layers=2, device=device)
-    slots = torch.tensor([0, 1, 2], dtype=torch.int32, device=device)
-    strengths = torch.ones(tokens, device=device)
-    index = torch.tensor(layer, dtype=torch.int32, device=device)
-    tolerances = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
-    for (dtype, tolerance), gated in itertools.product(tolerances.items(), (True, False)):
-        x = torch.randn(tokens, width * (2 if gated else 1), generator=torch.Generator().manual_seed(SEED))
-        x = x.to(dtype).to(device)
-        gate = x[:, :width].double()
-        for name, active in {
-            "silu": functional.silu(gate),
-            "gelu": functional.gelu(gate),
-            "gelu_tanh": functional.gelu(gate, approximate="tanh"),
-        }.items():
-            out = torch.empty(tokens, width, dtype=dtype, device=device)
-            options = {"activation": name, "gated": gated, "strengths": strengths}
-            steer_triton.steer(out, x, slots, steering.buffers, index, **options)  # type: ignore[arg-type]
-            expected = _steered(active, slots, steering, layer) * (x[:, width:].double() if gated else 1.0)
-            torch.testing.assert_close(out.double(), expected, rtol=tolerance, atol=2e-5)
-            cases += 1
-    return cases
-
-
-def _steered(active: torch.Tensor, slots: torch.Tensor, steering: DeviceTable, layer: int) -> torch.Tensor:
-    buffers, changed = steering.buffers, active.clone()
-    for token, slot in enumerate(slots.tolist()):
-        first, last = buffers.offsets[slot, [layer * buffers.blocks, (layer + 1) * buffers.blocks]].tolist()
-        neurons = buffers.neurons[first:last].long()
-        mult, add = buffers.mult[first:last].double(), buffers.add[first:last].double()
-        changed[token, neurons] = mult * active[token, neurons] + add
-    return changed
-
-
 def main() -> int:
     """Run the benchmark or the check, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -206,6 +167,7 @@ def main() -> int:
     action.add_argument("--check", action="store_true")
     parser.add_argument("--dtype", choices=list(DTYPES), default="bfloat16")
     parser.add_argument("--block", type=int, default=1024)
+    parser.add_argument("--seed", type=int, default=SEED, help="of the inputs of the check")
     options = parser.parse_args()
     if importlib.util.find_spec("triton") is None:
         print("the kernel benchmark needs Triton, which is not installed", file=sys.stderr)
@@ -213,8 +175,9 @@ def main() -> int:
     if options.check:
         if not torch.cuda.is_available():
             os.environ["TRITON_INTERPRET"] = "1"
-        cases = check(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-        print(f"the kernel agrees with float64 in {cases} cases")
+        check = KernelCheck(torch.device("cuda" if torch.cuda.is_available() else "cpu"), seed=options.seed)
+        for name, run in check.checks().items():
+            print(f"{name}: {run()} cases agree with float64", flush=True)
         return 0
     if not torch.cuda.is_available():
         print("the kernel benchmark needs a CUDA device; --check runs without one", file=sys.stderr)

@@ -1,8 +1,12 @@
-"""Times one launch as in a forward pass: in a CUDA graph, with buffers that are not in the L2 cache."""
+"""Times one launch as in a forward pass: in a CUDA graph, with buffers that are not in the L2 cache.
+
+Without CUDA it runs each launch once, for rehearsals; the times then say nothing about a GPU.
+"""
 
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable
 
 import torch
@@ -13,12 +17,19 @@ _LEAST_LAUNCHES = 8
 
 def launches(bytes_moved: int) -> int:
     """Return how many launches, each with its own buffers, move three times the size of the L2 cache."""
+    if not torch.cuda.is_available():
+        return 1
     cache = torch.cuda.get_device_properties().L2_cache_size
     return max(_LEAST_LAUNCHES, -(-3 * cache // bytes_moved))
 
 
 def microseconds(launch: Callable[[int], None], count: int) -> float:
     """Return the median time of a launch over replays of a graph with `launch(0)` to `launch(count - 1)`."""
+    if not torch.cuda.is_available():
+        started_at = time.perf_counter()
+        for index in range(count):
+            launch(index)
+        return (time.perf_counter() - started_at) * 1e6 / count
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):

@@ -1,12 +1,10 @@
 """Microseconds that a layer's operators take with the CUDA backend: idle, steered, and recording.
 
 They run in a CUDA graph, in which every kernel is launched and finds out on the device whether it has anything to do.
-A plain SiLU-and-multiply by torch.compile is timed beside them. Needs a GPU, but not vLLM.
+A plain SiLU-and-multiply by torch.compile is timed beside them. Does not need vLLM.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,18 +26,9 @@ SENTENCE = 64
 """Tokens of a recorded sentence."""
 
 
-def report() -> list[dict[str, Any]]:
-    """Return the times by shape, in microseconds a layer."""
-    return [
-        {"tokens": tokens, "width": width, **_times(width, hidden_size, tokens)}
-        for width, hidden_size in WIDTHS.items()
-        for tokens in TOKENS
-    ]
-
-
-def _times(width: int, hidden_size: int, tokens: int) -> dict[str, float]:
-    device = torch.device("cuda")
-    backend = _backend(width, hidden_size, tokens, device)
+def times(width: int, hidden_size: int, tokens: int, *, device: torch.device, slots: int = SLOTS) -> dict[str, float]:
+    """Return the times at one shape, in microseconds a layer."""
+    backend = _backend(width, hidden_size, tokens, slots, device)
     modules = [(backend.activation(layer, nn.Identity()), backend.residual(layer)) for layer in range(LAYERS)]
     count = kernel_timing.launches(3 * tokens * width * 2)
     x = [torch.randn(tokens, 2 * width, device=device, dtype=torch.bfloat16) for _ in range(count)]
@@ -55,24 +44,24 @@ def _times(width: int, hidden_size: int, tokens: int) -> dict[str, float]:
         activation(x[index])
         residual(hidden, None)
 
-    steered = StepLayout(slots=(np.arange(tokens) % SLOTS + 1).astype(np.int32))
+    steered = StepLayout(slots=(np.arange(tokens) % slots + 1).astype(np.int32))
     layouts = {"idle": NOTHING, "steered": steered, "recording": _recording(tokens, backend.recording.rows)}
-    times = {"plain": kernel_timing.microseconds(run_plain, count)}
+    by_name = {"plain": kernel_timing.microseconds(run_plain, count)}
     for name, layout in layouts.items():
         backend.begin_step(layout)
-        times[name] = kernel_timing.microseconds(run_layer, count)
-    return {name: round(time, 2) for name, time in times.items()}
+        by_name[name] = kernel_timing.microseconds(run_layer, count)
+    return {name: round(microseconds, 2) for name, microseconds in by_name.items()}
 
 
-def _backend(width: int, hidden_size: int, tokens: int, device: torch.device) -> CudaBackend:
+def _backend(width: int, hidden_size: int, tokens: int, slots: int, device: torch.device) -> CudaBackend:
     """Return a backend in which each slot edits a random share of each layer's neurons."""
     widths, touched = LayerWidths(LAYERS, width), max(1, round(width * SHARE))
     backend = CudaBackend(
         [MlpForm(activation="silu", gated=True)] * LAYERS,
         width=width,
         hidden_size=hidden_size,
-        slots=SLOTS,
-        entries=(SLOTS + 1) * LAYERS * touched,
+        slots=slots,
+        entries=(slots + 1) * LAYERS * touched,
         tokens=tokens,
         recording=Recording(
             Shard.of_rank(range(LAYERS), widths), rows=recording_rows(widths), hidden_size=hidden_size, device=device
@@ -81,7 +70,7 @@ def _backend(width: int, hidden_size: int, tokens: int, device: torch.device) ->
         device=device,
     )
     rng = np.random.default_rng(kernel.SEED)
-    for slot in range(1, SLOTS + 1):
+    for slot in range(1, slots + 1):
         backend.write(slot, kernel.random_entries(rng, width, touched, LAYERS))
     backend.warm_up(torch.bfloat16)
     return backend

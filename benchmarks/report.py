@@ -9,7 +9,8 @@ from typing import Any
 
 from benchmarks.rounds import ratio
 
-BEGIN, END = "<!-- throughput: generated -->", "<!-- throughput: end -->"
+THROUGHPUT = "throughput"
+"""The section of the page that holds these tables."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,10 +104,16 @@ def tables(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def write_between_markers(page: Path, text: str) -> None:
-    """Replace the text between the two markers of a page; raise ValueError if a marker is missing."""
-    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
+def markers(section: str) -> tuple[str, str]:
+    """Return the lines between which a page has the generated text of a section."""
+    return f"<!-- {section}: generated -->", f"<!-- {section}: end -->"
+
+
+def write_between_markers(page: Path, text: str, *, section: str) -> None:
+    """Replace the text between a section's two markers in a page; raise ValueError if a marker is missing."""
+    first, last = markers(section)
+    before, begin, rest = page.read_text(encoding="utf-8").partition(first)
+    _, end, after = rest.partition(last)
     if not begin or not end:
-        raise ValueError(f"{page} has no lines {BEGIN} and {END}")
-    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+        raise ValueError(f"{page} has no lines {first} and {last}")
+    page.write_text(f"{before}{first}\n\n{text}\n\n{last}{after}", encoding="utf-8")

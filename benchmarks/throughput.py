@@ -25,7 +25,7 @@ from typing import Any
 from ampsweep.folders.corpus import Sentence
 from benchmarks.hooks_baseline import HooksBaseline
 from benchmarks.random_model import random_model
-from benchmarks.report import tables, write_between_markers
+from benchmarks.report import THROUGHPUT, tables, write_between_markers
 from benchmarks.rounds import Variants, time_rounds
 from benchmarks.stock_vllm import StockVllm
 from benchmarks.vllm_runs import VllmRuns
@@ -227,7 +227,7 @@ def main() -> None:
     options.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     text = tables(report)
     if options.docs is not None:
-        write_between_markers(options.docs, text)
+        write_between_markers(options.docs, text, section=THROUGHPUT)
     print(text)
 
 

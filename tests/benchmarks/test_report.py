@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.report import BEGIN, END, GOALS, tables, write_between_markers
+from benchmarks.report import GOALS, THROUGHPUT, markers, tables, write_between_markers
+
+BEGIN, END = markers(THROUGHPUT)
 
 
 def _report(seconds: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
@@ -48,7 +50,7 @@ def test_tables_replace_only_the_text_between_the_markers(tmp_path: Path) -> Non
     page = tmp_path / "page.md"
     page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
     for text in ("new", "newer"):
-        write_between_markers(page, text)
+        write_between_markers(page, text, section=THROUGHPUT)
     assert page.read_text(encoding="utf-8") == f"before\n{BEGIN}\n\nnewer\n\n{END}\nafter\n"
 
 
@@ -57,5 +59,5 @@ def test_a_page_without_both_markers_is_left_alone(tmp_path: Path, text: str) ->
     page = tmp_path / "page.md"
     page.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match="has no lines"):
-        write_between_markers(page, "new")
+        write_between_markers(page, "new", section=THROUGHPUT)
     assert page.read_text(encoding="utf-8") == text

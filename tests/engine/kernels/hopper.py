@@ -1,10 +1,12 @@
 """Compiles the kernels for an H100, which need not be present, and prints instructions and registers as JSON.
 
-It needs its own process, because the tests interpret the kernels: python -m tests.engine.kernels.hopper
+It needs its own process, because the tests interpret the kernels: python -m tests.engine.kernels.hopper. `triton` is
+the file of the release that compiled them.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
@@ -18,7 +20,7 @@ from triton import knobs
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from engine.kernels import record_triton, statistic_triton, steer_triton
+from engine.kernels import record_triton, residual_triton, statistic_triton, steer_triton
 
 SHAPE = {"width": 18944, "blocks": 19, "line": 28 * 19 + 1, "activation": "silu"}
 TABLE = {"slots": "*i32", "offsets": "*i32", "layer": "*i32", "constants": "*fp32"}
@@ -60,19 +62,20 @@ def _resources(cubin: bytes) -> dict[str, int]:
 
 
 def main() -> None:
-    """Compile the steering kernel with one and with two tokens per program, and the two other kernels of an MLP."""
-    report: dict[str, dict[str, int]] = {}
-    for rows in (1, 2):
+    """Compile the kernels of a layer; the steering kernel with one and with two tokens per program."""
+    report: dict[str, Any] = {"triton": triton.__file__}
+    for rows, with_statistic in itertools.product((1, 2), (False, True)):
         constants = {
             "gated": True,
-            "with_statistic": False,
+            "with_statistic": with_statistic,
             "rows": rows,
             "parts": 19,
             "block": 1024,
             "chunk": 128,
         }
         pointers = {"out": "*bf16", "x": "*bf16", **TABLE, **ENTRIES}
-        report[f"steer {rows}"] = compiled(steer_triton._steer, pointers, {**SHAPE, **constants}, 4)
+        name = f"steer {rows}" + (" with a statistic" if with_statistic else "")
+        report[name] = compiled(steer_triton._steer, pointers, {**SHAPE, **constants}, 4)
     pointers = {"out": "*fp32", "x": "*bf16", **TABLE, "plan": "*i32", "weights": "*fp32"}
     constants = {"stride": 2 * 18944, "layers": 28, "padded": 32768, "group": 32}
     report["statistic"] = compiled(statistic_triton._take, pointers, {**SHAPE, **constants}, 16)
@@ -80,6 +83,13 @@ def main() -> None:
     constants = {"rows": 63, "padded_rows": 64, "stride": 2 * 18944, "block": 256, "unrolled": 8}
     shape = {"width": 18944, "line": 18944, "blocks": 74, "activation": "silu"}
     report["record"] = compiled(record_triton._record, pointers, {**shape, **constants}, 4)
+    stream = {"hidden": "*bf16", "layer": "*i32"}
+    shape = {"width": 3584, "blocks": 4, "block": 1024}
+    pointers = {**stream, "slots": "*i32", "adds": "*i32", "values": "*fp32"}
+    report["add vector"] = compiled(residual_triton._add, pointers, {**shape, "layers": 28}, 4)
+    pointers = {**stream, "sums": "*fp32", "residual": "*bf16", "spans": "*i32"}
+    constants = {"rows": 63, "with_residual": True}
+    report["record residual"] = compiled(residual_triton._record, pointers, {**shape, **constants}, 4)
     json.dump(report, sys.stdout)
 
 

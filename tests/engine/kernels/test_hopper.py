@@ -1,4 +1,7 @@
-"""The kernels compiled for an H100 use wide accesses, one barrier and no shared memory."""
+"""The kernels compiled for an H100 use wide accesses, as few barriers as they need, and no stack.
+
+`AMPSWEEP_TRITON=FOLDER` names a folder with another release of Triton, with which they are compiled too.
+"""
 
 from __future__ import annotations
 
@@ -8,32 +11,87 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.processes
+OTHER_RELEASE = os.environ.get("AMPSWEEP_TRITON")
+ROOT = Path(__file__).parents[3]
+
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed"),
+]
 
 
-@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
-def test_the_dense_part_uses_wide_accesses_and_one_barrier(tmp_path: Path) -> None:
+@pytest.fixture(
+    scope="module",
+    params=[
+        None,
+        pytest.param(
+            OTHER_RELEASE,
+            marks=pytest.mark.skipif(OTHER_RELEASE is None, reason="AMPSWEEP_TRITON names no other release"),
+        ),
+    ],
+    ids=["installed", "other"],
+)
+def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return what `tests.engine.kernels.hopper` prints."""
+    folders = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    if request.param is not None:
+        folders.insert(0, request.param)
+    cache = tmp_path_factory.mktemp("triton")
     done = subprocess.run(
         [sys.executable, "-m", "tests.engine.kernels.hopper"],
-        cwd=Path(__file__).parents[3],
-        env={**os.environ, "TRITON_CACHE_DIR": str(tmp_path), "TRITON_INTERPRET": "0"},
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(folders),
+            "TRITON_CACHE_DIR": str(cache),
+            "TRITON_INTERPRET": "0",
+        },
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
-    for rows in (1, 2):
-        kernel = report[f"steer {rows}"]
-        assert kernel["ld.global.v4"] == 2 * rows
-        assert kernel["st.global.v4"] == rows
-        assert kernel["st.global"] == rows
-        assert kernel["bar.sync"] == 1
-        assert not any("shared" in kind for kind in kernel)
-        assert kernel["REG"] <= 64, "more would leave too few programs on a multiprocessor"
-        assert kernel["STACK"] == 0, "registers are spilled"
+    kernels: dict[str, Any] = json.loads(done.stdout)
+    if request.param is not None:
+        assert kernels["triton"].startswith(request.param), "the other release was compiled with"
+    return kernels
+
+
+@pytest.mark.parametrize("statistic", ["", " with a statistic"])
+@pytest.mark.parametrize("rows", [1, 2])
+def test_the_dense_part_uses_wide_accesses_and_one_barrier(report: dict[str, Any], rows: int, statistic: str) -> None:
+    kernel = report[f"steer {rows}{statistic}"]
+    assert kernel["ld.global.v4"] == 2 * rows
+    assert kernel["st.global.v4"] == rows
+    assert kernel["st.global"] == rows
+    assert kernel["bar.sync"] == 1
+    assert not any("shared" in kind for kind in kernel)
+    assert kernel["REG"] <= 64, "more would leave too few programs on a multiprocessor"
+    assert kernel["STACK"] == 0, "registers are spilled"
+
+
+def test_a_program_of_the_statistic_fits_on_a_multiprocessor(report: dict[str, Any]) -> None:
     assert report["statistic"]["ld.global.v4"] == 8
     assert report["statistic"]["REG"] <= 128, "a program of 16 warps cannot have more"
+    assert report["statistic"]["STACK"] == 0
+
+
+def test_all_programs_that_record_fit_on_the_card_at_once(report: dict[str, Any]) -> None:
+    assert report["record"]["REG"] <= 64, "eight programs of 4 warps on a multiprocessor"
+    assert report["record"]["STACK"] == 0
+
+
+def test_the_kernels_of_the_residual_stream_use_wide_accesses(report: dict[str, Any]) -> None:
+    add, record = report["add vector"], report["record residual"]
+    assert add["ld.global.v4"] == 3, "eight numbers of the stream in 16 bits, and eight of the vector in 32"
+    assert add["st.global.v4"] == 1
+    assert add["REG"] <= 32, "all programs of a step of 512 tokens fit on the card at once"
+    assert record["ld.global.v4"] >= 2
+    for kernel in (add, record):
+        assert "bar.sync" not in kernel
+        assert not any("shared" in kind for kind in kernel)
+        assert kernel["STACK"] == 0

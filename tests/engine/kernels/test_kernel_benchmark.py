@@ -12,7 +12,15 @@ import pytest
 import torch
 
 from benchmarks import kernel, kernel_timing
-from tests.engine.kernels.triton_modules import DEVICE, use_interpreter
+from benchmarks.kernel_check import KernelCheck
+from tests.engine.kernels.triton_modules import (
+    DEVICE,
+    record_triton,
+    residual_triton,
+    statistic_triton,
+    steer_triton,
+    use_interpreter,
+)
 
 pytestmark = [pytest.mark.processes, pytest.mark.filterwarnings("ignore::RuntimeWarning")]
 
@@ -24,8 +32,25 @@ def _interpreter() -> Iterator[None]:
         yield
 
 
-def test_the_check_passes() -> None:
-    assert kernel.check(DEVICE) == 18
+def test_the_kernels_agree_with_float64() -> None:
+    cases = {name: check() for name, check in KernelCheck(DEVICE, seed=1).checks().items()}
+    assert list(cases) == ["steering", "statistics", "recording", "residual stream"]
+    if DEVICE.type == "cpu":
+        assert cases == {"steering": 39, "statistics": 8, "recording": 39, "residual stream": 3}
+
+
+@pytest.mark.parametrize("check", ["steering", "statistics", "recording", "residual stream"])
+def test_a_kernel_that_writes_too_little_is_found(check: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels = {
+        "steering": (steer_triton, "steer"),
+        "statistics": (statistic_triton, "take"),
+        "recording": (record_triton, "record"),
+        "residual stream": (residual_triton, "add"),
+    }
+    module, function = kernels[check]
+    monkeypatch.setattr(module, function, lambda *_arguments, **_options: None)
+    with pytest.raises(AssertionError):
+        KernelCheck(DEVICE, seed=1).checks()[check]()
 
 
 def test_a_report_runs_every_launch_and_has_every_case(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,8 +20,9 @@ from ampsweep.folders.corpus import Sentence
 from engine.base import Engine, GenerateRequest, ScoreRequest, Steering
 from engine.vllm.launch import VllmSettings
 from tests.engine.both_engines import Both, both_engines
+from tests.engine.gpus import needs_gpus
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, needs_gpus(4)]
 
 SETTINGS = VllmSettings(
     slots=4,

@@ -13,6 +13,7 @@ from ampsweep.domain.sampling import SamplingParams
 from engine.base import Engine, GenerateRequest, ScoreRequest, Steering
 from engine.vllm.launch import VllmSettings
 from tests.engine.both_engines import Both, both_engines
+from tests.engine.gpus import needs_gpus
 
 pytestmark = pytest.mark.engine
 
@@ -23,7 +24,7 @@ PROMPT = "in the beginning there was the sea and the wind and the rain and then 
 WORDS = ("mean", "std", "median", "max", "iqr", "mad", "p0", "p5", "p97.5", "p100")
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["one-rank", "two-ranks"])
+@pytest.fixture(scope="module", params=[1, pytest.param(2, marks=needs_gpus(2))], ids=["one-rank", "two-ranks"])
 def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
     settings = replace(SETTINGS, tensor_parallel_size=request.param)
     with both_engines("qwen2", tmp_path_factory.mktemp("qwen2"), settings) as engines:

@@ -1,0 +1,212 @@
+"""The stages of the GPU check. `benchmarks.gpu_check` runs each in a process of its own.
+
+Usage: python -m benchmarks.gpu_stages STAGE --parts FILE.json [--model FOLDER] [--rounds 3] [--rehearse]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.parts import Parts
+
+if TYPE_CHECKING:
+    from engine.vllm.launch import VllmSettings
+
+STAGES = ("kernels", "sanitizer", "answers", "kernel times", "operator times", "rates")
+SANITIZER = "compute-sanitizer"
+SMALL_SHAPE = {"width": 40, "tokens": 3}
+"""The shape whose times a rehearsal takes."""
+_ROOT = Path(__file__).parents[1]
+_FAILURE = 3
+"""The exit status that the sanitizer gives to a program with errors."""
+
+
+class GpuStages:
+    """The stages; each method runs the parts of one.
+
+    Args:
+        parts: Where the results go.
+        folder: A folder for models.
+        model: The model whose rates are measured; None for one of random weights.
+        rounds: Timed rounds of each rate.
+        rehearse: Run tiny loads on a CPU.
+    """
+
+    def __init__(self, parts: Parts, folder: Path, *, model: Path | None, rounds: int, rehearse: bool) -> None:
+        self._parts, self._folder, self._model = parts, folder, model
+        self._rounds, self._rehearse = rounds, rehearse
+
+    def stages(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+        """Return the stages by name."""
+        methods = (self.kernels, self.sanitizer, self.answers, self.kernel_times, self.operator_times, self.rates)
+        return dict(zip(STAGES, methods, strict=True))
+
+    async def kernels(self) -> None:
+        """Compare all kernels with float64, on inputs that are different in each run."""
+        from benchmarks.kernel_check import KernelCheck
+
+        seed = int.from_bytes(os.urandom(4))
+        self._parts.add("seed", seed)
+
+        def outcome(check: Callable[[], int]) -> str:
+            return f"{check()} cases agree with float64"
+
+        for name, check in KernelCheck(self._device(), seed=seed).checks().items():
+            await self._parts.run(name, partial(outcome, check))
+
+    async def sanitizer(self) -> None:
+        """Run the comparison of the kernels under the memory checker of CUDA."""
+        await self._parts.run("memcheck", self._memcheck)
+
+    def _memcheck(self) -> str:
+        if self._rehearse:
+            return f"not run: {SANITIZER} needs a GPU"
+        if shutil.which(SANITIZER) is None:
+            return f"not run: {SANITIZER} is not installed"
+        options = ["--tool", "memcheck", "--error-exitcode", str(_FAILURE)]
+        # Without its own allocator, PyTorch allocates each tensor separately, so that what lies outside one is found.
+        environment = {**os.environ, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
+        command = [SANITIZER, *options, sys.executable, "-m", "benchmarks.kernel", "--check"]
+        done = subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise AssertionError(f"exit status {done.returncode}: {(done.stdout + done.stderr)[-900:]}")
+        return "no errors"
+
+    async def answers(self) -> None:
+        """Compare vLLM with the transformers engine on the mixed load, once for each variant."""
+        from benchmarks.mixed_load import assert_same, run_load
+        from benchmarks.tiny_models import tiny_model
+        from engine.hf.engine import TransformersEngine
+        from engine.vllm.engine import VllmEngine
+
+        folder = tiny_model("qwen2", self._folder / "tiny")
+        reference = TransformersEngine(folder)
+        expected = await run_load(reference)
+        await reference.close()
+
+        async def compare(settings: VllmSettings) -> str:
+            engine = await VllmEngine.open(folder, settings=settings)
+            try:
+                assert_same(await run_load(engine), expected)
+            finally:
+                await engine.close()
+            return "as the transformers engine"
+
+        for name, settings in self._variants().items():
+            await self._parts.run(name, partial(compare, settings))
+            self._free_memory()
+
+    def _variants(self) -> dict[str, VllmSettings]:
+        """Return the settings to compare, by name; with the small cache requests preempt each other."""
+        from benchmarks.mixed_load import SETTINGS
+
+        if self._rehearse:
+            return {"runner v1": replace(SETTINGS, runner="v1", backend="cuda")}
+        large = replace(SETTINGS, compile=True, backend=None, kv_cache_bytes=64 * 1024**2, async_scheduling=False)
+        variants = {}
+        for runner in ("v1", "v2"):
+            settings = replace(large, runner=runner)
+            ahead = replace(settings, async_scheduling=True)
+            variants[f"runner {runner}, eager"] = replace(settings, compile=False)
+            variants[f"runner {runner}"] = settings
+            variants[f"runner {runner}, asynchronous scheduling"] = ahead
+            variants[f"runner {runner}, small cache"] = replace(ahead, kv_cache_bytes=SETTINGS.kv_cache_bytes)
+        return variants
+
+    async def kernel_times(self) -> None:
+        """Time the steering kernel beside unsteered ones and a copy, at each width."""
+        from benchmarks import kernel
+
+        times = partial(kernel.times, device=self._device(), dtype="bfloat16", block=1024)
+        if self._rehearse:
+            width, tokens = SMALL_SHAPE["width"], (SMALL_SHAPE["tokens"],)
+            await self._parts.run(f"width {width}", partial(times, width, tokens=tokens))
+            return
+        for width in kernel.WIDTHS:
+            await self._parts.run(f"width {width}", partial(times, width))
+
+    async def operator_times(self) -> None:
+        """Time a layer's operators, at each width."""
+        from benchmarks import operator_cost
+
+        def at_width(width: int, hidden_size: int, tokens: tuple[int, ...], slots: int) -> list[dict[str, Any]]:
+            times = partial(operator_cost.times, width, hidden_size, device=self._device(), slots=slots)
+            return [{"tokens": count, "width": width, **times(count)} for count in tokens]
+
+        shapes = [(*shape, operator_cost.TOKENS, operator_cost.SLOTS) for shape in operator_cost.WIDTHS.items()]
+        if self._rehearse:
+            shapes = [(SMALL_SHAPE["width"], 16, (SMALL_SHAPE["tokens"],), 3)]
+        for shape in shapes:
+            await self._parts.run(f"width {shape[0]}", partial(at_width, *shape))
+
+    async def rates(self) -> None:
+        """Measure tokens a second, on a model in the shape of Qwen2.5 1.5B if none is given."""
+        from benchmarks.gpu_rates import CARD_SHARE, Load, rates
+        from benchmarks.random_model import QWEN2_5_1_5B, SMALL, random_model
+        from benchmarks.workload import SEED
+        from engine.vllm.launch import VllmSettings
+
+        model = self._model or self._folder / "random"
+        if self._model is None:
+            random_model(model, seed=SEED, shape={**SMALL, "num_hidden_layers": 2} if self._rehearse else QWEN2_5_1_5B)
+        if self._rehearse:
+            load = Load(requests=4, prompt=4, new_tokens=2, distinct=(0, 2), rounds=self._rounds)
+            settings = VllmSettings(max_model_len=64, kv_cache_bytes=64 * 1024**2, compile=False)
+            await rates(model, self._parts, load=load, settings=settings, dtype="float32", stock={"stock": {}})
+            return
+        stock = {"gpu_memory_utilization": CARD_SHARE}
+        await rates(
+            model,
+            self._parts,
+            load=Load(rounds=self._rounds),
+            settings=VllmSettings(max_model_len=512, kv_cache_bytes=2 * 1024**3, async_scheduling=True),
+            dtype="bfloat16",
+            stock={"stock": stock, "stock, synchronous scheduling": {**stock, "async_scheduling": False}},
+        )
+
+    def _device(self) -> Any:
+        import torch
+
+        return torch.device("cpu" if self._rehearse else "cuda")
+
+    @staticmethod
+    def _free_memory() -> None:
+        """Give the memory of a closed engine back: vLLM starts only if most of the card is free."""
+        import torch
+
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a stage and return 1 if one of its parts failed, otherwise 0."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("--parts", type=Path, required=True)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rehearse", action="store_true")
+    options = parser.parse_args(arguments)
+    if options.rehearse:
+        os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are imported
+    with tempfile.TemporaryDirectory() as folder:
+        parts = Parts(options.parts)
+        stages = GpuStages(parts, Path(folder), model=options.model, rounds=options.rounds, rehearse=options.rehearse)
+        asyncio.run(stages.stages()[options.stage]())
+    return 1 if parts.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
