@@ -5,10 +5,11 @@ For each model and data type, vLLM records a corpus, and LAPE selects neurons. T
 `PlainModel`, which shares no code with the engines, records the same sentences and computes the log-probabilities of
 the same tokens; generated tokens are compared with its likeliest ones. In 16 bits, both are also compared with
 `PlainModel` in float32, which tells rounding from errors. Each combination runs in its own process. Prints one Markdown
-table, and writes all figures as JSON.
+table, and writes all figures as JSON. With `--adapter`, all answers are given with a random LoRA adapter for every
+projection, and plain hooks run on the model into which the adapter is merged.
 
 Usage: python -m benchmarks.real_models MODEL [MODEL ...] --data DATA --corpus CORPUS [--out FILE.json]
-    [--dtypes float32,bfloat16] [--languages en,fr,id,ja,ru,tr] [--items 12] [--sentences 20]
+    [--dtypes float32,bfloat16] [--languages en,fr,id,ja,ru,tr] [--items 12] [--sentences 20] [--adapter] [--eager]
 
 MODEL is a Hugging Face folder, DATA a folder with data sets as `ampsweep serve --data` takes it, with mLAMA and XCOPA,
 and CORPUS a folder with one text file a language.
@@ -41,6 +42,7 @@ from ampsweep.domain.sampling import SamplingParams
 from ampsweep.folders.corpus import Corpus, Sentence
 from benchmarks.answer_differences import Answered, Expected, compare_answers, rounding
 from benchmarks.plain_model import Change, PlainModel, Recorded, unchanged
+from benchmarks.tiny_adapter import tiny_adapter
 from engine.base import GenerateRequest, ScoreRequest, Steering
 from engine.identify.identification import neuron_set_of, select
 from engine.identify.stats import ActivationStats
@@ -56,6 +58,10 @@ from jobs.tasks.requests import Call, ScoreCall
 
 LAPE = IdentificationRequest.of("lape")
 SETTINGS = VllmSettings(slots=16, max_num_seqs=64, kv_cache_bytes=1024**3)
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""Those that the adapter changes, in every layer."""
+ADAPTER_SCALE = 0.03
+"""Standard deviation of the adapter's matrices: it changes answers much, and leaves them readable."""
 
 
 class Case(NamedTuple):
@@ -142,7 +148,12 @@ def calls_of(model: Path, data: Path, corpus: Path, *, items: int) -> Iterator[t
 
 
 async def answer_all(
-    engine: VllmEngine, plain: PlainModel, neurons: NeuronSet, calls: Sequence[tuple[str, Call]]
+    engine: VllmEngine,
+    plain: PlainModel,
+    neurons: NeuronSet,
+    calls: Sequence[tuple[str, Call]],
+    *,
+    adapter: str | None = None,
 ) -> list[Answered]:
     """Return vLLM's answers to all calls under all interventions, in one batch."""
 
@@ -157,6 +168,7 @@ async def answer_all(
                 split=call.split,
                 options=call.options,
                 steering=steering,
+                adapter=adapter,
             )
             score = await engine.score(request)
             assert isinstance(call.context, str), "no task is asked through the chat template"
@@ -164,7 +176,9 @@ async def answer_all(
             assert tuple(ids[-len(score.token_ids) :]) == score.token_ids, "vLLM scored the tokens of the whole text"
             return Answered(task=task, case=case.name, ids=ids, token_ids=score.token_ids, logprobs=score.logprobs)
         sampling = SamplingParams(max_tokens=call.max_tokens)
-        prompt = GenerateRequest(prompt=call.prompt, strip=call.strip, sampling=sampling, steering=steering)
+        prompt = GenerateRequest(
+            prompt=call.prompt, strip=call.strip, sampling=sampling, steering=steering, adapter=adapter
+        )
         chunks = [chunk async for chunk in engine.generate(prompt)]
         tokens = tuple(token for chunk in chunks for token in chunk.token_ids)
         assert isinstance(call.prompt, str), "no task is asked through the chat template"
@@ -241,8 +255,18 @@ def compare_recordings(recorded: ActivationStats, plain: ActivationStats) -> dic
 async def compare(model: Path, dtype: str, options: argparse.Namespace) -> dict[str, Any]:
     """Run one model in one data type on vLLM and with plain hooks."""
     with tempfile.TemporaryDirectory() as folder:
-        corpus = first_sentences(options.corpus, Path(folder), options.languages.split(","), options.sentences)
-        sentences = list(corpus.sentences())
+        return await _compare(model, dtype, options, Path(folder))
+
+
+async def _compare(model: Path, dtype: str, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Do the same; the sentences and the adapter, if there is one, are written to `folder`."""
+    corpus = first_sentences(options.corpus, folder / "corpus", options.languages.split(","), options.sentences)
+    sentences = list(corpus.sentences())
+    settings, merged, adapter = replace(SETTINGS, compile=not options.eager), model, None
+    if options.adapter:
+        adapter = "random"
+        path, merged = tiny_adapter(model, folder / adapter, targets=PROJECTIONS, seed=0, scale=ADAPTER_SCALE)
+        settings = replace(settings, adapters={adapter: path})
     calls = list(calls_of(model, options.data, options.corpus, items=options.items))
     seconds: dict[str, float] = {}
 
@@ -250,7 +274,7 @@ async def compare(model: Path, dtype: str, options: argparse.Namespace) -> dict[
         seconds[name] = time.perf_counter() - began
 
     began = time.perf_counter()
-    engine = await VllmEngine.open(model, dtype=dtype, settings=SETTINGS)
+    engine = await VllmEngine.open(model, dtype=dtype, settings=settings)
     lap("vLLM starts", began)
     began = time.perf_counter()
     stats = await engine.record(sentences, max_tokens=LAPE.max_tokens)
@@ -259,19 +283,21 @@ async def compare(model: Path, dtype: str, options: argparse.Namespace) -> dict[
     engine.add_neurons(neurons)
     plain = PlainModel(model, dtype)
     began = time.perf_counter()
-    answers = await answer_all(engine, plain, neurons, calls)
+    answers = await answer_all(engine, plain, neurons, calls, adapter=adapter)
     lap("vLLM answers", began)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     await engine.close()
     began = time.perf_counter()
     expected = plain_stats(plain, sentences, stats)
     lap("hooks record", began)
+    if adapter is not None:
+        plain = PlainModel(merged, dtype)
     began = time.perf_counter()
     hooks = expect(plain, neurons, answers)
     lap("hooks answer", began)
-    exact = None if dtype == "float32" else expect(PlainModel(model, "float32"), neurons, answers)
+    exact = None if dtype == "float32" else expect(PlainModel(merged, "float32"), neurons, answers)
     return {
-        "model": model.name,
+        "model": model.name if adapter is None else f"{model.name} with an adapter",
         "dtype": dtype,
         "versions": dict(engine.info.versions),
         "requests": len(answers),
@@ -290,6 +316,7 @@ def first_sentences(corpus: Path, folder: Path, languages: Sequence[str], count:
     for sentence in Corpus.open(corpus, languages=languages).sentences():
         if len(texts_of[sentence.language]) < count:
             texts_of[sentence.language].append(sentence.text)
+    folder.mkdir()
     for language, texts in texts_of.items():
         (folder / f"{language}.txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
     return Corpus.open(folder, name="real-models")
@@ -334,6 +361,8 @@ def main() -> None:
     parser.add_argument("--languages", default="en,fr,id,ja,ru,tr")
     parser.add_argument("--items", type=int, default=12)
     parser.add_argument("--sentences", type=int, default=20)
+    parser.add_argument("--adapter", action="store_true", help="answer with a random LoRA adapter")
+    parser.add_argument("--eager", action="store_true", help="do not compile the model")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -346,9 +375,15 @@ def main() -> None:
             for dtype in options.dtypes.split(","):
                 out = Path(folder) / "result.json"
                 arguments = {**vars(options), "dtypes": dtype, "out": out}
-                arguments = {name: value for name, value in arguments.items() if name not in ("models", "one")}
-                command = [sys.executable, "-m", "benchmarks.real_models", str(model), "--one"]
-                command += [part for name, value in arguments.items() for part in (f"--{name}", str(value))]
+                flags = [f"--{name}" for name, value in arguments.items() if value is True]
+                arguments = {name: value for name, value in arguments.items() if name != "models"}
+                command = [sys.executable, "-m", "benchmarks.real_models", str(model), "--one", *flags]
+                command += [
+                    part
+                    for name, value in arguments.items()
+                    if not isinstance(value, bool)
+                    for part in (f"--{name}", str(value))
+                ]
                 subprocess.run(command, check=True)
                 results.append(json.loads(out.read_text(encoding="utf-8")))
     print(table(results))

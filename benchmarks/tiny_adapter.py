@@ -1,4 +1,4 @@
-"""Random LoRA adapters for tiny models, in PEFT's format; neither PEFT nor a download is needed.
+"""Random LoRA adapters in PEFT's format; neither PEFT nor a download is needed.
 
 Each adapter is written twice: as an adapter, and merged into a copy of the model, which any engine can load.
 """
@@ -21,14 +21,17 @@ ALPHA = 8
 _WEIGHTS = "model.safetensors"
 
 
-def tiny_adapter(model: Path, path: Path, *, targets: Sequence[str], seed: int) -> tuple[Path, Path]:
+def tiny_adapter(
+    model: Path, path: Path, *, targets: Sequence[str], seed: int, scale: float = 0.1
+) -> tuple[Path, Path]:
     """Write a random adapter of a model.
 
     Args:
-        model: The folder of a tiny model with its weights in one file.
+        model: The folder of a model with its weights in one file.
         path: A folder for the adapter and the merged model, created if it does not exist.
         targets: The projections that the adapter changes in every layer of the language model, for example "q_proj".
         seed: Seed of the matrices.
+        scale: Standard deviation of their numbers.
 
     Returns:
         The folder of the adapter, and that of the model with the adapter merged in: W + ALPHA / RANK * B A.
@@ -45,8 +48,8 @@ def tiny_adapter(model: Path, path: Path, *, targets: Sequence[str], seed: int) 
         if module.rpartition(".")[2] not in targets or is_tower(name):
             continue
         outputs, inputs = weight.shape
-        first = torch.randn(RANK, inputs, generator=generator) * 0.1
-        second = torch.randn(outputs, RANK, generator=generator) * 0.1
+        first = torch.randn(RANK, inputs, generator=generator) * scale
+        second = torch.randn(outputs, RANK, generator=generator) * scale
         matrices[f"base_model.model.{module}.lora_A.weight"] = first
         matrices[f"base_model.model.{module}.lora_B.weight"] = second
         merged[name] = weight + ALPHA / RANK * second @ first

@@ -13,6 +13,8 @@ import triton.language as tl
 from engine.kernels.device_table import VectorBuffers
 
 _MAX_BLOCK = 1024
+_UNROLLED = 4
+"""Tokens whose loads are in flight at once while a sentence is recorded."""
 
 
 def add(
@@ -80,6 +82,7 @@ def record(
         width=width,
         blocks=blocks,
         block=block,
+        unrolled=_UNROLLED,
         with_residual=residual is not None,
     )
 
@@ -122,9 +125,10 @@ def _record(
     width: tl.constexpr,
     blocks: tl.constexpr,
     block: tl.constexpr,
+    unrolled: tl.constexpr,
     with_residual: tl.constexpr,
 ) -> None:
-    """Handle one block of one row."""
+    """Handle one block of one row, in the order of its tokens."""
     row = tl.program_id(0) // blocks
     first = tl.load(spans + row * 2)
     end = tl.load(spans + row * 2 + 1)
@@ -133,10 +137,12 @@ def _record(
         inside = column < width
         total = tl.zeros([block], tl.float32)
         pointers = first.to(tl.int64) * width + column
-        for _ in range(first, end):
-            total += tl.load(hidden + pointers, mask=inside, other=0.0).to(tl.float32)
-            if with_residual:
-                total += tl.load(residual + pointers, mask=inside, other=0.0).to(tl.float32)
-            pointers += width
+        for token in range(first, end, unrolled):
+            for ahead in tl.static_range(unrolled):
+                exists = inside & (token + ahead < end)
+                total += tl.load(hidden + pointers, mask=exists, other=0.0).to(tl.float32)
+                if with_residual:
+                    total += tl.load(residual + pointers, mask=exists, other=0.0).to(tl.float32)
+                pointers += width
         cell = sums + (tl.load(layer).to(tl.int64) * rows + row) * width + column
         tl.store(cell, tl.load(cell, mask=inside) + total, mask=inside)

@@ -144,8 +144,11 @@ def _steer(
     if gated:
         up = tl.load(x_rows + width, mask=inside, other=0.0).to(tl.float32)
     slot = tl.load(slots + token)
-    second_slot = slot
-    if rows == 2:
+    begins = offsets + tl.load(layer) * blocks + part
+    if rows == 1:
+        # A short batch waits for latencies. That of the offsets is hidden behind the dense part's loads.
+        first, last = _extent(begins, slot, line)
+    else:
         second_slot = tl.load(slots + token + 1, mask=token + 1 < tokens, other=0)
     value = activate(gate, activation, constants)
     if gated:
@@ -153,14 +156,13 @@ def _steer(
     dense = out + dense_token.to(tl.int64)[:, None] * width + column[None, :]
     tl.store(dense, value.to(out.dtype.element_ty), mask=inside)
 
-    # The offsets are read after the store; read before it, they would delay the loads of the dense part.
-    begins = offsets + tl.load(layer) * blocks + part
-    first, last = _extent(begins, slot, line)
-    longest = last - first
-    second_first, second_last = first, last
-    if rows == 2:
+    if rows == 1:
+        longest = last - first
+    else:
+        # A long batch waits for bandwidth, and stores the dense part as early as it can.
+        first, last = _extent(begins, slot, line)
         second_first, second_last = _extent(begins, second_slot, line)
-        longest = tl.maximum(longest, second_last - second_first)
+        longest = tl.maximum(last - first, second_last - second_first)
     if longest > 0:
         # Other threads stored the dense result than those that overwrite it, so all of its stores must finish first.
         tl.debug_barrier()

@@ -90,7 +90,13 @@ def test_the_recording_is_that_of_the_reference_engine(engine: TransformersEngin
 def test_real_models_differ_only_by_rounding() -> None:
     assert REAL_MODELS and DATA and CORPUS  # noqa: PT018  # for the types
     options = argparse.Namespace(
-        data=Path(DATA), corpus=Path(CORPUS), languages="en,fr,id,ja,ru,tr", items=4, sentences=4
+        data=Path(DATA),
+        corpus=Path(CORPUS),
+        languages="en,fr,id,ja,ru,tr",
+        items=4,
+        sentences=4,
+        adapter=False,
+        eager=False,
     )
     for model in sorted(Path(REAL_MODELS).iterdir()):
         result = asyncio.run(compare(model, "float32", options))

@@ -37,7 +37,7 @@ ENTRIES = {
 def compiled(kernel: Any, pointers: dict[str, str], constants: dict[str, Any], warps: int) -> dict[str, int]:
     """Count memory accesses and barriers in the kernel's PTX by kind, and its registers and bytes of stack per thread.
 
-    Pointers are aligned to 16 bytes.
+    "before a store" are the loads before the first store. Pointers are aligned to 16 bytes.
     """
     names = kernel.arg_names
     source = ASTSource(
@@ -48,7 +48,9 @@ def compiled(kernel: Any, pointers: dict[str, str], constants: dict[str, Any], w
     )
     binary = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": warps})
     kinds = r"(?:ld|st)\.(?:global|shared)(?:\.v\d)?|bar\.sync"
-    return {**Counter(re.findall(kinds, binary.asm["ptx"])), **_resources(binary.asm["cubin"])}
+    accesses = re.findall(kinds, binary.asm["ptx"])
+    early = next(index for index, kind in enumerate(accesses) if kind.startswith("st."))
+    return {**Counter(accesses), "before a store": early, **_resources(binary.asm["cubin"])}
 
 
 def _resources(cubin: bytes) -> dict[str, int]:
@@ -88,7 +90,7 @@ def main() -> None:
     pointers = {**stream, "slots": "*i32", "adds": "*i32", "values": "*fp32"}
     report["add vector"] = compiled(residual_triton._add, pointers, {**shape, "layers": 28}, 4)
     pointers = {**stream, "sums": "*fp32", "residual": "*bf16", "spans": "*i32"}
-    constants = {"rows": 63, "with_residual": True}
+    constants = {"rows": 63, "unrolled": 4, "with_residual": True}
     report["record residual"] = compiled(residual_triton._record, pointers, {**shape, **constants}, 4)
     json.dump(report, sys.stdout)
 

@@ -69,6 +69,8 @@ def test_the_dense_part_uses_wide_accesses_and_one_barrier(report: dict[str, Any
     assert kernel["st.global.v4"] == rows
     assert kernel["st.global"] == rows
     assert kernel["bar.sync"] == 1
+    scalars = {1: "the slot, the layer, and both offsets", 2: "two slots and the layer; the offsets follow"}
+    assert kernel["before a store"] == 2 * rows + {1: 4, 2: 3}[rows], scalars[rows]
     assert not any("shared" in kind for kind in kernel)
     assert kernel["REG"] <= 64, "more would leave too few programs on a multiprocessor"
     assert kernel["STACK"] == 0, "registers are spilled"
@@ -90,7 +92,8 @@ def test_the_kernels_of_the_residual_stream_use_wide_accesses(report: dict[str, 
     assert add["ld.global.v4"] == 3, "eight numbers of the stream in 16 bits, and eight of the vector in 32"
     assert add["st.global.v4"] == 1
     assert add["REG"] <= 32, "all programs of a step of 512 tokens fit on the card at once"
-    assert record["ld.global.v4"] >= 2
+    assert record["ld.global.v4"] == 2 * 4 + 2, "stream and residual of four tokens, and the sums in 32 bytes"
+    assert record["st.global.v4"] == 2
     for kernel in (add, record):
         assert "bar.sync" not in kernel
         assert not any("shared" in kind for kind in kernel)

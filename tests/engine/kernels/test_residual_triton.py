@@ -61,3 +61,15 @@ def test_rows_take_the_sums_of_their_tokens(fused: bool, dtype: torch.dtype) -> 
         expected = 2 * output[first:end].sum(dim=0).cpu()
         np.testing.assert_allclose(sums[1, row].cpu(), expected, rtol=1e-5, atol=1e-5)
     assert not sums[0].any()
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_sentences_longer_than_a_program_unrolls(fused: bool) -> None:
+    hidden, rest = torch.randn(2, 24, 40, generator=torch.Generator().manual_seed(0)).to(DEVICE).unbind()
+    spans = torch.tensor([[0, 13], [13, 14], [14, 22]], dtype=torch.int32, device=DEVICE)
+    hidden[22:] = torch.nan  # no token after the last is read
+    sums = torch.zeros(LAYERS, 3, 40, device=DEVICE)
+    residual_triton.record(sums, hidden, rest if fused else None, spans, layer_index(1))
+    output = (hidden + rest if fused else hidden).double().cpu()
+    for row, (first, end) in enumerate(spans.tolist()):
+        np.testing.assert_allclose(sums[1, row].cpu(), output[first:end].sum(dim=0), rtol=1e-5, atol=1e-5)
