@@ -164,7 +164,14 @@ class GpuStages:
         if self._rehearse:
             load = Load(requests=4, prompt=4, new_tokens=2, distinct=(0, 2), rounds=self._rounds)
             settings = VllmSettings(max_model_len=64, kv_cache_bytes=64 * 1024**2, compile=False)
-            await rates(model, self._parts, load=load, settings=settings, dtype="float32", stock={"stock": {}})
+            await rates(
+                model,
+                self._parts,
+                load=load,
+                settings=settings,
+                dtype="float32",
+                stock={"stock": {"enforce_eager": True}},
+            )
             return
         stock = {"gpu_memory_utilization": CARD_SHARE}
         await rates(
