@@ -145,7 +145,9 @@ class GpuStages:
             times = partial(operator_cost.times, width, hidden_size, device=self._device(), slots=slots)
             return [{"tokens": count, "width": width, **times(count)} for count in tokens]
 
-        shapes = [(*shape, operator_cost.TOKENS, operator_cost.SLOTS) for shape in operator_cost.WIDTHS.items()]
+        shapes: list[tuple[int, int, tuple[int, ...], int]] = [
+            (*shape, operator_cost.TOKENS, operator_cost.SLOTS) for shape in operator_cost.WIDTHS.items()
+        ]
         if self._rehearse:
             shapes = [(SMALL_SHAPE["width"], 16, (SMALL_SHAPE["tokens"],), 3)]
         for shape in shapes:

@@ -133,6 +133,9 @@ ASSIGNED = {
     "vllm.v1.worker.gpu_input_batch:InputBatch.__init__": ["self.num_computed_tokens_cpu =", "self.generators:"],
     f"{V1}.__init__": ["self.input_batch =", "self.execute_model_state:", "self.discard_request_mask ="],
     f"{V2}.__init__": ["self.execute_model_state:"],
+    f"{V1}.load_model": ["self.model_memory_usage ="],
+    f"{V2}.load_model": ["self.model_memory_usage ="],
+    "vllm.v1.worker.gpu_worker:Worker.determine_available_memory": ["self.model_runner.model_memory_usage"],
     "vllm.v1.core.sched.scheduler:Scheduler.__init__": [
         *("self.kv_cache_manager =", "self.max_num_running_reqs =", "self.scheduler_config ="),
     ],
