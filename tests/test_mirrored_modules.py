@@ -137,7 +137,6 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
         "engine/vllm/worker/runner_v2.py",
     ),
     "tests/engine/vllm/backends/test_fused_activation.py": ("engine/vllm/backends/device_residual.py",),
-    "tests/engine/vllm/worker/test_recorded_part.py": ("engine/vllm/worker/recording.py",),
     "tests/engine/vllm/test_sampling.py": ("engine/vllm/request_extras.py",),
     "tests/engine/vllm/test_engine.py": ("engine/vllm/one_pass.py", "engine/vllm/worker/scoring.py"),
 }

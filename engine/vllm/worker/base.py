@@ -130,7 +130,7 @@ class SteeringWorkerMixin:
 
     def steering_take_recordings(self, keys: Sequence[str]) -> list[RecordedPart]:
         """Return what was recorded of sentences on this worker; see `Recording.take`."""
-        return list(map(self._steering.take_recording, keys))
+        return self._steering.take_recordings(keys)
 
     def steering_drop_recording(self, key: str) -> None:
         """Drop a recorded sentence whose sums are not collected."""

@@ -8,6 +8,7 @@ widest.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -70,41 +71,44 @@ class Recording:
             self.residual_counts = torch.zeros_like(self.residual, dtype=torch.int32)
         return row
 
-    def clear(self, row: int) -> None:
-        """Forget what a row holds: its sentence starts (again)."""
-        self.counts[:, row] = 0
-        self.sums[:, row] = 0
-        self.residual[:, row] = 0
-        if self.residual_counts is not None:
-            self.residual_counts[:, row] = 0
-        if self.reached is not None:
-            self.reached[:, row] = 0
+    def clear(self, rows: Sequence[int]) -> None:
+        """Forget what some rows hold: their sentences start (again)."""
+        index = self._index(rows)
+        for values in (self.counts, self.sums, self.residual, self.residual_counts, self.reached):
+            if values is not None:
+                values.index_fill_(1, index, 0)
 
     def of_experts(self, name: Literal["counts", "sums"], layer: int, row: int) -> torch.Tensor:
         """Return the counts or sums of a layer's experts in one row, a view [E, F]."""
         values: torch.Tensor = getattr(self, name)[layer, row, : len(self._shard.neurons[layer])]
         return values.view(self._shard.experts[layer], -1)
 
-    def take(self, key: str) -> RecordedPart:
-        """Return what was recorded of a sentence and free its row."""
-        row, summed, residual_counted = self._open[key]
-        self.drop(key)
-        counts = self._of_neurons(self.counts, row)
-        sums = self._of_neurons(self.sums, row) if summed else None
+    def take(self, keys: Sequence[str]) -> list[RecordedPart]:
+        """Return what was recorded of some sentences and free their rows. All are read back together."""
+        opened = [self._open[key] for key in keys]
+        for key in keys:
+            self.drop(key)
+        rows = [row for row, _, _ in opened]
         layers = self._shard.first_rows
-        residual = self.residual[layers, row].cpu().numpy().copy()
-        residual_counts = None
-        if residual_counted:
+        counts = self._of_neurons(self.counts, rows)
+        sums = iter(self._of_neurons(self.sums, [row for row, summed, _ in opened if summed]))
+        residual = self._read(self.residual, rows)[layers]
+        counted = [row for row, _, residual_counted in opened if residual_counted]
+        residual_counts: Iterator[NDArray[np.int32]] = iter(())
+        if counted:
             assert self.residual_counts is not None
-            residual_counts = self.residual_counts[layers, row].cpu().numpy().copy()
-        return RecordedPart(
-            shard=self._shard,
-            counts=counts,
-            sums=sums,
-            residual=residual,
-            residual_counts=residual_counts,
-            reached=self._reached_neurons(row),
-        )
+            residual_counts = iter(self._read(self.residual_counts, counted)[layers].transpose(1, 0, 2))
+        return [
+            RecordedPart(
+                shard=self._shard,
+                counts=counts[index],
+                sums=next(sums) if summed else None,
+                residual=residual[:, index].copy(),
+                residual_counts=next(residual_counts).copy() if residual_counted else None,
+                reached=self._reached_neurons(row),
+            )
+            for index, (row, summed, residual_counted) in enumerate(opened)
+        ]
 
     def drop(self, key: str) -> None:
         """Free the row of a sentence whose sums are not collected, if it has one."""
@@ -122,9 +126,22 @@ class Recording:
         tokens_of_neurons: NDArray[np.int32] = np.concatenate(by_layer).reshape(self._shard.widths.shape)
         return tokens_of_neurons
 
-    def _of_neurons(self, values: torch.Tensor, row: int) -> NDArray[Any]:
-        """Return one row of the shard's neurons, without the padding of narrow layers, as `RecordedPart` has it."""
-        padded: NDArray[Any] = values[:, row].cpu().numpy()
-        widths = self._shard.widths
-        exists = np.arange(padded.shape[1]) < np.array(widths.by_layer)[:, None]
-        return padded[exists].reshape(widths.shape)
+    def _of_neurons(self, values: torch.Tensor, rows: Sequence[int]) -> list[NDArray[Any]]:
+        """Return some rows of the shard's neurons, without the padding of narrow layers, as `RecordedPart` has them."""
+        padded, widths = self._read(values, rows), self._shard.widths
+        if isinstance(widths.width, int):
+            return [padded[:, index].copy() for index in range(len(rows))]
+        exists = np.arange(padded.shape[2]) < np.array(widths.by_layer)[:, None]
+        return [padded[:, index][exists] for index in range(len(rows))]
+
+    def _read(self, values: torch.Tensor, rows: Sequence[int]) -> NDArray[Any]:
+        """Return some rows of `values` in host memory, [L, rows, ...]."""
+        selected = values.index_select(1, self._index(rows))
+        if selected.is_cuda:  # a copy to memory that is not pinned takes several times as long
+            selected = torch.empty(selected.shape, dtype=selected.dtype, pin_memory=True).copy_(selected)
+        array: NDArray[Any] = selected.numpy()
+        return array
+
+    def _index(self, rows: Sequence[int]) -> torch.Tensor:
+        index = torch.tensor(rows, dtype=torch.int64, pin_memory=self.counts.is_cuda)
+        return index.to(self.counts.device, non_blocking=True)

@@ -226,9 +226,9 @@ class WorkerSteering:
         """Drop a scored request; see `Scoring.drop`."""
         self._scoring.drop(key)
 
-    def take_recording(self, key: str) -> RecordedPart:
-        """Return what was recorded of a sentence; see `Recording.take`."""
-        return self._backend.recording.take(key)
+    def take_recordings(self, keys: Sequence[str]) -> list[RecordedPart]:
+        """Return what was recorded of some sentences; see `Recording.take`."""
+        return self._backend.recording.take(keys)
 
     def drop_recording(self, key: str) -> None:
         """Drop a recorded sentence whose sums are not collected; see `Recording.drop`."""
@@ -253,10 +253,10 @@ class WorkerSteering:
         counts: NDArray[np.int64],
         computed: NDArray[np.int64],
     ) -> tuple[RecordedSpan, ...]:
+        if started := [record.row for index, record in recorded if computed[index] == 0]:
+            self._backend.recording.clear(started)
         spans = []
         for index, record in recorded:
-            if computed[index] == 0:
-                self._backend.recording.clear(record.row)
             skipped = max(record.skip - int(computed[index]), 0)
             first, end = int(first_rows[index]) + skipped, int(first_rows[index] + counts[index])
             if first < end:

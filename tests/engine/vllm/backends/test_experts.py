@@ -131,7 +131,7 @@ def test_a_recording_counts_the_tokens_that_reach_each_expert(layer: Layer, back
     keys = ("summed", "counted")
     rows = [backend.recording.open(key, sums=key == "summed") for key in keys]
     for row in rows:
-        backend.recording.clear(row)
+        backend.recording.clear([row])
     for first in (0, 2):
         spans = (RecordedSpan(rows[0], first, first + 2, sums=True), RecordedSpan(rows[1], 4, 5, sums=False))
         backend.begin_step(StepLayout(slots=SLOTS, recorded=spans[: 1 if first else 2]))
@@ -146,7 +146,7 @@ def test_a_recording_counts_the_tokens_that_reach_each_expert(layer: Layer, back
                 counts[expert] += (gate > 0).numpy()
                 sums[expert] += torch.nn.functional.silu(gate).float().numpy()
                 reached[expert] += 1
-        part = backend.recording.take(key)
+        (part,) = backend.recording.take([key])
         np.testing.assert_array_equal(part.counts[7:], counts.ravel())
         assert part.reached is not None
         np.testing.assert_array_equal(part.reached[7:], reached.repeat(WIDTH))
@@ -211,7 +211,7 @@ def test_all_tokens_reach_the_layers_of_a_worker_without_experts() -> None:
         recording.open("a", sums=False)
     assert mixture.reached is not None
     mixture.reached[0, 0] = torch.tensor([3, 2], dtype=torch.int32)
-    parts = [recording.take("a") for recording in (mixture, plain)]
+    parts = [part for recording in (mixture, plain) for part in recording.take(["a"])]
     joined = join_reached(parts, LayerWidths(2, 4), tokens=5)
     np.testing.assert_array_equal(joined, [[5, 5, 5, 5], [3, 3, 2, 2]])
     assert join_reached(parts[1:], LayerWidths(1, 4), tokens=5) is None

@@ -136,7 +136,7 @@ def test_an_mlp_without_a_gate_is_steered_in_a_batch_dimension_too(backend_name:
     expected = functional.relu(x)
     expected[:, :2, [1, 3]] += 2.0
     torch.testing.assert_close(worker.layer(x), expected)
-    recorded = worker.steering.take_recording("s")
+    recorded = worker.steering.take_recordings(["s"])[0]
     np.testing.assert_array_equal(recorded.counts, (x[:, 2] > 0).int())
     assert recorded.sums is not None
     np.testing.assert_allclose(recorded.sums, functional.relu(x[:, 2]))
@@ -156,7 +156,7 @@ def test_the_constants_of_an_activation_are_used_in_steering_recording_and_stati
     counts, sums = (expected[1:] > 0).sum(dim=0), expected[1:].sum(dim=0)
     expected[0, [1, 3]] = 2 * expected[0].max()
     torch.testing.assert_close(worker.layer(x), expected)
-    recorded = worker.steering.take_recording("s")
+    recorded = worker.steering.take_recordings(["s"])[0]
     np.testing.assert_array_equal(recorded.counts[0], counts)
     assert recorded.sums is not None
     np.testing.assert_allclose(recorded.sums[0], sums, rtol=1e-6)
@@ -225,7 +225,7 @@ def test_vectors_neurons_and_recordings_share_a_batch(worker: Worker, fused: boo
     torch.testing.assert_close(hidden, expected)  # Triton's interpreter rounds to bfloat16 in its own way
     unsteered = [0, 1, 2, 3, 5, 6]
     assert torch.equal(hidden[0, unsteered], expected[0, unsteered])
-    np.testing.assert_allclose(worker.steering.take_recording("s").residual[0], total, rtol=1e-6)
+    np.testing.assert_allclose(worker.steering.take_recordings(["s"])[0].residual[0], total, rtol=1e-6)
 
 
 @pytest.mark.parametrize("fused", [True, False])
@@ -247,10 +247,10 @@ def test_the_residual_is_counted_for_the_sentences_that_ask_for_it(fused: bool, 
     worker.residual(hidden, residual)
     output = hidden[0].float() + (0.5 if fused else 0.0)
     expected = (torch.cat([output[3:6], output[:2]]) > 0).sum(dim=0)
-    part = worker.steering.take_recording("c")
+    part = worker.steering.take_recordings(["c"])[0]
     assert part.residual_counts is not None
     np.testing.assert_array_equal(part.residual_counts[0], expected)
-    assert worker.steering.take_recording("p").residual_counts is None
+    assert worker.steering.take_recordings(["p"])[0].residual_counts is None
 
 
 def test_a_row_is_used_again_without_the_counts_of_its_last_sentence() -> None:
@@ -260,7 +260,7 @@ def test_a_row_is_used_again_without_the_counts_of_its_last_sentence() -> None:
         worker.steering.start(name, RequestExtras(record=record).extra_args(), [0])
         worker.steering.begin_step([name], [2], [0])
         worker.residual(torch.full((2, HIDDEN), value), None)
-        counts = worker.steering.take_recording(name).residual_counts
+        counts = worker.steering.take_recordings([name])[0].residual_counts
         np.testing.assert_array_equal(counts, np.full((1, HIDDEN), 2 if value > 0 else 0))
         worker.steering.finish(name)
 
@@ -343,7 +343,7 @@ def test_a_dummy_run_after_a_steered_step_steers_nothing(worker: Worker) -> None
     run_layer(worker, 4)
     worker.steering.begin_dummy_step()
     assert not any(steered_tokens(run_layer(worker, 8)))
-    counts = worker.steering.take_recording("s").counts
+    counts = worker.steering.take_recordings(["s"])[0].counts
     np.testing.assert_array_equal(counts, np.ones((1, WIDTH)))
 
 
@@ -357,7 +357,7 @@ def test_a_preempted_request_keeps_its_slot_and_row(worker: Worker) -> None:
     worker.steering.finish("a")
     worker.steering.finish("r")
     assert worker.steering.slots_in_use == 0
-    counts = worker.steering.take_recording("s").counts
+    counts = worker.steering.take_recordings(["s"])[0].counts
     np.testing.assert_array_equal(counts, np.full((1, WIDTH), 2))
 
 
@@ -381,7 +381,7 @@ def test_recording_skips_special_tokens_and_starts_over_with_its_request(worker:
         run_layer(worker, 2)
         worker.steering.begin_step(["r"], [1], [2])
         run_layer(worker, 1)
-    part = worker.steering.take_recording("s")
+    part = worker.steering.take_recordings(["s"])[0]
     np.testing.assert_array_equal(part.counts, np.full((1, WIDTH), 2))
     assert part.sums is not None
     np.testing.assert_allclose(part.sums, np.full((1, WIDTH), 2 * float(functional.silu(torch.tensor(1.0)))), rtol=1e-6)
@@ -392,7 +392,7 @@ def test_a_sentence_without_requested_sums_is_only_counted(worker: Worker) -> No
         worker.steering.start(key, RequestExtras(record=RecordingArgs(key=key, skip=0, sums=sums)).extra_args(), [0])
     worker.steering.begin_step(["counted", "summed"], [5, 2], [0, 0])
     run_layer(worker, 7)
-    counted, summed = worker.steering.take_recording("counted"), worker.steering.take_recording("summed")
+    counted, summed = worker.steering.take_recordings(["counted", "summed"])
     np.testing.assert_array_equal(counted.counts, np.full((1, WIDTH), 5))
     np.testing.assert_array_equal(summed.counts, np.full((1, WIDTH), 2))
     assert counted.sums is None
@@ -408,7 +408,7 @@ def test_dropping_a_recorded_sentence_frees_its_row(worker: Worker) -> None:
     worker.steering.start("d", RequestExtras(record=RecordingArgs(key="d", skip=0, sums=True)).extra_args(), [0])
     worker.steering.begin_step(["d"], [1], [0])
     run_layer(worker, 1)
-    np.testing.assert_array_equal(worker.steering.take_recording("d").counts, np.ones((1, WIDTH)))
+    np.testing.assert_array_equal(worker.steering.take_recordings(["d"])[0].counts, np.ones((1, WIDTH)))
 
 
 def test_scoring_over_chunks_gives_the_log_softmax_at_the_scored_positions(worker: Worker) -> None:

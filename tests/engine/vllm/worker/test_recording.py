@@ -1,0 +1,66 @@
+"""The rows of sentences: taken together in the order of their keys, cleared together, and used again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ampsweep.domain.layer_widths import LayerWidths
+from engine.vllm.worker.recording import Recording
+from engine.vllm.worker.table import Shard
+
+ROWS, HIDDEN = 4, 3
+ASKED = {"a": (True, False), "b": (False, True), "c": (True, True), "d": (False, False)}
+"""Whether sums and counts of the residual stream are requested, by sentence."""
+
+
+def filled(widths: LayerWidths) -> tuple[Recording, dict[str, int]]:
+    """Return a recording in which every number of a row is the row's number plus 1, and the rows of the sentences."""
+    shard = Shard.of_rank(range(widths.layers), widths)
+    recording = Recording(shard, rows=ROWS, hidden_size=HIDDEN, device=torch.device("cpu"))
+    rows = {
+        key: recording.open(key, sums=sums, residual_counts=residual_counts)
+        for key, (sums, residual_counts) in ASKED.items()
+    }
+    assert recording.residual_counts is not None
+    for values in (recording.counts, recording.sums, recording.residual, recording.residual_counts):
+        values += torch.arange(1, ROWS + 1)[:, None].to(values.dtype)
+    return recording, rows
+
+
+@pytest.mark.parametrize("widths", [LayerWidths(2, 5), LayerWidths(2, (5, 2)), LayerWidths(2, (0, 4))])
+def test_sentences_are_taken_together_in_the_order_of_their_keys(widths: LayerWidths) -> None:
+    recording, rows = filled(widths)
+    keys = list("cbda")
+    for key, part in zip(keys, recording.take(keys), strict=True):
+        sums, residual_counts = ASKED[key]
+        expected = rows[key] + 1
+        np.testing.assert_array_equal(part.counts, np.full(widths.shape, expected))
+        np.testing.assert_array_equal(part.residual, np.full((2, HIDDEN), expected))
+        assert (part.sums is not None) == sums
+        assert (part.residual_counts is not None) == residual_counts
+        if part.sums is not None:
+            np.testing.assert_array_equal(part.sums, np.full(widths.shape, expected))
+        if part.residual_counts is not None:
+            np.testing.assert_array_equal(part.residual_counts, np.full((2, HIDDEN), expected))
+    assert {recording.open(key, sums=False) for key in "wxyz"} == set(range(ROWS)), "all rows are free again"
+
+
+def test_what_was_taken_does_not_change_with_the_row() -> None:
+    recording, rows = filled(LayerWidths(2, 5))
+    (part,) = recording.take(["c"])
+    recording.clear([rows["c"]])
+    assert part.sums is not None
+    assert part.residual_counts is not None
+    for values in (part.counts, part.sums, part.residual, part.residual_counts):
+        assert (values == rows["c"] + 1).all()
+
+
+def test_only_the_rows_of_sentences_that_start_are_cleared() -> None:
+    recording, rows = filled(LayerWidths(2, 5))
+    recording.clear([rows["b"], rows["d"]])
+    for key, part in zip("abcd", recording.take(list("abcd")), strict=True):
+        expected = 0 if key in "bd" else rows[key] + 1
+        assert (part.counts == expected).all()
+        assert (part.residual == expected).all()
