@@ -114,7 +114,8 @@ def test_rates_name_every_number_of_interventions(monkeypatch: pytest.MonkeyPatc
     assert generation["2 interventions"]["tokens/s"] == pytest.approx(4 * 2 / seconds, abs=1)
 
 
-def test_recording_is_compared_with_the_same_number_of_tokens_generated_after() -> None:
+def test_recording_is_compared_with_one_token_after_each_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workload, "SHARE", 0.1)  # of the few neurons of the fake engine
     load = Load(requests=2, prompt=3, new_tokens=2, distinct=(0, 1), rounds=1)
     recording = asyncio.run(GpuRates(cast("VllmEngine", FakeEngine()), load).recording())
     assert list(recording) == ["prefill", "recording"]
