@@ -26,6 +26,8 @@ _UNSTEERED = ("vllm", "torch.compile", "triton")
 """The unsteered kernels, of which the first that was timed is compared with."""
 _SLOTS, _SHARE = 256, 0.01
 _LONG = 8192
+_COMPARED: tuple[str, ...] = ("idle", "generation", "scoring", "recording")
+"""The parts of the rates that have seconds by variant."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +81,7 @@ def tables(report: dict[str, Any]) -> str:
         blocks.append(_kernel_table(shapes))
     if operators:
         blocks.append(_operator_table(operators))
-    if compared := {name: rates[name] for name in ("idle", "generation", "scoring", "recording") if name in rates}:
+    if compared := {name: rates[name] for name in _COMPARED if name in rates}:
         blocks.append(_rate_table(compared))
     return "\n\n".join(blocks)
 
