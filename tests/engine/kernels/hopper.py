@@ -87,7 +87,7 @@ def main() -> None:
     report["record"] = compiled(record_triton._record, pointers, {**shape, **constants}, 4)
     stream = {"hidden": "*bf16", "layer": "*i32"}
     shape = {"width": 3584, "blocks": 4, "block": 1024}
-    pointers = {**stream, "slots": "*i32", "adds": "*i32", "values": "*fp32"}
+    pointers = {**stream, "slots": "*i32", "strengths": "*fp32", "adds": "*i32", "values": "*fp32"}
     report["add vector"] = compiled(residual_triton._add, pointers, {**shape, "layers": 28}, 4)
     pointers = {**stream, "sums": "*fp32", "residual": "*bf16", "spans": "*i32"}
     constants = {"rows": 63, "unrolled": 4, "with_residual": True}
