@@ -16,7 +16,8 @@ with what it found before, and the next one runs. If the file already has stages
 they are run again. So the stages may be divided among several calls. Only `answers` and `rates` need vLLM.
 
 At the end the tables of `benchmarks.gpu_report` are printed. The exit status is 1 if a stage failed, and 2 if there is
-no CUDA device. `--rehearse` runs all stages with tiny loads on a CPU, where Triton interprets the kernels.
+no CUDA device. `--rehearse` runs all stages with tiny loads on a CPU, where Triton interprets the kernels, without a
+limit.
 
 Usage: python -m benchmarks.gpu_check --out FILE.json [--model FOLDER] [--stages STAGE ...] [--rounds 3] [--limit 540]
            [--docs PAGE.md] [--rehearse]
@@ -44,11 +45,12 @@ from ampsweep.files import atomic_write
 from benchmarks.gpu_report import REHEARSAL, tables, write_page
 from benchmarks.gpu_stages import STAGES
 
+_LIMIT = 540.0
 Command = Callable[[str, Path], Sequence[str]]
 """Takes a stage and the file of its parts, and returns the command that runs it."""
 
 
-def run(names: Sequence[str], out: Path, *, device: str, command: Command, limit: float) -> int:
+def run(names: Sequence[str], out: Path, *, device: str, command: Command, limit: float | None) -> int:
     """Run stages, write the report after each, and return how many failed.
 
     Args:
@@ -56,7 +58,7 @@ def run(names: Sequence[str], out: Path, *, device: str, command: Command, limit
         out: The report, to which the stages are added.
         device: The card's name, for the report.
         command: Gives the command of a stage.
-        limit: Seconds after which a stage is killed.
+        limit: Seconds after which a stage is killed, None for no limit.
     """
     report = _report_of(out, device)
     failed = 0
@@ -72,7 +74,7 @@ def run(names: Sequence[str], out: Path, *, device: str, command: Command, limit
     return failed
 
 
-def run_stage(command: Callable[[Path], Sequence[str]], *, limit: float) -> dict[str, Any]:
+def run_stage(command: Callable[[Path], Sequence[str]], *, limit: float | None) -> dict[str, Any]:
     """Run a stage in a process of its own, and return its parts, its seconds, and its error if it failed."""
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -81,8 +83,10 @@ def run_stage(command: Callable[[Path], Sequence[str]], *, limit: float) -> dict
         try:
             status = process.wait(limit)
             error = None if status == 0 else _exit_error(status)
-        except subprocess.TimeoutExpired:
-            error = f"killed after {limit:g} s; use a larger --limit, or divide the stages among several calls"
+        except subprocess.TimeoutExpired as expired:
+            error = (
+                f"killed after {expired.timeout:g} s; use a larger --limit, or divide the stages among several calls"
+            )
         finally:
             _kill_group(process)  # vLLM's processes too
         parts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
@@ -126,7 +130,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model", type=Path)
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--limit", type=float, default=540.0, help="seconds of a stage")
+    parser.add_argument("--limit", type=float, help=f"seconds of a stage, {_LIMIT:g} by default; a rehearsal has none")
     parser.add_argument("--docs", type=Path, help="a page in which to replace the tables between the markers")
     parser.add_argument("--rehearse", action="store_true")
     options = parser.parse_args(arguments)
@@ -141,7 +145,8 @@ def main(arguments: list[str] | None = None) -> int:
         return [sys.executable, "-m", "benchmarks.gpu_stages", stage, "--parts", str(parts), *more]
 
     device = REHEARSAL if options.rehearse else _device_name()
-    failed = run(options.stages, options.out, device=device, command=command, limit=options.limit)
+    limit = _LIMIT if options.limit is None and not options.rehearse else options.limit
+    failed = run(options.stages, options.out, device=device, command=command, limit=limit)
     report = json.loads(options.out.read_text(encoding="utf-8"))
     print(tables(report))
     if options.docs is not None:

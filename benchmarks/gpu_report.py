@@ -110,7 +110,7 @@ def _setting(report: dict[str, Any], rates: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in setting["versions"].items())
     load = setting["load"]
     work = f"{load['requests']} requests with prompts of {load['prompt']} tokens and {load['new_tokens']} new ones"
-    return f"{report['device']}; {versions}; {setting['dtype']}; {work}; {load['rounds']} rounds."
+    return f"{report['device']}; {versions}; {setting['dtype']}; {work}; rounds: {load['rounds']}."
 
 
 def _outcomes(report: dict[str, Any]) -> str:

@@ -28,6 +28,8 @@ STAGES = ("kernels", "sanitizer", "answers", "kernel times", "operator times", "
 SANITIZER = "compute-sanitizer"
 SMALL_SHAPE = {"width": 40, "tokens": 3}
 """The shape whose times a rehearsal takes."""
+REHEARSED_TOKENS = 3
+"""Tokens of an answer in a rehearsal: the interpreter is slow."""
 _ROOT = Path(__file__).parents[1]
 _FAILURE = 3
 """The exit status that the sanitizer gives to a program with errors."""
@@ -86,20 +88,21 @@ class GpuStages:
 
     async def answers(self) -> None:
         """Compare vLLM with the transformers engine on the mixed load, once for each variant."""
-        from benchmarks.mixed_load import assert_same, run_load
+        from benchmarks.mixed_load import NEW_TOKENS, assert_same, run_load
         from benchmarks.tiny_models import tiny_model
         from engine.hf.engine import TransformersEngine
         from engine.vllm.engine import VllmEngine
 
         folder = tiny_model("qwen2", self._folder / "tiny")
         reference = TransformersEngine(folder)
-        expected = await run_load(reference)
+        new_tokens = REHEARSED_TOKENS if self._rehearse else NEW_TOKENS
+        expected = await run_load(reference, new_tokens=new_tokens)
         await reference.close()
 
         async def compare(settings: VllmSettings) -> str:
             engine = await VllmEngine.open(folder, settings=settings)
             try:
-                assert_same(await run_load(engine), expected)
+                assert_same(await run_load(engine, new_tokens=new_tokens), expected)
             finally:
                 await engine.close()
             return "as the transformers engine"
@@ -113,7 +116,7 @@ class GpuStages:
         from benchmarks.mixed_load import SETTINGS
 
         if self._rehearse:
-            return {"runner v1": replace(SETTINGS, runner="v1", backend="cuda")}
+            return {"runner v1": replace(SETTINGS, runner="v1", backend="cuda", kv_cache_bytes=64 * 1024**2)}
         large = replace(SETTINGS, compile=True, backend=None, kv_cache_bytes=64 * 1024**2, async_scheduling=False)
         variants = {}
         for runner in ("v1", "v2"):
@@ -210,10 +213,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.rehearse:
         os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are imported
+    parts = Parts(options.parts)
     with tempfile.TemporaryDirectory() as folder:
-        parts = Parts(options.parts)
         stages = GpuStages(parts, Path(folder), model=options.model, rounds=options.rounds, rehearse=options.rehearse)
-        asyncio.run(stages.stages()[options.stage]())
+        try:
+            asyncio.run(stages.stages()[options.stage]())
+        except Exception as error:  # noqa: BLE001  # the report names it
+            parts.fail("before or between the others", error)
     return 1 if parts.failed else 0
 
 

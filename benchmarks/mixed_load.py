@@ -86,8 +86,12 @@ def random_neurons(info: EngineInfo) -> NeuronSet:
     )
 
 
-async def run_load(engine: Engine) -> dict[str, Any]:
+async def run_load(engine: Engine, *, new_tokens: int = NEW_TOKENS) -> dict[str, Any]:
     """Run all requests at once and return their results as lists.
+
+    Args:
+        engine: The engine.
+        new_tokens: Tokens of each answer.
 
     Returns:
         `generated` token ids and `scored` natural log-probabilities, one list for each intervention; `counts` of
@@ -100,7 +104,7 @@ async def run_load(engine: Engine) -> dict[str, Any]:
         Steering(intervention=Intervention.from_dict(raw), neurons=neurons.id) if raw is not None else None
         for raw in INTERVENTIONS
     ]
-    sampling = SamplingParams(max_tokens=NEW_TOKENS, ignore_eos=True)
+    sampling = SamplingParams(max_tokens=new_tokens, ignore_eos=True)
     sentences = [
         Sentence(language=language, text=f"{PROMPT} {language} {number}") for language in "ab" for number in range(3)
     ]

@@ -40,9 +40,12 @@ class Parts:
             result = measure()
             part = {"result": await result if inspect.isawaitable(result) else result}
         except Exception as error:  # noqa: BLE001  # reported, and the next parts run
-            traceback.print_exc()
-            part = {"error": f"{type(error).__name__}: {str(error).strip()[:1000]}"}
+            part = _failed(error)
         self._keep(name, {**part, "seconds": round(time.perf_counter() - started, 1)})
+
+    def fail(self, name: str, error: Exception) -> None:
+        """Keep an error that was raised between the parts."""
+        self._keep(name, _failed(error))
 
     def add(self, name: str, result: Any) -> None:
         """Keep something that describes the other parts."""
@@ -53,3 +56,8 @@ class Parts:
         with atomic_write(self._path) as temporary:  # the process may be killed meanwhile
             temporary.write_text(json.dumps(self._parts), encoding="utf-8")
         print(name, json.dumps(part)[:2000], flush=True)
+
+
+def _failed(error: Exception) -> dict[str, str]:
+    traceback.print_exception(error)
+    return {"error": f"{type(error).__name__}: {str(error).strip()[:1000]}"}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 import torch
 
-from benchmarks import gpu_check, workload
+from benchmarks import gpu_check, gpu_stages, workload
 from benchmarks.gpu_rates import GpuRates, Load, generated, scored
 from benchmarks.gpu_stages import STAGES, GpuStages
 from benchmarks.mixed_load import SETTINGS
@@ -87,6 +87,20 @@ def test_a_stage_that_fails_hangs_or_is_killed_takes_no_results(tmp_path: Path) 
     assert stages["kernel times"]["seconds"] < 60
     assert gpu_check.run(["kernels"], out, device="another card", command=command, limit=60.0) == 0
     assert list(json.loads(out.read_text())["stages"]) == ["kernels"], "stages of another card are not kept"
+
+
+def test_an_error_outside_the_parts_is_in_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def rates(stages: GpuStages) -> None:
+        stages._parts.add("setting", 1)
+        raise RuntimeError("no engine starts")
+
+    monkeypatch.setattr(GpuStages, "rates", rates)
+    path = tmp_path / "parts.json"
+    assert gpu_stages.main(["rates", "--parts", str(path)]) == 1
+    assert json.loads(path.read_text()) == {
+        "setting": {"result": 1},
+        "before or between the others": {"error": "RuntimeError: no engine starts"},
+    }
 
 
 def test_the_answers_are_compared_with_both_runners_and_while_requests_preempt_each_other(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_each_figure_is_compared_with_its_goal() -> None:
 def test_every_time_and_rate_is_in_a_table_beneath_its_setting() -> None:
     text = tables(_report())
     setting = "a card; vllm 0.32.0, torch 2.13.0; bfloat16; 256 requests with prompts of 32 tokens and 128 new ones"
-    assert text.startswith(f"{setting}; 3 rounds.\n")
+    assert text.startswith(f"{setting}; rounds: 3.\n")
     assert "| 4,864 | 8,192 | 256 | 1.0% | 80.00 | 2,900 | 0.840 | 2.000 | 1.500 | 1.040 |" in text
     assert "| 4,864 | 1 | 2.00 | 3.25 |" in text
     assert "| idle: patched | 12,345 | 0.985 | 0.975 to 0.995 | 2.00 |" in text
