@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -182,19 +183,23 @@ class FakeEngine:
                 return
 
     def _prompt_part(self, request: GenerateRequest, prompt: str) -> PromptPart | None:
-        """Return a log-probability for each character of the prompt but the first, if the request asks for it."""
+        """Return a log-probability for each character, or token id, of the prompt but the first, if it is asked for."""
         if request.prompt_logprobs is None:
             return None
         key = ["prompt", prompt, self._key(request)]
+        parts = [(ord(character), character) for character in prompt]
+        if isinstance(request.prompt, TokenIds):
+            ids = request.prompt.ids
+            parts = [(token_id, f" {token_id}" if index else f"{token_id}") for index, token_id in enumerate(ids)]
         tokens = [
-            TokenLogprob(ord(character), _logprob(_hash([*key, position])), character)
-            for position, character in enumerate(prompt)
+            TokenLogprob(token_id, _logprob(_hash([*key, position])), text)
+            for position, (token_id, text) in enumerate(parts)
         ]
         return PromptPart(
             text=prompt,
             token_ids=tuple(token.token_id for token in tokens),
             token_texts=tuple(token.text for token in tokens),
-            text_offsets=tuple(range(len(tokens))),
+            text_offsets=tuple(accumulate((len(text) for _, text in parts), initial=0))[:-1],
             logprobs=(None, *(token.logprob for token in tokens[1:])),
             top_logprobs=((), *((token,) if request.prompt_logprobs else () for token in tokens[1:])),
         )

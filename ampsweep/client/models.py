@@ -198,11 +198,14 @@ class Tokens(_ResponseModel):
 class Model(TypedDict):
     """A model that the server offers. `adapters` are the names of its LoRA adapters.
 
+    `supports_chat` says whether it has a chat template.
+
     With a `parent`, it is the name of that model with a named intervention.
     """
 
     id: str
     adapters: NotRequired[list[str]]
+    supports_chat: NotRequired[bool]
     parent: NotRequired[str]
     intervention: NotRequired[dict[str, Any]]
 

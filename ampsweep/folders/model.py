@@ -108,6 +108,25 @@ def read_model_folder(folder: Path, *, name: str | None = None) -> ModelFolder:
     )
 
 
+def supports_chat(folder: Path) -> bool:
+    """Return whether a model can be sent chats: whether its folder has a chat template that is used by default.
+
+    A file that cannot be read has none; loading the model says what is wrong with it.
+    """
+    if (folder / "chat_template.jinja").is_file():
+        return True
+    for name in ("tokenizer_config.json", "chat_template.json"):
+        try:
+            template = json.loads((folder / name).read_text(encoding="utf-8"))["chat_template"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            continue
+        if isinstance(template, list):  # several templates, each with a name
+            template = any(isinstance(each, dict) and each.get("name") == "default" for each in template)
+        if template:
+            return True
+    return False
+
+
 def folder_widths(folder: Path) -> LayerWidths:
     """Return the number of neurons of each layer from the config in a model's folder.
 

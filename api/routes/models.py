@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from ampsweep.errors import NotFound
+from ampsweep.folders.model import supports_chat
 from api.http.pagination import list_object
 from api.openai.route import OpenAIRoute
 from api.services import ServicesDep
@@ -19,27 +20,37 @@ router = APIRouter(prefix="/models", tags=["models"], route_class=OpenAIRoute)
 @router.get("")
 async def list_models(services: ServicesDep) -> dict[str, Any]:
     """List the models that sweeps and completions can use, and their names with each named intervention."""
-    models = sorted(services.catalog.models)
-    presets = await asyncio.to_thread(services.presets.all)
-    steered = [_steered_object(services, preset, name) for preset in presets for name in preset.names(models)]
-    return list_object([*(_model_object(services, name) for name in models), *steered])
+    return list_object(await asyncio.to_thread(_objects, services))
 
 
 @router.get("/{model:path}")
 async def get_model(services: ServicesDep, model: str) -> dict[str, Any]:
     """Return one model."""
-    if model in services.catalog.models:
-        return _model_object(services, model)
-    for preset in await asyncio.to_thread(services.presets.all):
-        if model in preset.names(services.catalog.models):
-            return _steered_object(services, preset, model)
+    for known in await asyncio.to_thread(_objects, services):
+        if known["id"] == model:
+            return known
     raise NotFound(f"this server has no model {model!r}; GET /v1/models lists its models", param="model")
+
+
+def _objects(services: ServicesDep) -> list[dict[str, Any]]:
+    """Return the models, and after them those with a named intervention."""
+    models = sorted(services.catalog.models)
+    presets = services.presets.all()
+    steered = [_steered_object(services, preset, name) for preset in presets for name in preset.names(models)]
+    return [*(_model_object(services, name) for name in models), *steered]
 
 
 def _model_object(services: ServicesDep, name: str) -> dict[str, Any]:
     catalog = services.catalog
-    model = {"id": name, "object": "model", "created": 0, "owned_by": "ampsweep"}
-    return {**model, "warnings": list(catalog.warnings), "adapters": sorted(catalog.adapters.get(name, ()))}
+    return {
+        "id": name,
+        "object": "model",
+        "created": 0,
+        "owned_by": "ampsweep",
+        "warnings": list(catalog.warnings),
+        "adapters": sorted(catalog.adapters.get(name, ())),
+        "supports_chat": supports_chat(catalog.models[name]),
+    }
 
 
 def _steered_object(services: ServicesDep, preset: Preset, name: str) -> dict[str, Any]:

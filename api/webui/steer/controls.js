@@ -8,7 +8,6 @@ const MAX_FACTOR = 10;
 const KEPT = {
   model: null,
   neurons: null,
-  prompt: "In Egypt, the currency is",
   op: null,
   factor: "3",
   magnitude: ":",
@@ -21,8 +20,8 @@ const KEPT = {
   control: "",
 };
 
-/** Return the form as `element`, with its controls by name. */
-export function steerControls(models, { op, patch, statistic, vector, selection, scope }) {
+/** Return the form as `element`, with its controls by name; `prompts` are the element of those (`prompts.js`). */
+export function steerControls(models, prompts, { op, patch, statistic, vector, selection, scope }) {
   const of = (name, pairs) => pairs.map(([value, label]) => [`${name}:${value}`, label]);
   const number = (name, props) => h("input", { name, type: "number", required: true, value: KEPT[name], ...props });
   const magnitudes = [[":", "1"], ...of("patch", patch), ...of("statistic", statistic), ...of("vector", vector)];
@@ -30,7 +29,6 @@ export function steerControls(models, { op, patch, statistic, vector, selection,
   const inputs = {
     model: select("model", modelNames),
     neurons: select("neurons", []),
-    prompt: h("textarea", { name: "prompt", rows: 3, required: true, dir: "auto", value: KEPT.prompt }),
     op: select("op", op),
     factor: number("factor", { step: "any" }),
     slider: h("input", { name: "slider", type: "range", min: 0, max: MAX_FACTOR, step: 0.1, value: KEPT.factor }),
@@ -51,7 +49,7 @@ export function steerControls(models, { op, patch, statistic, vector, selection,
     "form",
     { class: "steer" },
     h("div", { class: "row where" }, field("Model", inputs.model), field("Neurons", inputs.neurons)),
-    field("Prompt", inputs.prompt),
+    prompts,
     h(
       "div",
       { class: "row" },

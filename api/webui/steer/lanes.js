@@ -1,25 +1,42 @@
-/** Continues one prompt with several interventions in one streamed request, and shows each answer in its lane. */
+/** Continues prompts with several interventions in one streamed request, and shows each answer in its lane. */
 
 import { errorMessage, h, languageName } from "../dom.js";
 import { events, json, request } from "../rest.js";
 import { activity } from "./activity.js";
+import { legend, markChanges } from "./changes.js";
+import { encode, titleOf } from "./encoding.js";
 
 /** They estimate the height of an answer, so that the page does not jump while it is generated. */
 const CHARACTERS_PER_TOKEN = 4;
 const CHARACTERS_PER_LINE = 36;
+/** How many texts the server identifies the languages of at once. */
+const MAX_TEXTS = 256;
 
 /**
- * Return the cards of the lanes, and a promise that is resolved when all have ended.
+ * Return the sections of the prompts with the cards of their lanes, and a promise that is resolved when all have ended.
  *
- * `variants` are lanes: `title`, `language` (null without steering) and `intervention` (null without one). `body` is the
- * request without interventions; `signal` aborts it.
+ * `variants` are what each prompt is continued by: `title`, `language` (null without steering) and `intervention` (null without
+ * one). `prompts` are texts or lists of messages, `body` is the request without both; `signal` aborts it. If `oncontinue` is given, it is
+ * called with the position of a prompt and an answer when the user continues a chat from there.
  */
-export function startLanes(variants, body, signal) {
-  const lanes = variants.map((variant) => lane(variant, body.max_tokens));
-  return { cards: lanes.map(({ card }) => card), ended: run(lanes, body, signal) };
+export function startLanes({ variants, prompts, body, oncontinue, signal }) {
+  const rows = variants.map((variant) => ({
+    ...variant,
+    lanes: prompts.map((_, position) => lane(variant, { position, tokens: body.max_tokens, oncontinue })),
+  }));
+  const sections = prompts.map((prompt, position) =>
+    h(
+      "section",
+      { class: "asked" },
+      h("h2", { dir: "auto" }, titleOf(prompt)),
+      h("div", { class: "lanes" }, ...rows.map(({ lanes }) => lanes[position].card)),
+    ),
+  );
+  const marks = variants.some(({ intervention }) => intervention !== null) ? [legend()] : [];
+  return { elements: [...marks, ...sections], ended: run(rows, prompts, body, signal) };
 }
 
-function lane({ title, language, intervention }, tokens) {
+function lane({ title, language, intervention }, { position, tokens, oncontinue }) {
   const text = h("p", { class: "text", dir: "auto", lang: language ?? "" });
   text.style.setProperty("--lines", String(Math.ceil((tokens * CHARACTERS_PER_TOKEN) / CHARACTERS_PER_LINE)));
   const tags = h("p", { class: "tags" });
@@ -27,33 +44,41 @@ function lane({ title, language, intervention }, tokens) {
   const card = h(
     "article",
     { class: language === null ? "lane baseline" : "lane", "data-language": language ?? "" },
-    h("h2", {}, title),
+    h("h3", {}, title),
     text,
     tags,
     note,
   );
-  return { card, text, tags, note, intervention, answer: "", tokens: 0, neuronSet: null };
+  const own = { card, text, tags, note, position, intervention, raw: "", tokens: [], neuronSet: null };
+  if (oncontinue) {
+    const onclick = () => oncontinue(position, own.raw.trim());
+    note.after(h("button", { type: "button", name: "continue", onclick }, "Continue the chat from here"));
+  }
+  return own;
 }
 
-/** Run the lanes in one request. A lane whose intervention is rejected shows why; the request is repeated without it. */
-async function run(lanes, body, signal) {
-  let asked = lanes;
+/** Run the rows in one request. A row whose intervention is rejected shows why; the request is repeated without it. */
+async function run(rows, prompts, body, signal) {
+  let asked = rows;
+  let inputs;
   const started = performance.now();
   while (asked.length) {
-    for (const each of asked) restart(each);
+    const lanes = asked.flatMap((row) => row.lanes);
+    for (const each of lanes) restart(each);
     try {
-      await stream(asked, body, signal);
+      inputs ??= await encode(prompts, body.model, signal);
+      await stream(asked, lanes, inputs, body, signal);
       const seconds = (performance.now() - started) / 1000;
-      for (const each of asked) {
-        end(each, `${each.tokens} tokens in ${seconds.toFixed(1)} s${steeredBy(each)}`);
-        each.note.after(activity(activityBody(each, body), signal));
+      for (const each of lanes) {
+        end(each, `${each.tokens.length} tokens in ${seconds.toFixed(1)} s${steeredBy(each)}`);
+        each.note.after(activity(activityBody(each, prompts, body), signal));
       }
-      await tag(asked, signal);
+      await Promise.all([tag(lanes, signal), compare(lanes, inputs, body.model, signal)]);
       return;
     } catch (error) {
       const [, rejected] = /^interventions\.(\d+)/.exec(error.param ?? "") ?? [];
       const failed = signal.aborted || rejected === undefined ? asked : [asked[rejected]];
-      for (const each of failed) end(each, signal.aborted ? "stopped" : errorMessage(error));
+      for (const each of failed.flatMap((row) => row.lanes)) end(each, signal.aborted ? "stopped" : errorMessage(error));
       asked = asked.filter((each) => !failed.includes(each));
     }
   }
@@ -61,8 +86,8 @@ async function run(lanes, body, signal) {
 
 function restart(lane) {
   lane.text.replaceChildren();
-  lane.answer = "";
-  lane.tokens = 0;
+  lane.raw = "";
+  lane.tokens = [];
 }
 
 const steeredBy = ({ neuronSet }) => (neuronSet === null ? "" : `, steered by ${neuronSet}`);
@@ -72,50 +97,73 @@ function end({ card, note }, content) {
   card.toggleAttribute("data-ended", true);
 }
 
-async function stream(lanes, body, signal) {
+/** Stream the answers into their lanes: all prompts with the first intervention, then with the second, and so on. */
+async function stream(rows, lanes, inputs, body, signal) {
+  const prompt = inputs.length === 1 ? inputs[0] : inputs;
   const response = await request("v1/completions", {
     method: "POST",
     signal,
-    body: { ...body, ...interventionsOf(lanes, body), stream: true, logprobs: 0 },
+    body: { ...body, prompt, ...interventionsOf(rows, body), stream: true, logprobs: 0 },
   });
   for await (const { data } of events(response)) {
     if (data === "[DONE]") return;
     const chunk = JSON.parse(data);
     if (chunk.error) throw Object.assign(new Error(chunk.error.message), { param: chunk.error.param });
-    for (const choice of chunk.choices) {
-      const lane = lanes[choice.index];
-      lane.answer += choice.text;
-      lane.text.append(lane.text.textContent ? choice.text : choice.text.trimStart());
-      lane.tokens += choice.logprobs?.token_ids.length ?? 0;
-      lane.neuronSet = chunk.neuron_set;
-    }
+    for (const choice of chunk.choices) add(lanes[choice.index], choice, chunk.neuron_set);
+  }
+}
+
+function add(lane, { text, logprobs }, neuronSet) {
+  lane.raw += text;
+  lane.text.append(lane.text.textContent ? text : text.trimStart());
+  lane.neuronSet = neuronSet;
+  for (const [index, id] of (logprobs?.token_ids ?? []).entries()) {
+    const { token_logprobs: scores, text_offset: offsets, tokens } = logprobs;
+    lane.tokens.push({ id, logprob: scores[index], offset: offsets[index], text: tokens[index] });
   }
 }
 
 /** Return the fields of the request that steer; without any intervention it must not name a neuron set. */
-function interventionsOf(lanes, { neurons }) {
-  const interventions = lanes.map(({ intervention }) => intervention);
+function interventionsOf(rows, { neurons }) {
+  const interventions = rows.map(({ intervention }) => intervention);
   const isSteered = interventions.some((each) => each !== null);
   return { interventions, neurons: isSteered ? neurons : undefined };
 }
 
 /** Return the request for the activity of the prompt and the answer of a lane, steered as the answer was. */
-function activityBody({ answer, intervention, neuronSet }, { model, prompt, neurons }) {
-  const completion = answer ? { completion: answer } : {};
-  return { model, text: { prompt, ...completion }, intervention, neurons: neuronSet ?? (neurons || undefined) };
+function activityBody({ position, raw, intervention, neuronSet }, prompts, { model, neurons }) {
+  const prompt = prompts[position];
+  const answer = raw ? [{ role: "assistant", content: raw }] : [];
+  const text = typeof prompt === "string" ? { prompt, ...(raw ? { completion: raw } : {}) } : { messages: [...prompt, ...answer] };
+  return { model, text, intervention, neurons: neuronSet ?? (neurons || undefined) };
 }
 
 /** Write the language of each answer below it. */
 async function tag(lanes, signal) {
-  const texts = lanes.map(({ text }) => text.textContent);
   try {
-    const { data } = await json("v1/languages/identify", { method: "POST", body: { texts }, signal });
-    for (const [index, { language, confidence }] of data.entries()) {
-      if (language === null) continue;
-      const title = `py3langid, confidence ${confidence.toFixed(2)}`;
-      lanes[index].tags.replaceChildren(h("span", { class: "tag", title, "data-language": language }, languageName(language)));
+    for (let start = 0; start < lanes.length; start += MAX_TEXTS) {
+      const some = lanes.slice(start, start + MAX_TEXTS);
+      const texts = some.map(({ text }) => text.textContent);
+      const { data } = await json("v1/languages/identify", { method: "POST", body: { texts }, signal });
+      for (const [index, { language, confidence }] of data.entries()) {
+        if (language === null) continue;
+        const title = `py3langid, confidence ${confidence.toFixed(2)}`;
+        some[index].tags.replaceChildren(h("span", { class: "tag", title, "data-language": language }, languageName(language)));
+      }
     }
   } catch {
     // the answers are shown without their languages
+  }
+}
+
+/** Mark how steering changed the log-probabilities of the tokens; an answer that cannot be compared says why. */
+async function compare(lanes, inputs, model, signal) {
+  const steered = lanes.filter(({ intervention, tokens }) => intervention !== null && tokens.length);
+  if (!steered.length) return;
+  try {
+    await markChanges(steered, inputs, model, signal);
+  } catch (error) {
+    if (signal.aborted) return;
+    for (const { note } of steered) note.append(`; not compared with the unsteered model: ${error.message}`);
   }
 }

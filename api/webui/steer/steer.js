@@ -1,4 +1,4 @@
-/** The view that continues one prompt side by side: unsteered, and steered to each selected language, in one batch. */
+/** The view that continues prompts side by side: unsteered, and steered to each selected language, in one batch. */
 
 import { readAddress, setParams } from "../address.js";
 import { interventionChoices } from "../choices.js";
@@ -10,6 +10,7 @@ import { findNeurons } from "./find_neurons.js";
 import { importNeurons } from "./import_neurons.js";
 import { startLanes } from "./lanes.js";
 import { presets } from "./presets.js";
+import { promptFields } from "./prompts.js";
 
 /** Show the view until `signal` is aborted; `params` are the values of the form, from the address. */
 export async function steerView(main, { signal, params }) {
@@ -23,10 +24,11 @@ export async function steerView(main, { signal, params }) {
     if (!signal.aborted) main.replaceChildren(errorMessage(error));
     return;
   }
-  const form = steerControls(models, choices);
+  const prompts = promptFields({ onchange: () => changed() });
+  const form = steerControls(models, prompts.element, choices);
   const languages = h("fieldset", { class: "languages" });
   const another = h("details", { class: "another" }, h("summary", {}, "Identify or import another neuron set"));
-  const lanes = h("section", { class: "lanes", "aria-label": "Answers" });
+  const answers = h("section", { class: "answers", "aria-label": "Answers" });
   const code = h("pre", { tabIndex: 0 });
   // What the address or the user has chosen; it is selected again whenever the sets or their languages are renewed.
   const wanted = { neurons: params.get("neurons"), languages: params.get("languages")?.split(",").filter(Boolean) };
@@ -40,7 +42,7 @@ export async function steerView(main, { signal, params }) {
       sets = (await listAll("v1/neuron-sets", { model }, { signal })).reverse();
       modelDefault = await json(`v1/models/${pathOf(model)}/default-neuron-set`, { signal });
     } catch (error) {
-      if (!signal.aborted) lanes.replaceChildren(errorMessage(error));
+      if (!signal.aborted) answers.replaceChildren(errorMessage(error));
       return;
     }
     const options = sets.map((set) =>
@@ -105,14 +107,14 @@ export async function steerView(main, { signal, params }) {
 
   const intervention = (language, selection) => interventionOf(form, language, selection, otherThan(language));
 
+  const sampling = () => ({ temperature: Number(form.temperature.value), seed: 0 });
+
+  /** Return the request for the unsteered answer to the first prompt. */
   function unsteeredBody() {
-    return {
-      model: form.model.value,
-      prompt: form.prompt.value,
-      max_tokens: Number(form.tokens.value),
-      temperature: Number(form.temperature.value),
-      seed: 0,
-    };
+    const [content] = prompts.values();
+    const tokens = Number(form.tokens.value);
+    const asked = prompts.isChat() ? { messages: content, max_completion_tokens: tokens } : { prompt: content, max_tokens: tokens };
+    return { model: form.model.value, ...asked, ...sampling() };
   }
 
   function showCode() {
@@ -121,7 +123,7 @@ export async function steerView(main, { signal, params }) {
     const steered = first ? { intervention: intervention(first, ""), neurons: form.neurons.value } : {};
     const body = JSON.stringify({ ...unsteeredBody(), ...steered }, null, 2).replaceAll("'", "'\\''");
     code.replaceChildren(
-      `curl ${new URL("v1/completions", location)}${header} -H "Content-Type: application/json" -d '${body}'`,
+      `curl ${new URL(prompts.isChat() ? "v1/chat/completions" : "v1/completions", location)}${header} -H "Content-Type: application/json" -d '${body}'`,
     );
   }
 
@@ -131,6 +133,7 @@ export async function steerView(main, { signal, params }) {
     wanted.languages = targets();
     wanted.neurons = form.neurons.value;
     keep(form, wanted.languages);
+    setParams(prompts.params());
   }
 
   async function steer(event) {
@@ -147,10 +150,18 @@ export async function steerView(main, { signal, params }) {
       if (!control) continue;
       variants.push({ title: `${title}: ${selectedOptions[0].text}`, language, intervention: intervention(language, control) });
     }
-    const started = startLanes(variants, { ...unsteeredBody(), neurons: form.neurons.value }, mine.signal);
-    lanes.replaceChildren(...started.cards);
+    const tokens = Number(form.tokens.value);
+    const body = { model: form.model.value, max_tokens: tokens, ...sampling(), neurons: form.neurons.value };
+    const oncontinue = prompts.isChat() ? prompts.continueFrom : undefined;
+    const started = startLanes({ variants, prompts: prompts.values(), body, oncontinue, signal: mine.signal });
+    answers.replaceChildren(...started.elements);
     await started.ended;
     if (mine === running) form.stop.disabled = true;
+  }
+
+  /** Offer chats if the model has a chat template. */
+  function showFormats() {
+    prompts.setModel(models.find(({ id }) => id === form.model.value)?.supports_chat ?? false);
   }
 
   /** Show a preset in the form: its intervention, its languages and its neuron set. */
@@ -175,15 +186,20 @@ export async function steerView(main, { signal, params }) {
   form.element.addEventListener("submit", steer);
   form.element.addEventListener("input", changed);
   form.stop.addEventListener("click", () => running.abort());
-  form.model.addEventListener("change", showSets);
+  form.model.addEventListener("change", () => {
+    showFormats();
+    showSets();
+  });
   form.neurons.addEventListener("change", showLanguages);
   form.op.addEventListener("change", () => {
     form.magnitude.disabled = form.op.value === "scale";
   });
   form.element.querySelector(".where").after(languages, another);
   form.element.querySelector(".buttons").after(named.element);
-  main.replaceChildren(form.element, lanes, h("details", {}, h("summary", {}, "The same in a shell"), code));
+  main.replaceChildren(form.element, answers, h("details", {}, h("summary", {}, "The same in a shell"), code));
   restore(form);
+  prompts.restore(params);
+  showFormats();
   form.op.dispatchEvent(new Event("change"));
   showSets();
 }

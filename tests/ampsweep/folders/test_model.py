@@ -9,7 +9,7 @@ import pytest
 from ampsweep.bundled import ATLAS_MODEL
 from ampsweep.domain.layer_widths import LayerWidths, Width
 from ampsweep.errors import InvalidRequest
-from ampsweep.folders.model import fingerprint, read_model_folder, read_widths
+from ampsweep.folders.model import fingerprint, read_model_folder, read_widths, supports_chat
 
 
 @pytest.fixture
@@ -196,3 +196,24 @@ def test_a_config_without_a_shape_is_refused(folder: Path, config: str) -> None:
     (folder / "config.json").write_text(config)
     with pytest.raises(InvalidRequest):
         read_model_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("chat_template.jinja", "{{ messages }}", True),
+        ("tokenizer_config.json", '{"chat_template": "{{ messages }}"}', True),
+        ("tokenizer_config.json", '{"chat_template": [{"name": "default", "template": "{{ messages }}"}]}', True),
+        ("tokenizer_config.json", '{"chat_template": [{"name": "tool_use", "template": "{{ messages }}"}]}', False),
+        ("tokenizer_config.json", '{"chat_template": null}', False),
+        ("tokenizer_config.json", "[]", False),
+        ("tokenizer_config.json", "{", False),
+        ("chat_template.json", '{"chat_template": "{{ messages }}"}', True),
+        ("README.md", "", False),
+    ],
+)
+def test_a_model_with_a_default_template_can_be_sent_chats(
+    folder: Path, name: str, content: str, expected: bool
+) -> None:
+    (folder / name).write_text(content)
+    assert supports_chat(folder) is expected

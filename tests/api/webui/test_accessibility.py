@@ -53,7 +53,7 @@ def show(tab: Browser, url: str, view: str, sweep_id: str) -> None:
     tab.until(SHOWN[view])
     if view == "steer":
         tab.click("button.main")
-        tab.until("document.querySelector('.tag') && !document.querySelector('.lane:not([data-ended])')")
+        tab.until("document.querySelector('.tag') && document.querySelectorAll('details.tokens').length === 2")
     tab.run("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
 
 
@@ -61,7 +61,9 @@ def show(tab: Browser, url: str, view: str, sweep_id: str) -> None:
 def test_a_view_has_no_violations_and_does_not_scroll_sideways(
     installation: Installation, tab: Browser, view: str
 ) -> None:
-    with server_in_thread(installation, max_model_len=55) as (url, _):
+    failing = {} if view == "steer" else {"max_model_len": 55}
+    (installation.catalog.models["tiny"] / "chat_template.jinja").write_text("{{ messages }}")
+    with server_in_thread(installation, **failing) as (url, _):
         tasks = [{"name": "lss", "languages": ["en", "fr"], "limit": 12}]
         neurons = {"fr": {"0": [1, 2]}, "tr": {"0": [2, 3], "1": [4]}}
         imported = httpx.post(f"{url}/v1/neuron-sets", json={"model": "tiny", "neurons": neurons}).json()["id"]

@@ -25,7 +25,8 @@ RECORD_BODIES = """(() => {
     window.bodies = [];
     const send = window.fetch;
     window.fetch = (path, options) => {
-        if (String(path).includes('completions')) window.bodies.push(JSON.parse(options.body));
+        const body = String(path).includes('completions') ? JSON.parse(options.body) : {};
+        if (body.interventions) window.bodies.push(body);
         return send(path, options);
     };
 })()"""
