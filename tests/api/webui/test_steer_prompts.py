@@ -19,7 +19,8 @@ READY = "document.querySelector('.languages input[type=checkbox]')"
 MARKED = "document.querySelector('.lane') && !document.querySelector('.lane:not([data-ended])')"
 MARKED += " && document.querySelectorAll('.lane:not(.baseline) details.tokens').length === {steered}"
 LANES = """[...document.querySelectorAll('.asked')].map((asked) => [asked.querySelector('h2').textContent,
-    [...asked.querySelectorAll('.lane')].map((lane) => [lane.dataset.language, lane.querySelector('.text').textContent])])"""
+    [...asked.querySelectorAll('.lane')].map((lane) =>
+        [lane.dataset.language, lane.querySelector('.text').textContent])])"""
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import json
 import httpx
 import pytest
 
+from jobs.store.cell_state import MAX_ATTEMPTS
 from tests.api.browser import Browser
 from tests.api.threaded_server import server_in_thread
 from tests.worker.installation import SPEC, Installation
@@ -80,7 +81,7 @@ def test_sweeps_are_tagged_renamed_and_deleted_in_the_list(installation: Install
         tab.open(f"{url}/#sweeps")
         shows("two", "one")
         assert tab.run(f'document.querySelector("{button("delete", two)}") === null'), "it has not ended"
-        tab.run(f"document.querySelector(\"{button('edit', one)}\").focus()")
+        tab.run(f'document.querySelector("{button("edit", one)}").focus()')
         tab.click(button("edit", one))
         tab.fill("input[name=sweep-name]", "<b>uno</b>")
         tab.fill("input[name=tags]", "paper, qwen,paper")
@@ -176,23 +177,47 @@ def test_failures_are_amber_and_have_reasons(installation: Installation, tab: Br
     assert tab.errors == []
 
 
+FAILS = " pays "
+"""A text in each French question, and in no other."""
+FAILURES = """[...document.querySelectorAll('details.failures tbody tr')].map((row) =>
+    [...row.children].map((cell) => cell.textContent))"""
+
+
 @pytest.mark.processes
-def test_failed_cells_are_retried_in_a_new_sweep(installation: Installation, tab: Browser) -> None:
-    with server_in_thread(installation, working=False) as (url, _):
-        sweep = httpx.post(f"{url}/v1/sweeps", json=SPEC).json()
-        tab.open(url)
-        tab.until("document.querySelector('form.steer')")
-        tab.run(
-            "import('/page/sweeps/failures.js').then(({failedCells}) => {"
-            f" const sweep = {json.dumps({**sweep, 'request_counts': {'failed': 1}})};"
-            f" document.body.append(failedCells('v1/sweeps/{sweep['id']}', sweep, new AbortController().signal)); }})"
-        )
+def test_cells_that_failed_show_their_reasons_and_are_computed_by_a_retry(
+    installation: Installation, tab: Browser
+) -> None:
+    with server_in_thread(installation, fail_on=FAILS) as (url, _):
+        neurons = {"fr": {"0": [1, 2]}, "tr": {"0": [2, 3]}}
+        imported = httpx.post(f"{url}/v1/neuron-sets", json={"model": "tiny", "neurons": neurons}).json()["id"]
+        tasks = [{"name": "lss", "languages": ["en", "fr"], "limit": 4}]
+        body = {**SPEC, "neurons": {"id": imported}, "tasks": tasks}
+        sweep_id = httpx.post(f"{url}/v1/sweeps", json=body).json()["id"]
+        tab.open(f"{url}/#sweeps/{sweep_id}")
+        tab.until("document.querySelector('.heat-map td') && document.querySelector('details.failures')")
+        cells = httpx.get(f"{url}/v1/sweeps/{sweep_id}/cells", params={"limit": 100}).json()["data"]
+        failed = [cell for cell in cells if cell["status"] == "failed"]
+        assert {cell["task"]["data_language"] for cell in failed} == {"fr"}
+        assert {cell["attempts"] for cell in failed} == {MAX_ATTEMPTS}
+    with server_in_thread(installation) as (url, _):  # the cause is gone
+        tab.open(f"{url}/#sweeps/{sweep_id}")
+        tab.until("document.querySelector('details.failures summary')")
+        tab.click("details.failures summary")
+        tab.until("document.querySelector('details.failures tbody tr')")
+        shown = tab.run(FAILURES)
+        expected = [(cell["id"], "the cell", cell["error"]) for cell in failed]
+        assert [(row[0], row[3], row[4]) for row in shown] == expected
+        assert all("the fake engine fails on this text" in row[4] for row in shown)
+        assert {row[1] for row in shown} == {"lss fr"}
+        assert {"", "tr scale × 2", "tr scale × 0.5, random"} <= {row[2] for row in shown}
         tab.click("button[name=retry]")
-        tab.until("location.hash.startsWith('#sweeps/')")
-        newest, first = httpx.get(f"{url}/v1/sweeps").json()["data"]
-        assert tab.run("location.hash") == f"#sweeps/{newest['id']}"
-    assert first["id"] == sweep["id"]
-    assert newest["spec"] == sweep["spec"]
+        tab.until(f"location.hash.startsWith('#sweeps/') && !location.hash.includes('{sweep_id}')")
+        tab.until("document.querySelector('.status')?.textContent === 'completed'")
+        new_id = tab.run("location.hash").removeprefix("#sweeps/")
+        sweep = httpx.get(f"{url}/v1/sweeps/{new_id}").json()
+    counts = sweep["request_counts"]
+    assert (counts["failed"], counts["completed"], counts["reused"]) == (0, len(cells), len(cells) - len(failed))
+    assert sweep["errors"] == []
 
 
 @pytest.mark.processes
