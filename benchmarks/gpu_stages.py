@@ -88,19 +88,20 @@ class GpuStages:
 
     async def answers(self) -> None:
         """Compare vLLM with the transformers engine on the mixed load, once for each variant."""
+        from benchmarks.checksum_identifier import ChecksumIdentifier
         from benchmarks.mixed_load import NEW_TOKENS, assert_same, run_load
         from benchmarks.tiny_models import tiny_model
         from engine.hf.engine import TransformersEngine
         from engine.vllm.engine import VllmEngine
 
         folder = tiny_model("qwen2", self._folder / "tiny")
-        reference = TransformersEngine(folder)
+        reference = TransformersEngine(folder, open_identifier=ChecksumIdentifier)
         new_tokens = REHEARSED_TOKENS if self._rehearse else NEW_TOKENS
         expected = await run_load(reference, new_tokens=new_tokens)
         await reference.close()
 
         async def compare(settings: VllmSettings) -> str:
-            engine = await VllmEngine.open(folder, settings=settings)
+            engine = await VllmEngine.open(folder, settings=settings, open_identifier=ChecksumIdentifier)
             try:
                 assert_same(await run_load(engine, new_tokens=new_tokens), expected)
             finally:

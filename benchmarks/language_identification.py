@@ -16,10 +16,10 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ampsweep.domain.language_identifier import LanguageIdentifier
 from ampsweep.domain.languages import FLORES_CODES
 from ampsweep.errors import AmpsweepError
 from ampsweep.folders.text import read_lines
-from jobs.language_control.identifier import LanguageIdentifier
 from jobs.language_control.identifiers import open_identifier
 
 IDENTIFIERS = "py3langid,lid.176.ftz,lingua"

@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from ampsweep.domain.chunk import joined_spans
 from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.folders.corpus import Sentence
+from benchmarks.checksum_identifier import OFTEN
 from engine.base import Engine, EngineInfo, GenerateRequest, ScoreRequest, Steering
 from engine.neurons.neuron_set import NeuronSet, PatchValues
 from engine.neurons.numbering import selected
@@ -64,6 +66,11 @@ INTERVENTIONS: tuple[dict[str, Any] | None, ...] = (
         "tokens": {"decay": 0.8},
     },
 )
+SWITCHED: tuple[dict[str, Any], ...] = (
+    {"languages": ["fr"], "op": "set", "factor": 2.0, "when": OFTEN},
+    {"languages": ["fr"], "op": "add", "vector": "diffmean", "factor": 8.0, "when": OFTEN},
+)
+"""Interventions that depend on the text of an answer, in which nothing can be scored."""
 
 
 def random_neurons(info: EngineInfo) -> NeuronSet:
@@ -90,12 +97,13 @@ async def run_load(engine: Engine, *, new_tokens: int = NEW_TOKENS) -> dict[str,
     """Run all requests at once and return their results as lists.
 
     Args:
-        engine: The engine.
+        engine: The engine, opened with a `ChecksumIdentifier`.
         new_tokens: Tokens of each answer.
 
     Returns:
-        `generated` token ids and `scored` natural log-probabilities, one list for each intervention; `counts` of
-        positive activations and `means` of activations, [languages, layers, neurons], or [languages, neurons] where
+        `generated` token ids and `scored` natural log-probabilities, one list for each intervention;
+        `switched`, the token ids and the steered spans of answers whose text switches steering; `counts` of positive
+        activations and `means` of activations, [languages, layers, neurons], or [languages, neurons] where
         layers differ in width; mean `residuals`, [languages, layers, H].
     """
     neurons = random_neurons(engine.info)
@@ -104,20 +112,27 @@ async def run_load(engine: Engine, *, new_tokens: int = NEW_TOKENS) -> dict[str,
         Steering(intervention=Intervention.from_dict(raw), neurons=neurons.id) if raw is not None else None
         for raw in INTERVENTIONS
     ]
+    switched = [Steering(intervention=Intervention.from_dict(raw), neurons=neurons.id) for raw in SWITCHED]
     sampling = SamplingParams(max_tokens=new_tokens, ignore_eos=True)
     sentences = [
         Sentence(language=language, text=f"{PROMPT} {language} {number}") for language in "ab" for number in range(3)
     ]
 
-    async def generate(number: int, steering: Steering | None) -> list[int]:
+    async def answer(number: int, steering: Steering | None) -> tuple[list[int], list[list[int]]]:
         request = GenerateRequest(prompt=f"{PROMPT} {number}", sampling=sampling, steering=steering)
-        return [token async for chunk in engine.generate(request) for token in chunk.token_ids]
+        chunks = [chunk async for chunk in engine.generate(request)]
+        spans = joined_spans(chunk.steered_spans for chunk in chunks) or []
+        return [token for chunk in chunks for token in chunk.token_ids], [list(span) for span in spans]
+
+    async def generate(number: int, steering: Steering | None) -> list[int]:
+        return (await answer(number, steering))[0]
 
     async def score(number: int, steering: Steering | None) -> list[float]:
         request = ScoreRequest(context=f"{PROMPT} and {number}", continuation=" the rain", steering=steering)
         return list((await engine.score(request)).logprobs)
 
     record = asyncio.create_task(engine.record(sentences, max_tokens=10_000))
+    answers = asyncio.gather(*(answer(number, steering) for number, steering in enumerate(switched)))
     results = await asyncio.gather(
         *(generate(number, steering) for number, steering in enumerate(steerings)),
         *(score(number, steering) for number, steering in enumerate(steerings)),
@@ -126,6 +141,7 @@ async def run_load(engine: Engine, *, new_tokens: int = NEW_TOKENS) -> dict[str,
     return {
         "generated": results[: len(steerings)],
         "scored": results[len(steerings) :],
+        "switched": [list(each) for each in await answers],
         "counts": stats.counts.tolist(),
         "means": stats.patch_mean.tolist(),
         "residuals": stats.residual_mean.tolist(),
@@ -139,6 +155,7 @@ def assert_same(results: dict[str, Any], expected: dict[str, Any]) -> None:
     """
     assert results["generated"] == expected["generated"]
     assert len({str(tokens) for tokens in results["generated"]}) > 1
+    assert results["switched"] == expected["switched"]
     for logprobs, reference in zip(results["scored"], expected["scored"], strict=True):
         np.testing.assert_allclose(logprobs, reference, rtol=0, atol=1e-4)
     np.testing.assert_array_equal(results["counts"], expected["counts"])

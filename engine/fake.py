@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache, partial
 from itertools import accumulate
 
@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ampsweep.domain.chunk import Chunk, PromptPart, TokenLogprob
-from ampsweep.domain.prompt import Prompt, TokenIds, Tool
+from ampsweep.domain.language_identifier import LanguageIdentifier
+from ampsweep.domain.prompt import TokenIds
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import EngineFailed, InvalidRequest, PromptTooLong, UnknownName
 from ampsweep.folders.corpus import Sentence
@@ -31,6 +32,7 @@ from engine.base import (
 )
 from engine.detokenizer import first_stop
 from engine.fake_activations import fake_activations
+from engine.fake_encoder import FakeEncoder, prompt_text
 from engine.identify.batches import in_batches
 from engine.identify.checkpoint import Checkpoint
 from engine.identify.recorder import Recorder
@@ -40,6 +42,7 @@ from engine.identify.tracker import RecordingTracker
 from engine.neurons.loaded import LoadedNeurons
 from engine.neurons.neuron_set import NeuronSet
 from engine.sampling import check_token_ids, reject_structured_outputs
+from engine.steering.drift import DriftSwitch, SwitchHistory, reject_running_text, switches_of
 
 FAKE_INFO = EngineInfo(
     kind="fake",
@@ -53,44 +56,12 @@ FAKE_INFO = EngineInfo(
     max_model_len=2048,
     versions={"fake": "1"},
 )
-_SPECIAL = 256
-_ANSWER = "assistant:"
 _LANGUAGE_SHARE = 0.25  # share of neurons that are active mainly in one language
 _WORDS = ("amber", "brook", "cedar", "delta", "ember", "fjord", "grove", "haven", "isle", "jade", "knoll", "lark")
 
 
 async def _no_sleep(_seconds: float) -> None:
     """Return at once."""
-
-
-class FakeEncoder:
-    """A `PromptEncoder` whose tokens are the bytes of a text. 256 is a special token in front of it."""
-
-    def tokens(
-        self,
-        prompt: Prompt | TokenIds,
-        *,
-        special_tokens: bool,
-        tools: Sequence[Tool] = (),
-        generation_prompt: bool = True,
-    ) -> tuple[int, ...]:
-        """Return the bytes of a prompt."""
-        if isinstance(prompt, TokenIds):
-            return prompt.ids
-        text = _text(prompt, tools) if generation_prompt else _text(prompt, tools).removesuffix(_ANSWER)
-        return (*((_SPECIAL,) if special_tokens else ()), *text.encode())
-
-    def token_strs(self, ids: Sequence[int]) -> tuple[str, ...]:
-        """Return each byte as two hexadecimal digits."""
-        return tuple("<special>" if token == _SPECIAL else f"{token:02x}" for token in ids)
-
-    def text(self, ids: Sequence[int]) -> str:
-        """Return the text of bytes."""
-        for index, token in enumerate(ids):
-            if token > _SPECIAL:
-                message = f"tokens.{index}: the model has no token with the id {token}; leave it out"
-                raise InvalidRequest(message, param=f"tokens.{index}")
-        return bytes(token for token in ids if token < _SPECIAL).decode(errors="replace")
 
 
 class FakeEngine:
@@ -106,6 +77,7 @@ class FakeEngine:
         sleep: Callable[[float], Awaitable[None]] = _no_sleep,
         seconds_per_step: float = 0.0,
         fail_on: str | None = None,
+        open_identifier: Callable[[], LanguageIdentifier] | None = None,
     ) -> None:
         """Pretend to be the model described by `info`.
 
@@ -114,7 +86,9 @@ class FakeEngine:
             sleep: Called with `seconds_per_step` for each generated token and each score.
             seconds_per_step: Duration of a step, in seconds.
             fail_on: A text that contains this raises EngineFailed; None for no text.
+            open_identifier: Returns the language identifier for steering that depends on the text of an answer.
         """
+        self._open_identifier = open_identifier
         self._info = info
         self._neurons = LoadedNeurons(info)
         self._sleep = sleep
@@ -142,33 +116,41 @@ class FakeEngine:
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
         """Stream `max_tokens` words for each answer, fewer if something stops it; one answer after the other."""
+        new_switch = await switches_of(request.steering, self._open_identifier)
         for index in range(request.sampling.n):
-            async for chunk in self._words(request, index):
+            switch = None if new_switch is None else new_switch()
+            async for chunk in self._words(request, index, switch):
                 yield chunk
 
-    async def _words(self, request: GenerateRequest, index: int) -> AsyncGenerator[Chunk]:
-        sampling, prompt = request.sampling, _text(request.prompt, request.tools)
+    async def _words(self, request: GenerateRequest, index: int, switch: DriftSwitch | None) -> AsyncGenerator[Chunk]:
+        sampling, prompt = request.sampling, prompt_text(request.prompt, request.tools)
         if request.strip:
             prompt = prompt.rstrip()
         self._check(prompt, len(prompt.encode()), "prompt")
         check_token_ids(sampling, vocabulary=len(_WORDS))
         reject_structured_outputs(self._info.kind, sampling)
-        key = ["generate", prompt, self._key(request), sampling.seed, None if sampling.temperature == 0 else index]
-        text = ""
+        answer = None if sampling.temperature == 0 else index
+        unsteered = replace(request, steering=None)
+        keys = [["generate", prompt, self._key(each), sampling.seed, answer] for each in (unsteered, request)]
+        text, history = "", SwitchHistory()
         self._tokens.prompt += len(prompt.encode())
         for step in range(sampling.max_tokens):
             await self._step()
             self._tokens.generated += 1
-            number = _hash([*key, step])
+            steered = switch is None or (step > 0 and bool(history.steered(step - 1, 1)[0]))
+            number = _hash([*keys[steered], step])
             rank = _sampled_rank(sampling, number, text, step)
             token = (number + rank) % len(_WORDS)
             before, text = text, f"{text} {_WORDS[token]}"
             end = _end(sampling, text, len(before), token, step)
             last = step + 1 == sampling.max_tokens
+            new_text = text[len(before) : end]
+            if switch is not None and switch.read(new_text):
+                history.switch(step + 1)
             alternatives = range(min(sampling.top_logprobs, len(_WORDS)))
             yield Chunk(
                 index=index,
-                text=text[len(before) : end],
+                text=new_text,
                 token_ids=(token,),
                 token_texts=(f" {_WORDS[token]}",),
                 text_offsets=(len(before),),
@@ -177,7 +159,8 @@ class FakeEngine:
                 prompt_tokens=max(1, len(prompt.encode())),
                 finish_reason="stop" if end is not None else "length" if last else None,
                 neuron_set=None if request.steering is None else request.steering.neurons,
-                prompt=self._prompt_part(request, prompt) if step == 0 else None,
+                prompt=self._prompt_part(request if switch is None else unsteered, prompt) if step == 0 else None,
+                steered_spans=None if switch is None else history.spans(step, step + 1),
             )
             if end is not None:
                 return
@@ -206,7 +189,8 @@ class FakeEngine:
 
     async def score(self, request: ScoreRequest) -> Score:
         """Return a log-probability for each byte of the continuation."""
-        context, tokens = _text(request.context), tuple(request.continuation.encode())
+        reject_running_text(request.steering)
+        context, tokens = prompt_text(request.context), tuple(request.continuation.encode())
         self._check(context + request.continuation, len(context.encode()) + len(tokens), "context")
         if not tokens:
             raise InvalidRequest("the continuation adds no token to the context", param="continuation")
@@ -287,6 +271,7 @@ class FakeEngine:
 
     async def capture(self, request: CaptureRequest) -> Capture:
         """Return activations that are hashes of the tokens, the neuron and the steering."""
+        reject_running_text(request.steering)
         ids, key, text = self.encoder.tokens(request.prompt, special_tokens=True), self._key(request), self.encoder.text
         self._check(text(ids), len(ids), "prompt")
         await self._step()
@@ -348,19 +333,6 @@ class FakeEngine:
             )
         if self._fail_on is not None and self._fail_on in text:
             raise EngineFailed("the fake engine fails on this text, as configured with fail_on")
-
-
-def _text(prompt: Prompt | TokenIds, tools: Sequence[Tool] = ()) -> str:
-    """Return a prompt as text; a chat is formatted by a fixed template."""
-    if isinstance(prompt, str):
-        return prompt
-    if isinstance(prompt, TokenIds):
-        return " ".join(map(str, prompt.ids))
-    lines = [f"tool: {json.dumps(tool)}" for tool in tools]
-    for message in prompt:
-        lines.append(f"{message.role}: {message.content}")
-        lines += [f"call: {json.dumps(call)}" for call in message.tool_calls]
-    return "".join(f"{line}\n" for line in lines) + _ANSWER
 
 
 def _sampled_rank(sampling: SamplingParams, number: int, text: str, step: int) -> int:

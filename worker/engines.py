@@ -14,6 +14,7 @@ from ampsweep.errors import InvalidRequest, UnknownName
 from ampsweep.folders.adapter import read_adapter
 from ampsweep.folders.model import read_model_folder
 from engine.base import Engine
+from jobs.language_control.identifiers import open_identifier
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +106,9 @@ async def _open_vllm(spec: EngineSpec) -> Engine:
         tool_call_parser=spec.tool_call_parser,
         **spec.options,
     )
-    return await VllmEngine.open(spec.folder, name=spec.model, dtype=spec.dtype, settings=settings)
+    return await VllmEngine.open(
+        spec.folder, name=spec.model, dtype=spec.dtype, settings=settings, open_identifier=open_identifier
+    )
 
 
 async def _open_transformers(spec: EngineSpec) -> Engine:
@@ -117,7 +120,12 @@ async def _open_transformers(spec: EngineSpec) -> Engine:
 
     return await asyncio.to_thread(
         lambda: TransformersEngine(
-            spec.folder, name=spec.model, dtype=spec.dtype, max_model_len=spec.max_model_len, **spec.options
+            spec.folder,
+            name=spec.model,
+            dtype=spec.dtype,
+            max_model_len=spec.max_model_len,
+            open_identifier=open_identifier,
+            **spec.options,
         )
     )
 
@@ -135,7 +143,7 @@ async def _open_fake(spec: EngineSpec) -> Engine:
         max_model_len=spec.max_model_len or FAKE_INFO.max_model_len,
         adapters={name: read_adapter(folder, name=name).fingerprint for name, folder in spec.adapters.items()},
     )
-    return FakeEngine(info, sleep=asyncio.sleep, **spec.options)
+    return FakeEngine(info, sleep=asyncio.sleep, open_identifier=open_identifier, **spec.options)
 
 
 def _require_vllm_options_unset(spec: EngineSpec) -> None:

@@ -151,7 +151,8 @@ class Choice(_ResponseModel):
     """A choice of a completion or, in a stream, its next piece, of which only the last has a `finish_reason`.
 
     `index` is its index among the `n` choices. `logprobs` has OpenAI's shape. `neuron_set` is the id of the neuron set
-    that steered it, None without steering.
+    that steered it, None without steering. `steered_spans` are the steered ones of its tokens as pairs of the first and
+    the one after the last, None unless the intervention has `when`.
     """
 
     index: int = 0
@@ -159,6 +160,7 @@ class Choice(_ResponseModel):
     finish_reason: str | None = None
     logprobs: dict[str, Any] | None = None
     neuron_set: str | None = None
+    steered_spans: tuple[tuple[int, int], ...] | None = None
 
 
 class Completion(_ResponseModel):

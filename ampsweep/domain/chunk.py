@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from ampsweep.domain.tool_calls import ParsedText
 
 FinishReason = Literal["stop", "length", "abort"]
+Span = tuple[int, int]
+"""The first token and the one after the last."""
 
 
 class TokenLogprob(NamedTuple):
@@ -75,6 +77,9 @@ class Chunk:
         prompt: The prompt's tokens, in the first chunk of each answer to a request that asked for them.
         parsed: The text and the calls of tools that a parser has found; None without a parser. `text` has all of the
             answer, whatever the parser finds.
+        steered_spans: Which of the new tokens are steered, as spans [first, end) of indices in the answer; None if that
+            does not depend on the text. A token is steered if its own activations are edited, which changes the tokens
+            after it.
     """
 
     index: int = 0
@@ -89,6 +94,7 @@ class Chunk:
     neuron_set: str | None = None
     prompt: PromptPart | None = None
     parsed: ParsedText | None = None
+    steered_spans: tuple[Span, ...] | None = None
 
     def tokens(self) -> Iterator[SampledToken]:
         """Yield the tokens, each with its alternatives."""
@@ -96,3 +102,24 @@ class Chunk:
             self.token_ids, self.logprobs, self.token_texts, self.top_logprobs, self.text_offsets, strict=True
         ):
             yield SampledToken(TokenLogprob(token_id, logprob, text), alternatives, offset)
+
+
+def joined_spans(parts: Iterable[Sequence[Span] | None]) -> list[Span] | None:
+    """Return the steered tokens of one answer, each span as long as possible.
+
+    Args:
+        parts: `steered_spans` of its chunks, in order.
+
+    Returns:
+        None if the steering does not depend on the text.
+    """
+    spans: list[Span] = []
+    known = False
+    for part in parts:
+        known = known or part is not None
+        for first, end in part or ():
+            if spans and spans[-1][1] == first:
+                spans[-1] = (spans[-1][0], end)
+            else:
+                spans.append((first, end))
+    return spans if known else None

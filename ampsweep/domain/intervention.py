@@ -17,6 +17,7 @@ from pydantic import AfterValidator, Discriminator, Field, GetCoreSchemaHandler,
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from ampsweep.domain.choices import one_of
+from ampsweep.domain.drift import Drift, When, check_when, drift_of
 from ampsweep.domain.edited_tokens import EditedTokens, check_tokens
 from ampsweep.domain.statistic import EXAMPLES, Statistic
 from ampsweep.domain.validation import EachLanguageOnce, Language, Languages, StrictModel, Unique, validate
@@ -160,6 +161,7 @@ class InterventionSpec(StrictModel):
     vector: Vector | None = None
     neuron: NeuronIndex | None = None
     tokens: EditedTokens | None = None
+    when: When | None = None
 
     @model_validator(mode="after")
     def _magnitude_and_other(self) -> InterventionSpec:
@@ -177,6 +179,7 @@ class InterventionSpec(StrictModel):
             message = "is one of the languages' own neurons and does not go with selection {selection}; leave one out"
             raise PydanticCustomError("neuron", message, {"key": "neuron", "selection": self.selection})
         check_tokens(self.tokens, self.scope)
+        check_when(self.when, self.scope, self.tokens)
         return self
 
 
@@ -209,8 +212,8 @@ class Intervention:
     in the neuron's layer before any intervention.
 
     Two interventions are equal exactly if they ask for the same: every constructor, `dataclasses.replace` included,
-    sorts the languages and layers, drops weights that are all 1, a source that is a target and tokens that are all, and
-    sets `seed` to 0 unless neurons are drawn.
+    sorts the languages and layers, drops weights that are all 1, a source that is a target and tokens that are all,
+    sets `seed` to 0 unless neurons are drawn, and `scope` to `generation` with `when`.
 
     Attributes:
         languages: Codes of the target languages, sorted, each once (see `ampsweep.domain.languages.short_code`).
@@ -239,6 +242,8 @@ class Intervention:
             same length, drawn with `seed`.
         neuron: The only one of the languages' own neurons that is edited, as (layer, index); None for all of them.
         tokens: Which of the tokens in the scope are edited; None for all of them.
+        when: Steers an answer only while its running text is in another language than `languages`; None for always. The
+            scope is then the generated tokens.
 
     Example:
         >>> triple = Intervention.from_dict({"languages": ["tr", "fr"], "op": "scale", "factor": 3})
@@ -248,7 +253,7 @@ class Intervention:
         ... # doctest: +NORMALIZE_WHITESPACE
         Intervention(languages=('fr',), op='set', factor=1.0, weights=(0.5,), patch='max', statistic=None,
                      layers=(2, 4), scope='all', selection=None, seed=0, non_target=None, other=None, source=None,
-                     vector=None, neuron=None, tokens=None)
+                     vector=None, neuron=None, tokens=None, when=None)
     """
 
     languages: tuple[str, ...]
@@ -267,6 +272,7 @@ class Intervention:
     vector: Vector | None = None
     neuron: tuple[int, int] | None = None
     tokens: EditedTokens | None = None
+    when: Drift | None = None
 
     def __post_init__(self) -> None:
         """Bring the values into their canonical form."""
@@ -281,6 +287,8 @@ class Intervention:
             self._set("source", None)
         if self.tokens == EditedTokens():
             self._set("tokens", None)
+        if self.when is not None:
+            self._set("scope", "generation")
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
@@ -326,6 +334,7 @@ class Intervention:
                 "source": None if source is None else Source(**source),
                 "neuron": None if neuron is None else tuple(neuron),
                 "tokens": None if tokens is None else EditedTokens(**tokens),
+                "when": drift_of(raw.get("when")),
             }
         )
 
@@ -371,6 +380,8 @@ class Intervention:
             form["neuron"] = list(self.neuron)
         if self.tokens is not None:
             form["tokens"] = self.tokens.to_dict()
+        if self.when is not None:
+            form["when"] = {"drift": self.when.model_dump()}
         return form
 
     @cached_property

@@ -15,7 +15,7 @@ from api.auth.limits import Limits
 from api.errors import error_body
 from api.http.json_body import parse_json
 from api.openai.chat_request import parse_chat
-from api.openai.requests import parse_completion
+from api.openai.requests import GenerationRequest, parse_completion
 from api.openai.responses import ChatFormatter, CompletionFormatter
 from api.openai.responses_formatter import ResponsesFormatter
 from api.openai.responses_request import parse_response_request
@@ -78,8 +78,9 @@ class OpenAIRows:
     async def answer(self, row: Row) -> RowResult:
         """Answer a request with the priority of sweeps; see `RowAnswers.answer`."""
         try:
-            calls, formatter = _PREPARE[row.endpoint](row.body, self.limits)
+            request, calls, formatter = _PREPARE[row.endpoint](row.body, self.limits)
             calls = [replace(call, background=True) for call in await with_presets(self, calls)]
+            request.check_calls(calls)
             chunks = await generate(self.completions, calls)
             return RowResult(status=200, body=formatter.response(chunks))
         except (Unavailable, EngineFailed, OSError):
@@ -101,23 +102,23 @@ def _custom_id(raw: object) -> str | None:
     return custom_id[:512] if isinstance(custom_id, str) else None
 
 
-_Prepared = tuple[list[CompletionCall], Formatter]
+_Prepared = tuple[GenerationRequest, list[CompletionCall], Formatter]
 
 
 def _completion(body: object, limits: Limits) -> _Prepared:
     request = parse_completion(body)
-    return request.to_calls(limits), CompletionFormatter(request)
+    return request, request.to_calls(limits), CompletionFormatter(request)
 
 
 def _chat(body: object, limits: Limits) -> _Prepared:
     request = parse_chat(body)
-    return [request.to_call(limits)], ChatFormatter(request)
+    return request, [request.to_call(limits)], ChatFormatter(request)
 
 
 def _response(body: object, limits: Limits) -> _Prepared:
     request = parse_response_request(body)
     call = request.to_call(limits)
-    return [call], ResponsesFormatter(request, call)
+    return request, [call], ResponsesFormatter(request, call)
 
 
 _PREPARE: Mapping[str, Callable[[object, Limits], _Prepared]] = {

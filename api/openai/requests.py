@@ -203,6 +203,9 @@ class GenerationRequest(_SamplingRequest):
         values = {name: value for name, value in fields.items() if value is not None}
         return SamplingParams(**{**values, **endpoint_params})
 
+    def check_calls(self, calls: Sequence[CompletionCall]) -> None:
+        """Check the calls of the request once the interventions of its preset are known."""
+
     def call(
         self,
         prompt: Prompt | TokenIds,
@@ -302,6 +305,17 @@ class CompletionRequest(GenerationRequest):
             for each in interventions
             for call in calls
         ]
+
+    def check_calls(self, calls: Sequence[CompletionCall]) -> None:
+        """Check the calls of the request once the interventions of its preset are known.
+
+        Raises:
+            InvalidRequest: Nothing is generated, but the steering depends on the text (`param` is its `when`).
+        """
+        for index, call in enumerate(calls if self.max_tokens == 0 else ()):
+            if call.intervention is not None and call.intervention.when is not None:
+                message = "with max_tokens 0 there is no running text that could drift; leave when out, or raise"
+                raise InvalidRequest(f"{message} max_tokens", param=f"{self.param_of(index)}.when")
 
     def param_of(self, call: int) -> str:
         """Return the field that has the intervention of a call, by its position in `to_calls`."""

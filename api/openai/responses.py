@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
-from ampsweep.domain.chunk import Chunk, TokenLogprob
+from ampsweep.domain.chunk import Chunk, TokenLogprob, joined_spans
 from ampsweep.domain.tool_calls import CallPart
 from ampsweep.errors import AmpsweepError
 from api.errors import error_body
@@ -25,7 +25,9 @@ class ResponseFormatter(ABC):
     """Formats the response to one request, as one object or as the events of a stream.
 
     In addition to OpenAI's fields, each object has `neuron_set`: the id of the neuron set that steered, or null. In
-    an event it belongs to the choice; in a response, to the steered choices, which all have the same one.
+    an event it belongs to the choice; in a response, to the steered choices, which all have the same one. If the
+    steering depends on the text, each choice has `steered_spans`, the steered tokens of the answer, of an event those
+    of its own tokens.
     """
 
     names_events = False
@@ -61,7 +63,10 @@ class ResponseFormatter(ABC):
             self._count(chunk)
             by_index.setdefault(chunk.index, []).append(chunk)
         self._neuron_set = next((chunk.neuron_set for chunk in chunks if chunk.neuron_set is not None), None)
-        choices = [self._choice(index, choice_chunks) for index, choice_chunks in sorted(by_index.items())]
+        choices = [
+            {**self._choice(index, choice_chunks), **spans_object(choice_chunks)}
+            for index, choice_chunks in sorted(by_index.items())
+        ]
         return {**self._object(self.response_object, choices), "usage": self._usage()}
 
     def events(self, chunk: Chunk) -> Iterator[dict[str, Any]]:
@@ -98,6 +103,12 @@ class ResponseFormatter(ABC):
     def _usage_of(self, index: int) -> dict[str, int]:
         """Return the token counts of a choice so far."""
         return _usage_object(self._prompt_tokens[index // self._choices_per_prompt], self._completion_tokens[index])
+
+
+def spans_object(chunks: Sequence[Chunk]) -> dict[str, Any]:
+    """Return the steered spans of an answer as the field of its object; no field if steering ignores the text."""
+    spans = joined_spans(chunk.steered_spans for chunk in chunks)
+    return {} if spans is None else {"steered_spans": [list(span) for span in spans]}
 
 
 def _usage_object(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:
@@ -147,7 +158,7 @@ class CompletionFormatter(ResponseFormatter):
         return choice
 
     def _event_choices(self, chunk: Chunk) -> Iterator[dict[str, Any]]:
-        yield self._part(chunk.index, [chunk])
+        yield {**self._part(chunk.index, [chunk]), **spans_object([chunk])}
 
     def _part(self, index: int, chunks: Sequence[Chunk]) -> dict[str, Any]:
         prompt = chunks[0].prompt
@@ -246,10 +257,10 @@ class ChatFormatter(ResponseFormatter):
         if reader is None:
             reader = self._readers[chunk.index] = self._request.call_reader()
             yield self._delta(chunk.index, {"role": "assistant", "content": ""})
-        parsed = reader.read(chunk)
-        if parsed.content or self._logprobs or not self._request.offers_tools:
+        parsed, spans = reader.read(chunk), spans_object([chunk])
+        if parsed.content or self._logprobs or spans or not self._request.offers_tools:
             logprobs = self._logprobs_object([chunk])
-            yield self._delta(chunk.index, {"content": parsed.content}, logprobs=logprobs)
+            yield self._delta(chunk.index, {"content": parsed.content}, logprobs=logprobs, **spans)
         if parsed.calls:
             yield self._delta(chunk.index, {"tool_calls": list(map(_call_delta, parsed.calls))})
         if chunk.finish_reason is not None:

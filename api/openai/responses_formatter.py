@@ -12,7 +12,7 @@ from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.tool_calls import CallPart
 from ampsweep.errors import AmpsweepError
 from api.errors import error_body
-from api.openai.responses import token_object
+from api.openai.responses import spans_object, token_object
 from api.openai.responses_request import ResponseRequest
 from jobs.execution import CompletionCall
 
@@ -40,8 +40,9 @@ class ResponsesFormatter:
     """Formats the response to one request: a message of the assistant with one text, and calls of tools.
 
     A response without calls has a message, also if its text is empty. In addition to OpenAI's fields, the response has
-    `neuron_set`: the id of the neuron set that steered, or null. A stream has the events that OpenAI documents, one
-    item after the other, each event with its type as its name.
+    `neuron_set`: the id of the neuron set that steered, or null; and, if the steering depends on the text,
+    `steered_spans`: the steered tokens. A stream has the events that OpenAI documents, one item after the other, each
+    event with its type as its name.
     """
 
     names_events = True
@@ -98,9 +99,9 @@ class ResponsesFormatter:
         assert isinstance(self._open, _Message)
         self._open.text += text
         self._open.chunks += self._unplaced
-        logprobs = self._logprobs(self._unplaced)
+        more = {"logprobs": self._logprobs(self._unplaced), **spans_object(self._unplaced)}
         self._unplaced = []
-        yield self._item_event("response.output_text.delta", content_index=0, delta=text, logprobs=logprobs)
+        yield self._item_event("response.output_text.delta", content_index=0, delta=text, **more)
 
     def _call_events(self, part: CallPart) -> Iterator[dict[str, Any]]:
         if part.name is not None:
@@ -167,6 +168,7 @@ class ResponsesFormatter:
             "output": list(map(self._item, self._items)) if ended else [],
             "usage": self._usage() if ended else None,
             "neuron_set": self._chunks[-1].neuron_set if self._chunks else None,
+            **spans_object(self._chunks),
             **self._settings(),
         }
 

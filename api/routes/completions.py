@@ -54,6 +54,7 @@ async def create_completion(services: ServicesDep, request: Request, body: JsonB
     """
     completion = parse_completion(body)
     calls = await with_presets(services, completion.to_calls(services.limits))
+    completion.check_calls(calls)
     formatter = CompletionFormatter(completion)
     return await generation_response(
         services, request, calls, formatter, stream=bool(completion.stream), param_of=completion.param_of

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter
 from pydantic import Field
 
+from ampsweep.domain.language_identifier import UNKNOWN
 from ampsweep.domain.validation import StrictModel, validate
 from api.http.json_body import JsonBody
 from api.openapi import request_body
 from api.services import ServicesDep
-from jobs.language_control.identifier import UNKNOWN
 from jobs.language_control.identifiers import DEFAULT, open_identifier
 
 _EXAMPLE: dict[str, Any] = {"texts": ["La monnaie de l'Égypte est la livre."]}

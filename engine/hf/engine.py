@@ -16,6 +16,7 @@ from typing import TypeVar
 import torch
 
 from ampsweep.domain.chunk import Chunk
+from ampsweep.domain.language_identifier import LanguageIdentifier
 from ampsweep.folders.corpus import Sentence
 from engine.base import (
     Capture,
@@ -40,6 +41,7 @@ from engine.identify.tracker import RecordingTracker
 from engine.neurons.loaded import LoadedNeurons
 from engine.neurons.neuron_set import NeuronSet
 from engine.sampling import reject_structured_outputs
+from engine.steering.drift import reject_running_text, switches_of
 from engine.steering.edits import Edits
 from engine.steering.token_scope import EVERY_TOKEN, TokenScope
 from engine.tokenization import TextEncoder, encoded
@@ -58,6 +60,7 @@ class TransformersEngine:
         dtype: str = "float32",
         max_model_len: int | None = None,
         device: str = "cpu",
+        open_identifier: Callable[[], LanguageIdentifier] | None = None,
     ) -> None:
         """Load a model folder.
 
@@ -67,6 +70,7 @@ class TransformersEngine:
             dtype: "float32", "bfloat16" or "float16".
             max_model_len: Context length in tokens; None is the model's own.
             device: A torch device.
+            open_identifier: Returns the language identifier for steering that depends on the text of an answer.
 
         Raises:
             InvalidRequest: The dtype is unknown, or the folder has no model.
@@ -76,6 +80,7 @@ class TransformersEngine:
             folder, name=name or folder.name, dtype=dtype, max_model_len=max_model_len, device=device
         )
         self._neurons = LoadedNeurons(self._model.info)
+        self._open_identifier = open_identifier
         self._tokens = TokenCounts()
         self._steps = 0
         self._in_turn = 0  # the running step and those that wait for it
@@ -114,6 +119,7 @@ class TransformersEngine:
         self._model.encoder.check_sampling(
             request.sampling, prompt_tokens=len(prompt), max_model_len=self.info.max_model_len
         )
+        new_switch = await switches_of(request.steering, self._open_identifier)
         unfinished = deque(
             Generation(
                 self._model,
@@ -124,6 +130,7 @@ class TransformersEngine:
                 scope=_scope(request.steering, prompt_tokens=len(prompt)),
                 neuron_set=neuron_set,
                 prompt_logprobs=request.prompt_logprobs,
+                switch=None if new_switch is None else new_switch(),
             )
             for index in range(request.sampling.n)
         )
@@ -142,6 +149,7 @@ class TransformersEngine:
     async def score(self, request: ScoreRequest) -> Score:
         """Return the log-probabilities of a continuation's tokens, from one forward pass."""
         reject_adapter(self.info.kind, request.adapter)
+        reject_running_text(request.steering)
         edits = self._edits(request.steering)
         encode = partial(self._model.encoder.scored, request, max_tokens=self.info.max_model_len - 1)
         tokens = await encoded(request.context, encode)
@@ -192,6 +200,7 @@ class TransformersEngine:
     async def capture(self, request: CaptureRequest) -> Capture:
         """Return the activations of neurons at each token of a prompt, from one forward pass."""
         reject_adapter(self.info.kind, request.adapter)
+        reject_running_text(request.steering)
         edits = self._edits(request.steering)
         encode = partial(self._model.encoder.prompt, request.prompt, max_tokens=self.info.max_model_len - 1)
         ids = await encoded(request.prompt, encode)

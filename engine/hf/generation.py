@@ -12,6 +12,7 @@ from engine.detokenizer import TextOffsets, TextStream, prompt_part
 from engine.hf.model import TransformersModel
 from engine.hf.sampler import Sampler
 from engine.sampling import bad_word_tokens
+from engine.steering.drift import DriftSwitch, SwitchHistory
 from engine.steering.edits import Edits
 from engine.steering.token_scope import TokenScope
 
@@ -30,8 +31,14 @@ class Generation:
         scope: TokenScope,
         neuron_set: str | None,
         prompt_logprobs: int | None = None,
+        switch: DriftSwitch | None = None,
     ) -> None:
-        """Prepare to continue the token ids of `prompt`; nothing runs before the first `step`."""
+        """Prepare to continue the token ids of `prompt`; nothing runs before the first `step`.
+
+        With `switch`, only tokens of the answer are edited, and only while it is on.
+        """
+        self._switch = switch
+        self._history = SwitchHistory()
         self._model = model
         self._index = index
         self._sampling = sampling
@@ -68,7 +75,7 @@ class Generation:
             self._pending,
             start=self._done,
             cache=self._cache,
-            edits=self._edits,
+            edits=self._edits if self._steers() else None,
             scope=self._scope,
         )
         prompt = self._prompt_part(logits) if self._done == 0 and self._prompt_logprobs is not None else None
@@ -77,6 +84,9 @@ class Generation:
         token = self._sampler.next(logits[-1])
         self._pending = (token,)
         text, reason = self._read(token)
+        index = self._done - self._prompt_tokens
+        if self._switch is not None and self._switch.read(text):
+            self._history.switch(index + 1)
         return Chunk(
             index=self._index,
             text=text,
@@ -89,7 +99,13 @@ class Generation:
             finish_reason=reason,
             neuron_set=self._neuron_set,
             prompt=prompt,
+            steered_spans=None if self._switch is None else self._history.spans(index, index + 1),
         )
+
+    def _steers(self) -> bool:
+        """Whether the pending tokens are edited: those of the prompt, or one token of the answer."""
+        index = self._done - self._prompt_tokens
+        return self._switch is None or (index >= 0 and bool(self._history.steered(index, 1)[0]))
 
     def _prompt_part(self, logits: Tensor) -> PromptPart:
         """Return the prompt's tokens from the logits of all of its positions, [T, vocabulary]."""

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ampsweep.domain.chunk import Chunk
-from ampsweep.errors import AmpsweepError, EngineFailed, InvalidRequest
+from ampsweep.domain.language_identifier import LanguageIdentifier
+from ampsweep.errors import EngineFailed, InvalidRequest
 from ampsweep.folders.corpus import Sentence
 from ampsweep.folders.model import ModelFolder, read_model_folder
 from engine.base import (
@@ -42,10 +43,12 @@ from engine.identify.sentence_means import SentenceMeans
 from engine.identify.stats import ActivationStats
 from engine.identify.tracker import RecordingTracker
 from engine.neurons.neuron_set import NeuronSet
+from engine.steering.drift import reject_running_text, switches_of
 from engine.steering.self_test import self_test
 from engine.tokenization import SentenceTokens, TextEncoder, encoded
 from engine.vllm.adapters import Adapters, check_effects
 from engine.vllm.admission import SlotAdmission
+from engine.vllm.answers import Answers
 from engine.vllm.launch import VllmSettings, backend_of, describe, require_capture, start_llm_engine
 from engine.vllm.loop import EngineLoop, WorkerResult
 from engine.vllm.one_pass import OnePassRequests, count_cached
@@ -60,15 +63,12 @@ from engine.vllm.request_extras import (
     steering_args,
     steering_key,
 )
-from engine.vllm.requests import answer_params, answer_readers, cache_salt, token_prompt
+from engine.vllm.requests import cache_salt, token_prompt
 from engine.vllm.slot_entries import EntryCounts, workers_take_statistics
 from engine.vllm.tool_calls import CallParsers
 from engine.vllm.versions import installed_release, reported_version, untested_warning
 from engine.vllm.worker.capturing import join_captured
 from engine.vllm.worker.recording import recording_rows
-
-if TYPE_CHECKING:
-    from vllm import RequestOutput
 
 log = logging.getLogger(__name__)
 
@@ -96,8 +96,10 @@ class VllmEngine:
         embedding_rows: int,
         takes_statistics: bool,
         adapters: Adapters | None = None,
+        open_identifier: Callable[[], LanguageIdentifier] | None = None,
     ) -> None:
         self._info = info
+        self._open_identifier = open_identifier
         self._adapters = adapters or Adapters((), model=info.model, shapes={})
         self._loop = loop
         self.encoder = TextEncoder(tokenizer, embedding_rows=embedding_rows)
@@ -111,7 +113,13 @@ class VllmEngine:
 
     @classmethod
     async def open(
-        cls, folder: Path, *, name: str | None = None, dtype: str = "float32", settings: VllmSettings | None = None
+        cls,
+        folder: Path,
+        *,
+        name: str | None = None,
+        dtype: str = "float32",
+        settings: VllmSettings | None = None,
+        open_identifier: Callable[[], LanguageIdentifier] | None = None,
     ) -> VllmEngine:
         """Load the model in `folder` and test that it can be steered.
 
@@ -120,6 +128,7 @@ class VllmEngine:
             name: The model's name in answers and errors; the folder's name by default.
             dtype: "float32", "bfloat16" or "float16".
             settings: How vLLM is run.
+            open_identifier: Returns the language identifier for steering that depends on the text of an answer.
 
         Returns:
             The running engine, which `close` must end.
@@ -134,7 +143,9 @@ class VllmEngine:
         loop = EngineLoop(lambda: start_llm_engine(folder, dtype=dtype, settings=settings), asyncio.get_running_loop())
         await loop.start()
         try:
-            engine = await cls._described(loop, folder, shape, dtype=dtype, settings=settings)
+            engine = await cls._described(
+                loop, folder, shape, dtype=dtype, settings=settings, open_identifier=open_identifier
+            )
             neurons = await self_test(engine)
             await check_effects(engine, tuple(settings.adapters))
             if warning := untested_warning(installed_release()):
@@ -147,7 +158,14 @@ class VllmEngine:
 
     @classmethod
     async def _described(
-        cls, loop: EngineLoop, folder: Path, shape: ModelFolder, *, dtype: str, settings: VllmSettings
+        cls,
+        loop: EngineLoop,
+        folder: Path,
+        shape: ModelFolder,
+        *,
+        dtype: str,
+        settings: VllmSettings,
+        open_identifier: Callable[[], LanguageIdentifier] | None = None,
     ) -> VllmEngine:
         """Return the engine over a started loop, described by what vLLM reports about the model."""
         tokenizer, model_class, max_model_len, embedding_rows, hidden_size = await loop.call(describe)
@@ -178,6 +196,7 @@ class VllmEngine:
             embedding_rows=embedding_rows,
             takes_statistics=await loop.call(lambda engine: workers_take_statistics(engine.vllm_config)),
             adapters=adapters,
+            open_identifier=open_identifier,
         )
 
     @property
@@ -200,50 +219,41 @@ class VllmEngine:
         most, adapter = self._info.max_model_len - 1, self._adapters.request(request.adapter)
         encode = partial(self.encoder.prompt, request.prompt, strip=request.strip, tools=request.tools, max_tokens=most)
         ids = await encoded(request.prompt, encode, tools=request.tools)
-        sampling, max_new_tokens = request.sampling, self._info.max_model_len - len(ids)
-        self.encoder.check_sampling(sampling, prompt_tokens=len(ids), max_model_len=self._info.max_model_len)
-        extras = RequestExtras(steer=steering_args(request.steering, len(ids)))
-        prompt = token_prompt(ids, cache_salt(request.steering, len(ids)))
+        max_new_tokens = self._info.max_model_len - len(ids)
+        self.encoder.check_sampling(request.sampling, prompt_tokens=len(ids), max_model_len=self._info.max_model_len)
         parsing = await self._calls.parsing(request.tools, request.parse_tools)
+        new_switch = await switches_of(request.steering, self._open_identifier)
         async with self._slot(request.steering, request.priority):
-            outputs: asyncio.Queue[tuple[int, RequestOutput | AmpsweepError]] = asyncio.Queue()
-            unfinished: dict[int, str] = {}
+            answers = Answers(
+                self._loop,
+                request,
+                ids,
+                texts=self._texts,
+                parsing=parsing,
+                new_switch=new_switch,
+                new_key=partial(self._one_pass.name, "switch"),
+            )
             begun: set[int] = set()
-            readers = answer_readers(request, self._texts, ids, parsing)
             try:
-                for index in range(sampling.n):
-                    params = answer_params(
-                        sampling,
-                        index=index,
-                        max_new_tokens=max_new_tokens,
-                        extras=extras,
-                        prompt_logprobs=request.prompt_logprobs,
-                        special_tokens=parsing is not None and parsing.special_tokens,
-                    )
-                    unfinished[index] = self._loop.submit(
-                        prompt, params, partial(_put, outputs, index), priority=request.priority, adapter=adapter
-                    )
-                while unfinished:
-                    index, item = await outputs.get()
-                    output = _output(item)
-                    if output.finished:
-                        del unfinished[index]
+                answers.submit(max_new_tokens=max_new_tokens, adapter=adapter)
+                while answers.unfinished:
+                    index, output = await answers.next()
                     if index not in begun:
                         begun.add(index)
                         self._tokens.prompt += len(ids)
                     count_cached(self._tokens, output)
                     if output.prompt_logprobs:  # of thousands of tokens
-                        chunk = await asyncio.to_thread(readers[index].read, output)
+                        chunk = await asyncio.to_thread(answers.readers[index].read, output)
                     else:
-                        chunk = readers[index].read(output)
+                        chunk = answers.readers[index].read(output)
                     self._tokens.generated += len(chunk.token_ids)
                     yield chunk
             finally:
-                for request_id in unfinished.values():
-                    self._loop.abort(request_id)
+                answers.abort()
 
     async def score(self, request: ScoreRequest) -> Score:
         """Return the log-probabilities of a continuation; see `Engine.score`."""
+        reject_running_text(request.steering)
         adapter = self._adapters.request(request.adapter)
         encode = partial(self.encoder.scored, request, max_tokens=self._info.max_model_len - 1)
         tokens = await encoded(request.context, encode)
@@ -304,6 +314,7 @@ class VllmEngine:
 
     async def capture(self, request: CaptureRequest) -> Capture:
         """Return the activations of neurons at each token of a prompt; see `Engine.capture`. Not from CUDA graphs."""
+        reject_running_text(request.steering)
         await self._loop.call(require_capture)
         adapter = self._adapters.request(request.adapter)
         encode = partial(self.encoder.prompt, request.prompt, max_tokens=self._info.max_model_len - 1)
@@ -378,15 +389,3 @@ class VllmEngine:
             return self._admission.hold(None)
         entries = self._entries.of(steering)
         return self._admission.hold(steering_key(steering), size=entries, priority=priority)
-
-
-def _output(item: RequestOutput | AmpsweepError) -> RequestOutput:
-    if isinstance(item, AmpsweepError):
-        raise item
-    return item
-
-
-def _put(
-    outputs: asyncio.Queue[tuple[int, RequestOutput | AmpsweepError]], index: int, item: RequestOutput | AmpsweepError
-) -> None:
-    outputs.put_nowait((index, item))

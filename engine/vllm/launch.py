@@ -135,7 +135,7 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         from engine.checkpoint import read_config, read_quantization
         from engine.vllm.adapters import Adapters
         from engine.vllm.language_model import language_model_arguments
-        from engine.vllm.patches import limit_prefix_reads, skip_logprob_texts
+        from engine.vllm.patches import limit_prefix_reads, separate_switched_blocks, skip_logprob_texts
         from engine.vllm.platform_support import check_platform
         from engine.vllm.quantization import CpuKernels, check_quantization
 
@@ -161,6 +161,7 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
     try:
         adapters.load(engine)
         limit_prefix_reads(engine)
+        separate_switched_blocks(engine)
         _check_unchanged(folder, model_fingerprint, adapters, settings.adapters)
     except BaseException:
         engine.engine_core.shutdown()

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from vllm import LLMEngine, RequestOutput, SamplingParams
     from vllm.lora.request import LoRARequest
 
+    from engine.vllm.answers import SwitchedAnswer
+
 T = TypeVar("T")
 ResultKind = Literal["score", "recording", "capture"]
 Sink = Callable[["RequestOutput | AmpsweepError"], None]
@@ -108,6 +110,7 @@ class EngineLoop:
         self._commands: queue.SimpleQueue[_Command | None] = queue.SimpleQueue()
         self._sinks: dict[str, Sink] = {}
         self._results: dict[str, WorkerResult] = {}
+        self._switched: dict[str, tuple[str, SwitchedAnswer]] = {}  # with the id that vLLM gave to the request
         self._failure: AmpsweepError | None = None
         self._ended = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="ampsweep-engine", daemon=True)
@@ -139,6 +142,7 @@ class EngineLoop:
         priority: int = 0,
         result: WorkerResult | None = None,
         adapter: LoRARequest | None = None,
+        switched: SwitchedAnswer | None = None,
     ) -> str:
         """Add a request.
 
@@ -150,6 +154,7 @@ class EngineLoop:
             result: What the workers compute besides the output. Collected once when the request finishes; dropped if
                 the request is aborted.
             adapter: The LoRA adapter of the request.
+            switched: Reads the outputs between two steps and switches the steering of the request.
 
         Returns:
             The id of the request, for `abort`.
@@ -160,9 +165,11 @@ class EngineLoop:
         def add(engine: LLMEngine) -> None:
             self._sinks[request_id] = sink
             try:
-                engine.add_request(request_id, prompt, params, lora_request=adapter, priority=priority)
+                vllm_id = engine.add_request(request_id, prompt, params, lora_request=adapter, priority=priority)
                 if result is not None:
                     self._results[request_id] = result
+                if switched is not None:
+                    self._switched[request_id] = vllm_id, switched
             except Exception as error:
                 if not _is_refusal(error):
                     raise
@@ -177,6 +184,7 @@ class EngineLoop:
         def drop(engine: LLMEngine) -> None:
             if self._sinks.pop(request_id, None) is not None:
                 engine.abort_request([request_id])
+                self._switched.pop(request_id, None)
                 if (result := self._results.pop(request_id, None)) is not None:
                     engine.collective_rpc(f"steering_drop_{result.kind}", args=(result.key,))
 
@@ -280,11 +288,28 @@ class EngineLoop:
         self.steps += 1
         self.step_requests += _read_scheduler(engine).running + sum(output.finished for output in outputs)
         self._collect_results(engine, [output.request_id for output in outputs if output.finished])
+        if self._switched:
+            self._switch_steering(engine, outputs)
         for output in outputs:
             sink = self._sinks.pop(output.request_id, None) if output.finished else self._sinks.get(output.request_id)
             if sink is not None:
                 delivered.append((sink, output))
         self._deliver(delivered)
+
+    def _switch_steering(self, engine: LLMEngine, outputs: Sequence[RequestOutput]) -> None:
+        """Tell the workers, before the next step is scheduled, whose steering the texts of these outputs switch."""
+        requests = _scheduler(engine).requests
+        positions: dict[str, int] = {}
+        for output in outputs:
+            if output.finished:
+                self._switched.pop(output.request_id, None)
+            elif output.request_id in self._switched:
+                vllm_id, switched = self._switched[output.request_id]
+                position = switched.read(output, scheduled=requests[vllm_id].num_computed_tokens)
+                if position is not None:
+                    positions[switched.key] = position
+        if positions:
+            engine.collective_rpc("steering_switch", args=(positions,))
 
     def _collect_results(self, engine: LLMEngine, finished: Sequence[str]) -> None:
         """Collect the workers' results for finished requests, with one call for all results of a kind."""
@@ -349,10 +374,14 @@ def _refusal(error: Exception, params: SamplingParams) -> InvalidRequest:
     return InvalidRequest(f"{FIELD}: {reason}; correct or simplify it", param=FIELD)
 
 
+def _scheduler(engine: LLMEngine) -> Any:
+    core: Any = engine.engine_core
+    return core.engine_core.scheduler
+
+
 def _read_scheduler(engine: LLMEngine) -> SchedulerStats:
     """Read the scheduler's own lists. vLLM's statistics are turned off, because they cost time in each step."""
-    core: Any = engine.engine_core
-    scheduler = core.engine_core.scheduler
+    scheduler = _scheduler(engine)
     running, waiting = scheduler.get_request_counts()
     return SchedulerStats(
         running=running,

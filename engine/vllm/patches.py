@@ -1,18 +1,19 @@
-"""Changes to vLLM's engine process: prefix-cache reads of scoring requests, and the texts of likely tokens.
+"""Changes to vLLM's engine process: what the prefix cache shares, and the texts of likely tokens.
 
-Both are applied by `engine.vllm.launch` when an engine is started. The changes inside vLLM's workers are in
+All are applied by `engine.vllm.launch` when an engine is started. The changes inside vLLM's workers are in
 `engine.vllm.worker`.
 """
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from vllm import LLMEngine
 from vllm.v1.engine.logprobs import LogprobsProcessor
 from vllm.v1.request import Request
 
-from engine.vllm.request_extras import RequestExtras
+from engine.vllm.request_extras import KEY, RequestExtras
 
 _from_new_request = LogprobsProcessor.from_new_request.__func__
 
@@ -46,6 +47,27 @@ def limit_prefix_reads(engine: LLMEngine) -> None:
     manager.get_computed_blocks = limited_get
 
 
+def separate_switched_blocks(engine: LLMEngine) -> None:
+    """Make a request whose steering is switched share blocks of its prompt alone.
+
+    Its prompt is not steered, so it has no salt. How a token of its answer is steered depends on the text before it, so
+    blocks with such tokens get hashes that no other request has. The request itself finds them again when it has been
+    preempted, with the same switches.
+    """
+    core: Any = engine.engine_core
+    hasher = core.engine_core.request_block_hasher
+    if hasher is None:  # there is no prefix cache
+        return
+
+    def separated(request: Request) -> Any:
+        hashes = hasher(request)
+        if not hashes or request.num_tokens == request.num_prompt_tokens or (name := _switch(request)) is None:
+            return hashes
+        return [hashlib.sha256(block_hash + name.encode()).digest() for block_hash in hashes]
+
+    core.engine_core.request_block_hasher = separated
+
+
 def skip_logprob_texts() -> None:
     """Make vLLM return likely tokens as ids, without their texts; calling it again changes nothing.
 
@@ -66,3 +88,11 @@ def _first_needed(request: Request) -> int | None:
     params = request.sampling_params
     score = RequestExtras.read(None if params is None else params.extra_args).score
     return None if score is None else score.first - 1
+
+
+def _switch(request: Request) -> str | None:
+    """Return the name of a request's switch, None without one. It is read for every block, so nothing else is."""
+    params = request.sampling_params
+    extras = (params.extra_args or {}).get(KEY, {}) if params is not None else {}
+    name: str | None = extras.get("steer", {}).get("switch")
+    return name

@@ -28,6 +28,7 @@ class SteeringArgs:
         intervention: What fills the slot, with the tokens that are steered (its scope).
         prompt_tokens: Tokens from this position on count as generated.
         entries: Entries of the table that the intervention takes; 0 where no scheduler admits by them.
+        switch: Name under which the request's steering is switched on and off; None if it is always on.
     """
 
     key: str
@@ -35,6 +36,7 @@ class SteeringArgs:
     intervention: Intervention
     prompt_tokens: int
     entries: int = 0
+    switch: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +127,9 @@ def steering_key(steering: Steering) -> str:
     return f"{steering.neurons}/{steering.intervention.hash}"
 
 
-def steering_args(steering: Steering | None, prompt_tokens: int, *, entries: int = 0) -> SteeringArgs | None:
+def steering_args(
+    steering: Steering | None, prompt_tokens: int, *, entries: int = 0, switch: str | None = None
+) -> SteeringArgs | None:
     """Return the arguments for a request's steering, None for a request without one."""
     if steering is None:
         return None
@@ -135,4 +139,5 @@ def steering_args(steering: Steering | None, prompt_tokens: int, *, entries: int
         intervention=steering.intervention,
         prompt_tokens=prompt_tokens,
         entries=entries,
+        switch=switch,
     )

@@ -11,6 +11,7 @@ from ampsweep.domain.structured_outputs import FIELD
 from ampsweep.errors import AmpsweepError, EngineFailed, InvalidRequest
 from engine.base import GenerateRequest, Steering
 from engine.detokenizer import TextOffsets, TokenTexts, first_stop, prompt_part
+from engine.steering.drift import SwitchHistory
 from engine.vllm.request_extras import RequestExtras, steering_key
 from engine.vllm.tool_calls import CallParsing, CallReader
 
@@ -22,8 +23,10 @@ def cache_salt(steering: Steering | None, prompt_tokens: int) -> str | None:
     """Return the salt of a request's prefix-cache blocks. It is equal only where equal prefixes are steered alike.
 
     With scope "prompt" or "generation" the steering of a token depends on where the prompt ends, so the salt does too.
+    A prompt before an answer whose steering depends on its text is not steered and has no salt;
+    `engine.vllm.patches.separate_switched_blocks` separates the blocks of the answer.
     """
-    if steering is None:
+    if steering is None or steering.intervention.when is not None:
         return None
     key = steering_key(steering)
     return key if steering.intervention.scope == "all" else f"{key}/{prompt_tokens}"
@@ -94,9 +97,21 @@ def one_pass_params(extras: RequestExtras) -> vllm.SamplingParams:
 
 
 def answer_readers(
-    request: GenerateRequest, texts: TokenTexts, prompt: Sequence[int], parsing: CallParsing | None
+    request: GenerateRequest,
+    texts: TokenTexts,
+    prompt: Sequence[int],
+    parsing: CallParsing | None,
+    histories: Sequence[SwitchHistory | None],
 ) -> list[AnswerReader]:
-    """Return a reader for each answer to a request, whose prompt has the token ids `prompt`."""
+    """Return a reader for each answer to a request.
+
+    Args:
+        request: The request.
+        texts: The texts of tokens.
+        prompt: The token ids of its prompt.
+        parsing: How calls of tools are parsed, None if they are not.
+        histories: The switches of the steering of each answer, None for one that is not switched.
+    """
     return [
         AnswerReader(
             request.sampling,
@@ -106,8 +121,9 @@ def answer_readers(
             neuron_set=None if request.steering is None else request.steering.neurons,
             prompt_logprobs=request.prompt_logprobs,
             calls=None if parsing is None else parsing.reader(prompt),
+            history=history,
         )
-        for index in range(request.sampling.n)
+        for index, history in enumerate(histories)
     ]
 
 
@@ -124,8 +140,13 @@ class AnswerReader:
         neuron_set: str | None = None,
         prompt_logprobs: int | None = None,
         calls: CallReader | None = None,
+        history: SwitchHistory | None = None,
     ) -> None:
-        """Read answer number `index` to `prompt`, a sequence of token ids. `calls` parses the calls in it."""
+        """Read answer number `index` to `prompt`, a sequence of token ids.
+
+        `calls` parses the calls in it. `history` has the switches of its steering, None if it is not switched.
+        """
+        self._history = history
         self._sampling = sampling
         self._texts = texts
         self._index = index
@@ -150,6 +171,7 @@ class AnswerReader:
             raise self._failure()
         tokens = tuple(part.token_ids)
         steps = list(zip(tokens, part.logprobs or [], strict=True))
+        first = self._tokens
         reason: FinishReason | None = part.finish_reason if part.finish_reason in ("stop", "length", "abort") else None
         self._tokens += len(tokens)
         ends_answer = reason == "stop" and not isinstance(part.stop_reason, str)
@@ -173,6 +195,7 @@ class AnswerReader:
             neuron_set=self._neuron_set,
             prompt=self._prompt_part(output),
             parsed=None if self._calls is None else self._calls.read(text, tokens, finished=reason is not None),
+            steered_spans=None if self._history is None else self._history.spans(first, self._tokens),
         )
 
     def _failure(self) -> AmpsweepError:

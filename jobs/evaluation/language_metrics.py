@@ -9,9 +9,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from ampsweep.domain.language_identifier import LanguageIdentifier
 from jobs.evaluation.metric import Scores, TextMetric, TextScore, Values, defined, mean_with_interval, note_on
 from jobs.evaluation.texts import StoredText
-from jobs.language_control.identifier import LanguageIdentifier
 from jobs.language_control.identifiers import require_languages
 from jobs.language_control.language_confusion import CheckedAnswer, check_answer
 from jobs.language_control.scripts import is_in_script_of

@@ -9,10 +9,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ampsweep.domain.language_identifier import UNKNOWN, Identification, LanguageIdentifier
 from ampsweep.domain.languages import short_code
 from ampsweep.errors import InvalidRequest, UnknownName
 from ampsweep.hashing import file_hash
-from jobs.language_control.identifier import UNKNOWN, Identification, LanguageIdentifier
 
 DEFAULT = "py3langid"
 PACKAGED_FASTTEXT = "lid.176.ftz"

@@ -48,6 +48,7 @@ def with_controls(
                 layers=intervention.layers,
                 scope=intervention.scope,
                 tokens=intervention.tokens,
+                when=intervention.when,
                 selection=control,
             )
 

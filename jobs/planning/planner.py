@@ -15,6 +15,7 @@ from itertools import product
 from typing import overload
 
 from ampsweep.domain.choices import Mode
+from ampsweep.domain.drift import drift_of
 from ampsweep.domain.intervention import Intervention, NonTarget, Source
 from ampsweep.errors import SweepTooLarge
 from jobs.cell import Cell, TaskRef
@@ -22,6 +23,7 @@ from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.controls import with_controls
 from jobs.planning.resolution import ResolvedSweep, ResolvedTask, resolve
+from jobs.planning.running_text import require_running_text
 from jobs.planning.search import Search, search_of
 from jobs.spec import SweepSpec
 
@@ -73,6 +75,8 @@ def plan(spec: SweepSpec, catalog: Catalog, neuron_sets: NeuronSets, *, max_cell
     if search is not None:
         search.check()
     resolved = resolve(spec, catalog, neuron_sets)
+    if spec.interventions.when is not None:
+        require_running_text(spec, resolved, catalog)
     if (count := _count(spec, resolved, search)) > max_cells:
         message = f"the sweep would have {count} cells; the maximum is {max_cells}"
         raise SweepTooLarge(f"{message}; give fewer factors, languages or layers", param="interventions")
@@ -153,6 +157,7 @@ def _vector_baselines(
                 layers=vector.layers,
                 scope=spec.interventions.scope,
                 tokens=spec.interventions.tokens,
+                when=drift_of(spec.interventions.when),
                 vector=vector.vector,
             ),
             [control for control in spec.interventions.controls if control == "random"],
@@ -188,6 +193,7 @@ def _interventions(
                     layers=layers,
                     scope=interventions.scope,
                     tokens=interventions.tokens,
+                    when=drift_of(interventions.when),
                     non_target=non_target,
                     source=source,
                     neuron=neuron,

@@ -128,6 +128,7 @@ def _change(interventions: dict[str, Any]) -> str:
     where = f"layers: {interventions.get('layers', 'all')}; tokens: {interventions.get('scope', 'all')}"
     if tokens := interventions.get("tokens"):
         where += f" ({EditedTokens(**tokens).label})"
+    where += "; only while the text of an answer was in another language" if interventions.get("when") else ""
     where += "; one neuron at a time" if interventions.get("neurons") == "each" else ""
     return f"{interventions['op']} with {magnitudes}{of} ({where}); controls beside the unsteered model: {controls}"
 

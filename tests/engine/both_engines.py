@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ampsweep.domain.intervention import Intervention
+from benchmarks.checksum_identifier import ChecksumIdentifier
 from benchmarks.mixed_load import random_neurons
 from benchmarks.tiny_models import Family, tiny_model
 from engine.base import Engine, Steering
@@ -52,10 +53,10 @@ def both_engines(family: Family, folder: Path, settings: VllmSettings) -> Iterat
     """Open the two engines on a tiny model of `family` with a chat template, and close them after the block."""
     tiny_model(family, folder)
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
-    reference = TransformersEngine(folder)
+    reference = TransformersEngine(folder, open_identifier=ChecksumIdentifier)
     neurons = random_neurons(reference.info)
     with asyncio.Runner() as runner:
-        vllm = runner.run(VllmEngine.open(folder, settings=settings))
+        vllm = runner.run(VllmEngine.open(folder, settings=settings, open_identifier=ChecksumIdentifier))
         engines: tuple[Engine, ...] = (vllm, reference)
         for engine in engines:
             engine.add_neurons(neurons)

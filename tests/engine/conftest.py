@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.checksum_identifier import ChecksumIdentifier
 from benchmarks.tiny_models import Family, tiny_model
 from engine.hf.engine import TransformersEngine
 from engine.vllm import versions
@@ -48,7 +49,7 @@ def reference(model_folder: Callable[[Family], Path]) -> Iterator[Callable[[Fami
 
     def engine(family: Family) -> TransformersEngine:
         if family not in loaded:
-            loaded[family] = TransformersEngine(model_folder(family))
+            loaded[family] = TransformersEngine(model_folder(family), open_identifier=ChecksumIdentifier)
         return loaded[family]
 
     yield engine

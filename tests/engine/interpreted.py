@@ -40,6 +40,7 @@ def allow_triton() -> None:
 
 async def answers(folder: Path, runner: RunnerName) -> dict[str, Any]:
     """Open the engine, run the load, and close the engine."""
+    from benchmarks.checksum_identifier import ChecksumIdentifier
     from benchmarks.mixed_load import SETTINGS, run_load
     from engine.vllm.engine import VllmEngine
 
@@ -56,7 +57,8 @@ async def answers(folder: Path, runner: RunnerName) -> dict[str, Any]:
         core.scheduler._preempt_request = counted
         return type(core.model_executor.driver_worker.worker.model_runner).__module__
 
-    engine = await VllmEngine.open(folder, settings=replace(SETTINGS, runner=runner))
+    settings = replace(SETTINGS, runner=runner)
+    engine = await VllmEngine.open(folder, settings=settings, open_identifier=ChecksumIdentifier)
     module = await engine._loop.call(watch)
     answered = await run_load(engine)
     await engine.close()

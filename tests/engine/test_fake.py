@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ampsweep.domain.chunk import Chunk
+from ampsweep.domain.chunk import Chunk, joined_spans
 from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.prompt import ChatMessage, Prompt
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import EngineFailed, InvalidRequest, UnknownName
 from ampsweep.folders.corpus import Sentence
+from benchmarks.checksum_identifier import OFTEN, ChecksumIdentifier
 from engine.base import CaptureRequest, GenerateRequest, Score, ScoreRequest, Steering
 from engine.capture.selection import NeuronSelection
 from engine.fake import FAKE_INFO, FakeEngine
@@ -144,3 +145,31 @@ def test_activations_depend_on_the_tokens_up_to_theirs_the_neuron_and_the_steeri
     np.testing.assert_array_equal(one.activations[0][:, 1:], fewer.activations[0])
     assert not np.array_equal(one.activations[0], captured("ab", [3, 9], _steering()).activations[0])
     assert not np.array_equal(one.activations[0][2], captured("xb", [3, 9]).activations[0][2])
+
+
+def test_an_answer_is_steered_while_its_text_drifts_and_says_where() -> None:
+    engine, steering = _engine(open_identifier=ChecksumIdentifier), _steering(when=OFTEN)
+    plain, always, drifting = (
+        [chunk.token_ids[0] for chunk in _generate(engine, "The", which, max_tokens=40)]
+        for which in (None, _steering(when=None, scope="generation"), steering)
+    )
+    chunks = _generate(engine, "The", steering, max_tokens=40)
+    spans = joined_spans(chunk.steered_spans for chunk in chunks)
+    assert spans is not None
+    assert len(spans) > 1
+    steered = {token for start, end in spans for token in range(start, end)}
+    assert plain[:1] == drifting[:1]
+    unsteered = [token for token in range(39) if token not in steered]
+    assert [drifting[token + 1] for token in unsteered] == [plain[token + 1] for token in unsteered]
+    assert [drifting[token + 1] for token in steered if token < 39] != [
+        plain[token + 1] for token in steered if token < 39
+    ]
+    assert always != drifting
+    assert all(chunk.steered_spans is None for chunk in _generate(engine, "The", _steering()))
+
+
+def test_running_text_needs_an_identifier_and_an_answer() -> None:
+    with pytest.raises(InvalidRequest, match="without a language identifier"):
+        _generate(_engine(), "The", _steering(when="drift"))
+    with pytest.raises(InvalidRequest, match="no running text"):
+        _score(_engine(open_identifier=ChecksumIdentifier), " end", _steering(when="drift"))

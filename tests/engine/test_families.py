@@ -11,6 +11,7 @@ from typing import get_args
 import pytest
 
 from ampsweep.errors import UnsupportedModel
+from benchmarks.checksum_identifier import ChecksumIdentifier
 from benchmarks.mixed_load import SETTINGS, assert_same, run_load
 from benchmarks.tiny_models import TRANSFORMERS_ONLY, Family
 from engine.hf.engine import TransformersEngine
@@ -42,7 +43,7 @@ def test_a_family_answers_as_the_reference_does(
 
     async def check() -> None:
         expected = await run_load(reference(family))
-        engine = await VllmEngine.open(model_folder(family), settings=SMALL)
+        engine = await VllmEngine.open(model_folder(family), settings=SMALL, open_identifier=ChecksumIdentifier)
         try:
             assert_same(await run_load(engine), expected)
         finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,7 @@ from ampsweep.cli.terminal.output import AsJson, echo, show
 from ampsweep.cli.terminal.progress import waiting
 from ampsweep.cli.terminal.running import run_to_end
 from ampsweep.domain.choices import one_of
+from ampsweep.domain.chunk import Span, joined_spans
 from ampsweep.domain.intervention import OPS, PATCHES, VALUE_OPS, VECTORS, Intervention
 from ampsweep.domain.sampling import SAMPLING_BOUNDS, SamplingParams
 from ampsweep.errors import InvalidRequest
@@ -194,7 +195,7 @@ async def _ask(
     request = GenerateRequest(prompt=prompt, sampling=sampling, steering=use, adapter=adapter)
     async with aclosing(engine.generate(request)) as chunks:
         async for chunk in chunks:
-            printer.piece(chunk.text, chunk.finish_reason, chunk.neuron_set)
+            printer.piece(chunk.text, chunk.finish_reason, chunk.neuron_set, chunk.steered_spans)
     printer.end()
 
 
@@ -213,7 +214,7 @@ def _ask_server(
     given = {key: value for key, value in chosen.items() if value is not None}
     printer = _TextPrinter(as_json=as_json)
     for piece in client.stream(model, prompt, intervention=steering, **given):
-        printer.piece(piece.text, piece.finish_reason, piece.neuron_set)
+        printer.piece(piece.text, piece.finish_reason, piece.neuron_set, piece.steered_spans)
     printer.end()
 
 
@@ -241,7 +242,8 @@ def _check_text(text: str, *, param: str) -> None:
 class _TextPrinter:
     """Prints a text in pieces or, as JSON, at its end.
 
-    The neuron set that steers is printed to standard error before the text; in JSON it is a field.
+    The neuron set that steers is printed to standard error before the text, and the tokens that were steered after it
+    if that depends on the text; in JSON both are fields.
     """
 
     def __init__(self, *, as_json: bool) -> None:
@@ -249,19 +251,32 @@ class _TextPrinter:
         self._text = ""
         self._finish_reason: str | None = None
         self._neuron_set: str | None = None
+        self._spans: list[Sequence[Span] | None] = []
 
-    def piece(self, text: str, finish_reason: str | None, neuron_set: str | None) -> None:
+    def piece(
+        self, text: str, finish_reason: str | None, neuron_set: str | None, steered_spans: Sequence[Span] | None
+    ) -> None:
         if neuron_set != self._neuron_set and not self._as_json:
             echo(f"steered by neuron set {neuron_set}", err=True)
         self._neuron_set = neuron_set
         self._text += text
         self._finish_reason = finish_reason
+        self._spans.append(steered_spans)
         if not self._as_json:
             echo(text, nl=False)
 
     def end(self) -> None:
-        content = {"text": self._text, "finish_reason": self._finish_reason, "neuron_set": self._neuron_set}
+        content: dict[str, Any] = {
+            "text": self._text,
+            "finish_reason": self._finish_reason,
+            "neuron_set": self._neuron_set,
+        }
+        if (spans := joined_spans(self._spans)) is not None:
+            content["steered_spans"] = spans
         show(content, "", as_json=self._as_json)
+        if spans is not None and not self._as_json:
+            steered = ", ".join(f"{first} to {end - 1}" for first, end in spans) or "none"
+            echo(f"steered tokens of the answer: {steered}", err=True)
 
 
 def _intervention(text: str | None, options: Mapping[str, Any], *, neurons: str | None) -> dict[str, Any] | None:

@@ -114,6 +114,9 @@ class FrontEnd:
         return resolved
 
     def _resolved(self, intervention: Intervention, field: str) -> _Resolved:
+        if intervention.when is not None:  # this process sees the text of an answer, and the engine's core does not
+            message = "vLLM's own server cannot switch steering by the text of an answer; leave when out, or use"
+            raise InvalidRequest(f"{field}.when: {message} ampsweep serve", param=f"{field}.when")
         steering = Steering(intervention=intervention, neurons=self._neurons)
         try:
             return _Resolved(steering=steering, entries=self._counts.of(steering))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -143,6 +143,10 @@ class SteeringWorkerMixin:
     def steering_drop_capture(self, key: str) -> None:
         """Drop a captured request whose activations are not collected."""
         self._steering.drop_capture(key)
+
+    def steering_switch(self, positions: Mapping[str, int]) -> None:
+        """Switch the steering of requests, each from a position on; see `WorkerSteering.switch`."""
+        self._steering.switch(positions)
 
     def steering_slots_in_use(self) -> int:
         """Return how many slots unfinished requests hold."""

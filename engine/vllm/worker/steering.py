@@ -7,7 +7,7 @@ backend does the arithmetic on activations. This module knows nothing of vLLM.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from engine.kernels.device_table import SlotEntries
 from engine.neurons.neuron_set import NeuronSet
+from engine.steering.drift import SwitchHistory
 from engine.steering.edits import resolve
 from engine.steering.token_scope import EVERY_TOKEN, TokenScope
 from engine.vllm.backends.base import NOTHING, RecordedSpan, SteeringBackend, StepLayout
@@ -41,7 +42,8 @@ class _Record:
 class _Request:
     """An unfinished request.
 
-    Slot 0 steers nothing. Without `record`, `score_key` or `captured` it records, scores or captures nothing.
+    Slot 0 steers nothing. Without `record`, `score_key` or `captured` it records, scores or captures nothing. With
+    `switch` it is steered only where `history` has it switched on, by position.
     """
 
     slot: int = 0
@@ -50,6 +52,8 @@ class _Request:
     record: _Record | None = None
     score_key: str | None = None
     captured: Mapping[int, CapturedRow] | None = None
+    switch: str | None = None
+    history: SwitchHistory | None = None
 
 
 _PLAIN = _Request()
@@ -61,7 +65,7 @@ class _Batch:
 
     Request r is steered by `slots` int32 [R] from its position `first` int64 [R] up to `last` int64 [R]; or only at the
     positions that `listed` int64 [P, 2] has for it, in pairs of r and a position. The strength is multiplied by `decay`
-    float64 [R] at each token after `first`.
+    float64 [R] at each token after `first`. `histories` has the requests whose steering is switched.
     """
 
     request_ids: list[str]
@@ -73,6 +77,7 @@ class _Batch:
     recorded: list[tuple[int, _Record]]
     scored: list[tuple[int, str]]
     captured: list[tuple[int, Mapping[int, CapturedRow]]]
+    histories: dict[int, SwitchHistory] = field(default_factory=dict)
 
     @classmethod
     def of(cls, request_ids: Sequence[str], requests: Sequence[_Request]) -> _Batch:
@@ -93,6 +98,7 @@ class _Batch:
             captured=[
                 (index, request.captured) for index, request in enumerate(requests) if request.captured is not None
             ],
+            histories={index: request.history for index, request in enumerate(requests) if request.history is not None},
         )
 
     def token_slots(
@@ -111,6 +117,13 @@ class _Batch:
         offsets = listed - computed[requests]
         present = (offsets >= 0) & (offsets < counts[requests])
         inside[(first_rows[requests] + offsets)[present]] = True
+        for index, history in self.histories.items():
+            first, count = int(computed[index]), int(counts[index])
+            rows = slice(int(first_rows[index]), int(first_rows[index]) + count)
+            if first >= history.since:  # no token of the step is before the last switch
+                inside[rows] &= history.on
+            else:
+                inside[rows] &= history.steered(first, count)
         slots = np.where(inside, self.slots[owner], np.int32(0))
         if (self.decay == 1).all():
             return slots, None
@@ -129,6 +142,7 @@ class WorkerSteering:
         self._capturing = Capturing(shard)
         self._neuron_sets: dict[str, NeuronSet] = {}
         self._requests: dict[str, _Request] = {}
+        self._histories: dict[str, SwitchHistory] = {}  # by the name of the switch
         self._batch: _Batch | None = None
         self._scored: list[tuple[str, int, int, int]] = []
 
@@ -158,6 +172,9 @@ class WorkerSteering:
                 slot_key=steer.key,
                 scope=TokenScope.of(steer.intervention, prompt_tokens=steer.prompt_tokens),
             )
+            if steer.switch is not None:
+                history = self._histories[steer.switch] = SwitchHistory()
+                request = replace(request, switch=steer.switch, history=history)
         if (record := extras.record) is not None:
             counted = record.residual_counts
             row = self._backend.recording.open(record.key, sums=record.sums, residual_counts=counted)
@@ -178,6 +195,17 @@ class WorkerSteering:
         self._batch = None
         if request.slot:
             self._slots.release(request.slot_key)
+        if request.switch is not None:
+            del self._histories[request.switch]
+
+    def switch(self, positions: Mapping[str, int]) -> None:
+        """Switch the steering of requests, by the names of their switches, from a position on that is not computed yet.
+
+        A request that has ended is not an error.
+        """
+        for name, position in positions.items():
+            if (history := self._histories.get(name)) is not None:
+                history.switch(position)
 
     def begin_step(self, request_ids: Sequence[str], tokens: ArrayLike, computed: ArrayLike) -> None:
         """Set the layout of the next forward pass.

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ampsweep.domain.chunk import Chunk, SampledToken, TokenLogprob
+from ampsweep.domain.chunk import Chunk, SampledToken, TokenLogprob, joined_spans
 
 LIKELIEST = (TokenLogprob(7, -0.25, " a"), TokenLogprob(3, -1.5, "b"))
 FIELDS: dict[str, Any] = {
@@ -30,3 +30,9 @@ def test_each_token_has_its_text_offset_and_alternatives() -> None:
 def test_a_chunk_whose_lists_differ_in_length_is_an_error() -> None:
     with pytest.raises(ValueError, match="shorter"):
         list(Chunk(**{**FIELDS, "logprobs": (-1.5,)}).tokens())
+
+
+def test_the_steered_spans_of_an_answer_join_where_they_meet() -> None:
+    assert joined_spans([None, None]) is None
+    assert joined_spans([(), ()]) == []
+    assert joined_spans([(), ((2, 3),), ((3, 5),), (), ((7, 8), (9, 10)), ((10, 11),)]) == [(2, 5), (7, 8), (9, 11)]

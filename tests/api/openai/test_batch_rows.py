@@ -121,6 +121,10 @@ async def test_an_error_of_the_request_is_its_result(tmp_path: Path) -> None:
     wrong = parsed(tmp_path, {**LINE, "body": {"model": "tiny"}})
     result = await rows(tmp_path).answer(wrong)
     assert (result.status, result.body["error"]["param"]) == (400, "prompt")
+    drifting = {"languages": ["fr"], "op": "scale", "factor": 2, "when": "drift"}
+    body = {**LINE["body"], "max_tokens": 0, "echo": True, "intervention": drifting}
+    silent = await rows(tmp_path).answer(parsed(tmp_path, {**LINE, "body": body}))
+    assert (silent.status, silent.body["error"]["param"]) == (400, "intervention.when")
     unknown = StubCompletions(UnknownName("model", "x", ["tiny"], param="model"))
     assert (await rows(tmp_path, unknown).answer(parsed(tmp_path, LINE))).status == 404
     assert (await rows(tmp_path, StubCompletions(NotFound("no such set"))).answer(parsed(tmp_path, LINE))).status == 404

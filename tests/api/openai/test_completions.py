@@ -64,6 +64,50 @@ async def test_an_intervention_steers_with_the_only_neuron_set_or_a_named_one_an
     assert (plain["neuron_set"], steered["neuron_set"], named["neuron_set"]) == (None, neurons["id"], neurons["id"])
 
 
+DRIFT = {"min_characters": 20, "window": 60, "every": 10, "confidence": 0}
+"""The words of the fake engine are not French, so an answer that should be drifts for good."""
+
+
+async def test_an_answer_that_drifts_says_which_of_its_tokens_were_steered(installation: Installation) -> None:
+    drifting = {**SCALE, "when": {"drift": DRIFT}}
+    messages = [{"role": "user", "content": "Bonjour"}]
+    async with running_server(installation) as server:
+        await server.done()
+        plain = await complete(server, max_tokens=20, n=2)
+        steered = await complete(server, max_tokens=20, n=2, intervention=drifting)
+        body = {**REQUEST, "intervention": drifting, "max_tokens": 20, "stream": True}
+        stream = await server.http.post("/v1/completions", json=body)
+        chat = {"model": "tiny", "messages": messages, "max_tokens": 20, "temperature": 0, "intervention": drifting}
+        whole = (await server.http.post("/v1/chat/completions", json=chat)).json()
+        deltas = await server.http.post("/v1/chat/completions", json={**chat, "stream": True})
+    assert all("steered_spans" not in choice for choice in plain["choices"])
+    for choice, unsteered in zip(steered["choices"], plain["choices"], strict=True):
+        ((first, end),) = choice["steered_spans"]
+        assert (3 < first < 12, end) == (True, 20)
+        words, others = choice["text"].split(), unsteered["text"].split()
+        assert words[: first + 1] == others[: first + 1]
+        assert words[first + 1 :] != others[first + 1 :]
+    for streamed, expected in ((stream, steered), (deltas, whole)):
+        choices = [choice for piece in pieces(streamed.text)[:-1] for choice in json.loads(piece)["choices"]]
+        spans = [span for choice in choices for span in choice.get("steered_spans", [])]
+        assert spans == [[token, token + 1] for token in range(*expected["choices"][0]["steered_spans"][0])]
+
+
+async def test_a_prompt_alone_has_no_running_text(installation: Installation) -> None:
+    drifting = {**SCALE, "when": "drift"}
+    async with running_server(installation) as server:
+        await server.http.post("/v1/interventions", json={"name": "drifting", "intervention": drifting})
+        for change, param in (
+            ({"intervention": drifting}, "intervention.when"),
+            ({"interventions": [None, drifting], "prompt": ["a", "b"]}, "interventions.1.when"),
+            ({"model": "tiny+drifting"}, "intervention.when"),
+        ):
+            body = {**REQUEST, "max_tokens": 0, "echo": True, **change}
+            answer = await server.http.post("/v1/completions", json=body)
+            assert answer.status_code == 400, answer.text
+            assert answer.json()["error"]["param"] == param
+
+
 async def test_several_interventions_give_the_same_answers_as_one_at_a_time(installation: Installation) -> None:
     prompts = ["The capital of France is", "One, two,"]
     interventions = [None, SCALE, {**SCALE, "factor": 5.0}]

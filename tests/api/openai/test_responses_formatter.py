@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ampsweep.domain.chunk import Chunk
@@ -140,3 +141,19 @@ def test_a_call_without_text_has_no_message_and_an_empty_answer_has_one() -> Non
     assert (empty["type"], empty["content"][0]["text"]) == ("message", "")
     (cut,) = formatter(tools=[TOOL], tool_choice=named).response([chunk('{"ci', "length")])["output"]
     assert cut["status"] == "incomplete"
+
+
+def test_the_steered_spans_are_in_the_response_and_in_the_events_with_text() -> None:
+    chunks = [
+        replace(chunk("Bon"), steered_spans=()),
+        replace(chunk("jour"), steered_spans=((1, 2),)),
+        replace(chunk("", "stop"), steered_spans=((2, 3),)),
+    ]
+    assert formatter().response(chunks)["steered_spans"] == [[1, 3]]
+    events = streamed(chunks)
+    assert [event["steered_spans"] for event in events if event["type"] == "response.output_text.delta"] == [
+        [],
+        [[1, 2]],
+    ]
+    assert events[-1]["response"]["steered_spans"] == [[1, 3]]
+    assert "steered_spans" not in formatter().response([chunk("Bon", "stop")])

@@ -7,7 +7,7 @@ from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.prompt import ChatMessage, Prompt, TokenIds
 from ampsweep.errors import InvalidRequest, PromptTooLong
 from engine.capture.texts import TokenizedText, check_scope, tokenized
-from engine.fake import FakeEncoder
+from engine.fake_encoder import FakeEncoder
 
 SPECIAL = 256
 USER, ANSWER = ChatMessage(role="user", content="Hi"), ChatMessage(role="assistant", content="Ja")

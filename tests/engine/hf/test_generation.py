@@ -12,13 +12,17 @@ import pytest
 import torch
 
 from ampsweep.domain.chunk import Chunk
+from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.domain.structured_outputs import StructuredOutputs
 from ampsweep.errors import InvalidRequest
+from benchmarks.checksum_identifier import OFTEN, ChecksumIdentifier
+from benchmarks.mixed_load import random_neurons
 from benchmarks.tiny_models import MAX_MODEL_LEN, Family, tiny_model
-from engine.base import GenerateRequest
+from engine.base import GenerateRequest, ScoreRequest, Steering
 from engine.hf.engine import TransformersEngine
 from tests.engine.forward import HandModel
+from tests.engine.replay import assert_replayed
 
 
 @pytest.fixture
@@ -174,3 +178,27 @@ def test_an_answer_ends_at_the_context_length(engine: TransformersEngine) -> Non
     (answer,) = generate(engine, "x" * (MAX_MODEL_LEN - 5), max_tokens=50)
     assert len(tokens(answer)) == MAX_MODEL_LEN - answer[0].prompt_tokens
     assert answer[-1].finish_reason == "length"
+
+
+def test_an_answer_is_steered_only_where_its_text_has_drifted(model_folder: Callable[[Family], Path]) -> None:
+    """One pass over prompt and answer, with edits at the reported tokens alone, gives the same log-probabilities."""
+    engine = TransformersEngine(model_folder("llama"), open_identifier=ChecksumIdentifier)
+    neurons = random_neurons(engine.info)
+    engine.add_neurons(neurons)
+    raw = {"languages": ["fr"], "op": "set", "factor": 2.0}
+    drifting, always = (
+        Steering(intervention=Intervention.from_dict({**raw, **more}), neurons=neurons.id)
+        for more in ({"when": OFTEN}, {})
+    )
+
+    async def answer(steering: Steering) -> list[Chunk]:
+        sampling = SamplingParams(max_tokens=40, ignore_eos=True)
+        request = GenerateRequest(prompt="an answer", sampling=sampling, steering=steering)
+        return [chunk async for chunk in engine.generate(request)]
+
+    chunks = asyncio.run(answer(drifting))
+    assert_replayed(engine, always, "an answer", chunks)
+    assert tokens(chunks) != tokens(asyncio.run(answer(always)))
+    with pytest.raises(InvalidRequest, match="no running text"):
+        asyncio.run(engine.score(ScoreRequest(context="The", continuation=" end", steering=drifting)))
+    asyncio.run(engine.close())

@@ -60,8 +60,10 @@ class StubLoop:
         priority: int = 0,
         result: WorkerResult | None = None,
         adapter: object = None,
+        switched: object = None,
     ) -> str:
         assert adapter is None
+        assert switched is None
         self.flying += 1
         self.most = max(self.most, self.flying)
         asyncio.get_running_loop().call_soon(self._answer, prompt, params, sink, result)

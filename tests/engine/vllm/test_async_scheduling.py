@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ampsweep.domain.chunk import Span, joined_spans
 from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.sampling import SamplingParams
+from benchmarks.checksum_identifier import OFTEN, ChecksumIdentifier
 from benchmarks.mixed_load import random_neurons
 from benchmarks.tiny_models import tiny_model
 from engine.base import GenerateRequest, ScoreRequest, Steering
@@ -28,7 +30,7 @@ from tests.engine.vllm.test_pressure import BLOCK, BLOCK_BYTES, TEXT
 
 pytestmark = pytest.mark.engine
 
-Answer = tuple[list[int], list[float]]
+Answer = tuple[list[int], list[float], list[Span] | None]
 WORDS = TEXT.split()
 STOP = "e"
 """Ends some answers where the scheduler cannot foresee it, so that a further token is already in flight."""
@@ -70,17 +72,19 @@ def scheduling_ahead() -> Iterator[None]:
 
 
 def request(index: int, interventions: int, neurons: NeuronSet) -> GenerateRequest:
-    """Return request number `index`; every eighth is not steered."""
+    """Return request number `index`; every eighth is not steered, and the steering of every fifth is switched."""
     which = index * 7 % interventions
     raw: dict[str, Any] = {
         "languages": [("fr", "tr")[which % 2]],
         "op": ("scale", "set", "add")[which % 3],
         "factor": 0.5 + 4.0 * which / interventions,
-        "scope": ("all", "generation", "prompt")[which % 5 % 3],
-        "tokens": (None, {"start": 1, "decay": 0.8}, {"positions": [0, 2, 5]})[which % 4 % 3],
+        "scope": ("all", "generation", "prompt")[which % 5 % 3] if index % 5 else "all",
+        "tokens": (None, {"start": 1, "decay": 0.8}, {"positions": [0, 2, 5]})[which % 4 % 3] if index % 5 else None,
+        "when": None if index % 5 else OFTEN,
     }
     steering = None if index % 8 == 7 else Steering(intervention=Intervention.from_dict(raw), neurons=neurons.id)
-    sampling = SamplingParams(max_tokens=4 + index % 13, ignore_eos=True, stop=(STOP,) if index % 3 == 0 else ())
+    more = 0 if index % 5 else 20
+    sampling = SamplingParams(max_tokens=4 + index % 13 + more, ignore_eos=True, stop=(STOP,) if index % 3 == 0 else ())
     prompt = " ".join(WORDS[index % 5 : index % 5 + 4 + index % 16])
     return GenerateRequest(prompt=prompt, sampling=sampling, steering=steering)
 
@@ -88,10 +92,12 @@ def request(index: int, interventions: int, neurons: NeuronSet) -> GenerateReque
 async def answer(engine: VllmEngine, asked: GenerateRequest) -> Answer:
     tokens: list[int] = []
     logprobs: list[float] = []
+    spans = []
     async for chunk in engine.generate(asked):
         tokens.extend(chunk.token_ids)
         logprobs.extend(chunk.logprobs)
-    return tokens, logprobs
+        spans.append(chunk.steered_spans)
+    return tokens, logprobs, joined_spans(spans)
 
 
 async def preemptions(engine: VllmEngine) -> list[str]:
@@ -132,7 +138,9 @@ def test_every_answer_is_that_of_the_request_alone(
     )
 
     async def check() -> None:
-        engine = await VllmEngine.open(tiny_model("llama", tmp_path), settings=settings)
+        engine = await VllmEngine.open(
+            tiny_model("llama", tmp_path), settings=settings, open_identifier=ChecksumIdentifier
+        )
         try:
             neurons = random_neurons(engine.info)
             engine.add_neurons(neurons)
@@ -140,10 +148,11 @@ def test_every_answer_is_that_of_the_request_alone(
             asked = [request(index, interventions, neurons) for index in range(requests)]
             together = await asyncio.gather(*(answer(engine, one) for one in asked))
             assert preempted
-            assert len({tuple(tokens) for tokens, _ in together}) > interventions
+            assert len({tuple(tokens) for tokens, _, _ in together}) > interventions
+            assert sum(spans is not None and len(spans) > 1 for _, _, spans in together) > requests // 40
             for one, ours in zip(asked, together, strict=True):
                 alone = await answer(engine, one)
-                assert ours[0] == alone[0]
+                assert (ours[0], ours[2]) == (alone[0], alone[2])
                 np.testing.assert_allclose(ours[1], alone[1], rtol=0, atol=1e-4)
             assert await idle_slots(engine) == 0
         finally:

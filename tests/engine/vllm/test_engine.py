@@ -184,7 +184,7 @@ def test_submitted_answers_are_aborted_if_a_later_one_fails(monkeypatch: pytest.
 
     engine, loop, _ = stub_engine(monkeypatch)
     aborted: list[str] = []
-    monkeypatch.setattr("engine.vllm.engine.answer_params", params)
+    monkeypatch.setattr("engine.vllm.answers.answer_params", params)
     monkeypatch.setattr(loop, "abort", aborted.append)
     with pytest.raises(ValueError, match="vLLM refuses"):
         asyncio.run(asyncio.wait_for(ask(), timeout=5))

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import pytest
 
@@ -41,13 +41,14 @@ class StandIn:
         self.steps: list[int] = []
         self.added = threading.Event()
 
-    def add_request(self, request_id: str, prompt: str, _: object, *, lora_request: object, priority: int) -> None:
+    def add_request(self, request_id: str, prompt: str, _: object, *, lora_request: object, priority: int) -> str:
         assert lora_request is None
         if prompt == "too long":
             raise ValueError("too long")
         self.log.append(f"add {prompt}")
         self.waiting.append(request_id)
         self.added.set()
+        return f"{request_id}-vllm"
 
     def abort_request(self, request_ids: list[str]) -> None:
         self.log.append("abort")
@@ -327,5 +328,48 @@ def test_a_call_returns_or_raises_only_to_its_caller() -> None:
             await loop.call(lambda _: 1 // 0)
         assert (await ask(loop, "good")).finished
         await loop.stop()
+
+    run(check())
+
+
+class Talking(StandIn):
+    """A stand-in whose only request gets an output in each of three steps, the last of which finishes it."""
+
+    requests: ClassVar[dict[str, Any]] = {"1-vllm": SimpleNamespace(num_computed_tokens=7)}
+
+    def step(self) -> list[Any]:
+        self.steps.append(1)
+        self.log.append(f"step {len(self.steps)}")
+        output = Output(self.waiting[0])
+        output.finished = len(self.steps) == 3
+        if output.finished:
+            self.waiting.clear()
+        return [output]
+
+
+def test_steering_is_switched_between_the_step_with_the_text_and_the_next_one() -> None:
+    async def check() -> None:
+        engine = Talking()
+        loop = make(engine)
+        await loop.start()
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        computed: list[int] = []
+        positions = iter([None, 8])
+
+        def read(output: Any, *, scheduled: int) -> int | None:
+            computed.append(scheduled)
+            return next(positions)
+
+        answer: Any = SimpleNamespace(key="switch-1", read=read)
+
+        def sink(output: Any) -> None:
+            if output.finished:
+                ended.set_result(None)
+
+        loop.submit("hello", cast("Any", None), sink, switched=answer)
+        await ended
+        await loop.stop()
+        assert engine.log == ["add hello", "step 1", "step 2", "steering_switch {'switch-1': 8}", "step 3", "shutdown"]
+        assert computed == [7, 7]
 
     run(check())

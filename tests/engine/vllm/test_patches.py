@@ -1,4 +1,4 @@
-"""vLLM does not decode likely tokens, so ids unknown to its tokenizer do no harm."""
+"""Changes to vLLM's engine process: likely tokens are not decoded, and which blocks requests share."""
 
 from __future__ import annotations
 
@@ -46,3 +46,32 @@ def test_an_id_unknown_to_the_tokenizer_does_no_harm(monkeypatch: pytest.MonkeyP
     assert list(entries) == [unknown, 3, unknown + 1]
     assert [entry.rank for entry in entries.values()] == [1, 1, 2]
     assert {entry.decoded_token for entry in entries.values()} == {None}
+
+
+def test_blocks_of_an_answer_that_is_switched_have_hashes_of_their_own() -> None:
+    from engine.vllm.patches import separate_switched_blocks
+
+    def hasher(request: Any) -> list[bytes]:
+        return [bytes(request.new_block)] if request.new_block else []
+
+    core: Any = SimpleNamespace(request_block_hasher=hasher)
+    engine: Any = SimpleNamespace(engine_core=SimpleNamespace(engine_core=core))
+    separate_switched_blocks(engine)
+
+    def hashes(extra_args: Any, *, tokens: int = 5, block: bytes = b"block") -> list[bytes]:
+        params = SimpleNamespace(extra_args=extra_args)
+        request = SimpleNamespace(new_block=block, num_tokens=tokens, num_prompt_tokens=4, sampling_params=params)
+        hashed: list[bytes] = core.request_block_hasher(request)
+        return hashed
+
+    first, second = ({"ampsweep": {"steer": {"switch": name}}} for name in ("switch-1", "switch-2"))
+    plain = [b"block"]
+    unswitched: list[Any] = [None, {}, {"ampsweep": {"steer": {"switch": None}}}, {"ampsweep": {"score": {}}}]
+    assert [hashes(extra_args) for extra_args in unswitched] == [plain] * 4
+    assert hashes(first, tokens=4) == plain, "the prompt is shared"
+    assert hashes(first, block=b"") == []
+    assert hashes(first) == hashes(first)
+    assert len({*plain, *hashes(first), *hashes(second), *hashes(first, block=b"other")}) == 4
+    core.request_block_hasher = None
+    separate_switched_blocks(engine)
+    assert core.request_block_hasher is None

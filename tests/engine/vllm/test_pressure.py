@@ -16,15 +16,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ampsweep.domain.chunk import Chunk, joined_spans
 from ampsweep.domain.neuron_set import NeuronsRef
+from ampsweep.domain.prompt import TokenIds
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import UnknownName
 from ampsweep.folders.corpus import Sentence
+from benchmarks.checksum_identifier import OFTEN
 from engine.base import Engine, GenerateRequest, Priority, Score, ScoreRequest, Steering
 from engine.vllm.launch import VllmSettings
 from engine.vllm.request_extras import RequestExtras
 from jobs.neuron_sets.registry import NeuronSets
 from tests.engine.both_engines import Both, both_engines
+from tests.engine.replay import assert_replayed
 from tests.engine.test_base import increase, stats_of_work
 from worker.neuron_set_cache import NeuronSetCache
 
@@ -161,6 +165,39 @@ def test_a_preempted_answer_continues_its_random_stream(both: Both) -> None:
             answers(both.vllm, [GenerateRequest(prompt=TEXT[:60], sampling=sampling, steering=steering)])
         )
         assert undisturbed[0][0] == together[index][0]
+
+
+async def collect(engine: Engine, request: GenerateRequest) -> list[Chunk]:
+    return [chunk async for chunk in engine.generate(request)]
+
+
+def test_a_preempted_answer_is_switched_as_the_reference_is(both: Both) -> None:
+    """The text decides which tokens are steered; no other request reads their blocks, and the prompt's are shared."""
+    drifting, always = both.steering(["fr"], "set", 2.0, when=OFTEN), both.steering(["fr"], "set", 2.0)
+    requests = [
+        GenerateRequest(prompt=TEXT[:60] + ending, sampling=GREEDY, steering=drifting)
+        for ending in ("", " and", " the", " sea", " of", " in")
+    ]
+
+    async def all_at_once(engine: Engine) -> list[list[Chunk]]:
+        return await asyncio.gather(*(collect(engine, request) for request in requests))
+
+    with preempted(both) as counts:
+        ours = both.run(all_at_once(both.vllm))
+    assert counts["steer"] >= 1, "no request was preempted, so nothing was tested"
+    for request, chunks, theirs in zip(requests, ours, both.run(all_at_once(both.reference)), strict=True):
+        assert isinstance(request.prompt, str)
+        spans, expected = (joined_spans(chunk.steered_spans for chunk in each) for each in (chunks, theirs))
+        assert spans == expected
+        assert_replayed(both.reference, always, request.prompt, chunks)
+    cached = both.vllm.stats().cached_tokens
+    again = both.run(collect(both.vllm, requests[0]))
+    assert [chunk.steered_spans for chunk in again] == [chunk.steered_spans for chunk in ours[0]]
+    assert both.vllm.stats().cached_tokens > cached, "the prompt was not shared"
+    prompt = both.vllm.encoder.tokens(TEXT[:60], special_tokens=True)
+    longer = TokenIds((*prompt, *(token for chunk in again[:60] for token in chunk.token_ids)))
+    plain = [GenerateRequest(prompt=longer, sampling=replace(GREEDY, max_tokens=4))]
+    assert_same(both.run(answers(both.vllm, plain)), both.run(answers(both.reference, plain)))
 
 
 def growing(both: Both) -> list[GenerateRequest]:

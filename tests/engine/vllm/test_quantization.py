@@ -13,6 +13,7 @@ import pytest
 from torch import Tensor, nn
 
 from ampsweep.errors import UnsupportedModel
+from benchmarks.checksum_identifier import ChecksumIdentifier
 from benchmarks.mixed_load import INTERVENTIONS, SETTINGS, run_load
 from benchmarks.tiny_models import Family
 from benchmarks.tiny_quantized import Format, quantized_model, rounded_inputs
@@ -107,12 +108,12 @@ def test_a_quantized_model_is_steered_and_recorded_as_the_reference_with_its_rou
     folder, rounded_folder = quantized_model(form, tmp_path, family=family)
 
     async def check() -> None:
-        reference = TransformersEngine(rounded_folder)
+        reference = TransformersEngine(rounded_folder, open_identifier=ChecksumIdentifier)
         if (rounded := rounded_inputs(form)) is not None:
             round_inputs(reference, rounded)
         expected = await run_load(reference)
         await reference.close()
-        engine = await VllmEngine.open(folder, dtype=dtype, settings=SMALL)
+        engine = await VllmEngine.open(folder, dtype=dtype, settings=SMALL, open_identifier=ChecksumIdentifier)
         try:
             results = await run_load(engine)
         finally:

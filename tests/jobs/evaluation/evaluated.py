@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from ampsweep.domain.language_identifier import LanguageIdentifier
 from jobs.evaluation.evaluation import evaluate_texts
 from jobs.evaluation.language_metrics import LANGUAGE_METRICS
 from jobs.evaluation.metric import Values
 from jobs.evaluation.texts import StoredText
-from jobs.language_control.identifier import LanguageIdentifier
 
 
 def evaluated(

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from ampsweep.domain.language_identifier import UNKNOWN, Identification
 from ampsweep.errors import InvalidRequest, UnknownName
 from jobs.language_control import identifiers
-from jobs.language_control.identifier import UNKNOWN, Identification
 from jobs.language_control.identifiers import open_identifier, require_languages
 
 SENTENCES = {

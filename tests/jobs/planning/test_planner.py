@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ampsweep.domain.drift import Drift
 from ampsweep.domain.intervention import Source
 from ampsweep.errors import InvalidRequest, NoNeurons, SweepTooLarge, UnknownName
 from engine.neurons.neuron_json import from_json
@@ -342,3 +343,46 @@ def test_an_unknown_adapter_is_refused_with_the_known_ones(catalog: Catalog) -> 
     with pytest.raises(UnknownName, match="unknown adapter of model tiny 'a'; known: none") as caught:
         planned(catalog, adapter="a")
     assert caught.value.param == "adapter"
+
+
+def generation(catalog: Catalog) -> dict[str, Any]:
+    """Return a task that continues one text."""
+    assert catalog.data is not None
+    prompts = catalog.data / "prompts"
+    prompts.mkdir()
+    (prompts / "en.txt").write_text("Once upon a time\n", encoding="utf-8")
+    return {"name": "generation", "languages": ["en"], "data": "prompts"}
+
+
+def test_a_sweep_may_steer_only_what_drifts(catalog: Catalog) -> None:
+    interventions: dict[str, Any] = {
+        "languages": ["fr"],
+        "op": "set",
+        "factors": [2],
+        "controls": ["random", "zero"],
+        "when": {"drift": {"window": 90}},
+        "baselines": [{"method": "diffmean", "factors": [4]}],
+    }
+    tasks = [generation(catalog)]
+    cells = planned(catalog, interventions=interventions, tasks=tasks)
+    chosen = [cell.intervention.when for cell in cells if cell.intervention is not None]
+    assert chosen == [Drift(window=90)] * 5
+    always = planned(catalog, interventions={**interventions, "when": None}, tasks=tasks)
+    assert [cell.id for cell in cells if cell.intervention is None] == [
+        cell.id for cell in always if cell.intervention is None
+    ]
+    assert len({cell.id for cell in (*cells, *always)}) == 2 * len(cells) - 1
+
+
+@pytest.mark.parametrize("task", ["xcopa", "lss"])
+def test_a_task_that_scores_given_texts_has_nothing_that_drifts(catalog: Catalog, task: str) -> None:
+    tasks = [generation(catalog), {"name": task, "languages": ["it" if task == "xcopa" else "en"]}]
+    interventions = {"languages": ["fr"], "op": "scale", "factors": [2], "when": "drift"}
+    with pytest.raises(
+        InvalidRequest, match=rf"task {task} \(tasks.1\) scores given texts.* leave when out"
+    ) as refused:
+        planned(catalog, interventions=interventions, tasks=tasks)
+    assert refused.value.param == "interventions.when"
+    with pytest.raises(InvalidRequest, match="leave scope out") as refused:
+        parse_spec(raw_spec(interventions={**interventions, "scope": "prompt"}))
+    assert refused.value.param == "interventions.scope"

@@ -191,6 +191,15 @@ def test_generate_streams_the_text_steered_and_not(model: Path, neurons: Path) -
     assert "neuron set" not in plain.stderr
 
 
+def test_generate_says_which_tokens_were_steered_if_that_depends_on_the_text(model: Path, neurons: Path) -> None:
+    drift = {"min_characters": 10, "window": 60, "every": 10, "switch_on": 1, "confidence": 0}
+    options = ("generate", "Hello", "--model", model, "--engine", "fake", "--max-tokens", 12, "--neurons", neurons)
+    drifting = ("--intervention", json.dumps({**STEERED, "when": {"drift": drift}}))
+    ((first, end),) = json.loads(call(*options, *drifting, "--json").stdout)["steered_spans"]
+    assert (0 < first < 12, end) == (True, 12)
+    assert f"steered tokens of the answer: {first} to 11\n" in call(*options, *drifting).stderr
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [

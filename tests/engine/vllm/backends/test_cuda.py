@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.checksum_identifier import ChecksumIdentifier
 from benchmarks.mixed_load import SETTINGS, assert_same, run_load
 from engine.vllm.engine import VllmEngine
 
@@ -38,12 +39,15 @@ def folder(model_folder: Callable[[str], Path]) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(reference: Callable[[str], Any]) -> dict[str, Any]:
-    return asyncio.run(run_load(reference("qwen2")))
+    results = asyncio.run(run_load(reference("qwen2")))
+    assert all(spans for _, spans in results["switched"]), "no answer is switched"
+    return results
 
 
 def test_the_v1_runner_compiled(folder: Path, expected: dict[str, Any]) -> None:
     async def check() -> dict[str, Any]:
-        engine = await VllmEngine.open(folder, settings=replace(SETTINGS, runner="v1", compile=True))
+        settings = replace(SETTINGS, runner="v1", compile=True)
+        engine = await VllmEngine.open(folder, settings=settings, open_identifier=ChecksumIdentifier)
         answered = await run_load(engine)
         await engine.close()
         return answered

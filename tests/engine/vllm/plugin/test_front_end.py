@@ -67,6 +67,16 @@ def test_a_request_that_asks_for_nothing_is_left_as_it_is() -> None:
         assert vars(asked) == before
 
 
+def test_steering_by_the_text_of_an_answer_is_refused_and_not_ignored() -> None:
+    with pytest.raises(InvalidRequest, match="leave when out, or use ampsweep serve") as refused:
+        front_end().steer(request(json.dumps({**RAW, "when": "drift"})))
+    assert refused.value.param == "vllm_xargs.ampsweep.when"
+    preset = Intervention.from_dict({**RAW, "when": "drift"})
+    with pytest.raises(InvalidRequest, match="cannot switch") as refused:
+        FrontEnd(INFO, NEURONS, {"drifting": preset}, statistics=True)
+    assert refused.value.param == "drifting.when"
+
+
 def test_only_equal_steering_shares_blocks_of_the_prefix_cache() -> None:
     def salt(value: object, **more: Any) -> str:
         asked = request(value, **more)

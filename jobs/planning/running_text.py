@@ -1,0 +1,37 @@
+"""Checks that the answers of a sweep have a running text on which its interventions may depend."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ampsweep.errors import InvalidRequest
+from jobs.language_control.identifiers import open_identifier, require_languages
+from jobs.planning.catalog import Catalog
+from jobs.planning.resolution import ResolvedSweep
+from jobs.spec import SweepSpec
+from jobs.tasks.registry import task_of
+from jobs.tasks.requests import ScoreCall
+
+
+def require_running_text(spec: SweepSpec, resolved: ResolvedSweep, catalog: Catalog) -> None:
+    """Check that all tasks generate their answers, and that the language of these can be identified.
+
+    Whether a task generates is seen from its first item.
+
+    Raises:
+        InvalidRequest: A task scores given texts, the language identifier is not installed, or it does not know a
+            target language (param "interventions.when").
+    """
+    for index, task_spec in enumerate(spec.tasks):
+        ref = resolved.tasks[spec.mode[0]][index].refs[0]
+        task = task_of(ref)
+        folder = catalog.data_set(ref.data or task.default_data)
+        items = task.items(folder, replace(ref, limit=1), seed=spec.seed).items
+        if any(isinstance(call, ScoreCall) for item in items for call in item.calls):
+            message = f"task {task_spec.name} (tasks.{index}) scores given texts, so no running text could drift"
+            raise InvalidRequest(f"{message}; leave when out, or the task", param="interventions.when")
+    targets = {target for task in resolved.tasks[spec.mode[0]] for target in task.targets}
+    try:
+        require_languages(open_identifier(), targets)
+    except InvalidRequest as error:
+        raise InvalidRequest(error.message, param="interventions.when") from error

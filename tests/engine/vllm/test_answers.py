@@ -1,0 +1,98 @@
+"""The answers to a request: what is sent to vLLM, and how the text of an answer switches its steering."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from ampsweep.domain.drift import Drift
+from ampsweep.domain.intervention import Intervention
+from ampsweep.domain.language_identifier import Identification
+from ampsweep.domain.sampling import SamplingParams
+from ampsweep.errors import EngineFailed
+from engine.base import GenerateRequest, Steering
+from engine.steering.drift import DriftSwitch
+from engine.vllm.answers import Answers, SwitchedAnswer
+
+EAGER = Drift(min_characters=1, window=10, every=1, switch_on=1, switch_off=1)
+STEERING = Steering(
+    intervention=Intervention.from_dict({"languages": ["fr"], "op": "scale", "factor": 2, "when": "drift"}),
+    neurons="ns",
+)
+
+
+class LastLetter:
+    """Takes a text for the language that its last letter stands for."""
+
+    identity = "last letter"
+    languages = frozenset({"en", "fr"})
+
+    def identify(self, text: str) -> Identification:
+        return Identification({"e": "en", "f": "fr"}[text[-1]], 1.0)
+
+
+def new_switch() -> DriftSwitch:
+    return DriftSwitch(EAGER, ["fr"], LastLetter())
+
+
+def output(text: str, *, tokens: int = 1, finished: bool = False) -> Any:
+    return SimpleNamespace(outputs=[SimpleNamespace(text=text, token_ids=[1] * tokens)], finished=finished)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "expected"),
+    [(-1, [None, 12, 14]), (0, [None, 12, 14]), (2, [None, 14, 16])],  # the last: two more steps are in flight
+)
+def test_a_switch_takes_effect_at_the_next_token_that_no_step_has_begun(ahead: int, expected: list[Any]) -> None:
+    answer = SwitchedAnswer("switch-1", new_switch(), prompt_tokens=10)
+    positions = [
+        answer.read(output(text), scheduled=10 + generated + ahead) for generated, text in enumerate("fe", start=1)
+    ]
+    positions.append(answer.read(output("eff", tokens=2), scheduled=10 + 4 + ahead))
+    assert positions == expected
+    start, end = (position - 10 for position in expected[1:])
+    assert answer.history.spans(0, 99) == ((start, end),)
+
+
+class Loop:
+    """Keeps what is submitted."""
+
+    def __init__(self) -> None:
+        self.submitted: list[dict[str, Any]] = []
+        self.aborted: list[str] = []
+
+    def submit(self, prompt: Any, params: Any, sink: Any, **more: Any) -> str:
+        self.submitted.append({"prompt": prompt, "params": params, "sink": sink, **more})
+        return f"request {len(self.submitted)}"
+
+    def abort(self, request_id: str) -> None:
+        self.aborted.append(request_id)
+
+
+def test_every_answer_has_a_switch_of_its_own_and_shares_the_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.vllm.answers.answer_params", lambda _, **more: more)
+    names = iter(["switch-1", "switch-2"])
+    loop: Any = Loop()
+    request = GenerateRequest(prompt="a", sampling=SamplingParams(n=2), steering=STEERING)
+
+    async def check() -> None:
+        answers = Answers(
+            loop, request, (5, 6), texts=cast("Any", {}), new_switch=new_switch, new_key=lambda: next(names)
+        )
+        answers.submit(max_new_tokens=3, adapter=None)
+        first, second = loop.submitted
+        assert [one["params"]["extras"].steer.switch for one in (first, second)] == ["switch-1", "switch-2"]
+        assert [one["switched"].key for one in (first, second)] == ["switch-1", "switch-2"]
+        assert first["prompt"] == {"prompt_token_ids": [5, 6]}, "the prompt is not steered, so it needs no salt"
+        second["sink"](output("f", finished=True))
+        assert (await answers.next())[0] == 1
+        first["sink"](EngineFailed("it died"))
+        with pytest.raises(EngineFailed, match="it died"):
+            await answers.next()
+        answers.abort()
+        assert loop.aborted == ["request 1"]
+
+    asyncio.run(check())
