@@ -19,7 +19,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from ampsweep.cli.server.runtime import Runtime, catalog_of
+from ampsweep.cli.server.catalog import catalog_of
+from ampsweep.cli.server.runtime import Runtime
 from ampsweep.cli.server.settings import read_settings
 from ampsweep.domain.intervention import Intervention
 from engine.hf.engine import TransformersEngine

@@ -10,8 +10,8 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Literal
 
-from ampsweep.domain.choices import Mode
-from ampsweep.domain.intervention import Intervention, Vector
+from ampsweep.domain.choices import Mode, Vector
+from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.neuron_set import NeuronsRef
 from ampsweep.hashing import content_hash
 from jobs.instruction import Instruction, PromptMethod

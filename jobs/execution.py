@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from ampsweep.domain.capture import CapturedText, CaptureDtype, CaptureSelection
+from ampsweep.domain.capture import CapturedText, CaptureSelection
+from ampsweep.domain.choices import CaptureDtype
 from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.neuron_set import NeuronsRef

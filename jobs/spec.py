@@ -11,20 +11,15 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from ampsweep.domain.choices import Mode
+from ampsweep.domain.choices import Mode, Op, Patch, Scope, Selection, Vector
 from ampsweep.domain.drift import When, check_when
 from ampsweep.domain.edited_tokens import EditedTokens, check_tokens
 from ampsweep.domain.intervention import (
     Factor,
     LayerList,
     NonTargetSpec,
-    Op,
-    Patch,
-    Scope,
     Seed,
-    Selection,
     StatisticWord,
-    Vector,
     WeightedLanguages,
     check_magnitude,
     word_or_list,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, Ty
 import httpx
 
 from ampsweep.client.api import Api
+from ampsweep.client.environment import API_KEY, DEFAULT_URL, URL
 from ampsweep.client.errors import check_url
 from ampsweep.client.models import Summary
 from ampsweep.client.retries import Retries
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-DEFAULT_URL = "http://127.0.0.1:8700"
-URL = "AMPSWEEP_URL"
-API_KEY = "AMPSWEEP_API_KEY"
 TIMEOUT = 60.0
 RETRIES = 4
 

@@ -6,20 +6,19 @@ Which numbers a selection stands for in a model is known to `engine.capture.sele
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from ampsweep.domain.choices import CaptureDtype
 from ampsweep.domain.intervention import LayerList, NeuronIndex
 from ampsweep.domain.prompt import Prompt, TokenIds
 from ampsweep.domain.validation import Languages, StrictModel, unique
 from ampsweep.errors import CaptureTooLarge
 
-CaptureDtype = Literal["float16", "float32"]
-"""How activations are stored. float16 has 11 bits of precision and no number above MAX_FLOAT16."""
-CAPTURE_DTYPES: tuple[CaptureDtype, ...] = get_args(CaptureDtype)
 MAX_FLOAT16 = 65504.0
+"""The largest number of float16."""
 MAX_NEURONS = 1_000_000
 """Neurons that a selection may list one by one."""
 _BYTES: dict[CaptureDtype, int] = {"float16": 2, "float32": 4}

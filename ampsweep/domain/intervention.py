@@ -11,35 +11,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, GetCoreSchemaHandler, Tag, model_validator
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from ampsweep.domain.choices import one_of
+from ampsweep.domain.choices import FACTOR_OPS, VALUE_OPS, Op, Patch, Scope, Selection, Vector, one_of
 from ampsweep.domain.drift import Drift, When, check_when, drift_of
 from ampsweep.domain.edited_tokens import EditedTokens, check_tokens
 from ampsweep.domain.statistic import EXAMPLES, Statistic
 from ampsweep.domain.validation import EachLanguageOnce, Language, Languages, StrictModel, Unique, validate
 from ampsweep.hashing import content_hash
-
-Op = Literal["scale", "add", "set"]
-"""The ops. `engine.steering.edits` holds the arithmetic of each."""
-RecordedPatch = Literal["max", "median", "mean"]
-Patch = Literal[RecordedPatch, "difference"]
-Scope = Literal["all", "prompt", "generation"]
-Selection = Literal["random", "other", "zero", "non_language"]
-Vector = Literal["diffmean", "diffmean_raw"]
-"""Vectors that are added to the residual stream. `engine.steering.vectors` computes them."""
-
-OPS: tuple[Op, ...] = get_args(Op)
-RECORDED_PATCHES: tuple[RecordedPatch, ...] = get_args(RecordedPatch)
-"""The patch values that are recorded and stored. `difference` is computed from the means."""
-PATCHES: tuple[Patch, ...] = get_args(Patch)
-VECTORS: tuple[Vector, ...] = get_args(Vector)
-FACTOR_OPS: tuple[Op, ...] = ("scale",)
-"""Ops whose magnitude is always the factor. The other ops may also take a patch value or a statistic."""
-VALUE_OPS: tuple[Op, ...] = tuple(op for op in OPS if op not in FACTOR_OPS)
 
 MAX_FACTOR = 1e6
 """The largest absolute value of a factor or a weight."""

@@ -15,12 +15,13 @@ from annotated_types import Interval, MaxLen, MinLen
 from pydantic import BeforeValidator, Strict
 from pydantic_core import PydanticCustomError
 
+from ampsweep.domain.sampling_defaults import DEFAULT_TEMPERATURE, DEFAULT_TOKENS, LEAST_TEMPERATURE, LEAST_TOKENS
 from ampsweep.domain.structured_outputs import StructuredOutputs
 from ampsweep.errors import InvalidRequest
 
-MaxTokens = Annotated[int, Interval(ge=1)]
+MaxTokens = Annotated[int, Interval(ge=LEAST_TOKENS)]
 AnswerCount = Annotated[int, Interval(ge=1, le=128)]
-Temperature = Annotated[float, Interval(ge=0, le=2)]
+Temperature = Annotated[float, Interval(ge=LEAST_TEMPERATURE, le=2)]
 TopP = Annotated[float, Interval(gt=0, le=1)]
 SamplingSeed = Annotated[int, Interval(ge=0, lt=2**63)]
 TopLogprobs = Annotated[int, Interval(ge=0, le=20)]
@@ -56,13 +57,13 @@ class SamplingParams:
         InvalidRequest: A field is out of range, or `min_tokens` is above `max_tokens`; `param` names the field.
     """
 
-    max_tokens: MaxTokens = 64
+    max_tokens: MaxTokens = DEFAULT_TOKENS
     """Number of tokens of an answer, at most."""
     min_tokens: Annotated[int, Interval(ge=0)] = 0
     """Number of tokens of an answer before one that ends it can be sampled, or a stop text can end it."""
     n: AnswerCount = 1
     """Number of answers. The i-th, counted from 0, is sampled with `seed + i`."""
-    temperature: Temperature = 0.0
+    temperature: Temperature = DEFAULT_TEMPERATURE
     """Divisor of the logits; 0 is greedy, and makes all answers the same."""
     top_p: TopP = 1.0
     """Keep the likeliest tokens whose probabilities together reach this sum."""

@@ -10,7 +10,8 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
-from ampsweep.domain.capture import CaptureDtype, CaptureSelection
+from ampsweep.domain.capture import CaptureSelection
+from ampsweep.domain.choices import CaptureDtype
 from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.validation import Name, StrictModel, validate
 from api.auth.limits import Limits

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ampsweep.domain.capture import MAX_FLOAT16, CaptureDtype
+from ampsweep.domain.capture import MAX_FLOAT16
+from ampsweep.domain.choices import CaptureDtype
 from ampsweep.errors import InvalidRequest
 from engine.base import Capture
 from engine.capture.selection import NeuronSelection

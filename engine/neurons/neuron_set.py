@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from ampsweep.domain.intervention import RECORDED_PATCHES, Patch, RecordedPatch
+from ampsweep.domain.choices import RECORDED_PATCHES, Patch, RecordedPatch
 from ampsweep.domain.languages import with_short_codes
 from ampsweep.domain.layer_widths import LayerWidths, Width
 from ampsweep.domain.neuron_set import METADATA_FILE, TENSORS_FILE

@@ -17,7 +17,8 @@ from typing import assert_never
 import numpy as np
 from numpy.typing import NDArray
 
-from ampsweep.domain.intervention import Intervention, NonTarget, Op, Patch
+from ampsweep.domain.choices import Op, Patch
+from ampsweep.domain.intervention import Intervention, NonTarget
 from ampsweep.domain.languages import unknown_language
 from ampsweep.domain.statistic import Statistic
 from ampsweep.errors import InvalidRequest, NoNeurons

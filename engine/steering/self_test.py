@@ -13,8 +13,9 @@ from typing import Protocol
 
 import numpy as np
 
+from ampsweep.domain.choices import Scope
 from ampsweep.domain.chunk import Chunk
-from ampsweep.domain.intervention import Intervention, Scope
+from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.prompt import Prompt, TokenIds
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import SteeringNotInstalled

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ampsweep.errors import InvalidRequest
 from ampsweep.hashing import content_hash
@@ -16,10 +16,12 @@ from jobs.planning.catalog import Catalog
 from jobs.planning.planner import MAX_CELLS, plan
 from jobs.planning.token_counts import count_tokens
 from jobs.spec import SweepSpec
-from jobs.store.history import History
 from jobs.tasks.loading import load_items
 from jobs.tasks.options import task_options
 from jobs.tasks.requests import Call, GenerateCall
+
+if TYPE_CHECKING:
+    from jobs.store.history import History
 
 Rates = Mapping[str, float]
 """Items per second of each task."""

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ampsweep.domain.choices import Mode
-from ampsweep.domain.intervention import RECORDED_PATCHES
+from ampsweep.domain.choices import RECORDED_PATCHES, Mode
 from ampsweep.domain.neuron_set import NeuronsRef, language_warnings
 from ampsweep.errors import DamagedFile, InvalidRequest, NotFound, UnknownName
 from ampsweep.folders.corpus import Corpus

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from ampsweep.domain.choices import Mode
-from ampsweep.domain.intervention import Patch, Vector
+from ampsweep.domain.choices import Mode, Patch, Vector
 from ampsweep.domain.languages import unknown_language
 from ampsweep.domain.statistic import Statistic
 from ampsweep.errors import DataUnavailable, InvalidRequest, NoNeurons

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ampsweep.domain.intervention import OPS
+from ampsweep.domain.choices import OPS
 from tests.docs.pages import DOCS, ROOT, blocks
 
 PACKAGES = ("ampsweep", "api", "engine", "jobs", "worker")
@@ -52,7 +52,7 @@ print(json.dumps({
 @pytest.mark.processes
 def test_the_recipe_for_an_op_is_complete(tmp_path: Path) -> None:
     copy_packages(tmp_path)
-    replace_once(tmp_path / "ampsweep" / "domain" / "intervention.py", r"^Op = .*\n", NAME)
+    replace_once(tmp_path / "ampsweep" / "domain" / "choices.py", r"^Op = .*\n", NAME)
     replace_once(
         tmp_path / "engine" / "steering" / "edits.py", r"(?=^        case _:$)", textwrap.indent(CASE, "        ")
     )

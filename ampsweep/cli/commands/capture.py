@@ -31,20 +31,14 @@ from ampsweep.cli.options.engine import (
 from ampsweep.cli.terminal.output import AsJson, show
 from ampsweep.cli.terminal.progress import Counter
 from ampsweep.cli.terminal.running import run_to_end
-from ampsweep.domain.capture import (
-    CAPTURE_DTYPES,
-    CapturedText,
-    CaptureDtype,
-    CaptureSelection,
-    check_capture_size,
-)
-from ampsweep.domain.choices import one_of
-from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.validation import validate
+from ampsweep.domain.choices import CAPTURE_DTYPES, one_of
 from ampsweep.errors import InvalidRequest
 from ampsweep.files import atomic_write, output_file
 
 if TYPE_CHECKING:
+    from ampsweep.domain.capture import CapturedText, CaptureSelection
+    from ampsweep.domain.choices import CaptureDtype
+    from ampsweep.domain.intervention import Intervention
     from engine.base import Engine
     from engine.capture.selection import NeuronSelection
     from engine.capture.texts import TokenizedText
@@ -92,6 +86,8 @@ def capture(
     A line of a .jsonl file has `prompt`, and perhaps `completion`, or the `messages` of a chat, and perhaps an `id`.
     Under an intervention an activation is the value before the edit in its own layer.
     """
+    from ampsweep.domain.intervention import Intervention
+
     stored_in = _dtype(store)
     selection = _selection(layers, languages, indices)
     steering = None if intervention is None else Intervention.from_dict(json_object(intervention, param="intervention"))
@@ -195,6 +191,7 @@ async def _capture(
 
 def _tokenized(job: _Job, engine: Engine, neurons: NeuronSelection) -> list[TokenizedText]:
     """Return the tokens of all texts, whose activations respect the limits."""
+    from ampsweep.domain.capture import check_capture_size
     from engine.capture.texts import check_scope, tokenized
 
     texts = []
@@ -211,6 +208,9 @@ def _tokenized(job: _Job, engine: Engine, neurons: NeuronSelection) -> list[Toke
 
 def _selection(layers: str | None, languages: str | None, indices: str | None) -> CaptureSelection:
     """Return the selection that the options describe; raise InvalidRequest for one that is not a single valid one."""
+    from ampsweep.domain.capture import CaptureSelection
+    from ampsweep.domain.validation import validate
+
     given = {"layers": layers, "languages": languages, "indices": indices}
     names = [f"--{name}" for name, value in given.items() if value is not None]
     if len(names) != 1:
@@ -254,6 +254,8 @@ def _number(text: str, param: str) -> int:
 
 def _texts(source: Path) -> Iterator[CapturedText]:
     """Yield the texts of a file, with the number of their line as their id unless they have one."""
+    from ampsweep.domain.capture import CapturedText
+    from ampsweep.domain.validation import validate
     from api.http.json_body import parse_json
     from api.openai.captured_text import TextToCapture
 

@@ -13,7 +13,7 @@ from ampsweep.cli.checks import software
 from ampsweep.cli.checks.finding import Finding, bad
 from ampsweep.cli.terminal.failures import FAILED
 from ampsweep.cli.terminal.output import AsJson, show
-from ampsweep.client.clients import URL
+from ampsweep.client.environment import URL
 from ampsweep.errors import InvalidRequest
 
 _MARKS = {"ok": "ok  ", "note": "note", "bad": "BAD "}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ampsweep.cli.options.client import Server, client_of
 from ampsweep.cli.options.completion import models
 from ampsweep.cli.terminal.output import AsJson, show
-from ampsweep.client.clients import DEFAULT_URL
-from ampsweep.client.models import Engine
+from ampsweep.client.environment import DEFAULT_URL
+
+if TYPE_CHECKING:
+    from ampsweep.client.models import Engine
 
 app = typer.Typer(help="List the engines of a server; retry those that have failed.", invoke_without_command=True)
 

@@ -15,7 +15,7 @@ from ampsweep.cli.options.engine import Dtype, Kind, comma_separated
 from ampsweep.cli.options.evaluation import RATINGS, MetricOptions, check_metrics, opened_metrics
 from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.cli.terminal.running import run_to_end
-from ampsweep.client.clients import DEFAULT_URL
+from ampsweep.client.environment import DEFAULT_URL
 from ampsweep.errors import InvalidRequest
 from ampsweep.files import output_file
 from ampsweep.temporary import TemporaryFolder

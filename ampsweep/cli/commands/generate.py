@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ampsweep.cli.commands.interactive import Conversation, converse
 from ampsweep.cli.options.client import client_of
 from ampsweep.cli.options.completion import models
 from ampsweep.cli.options.engine import (
@@ -33,15 +32,20 @@ from ampsweep.cli.options.engine import (
 from ampsweep.cli.terminal.output import AsJson, echo, show
 from ampsweep.cli.terminal.progress import waiting
 from ampsweep.cli.terminal.running import run_to_end
-from ampsweep.domain.choices import one_of
+from ampsweep.domain.choices import OPS, PATCHES, VALUE_OPS, VECTORS, one_of
 from ampsweep.domain.chunk import Span, joined_spans
-from ampsweep.domain.intervention import OPS, PATCHES, VALUE_OPS, VECTORS, Intervention
-from ampsweep.domain.sampling import SAMPLING_BOUNDS, SamplingParams
+from ampsweep.domain.sampling_defaults import (
+    DEFAULT_TEMPERATURE,
+    DEFAULT_TOKENS,
+    LEAST_TEMPERATURE,
+    LEAST_TOKENS,
+)
 from ampsweep.errors import InvalidRequest
 from ampsweep.telemetry.library_output import undiverted
 
 if TYPE_CHECKING:
     from ampsweep.client.clients import Client
+    from ampsweep.domain.sampling import SamplingParams
     from engine.base import Engine
 
 
@@ -82,11 +86,11 @@ def generate(
         str | None, typer.Option(metavar="JSON", help="The whole intervention as JSON, instead of the options above.")
     ] = None,
     max_tokens: Annotated[
-        int, typer.Option(min=SAMPLING_BOUNDS["max_tokens"]["ge"], help="Maximum number of tokens to generate.")
-    ] = SamplingParams.max_tokens,
+        int, typer.Option(min=LEAST_TOKENS, help="Maximum number of tokens to generate.")
+    ] = DEFAULT_TOKENS,
     temperature: Annotated[
-        float, typer.Option(min=float(SAMPLING_BOUNDS["temperature"]["ge"]), help="Sampling temperature; 0 is greedy.")
-    ] = SamplingParams.temperature,
+        float, typer.Option(min=float(LEAST_TEMPERATURE), help="Sampling temperature; 0 is greedy.")
+    ] = DEFAULT_TEMPERATURE,
     seed: Annotated[int | None, typer.Option(help="Seed of the sampling.")] = None,
     engine: Kind = "vllm",
     dtype: Dtype = "float32",
@@ -97,6 +101,10 @@ def generate(
     as_json: AsJson = False,
 ) -> None:
     """Continue a prompt, steered or not, and print the text as it is generated (with --json: at its end)."""
+    from ampsweep.cli.commands.interactive import Conversation, converse
+    from ampsweep.domain.intervention import Intervention
+    from ampsweep.domain.sampling import SamplingParams
+
     if interactive == (prompt is not None):
         raise InvalidRequest("give either a prompt or --interactive", param="prompt")
     if interactive and intervention is not None:
@@ -186,6 +194,7 @@ async def _ask(
     as_json: bool,
 ) -> None:
     """Print the answer of an engine in this process."""
+    from ampsweep.domain.intervention import Intervention
     from engine.base import GenerateRequest, Steering
 
     use = None

@@ -35,7 +35,7 @@ def list_offers(
 
 
 def _here(kind: str, corpus: list[str] | None, data: Path | None) -> list[Mapping[str, Any]]:
-    from ampsweep.cli.server.runtime import catalog_of
+    from ampsweep.cli.server.catalog import catalog_of
     from ampsweep.cli.server.settings import read_settings
     from jobs.planning.offers import OFFERS
 

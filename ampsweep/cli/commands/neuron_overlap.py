@@ -12,7 +12,7 @@ import typer
 
 from ampsweep.cli.options.client import Server, client_of
 from ampsweep.cli.terminal.output import AsJson, show, warn
-from ampsweep.client.clients import DEFAULT_URL
+from ampsweep.client.environment import DEFAULT_URL
 from ampsweep.domain.layer_widths import LayerWidths
 from ampsweep.domain.neuron_set import NEURON_SET_ID
 from ampsweep.errors import Conflict, InvalidRequest

@@ -13,7 +13,7 @@ from ampsweep.cli.options.client import Server, client_of
 from ampsweep.cli.options.completion import sweeps
 from ampsweep.cli.options.engine import check_neuron_folder
 from ampsweep.cli.terminal.output import AsJson, show, warn
-from ampsweep.client.clients import DEFAULT_URL
+from ampsweep.client.environment import DEFAULT_URL
 from ampsweep.errors import DamagedFile, NotFound
 from ampsweep.files import atomic_write, check_folder, output_file
 from ampsweep.temporary import TemporaryFolder

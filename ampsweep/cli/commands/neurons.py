@@ -17,7 +17,7 @@ from ampsweep.cli.options.client import Server, client_of
 from ampsweep.cli.options.completion import models
 from ampsweep.cli.options.engine import Model, check_neuron_folder, model_folder
 from ampsweep.cli.terminal.output import AsJson, echo, show
-from ampsweep.client.clients import DEFAULT_URL
+from ampsweep.client.environment import DEFAULT_URL
 from ampsweep.errors import InvalidRequest
 from ampsweep.files import atomic_write, output_file
 

@@ -30,7 +30,6 @@ from ampsweep.errors import InvalidRequest
 from ampsweep.temporary import TemporaryFolder
 
 if TYPE_CHECKING:
-    from ampsweep.cli.server.runtime import Runtime
     from ampsweep.cli.server.settings import Settings
     from jobs.planning.catalog import Catalog
     from jobs.planning.estimate import Estimator, Rates
@@ -74,7 +73,7 @@ def plan(
         with client_of(server) as client:
             show_plan({**client.plan(spec)}, as_json=as_json)
         return
-    from ampsweep.cli.server.runtime import local_catalog
+    from ampsweep.cli.server.catalog import local_catalog
     from ampsweep.cli.server.settings import read_settings
     from jobs.spec import parse_spec
 
@@ -106,10 +105,7 @@ def plan_here(
     from worker.memory import EngineMemory
 
     memory = EngineMemory.of(local_engine(spec.model, catalog, settings)).total or None
-    with _runtime(out, catalog) as runtime:
-        if neurons is not None:
-            runtime.add_neurons(neurons)
-        estimator = runtime.estimator(lambda _model: memory)
+    with _estimator(out, catalog, neurons=neurons, memory=memory) as estimator:
         measured = run_to_end(_measured(estimator, spec, catalog, settings)) if measure else None
         estimate = estimator.estimate(spec, measured=measured)
     show_plan(estimate.to_dict(), as_json=as_json)
@@ -152,16 +148,33 @@ def _number(value: int | None) -> str:
 
 
 @contextmanager
-def _runtime(out: Path | None, catalog: Catalog) -> Iterator[Runtime]:
-    """Open the folder of a run; if there is none yet, a temporary one in its place."""
-    from ampsweep.cli.server.runtime import Runtime
+def _estimator(out: Path | None, catalog: Catalog, *, neurons: Path | None, memory: int | None) -> Iterator[Estimator]:
+    """Open what estimates a sweep by the folder of a run; without one, nothing was computed before.
 
+    Args:
+        out: The folder of the run.
+        catalog: The models, corpora and data.
+        neurons: The folder of the neuron set that the spec names by id.
+        memory: The bytes that an engine of the model needs.
+    """
     if out is not None and (out / DATABASE).is_file():
+        from ampsweep.cli.server.runtime import Runtime
+
         with closing(Runtime.open(out, catalog, param="out")) as runtime:
-            yield runtime
+            if neurons is not None:
+                runtime.add_neurons(neurons)
+            yield runtime.estimator(lambda _model: memory)
         return
-    with TemporaryFolder("plan") as folder, closing(Runtime.open(folder, catalog)) as runtime:
-        yield runtime
+    from engine.neurons.neuron_set import NeuronSet
+    from jobs.neuron_sets.registry import NeuronSets
+    from jobs.planning.estimate import Estimator
+
+    with TemporaryFolder("plan") as folder:
+        neuron_sets = NeuronSets(folder)
+        if neurons is not None:
+            neuron_set = NeuronSet.load(neurons)
+            neuron_sets.publish(neuron_set.id, neuron_set.save)
+        yield Estimator(catalog, neuron_sets, memory=lambda _model: memory)
 
 
 async def _measured(estimator: Estimator, spec: SweepSpec, catalog: Catalog, settings: Settings) -> Rates:

@@ -13,7 +13,7 @@ from ampsweep.cli.options.client import Server, client_of
 from ampsweep.cli.options.completion import sweeps
 from ampsweep.cli.terminal.output import AsJson, show
 from ampsweep.cli.terminal.progress import Counter
-from ampsweep.client.clients import DEFAULT_URL
+from ampsweep.client.environment import DEFAULT_URL
 from ampsweep.errors import AmpsweepError, InvalidRequest, NoConnection, NotFound
 from ampsweep.files import atomic_write, check_folder, output_file
 from ampsweep.temporary import TemporaryFolder

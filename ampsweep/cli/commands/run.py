@@ -79,7 +79,8 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run a sweep here, write its samples and summary to a folder, and print the summary."""
-    from ampsweep.cli.server.runtime import Runtime, local_catalog
+    from ampsweep.cli.server.catalog import local_catalog
+    from ampsweep.cli.server.runtime import Runtime
     from ampsweep.cli.server.settings import read_settings
     from jobs.results.failures import find_errors
     from jobs.results.summary import summary_json

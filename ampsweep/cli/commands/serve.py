@@ -242,7 +242,8 @@ async def _serve(
 
 def _open_runtime(settings: Settings) -> Runtime:
     """Open the home folder, and print warnings about the models and data on offer."""
-    from ampsweep.cli.server.runtime import Runtime, catalog_of
+    from ampsweep.cli.server.catalog import catalog_of
+    from ampsweep.cli.server.runtime import Runtime
 
     catalog = catalog_of(settings)
     warn(catalog.warnings)

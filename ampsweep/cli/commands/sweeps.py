@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,10 +12,12 @@ from ampsweep.cli.options.client import Server, SweepId, client_of, follow, line
 from ampsweep.cli.options.completion import sweeps
 from ampsweep.cli.terminal.failures import FAILED, fail_where_incomplete
 from ampsweep.cli.terminal.output import AsJson, echo, show, warn
-from ampsweep.client.clients import DEFAULT_URL
-from ampsweep.client.models import COMPLETED_WITH_FAILURES, Cell, Sweep
+from ampsweep.client.environment import DEFAULT_URL
 from ampsweep.errors import InvalidRequest
 from ampsweep.files import check_folder, output_file
+
+if TYPE_CHECKING:
+    from ampsweep.client.models import Cell, Sweep
 
 
 def submit(
@@ -184,6 +186,8 @@ def _show_status(sweep: Sweep, *, as_json: bool) -> None:
 
 def _line_with_failures(sweep: Sweep) -> str:
     """Return a sweep as one line that ends with what its results lack; `line` itself has the error of a failed one."""
+    from ampsweep.client.models import COMPLETED_WITH_FAILURES
+
     failures = [" ".join(error.message.split()) for error in sweep.errors if error.code == COMPLETED_WITH_FAILURES]
     return "  ".join([line(sweep), *failures])
 

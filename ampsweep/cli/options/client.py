@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
 from ampsweep.cli.options.completion import sweeps
 from ampsweep.cli.terminal.progress import Counter, show_recording
-from ampsweep.client.clients import DEFAULT_URL, URL, Client
-from ampsweep.client.models import ENDED, RequestCounts, Sweep
+from ampsweep.client.environment import DEFAULT_URL, URL
 from ampsweep.domain.recording_progress import RecordingProgress
+
+if TYPE_CHECKING:
+    from ampsweep.client.clients import Client
+    from ampsweep.client.models import Sweep
 
 Server = Annotated[str, typer.Option(envvar=URL, help="The server's URL.", show_default=DEFAULT_URL)]
 SweepId = Annotated[str, typer.Argument(help="The sweep's id.", autocompletion=sweeps)]
@@ -43,6 +46,8 @@ class Counts(Protocol):
 
 def client_of(server: str) -> Client:
     """Return the client of a server for a command."""
+    from ampsweep.client.clients import Client
+
     return Client(server, retries=RETRIES)
 
 
@@ -58,6 +63,8 @@ def line(sweep: Sweep) -> str:
 
 def follow(client: Client, sweep: Sweep) -> Sweep:
     """Show the progress of a sweep until it has ended, and return its final state."""
+    from ampsweep.client.models import RequestCounts
+
     with Counter(sweep.name or sweep.id) as counter:
         show_cells(counter, sweep.status, sweep.request_counts)
         shown = time.monotonic()
@@ -77,6 +84,8 @@ def follow(client: Client, sweep: Sweep) -> Sweep:
 
 def show_cells(counter: Counter, status: str, counts: Counts) -> None:
     """Show the cells of a sweep that have ended, and its status unless that is the usual one."""
+    from ampsweep.client.models import ENDED
+
     if status not in ENDED:
         counter.stage("writing the results" if status == "finalizing" else "sweeping", "cells")
     notes = [f"{counts.failed} failed"] if counts.failed else []

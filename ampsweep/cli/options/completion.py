@@ -11,7 +11,6 @@ from itertools import islice
 from typing import Any
 
 from ampsweep.bundled import ATLAS
-from ampsweep.client.clients import Client
 from ampsweep.errors import AmpsweepError
 
 TIMEOUT_SECONDS = 1.0
@@ -21,6 +20,8 @@ MAX_SWEEPS = 50
 
 def sweeps(ctx: Any, incomplete: str) -> Iterator[tuple[str, str]]:
     """Yield the ids of sweeps, each with its status and name."""
+    from ampsweep.client.clients import Client
+
     with suppress(AmpsweepError), Client(ctx.params.get("server"), timeout=TIMEOUT_SECONDS, retries=0) as client:
         for sweep in islice(client.sweeps(), MAX_SWEEPS):
             if sweep.id.startswith(incomplete):
@@ -29,6 +30,8 @@ def sweeps(ctx: Any, incomplete: str) -> Iterator[tuple[str, str]]:
 
 def models(ctx: Any, incomplete: str) -> Iterator[str]:
     """Yield the names of a server's models or, without a server, that of the bundled model."""
+    from ampsweep.client.clients import Client
+
     names = [ATLAS]
     if server := ctx.params.get("server"):
         with suppress(AmpsweepError), Client(server, timeout=TIMEOUT_SECONDS, retries=0) as client:

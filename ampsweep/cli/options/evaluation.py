@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ampsweep.cli.terminal.progress import Counter
-from ampsweep.client.clients import API_KEY
+from ampsweep.client.environment import API_KEY
 from ampsweep.errors import InvalidRequest, UnknownName
 
 if TYPE_CHECKING:

@@ -6,19 +6,15 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from ampsweep.bundled import ATLAS_FOLDER
-from ampsweep.cli.options.engine import release_warnings
-from ampsweep.cli.server.settings import Settings
 from ampsweep.errors import InvalidRequest
 from engine.neurons.neuron_set import NeuronSet
 from jobs.batches.files import BATCHES, BatchFiles
 from jobs.batches.retention import clean_up_batches
 from jobs.batches.rows import RowAnswers
 from jobs.clock import SystemClock
-from jobs.data.hub import HubData
 from jobs.execution import Completions
 from jobs.neuron_sets.bucket import neuron_sets_at
 from jobs.neuron_sets.identifications import IDENTIFYING, Identifications
@@ -40,29 +36,6 @@ from worker.pool import Pool
 
 UNFINISHED_SECONDS = 3600.0
 """Seconds without a write after which an unfinished file counts as abandoned, if other processes may be writing."""
-
-
-def catalog_of(settings: Settings, *, local_models: bool = False) -> Catalog:
-    """Return the catalog of models, corpora and data; with `local_models` a model may also be given as a folder."""
-    return Catalog(
-        models={name: model.path.resolve() for name, model in settings.served().items()},
-        corpora=settings.all_corpora(),
-        atlas=ATLAS_FOLDER,
-        data=settings.data,
-        hub=HubData(cache=settings.hub_cache.expanduser(), mirror=settings.hub_mirror) if settings.hub else None,
-        lm_eval=settings.lm_eval_tasks,
-        engine=settings.engine,
-        dtype=settings.dtype,
-        batch_invariant=settings.batch_invariant,
-        adapters={name: model.lora for name, model in settings.served().items() if model.lora},
-        warnings=release_warnings(settings.engine, allowed=settings.allow_untested_vllm),
-        local_models=local_models,
-    )
-
-
-def local_catalog(settings: Settings, *, model: str) -> Catalog:
-    """Return the catalog for one sweep on this machine, whose model may be a folder and has all adapters."""
-    return replace(catalog_of(settings, local_models=True), adapters={model: settings.lora})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,6 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Self, TypeVar
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
 from ampsweep.cli.terminal.output import echo
 from ampsweep.domain.recording_progress import RecordingProgress
 from ampsweep.telemetry.library_output import own_stream
@@ -38,6 +35,9 @@ class Counter:
     """
 
     def __init__(self, label: str, unit: str = "", *, clock: Callable[[], float] = time.monotonic) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
         self._label = label
         self._unit = unit
         self._stage = ""
@@ -111,6 +111,8 @@ def waiting(text: str) -> Iterator[None]:
     if not stream.isatty():
         yield
         return
+    from rich.console import Console
+
     with Console(file=stream).status(text):
         yield
 

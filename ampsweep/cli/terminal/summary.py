@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ampsweep.cli.terminal.output import echo
-from ampsweep.domain.intervention import VECTORS
+from ampsweep.domain.choices import VECTORS
 
 Row = Mapping[str, Any]
 

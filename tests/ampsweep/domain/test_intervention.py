@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ampsweep.domain.intervention import OPS, Intervention
+from ampsweep.domain.choices import OPS
+from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.validation import StrictModel, validate
 from ampsweep.errors import InvalidRequest
 

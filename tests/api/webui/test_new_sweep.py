@@ -8,7 +8,7 @@ import httpx
 import pytest
 import yaml
 
-from ampsweep.domain.intervention import OPS, VECTORS, Scope, Selection
+from ampsweep.domain.choices import OPS, VECTORS, Scope, Selection
 from ampsweep.domain.neuron_set import SpecMethod
 from jobs.instruction import PromptMethod
 from jobs.planning.offers import OFFERS

@@ -8,7 +8,8 @@ from typing import Any, get_args
 import httpx
 import pytest
 
-from ampsweep.domain.intervention import OPS, PATCHES, VECTORS, Intervention, Scope, Selection
+from ampsweep.domain.choices import OPS, PATCHES, VECTORS, Scope, Selection
+from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.neuron_set import SpecMethod
 from ampsweep.domain.statistic import EXAMPLES
 from api.auth.api_keys import KeyScope

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ampsweep.domain.capture import CaptureDtype
+from ampsweep.domain.choices import CaptureDtype
 from ampsweep.errors import InvalidRequest
 from engine.base import Capture
 from engine.capture.selection import NeuronSelection

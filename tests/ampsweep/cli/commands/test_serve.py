@@ -19,7 +19,7 @@ import pytest
 from ampsweep import AsyncClient, Client
 from ampsweep.cli.commands.serve import _serve
 from ampsweep.cli.options.engine import served_engines
-from ampsweep.cli.server.runtime import catalog_of
+from ampsweep.cli.server.catalog import catalog_of
 from ampsweep.cli.server.settings import read_settings
 from ampsweep.errors import Unavailable
 from ampsweep.telemetry.context import Telemetry

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from ampsweep.cli.commands.serve import _serve
-from ampsweep.cli.server.runtime import Runtime, catalog_of
+from ampsweep.cli.server.catalog import catalog_of
+from ampsweep.cli.server.runtime import Runtime
 from ampsweep.cli.server.settings import read_settings
 from ampsweep.errors import InvalidRequest, Unavailable
 from ampsweep.telemetry.context import Telemetry
