@@ -210,6 +210,46 @@ def test_requests_with_a_token_that_has_no_embedding_fail_alone(client: Client) 
     assert (engine["state"], engine["failures"]) == ("ready", 0)
 
 
+def test_a_batch_has_the_answers_of_interactive_requests(client: Client, samples: Path) -> None:
+    assert samples.is_file(), "a sweep has identified the neurons"
+    steered = {"languages": ["ja"], "op": "set", "factor": 3.0}
+    prompts = ["In Egypt, the currency is", "In Peru, the currency is"]
+    bodies: list[dict[str, Any]] = [
+        {"model": "atlas", "prompt": prompt, "max_tokens": 12, **changes}
+        for prompt in prompts
+        for changes in ({}, {"intervention": steered})
+    ]
+    bodies.append({"model": "atlas", "prompt": [5, ROWS]})
+    lines = [
+        {"custom_id": str(number), "method": "POST", "url": "/v1/completions", "body": body}
+        for number, body in enumerate(bodies)
+    ]
+    content = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    with httpx.Client(base_url=client.url, timeout=60, trust_env=False) as http:
+        alone = [http.post("/v1/completions", json=body).json() for body in bodies]
+        file = http.post("/v1/files", data={"purpose": "batch"}, files={"file": ("rows.jsonl", content)}).json()
+        body = {"input_file_id": file["id"], "endpoint": "/v1/completions", "completion_window": "24h"}
+        batch = http.post("/v1/batches", json=body).json()
+        deadline = time.monotonic() + START_SECONDS
+        while batch["status"] != "completed":
+            assert time.monotonic() < deadline, batch
+            time.sleep(0.1)
+            batch = http.get(f"/v1/batches/{batch['id']}").json()
+        output, errors = (
+            [json.loads(line) for line in http.get(f"/v1/files/{batch[name]}/content").text.splitlines()]
+            for name in ("output_file_id", "error_file_id")
+        )
+    assert batch["request_counts"] == {"total": 5, "completed": 4, "failed": 1}
+    answers = {line["custom_id"]: line["response"]["body"] for line in output}
+    assert len(answers) == 4
+    for number, answer in answers.items():
+        assert answer["choices"] == alone[int(number)]["choices"]
+        assert answer["neuron_set"] == alone[int(number)]["neuron_set"]
+    assert answers["0"]["choices"] != answers["1"]["choices"]
+    (error,) = errors
+    assert (error["custom_id"], error["response"]["body"]) == ("4", alone[4])
+
+
 def test_a_chat_calls_the_tool_that_it_must_call(client: Client) -> None:
     chat = {
         "model": "atlas",
