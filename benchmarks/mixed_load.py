@@ -1,4 +1,4 @@
-"""A small mixed load of generation, scoring and recording, for comparing the results of two engines.
+"""A small mixed load of generation, scoring, recording and capture, for comparing the results of two engines.
 
 It has more interventions than the engine has slots, prompts longer than a scheduler step, generations that together
 exceed the KV cache, and sentences that are recorded at the same time. Results are plain lists, so that another process
@@ -17,7 +17,8 @@ from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.folders.corpus import Sentence
 from benchmarks.checksum_identifier import OFTEN
-from engine.base import Engine, EngineInfo, GenerateRequest, ScoreRequest, Steering
+from engine.base import CaptureRequest, Engine, EngineInfo, GenerateRequest, ScoreRequest, Steering
+from engine.capture.selection import of_languages
 from engine.neurons.neuron_set import NeuronSet, PatchValues
 from engine.neurons.numbering import selected
 from engine.vllm.launch import VllmSettings
@@ -93,18 +94,20 @@ def random_neurons(info: EngineInfo) -> NeuronSet:
     )
 
 
-async def run_load(engine: Engine, *, new_tokens: int = NEW_TOKENS) -> dict[str, Any]:
+async def run_load(engine: Engine, *, new_tokens: int = NEW_TOKENS, captures: bool = False) -> dict[str, Any]:
     """Run all requests at once and return their results as lists.
 
     Args:
         engine: The engine, opened with a `ChecksumIdentifier`.
         new_tokens: Tokens of each answer.
+        captures: Whether activations are captured too, which an engine that replays CUDA graphs rejects.
 
     Returns:
         `generated` token ids and `scored` natural log-probabilities, one list for each intervention;
         `switched`, the token ids and the steered spans of answers whose text switches steering; `counts` of positive
         activations and `means` of activations, [languages, layers, neurons], or [languages, neurons] where
-        layers differ in width; mean `residuals`, [languages, layers, H].
+        layers differ in width; mean `residuals`, [languages, layers, H]; `captured` activations of the neurons of a
+        language, [tokens, neurons] under the first two interventions, None without `captures`.
     """
     neurons = random_neurons(engine.info)
     engine.add_neurons(neurons)
@@ -131,6 +134,18 @@ async def run_load(engine: Engine, *, new_tokens: int = NEW_TOKENS) -> dict[str,
         request = ScoreRequest(context=f"{PROMPT} and {number}", continuation=" the rain", steering=steering)
         return list((await engine.score(request)).logprobs)
 
+    async def capture() -> list[list[list[float]]] | None:
+        if not captures:
+            return None
+        chosen = of_languages(LANGUAGES[:1], neurons, param="neurons")
+        requests = [
+            CaptureRequest(prompt=f"{PROMPT} {number}", neurons=chosen, steering=steering)
+            for number, steering in enumerate(steerings[:2])
+        ]
+        captured = await asyncio.gather(*map(engine.capture, requests))
+        return [np.concatenate(each.activations, axis=1).tolist() for each in captured]
+
+    capturing = asyncio.create_task(capture())
     record = asyncio.create_task(engine.record(sentences, max_tokens=10_000))
     answers = asyncio.gather(*(answer(number, steering) for number, steering in enumerate(switched)))
     results = await asyncio.gather(
@@ -145,13 +160,15 @@ async def run_load(engine: Engine, *, new_tokens: int = NEW_TOKENS) -> dict[str,
         "counts": stats.counts.tolist(),
         "means": stats.patch_mean.tolist(),
         "residuals": stats.residual_mean.tolist(),
+        "captured": await capturing,
     }
 
 
 def assert_same(results: dict[str, Any], expected: dict[str, Any]) -> None:
     """Assert that an engine's results are those of the reference implementation.
 
-    Token ids and counts must be equal, log-probabilities and mean residuals equal to 1e-4, mean activations to 1e-5.
+    Token ids and counts must be equal, log-probabilities, mean residuals and captured activations equal to 1e-4, mean
+    activations to 1e-5.
     """
     assert results["generated"] == expected["generated"]
     assert len({str(tokens) for tokens in results["generated"]}) > 1
@@ -161,3 +178,6 @@ def assert_same(results: dict[str, Any], expected: dict[str, Any]) -> None:
     np.testing.assert_array_equal(results["counts"], expected["counts"])
     np.testing.assert_allclose(results["means"], expected["means"], rtol=0, atol=1e-5)
     np.testing.assert_allclose(results["residuals"], expected["residuals"], rtol=0, atol=1e-4)
+    if results["captured"] is not None:
+        for activations, reference in zip(results["captured"], expected["captured"], strict=True):
+            np.testing.assert_allclose(activations, reference, rtol=0, atol=1e-4)

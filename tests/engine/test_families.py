@@ -39,13 +39,15 @@ def _vllm_in_one_process_with_the_reference(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_family_answers_as_the_reference_does(
     family: Family, model_folder: Callable[[Family], Path], reference: Callable[[Family], TransformersEngine]
 ) -> None:
-    """One batch generates, scores and records, under several interventions and unsteered."""
+    """One batch generates, scores, records and captures, under several interventions and unsteered."""
 
     async def check() -> None:
-        expected = await run_load(reference(family))
+        expected = await run_load(reference(family), captures=True)
         engine = await VllmEngine.open(model_folder(family), settings=SMALL, open_identifier=ChecksumIdentifier)
         try:
-            assert_same(await run_load(engine), expected)
+            answered = await run_load(engine, captures=True)
+            assert answered["captured"] is not None
+            assert_same(answered, expected)
         finally:
             await engine.close()
 
