@@ -76,7 +76,8 @@ class ForcedCall:
         """Return the form of the answer.
 
         Raises:
-            InvalidRequest: Two tools define a schema of the same name in `$defs` differently (param "tools").
+            InvalidRequest: `$defs` of a tool is not an object, or two tools define a schema of the same name in it
+                differently; `param` is the tool.
         """
         if self.name is not None:
             function = next(tool["function"] for tool in self.tools if tool["function"]["name"] == self.name)
@@ -86,10 +87,13 @@ class ForcedCall:
         for index, tool in enumerate(self.tools):
             function = tool["function"]
             parameters = {**_ANY_ARGUMENTS, **function.get("parameters", {})}
-            for name, schema in parameters.pop("$defs", {}).items():  # references begin at the root of the schema
+            definitions_of_tool = parameters.pop("$defs", {})  # references begin at the root of the schema
+            if not isinstance(definitions_of_tool, dict):
+                raise InvalidRequest("$defs of its parameters must be an object", param=f"tools.{index}")
+            for name, schema in definitions_of_tool.items():
                 if definitions.setdefault(name, schema) != schema:
                     message = f"another tool has a different schema {name!r} in $defs; rename one of them"
-                    raise InvalidRequest(message, param=f"tools.{index}.function.parameters")
+                    raise InvalidRequest(message, param=f"tools.{index}")
             schemas.append(
                 {
                     "type": "object",

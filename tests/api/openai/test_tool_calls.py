@@ -57,7 +57,11 @@ def test_definitions_of_all_tools_move_to_the_root_to_which_references_refer() -
     assert all("$defs" not in option["properties"]["parameters"] for option in listed["items"]["anyOf"])
     with pytest.raises(InvalidRequest, match="rename one of them") as refused:
         forced(None, tools=(tool("a", place), tool("b", {"type": "integer"}))).form()
-    assert refused.value.param == "tools.1.function.parameters"
+    assert refused.value.param == "tools.1"
+    no_object = {"type": "function", "function": {"name": "a", "parameters": {"$defs": []}}}
+    with pytest.raises(InvalidRequest, match="must be an object") as refused:
+        forced(None, tools=(WEATHER, no_object)).form()
+    assert refused.value.param == "tools.1"
 
 
 def test_what_the_engine_has_parsed_is_passed_on_and_every_call_has_an_id() -> None:
