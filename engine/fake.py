@@ -42,7 +42,8 @@ from engine.identify.tracker import RecordingTracker
 from engine.neurons.loaded import LoadedNeurons
 from engine.neurons.neuron_set import NeuronSet
 from engine.sampling import check_token_ids, reject_structured_outputs
-from engine.steering.drift import DriftSwitch, SwitchHistory, reject_running_text, switches_of
+from engine.steering.answer_switch import AnswerSwitch, reject_running_text, switches_of
+from engine.steering.drift import SwitchHistory
 
 FAKE_INFO = EngineInfo(
     kind="fake",
@@ -116,13 +117,13 @@ class FakeEngine:
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
         """Stream `max_tokens` words for each answer, fewer if something stops it; one answer after the other."""
-        new_switch = await switches_of(request.steering, self._open_identifier)
+        new_switch = await switches_of(request.steering, self._open_identifier, markers=None, prompt=())
         for index in range(request.sampling.n):
             switch = None if new_switch is None else new_switch()
             async for chunk in self._words(request, index, switch):
                 yield chunk
 
-    async def _words(self, request: GenerateRequest, index: int, switch: DriftSwitch | None) -> AsyncGenerator[Chunk]:
+    async def _words(self, request: GenerateRequest, index: int, switch: AnswerSwitch | None) -> AsyncGenerator[Chunk]:
         sampling, prompt = request.sampling, prompt_text(request.prompt, request.tools)
         if request.strip:
             prompt = prompt.rstrip()
@@ -145,7 +146,7 @@ class FakeEngine:
             end = _end(sampling, text, len(before), token, step)
             last = step + 1 == sampling.max_tokens
             new_text = text[len(before) : end]
-            if switch is not None and switch.read(new_text):
+            if switch is not None and switch.read(new_text, (token,)):
                 history.switch(step + 1)
             alternatives = range(min(sampling.top_logprobs, len(_WORDS)))
             yield Chunk(

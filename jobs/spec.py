@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 from pydantic_core import PydanticCustomError
 
 from ampsweep.domain.choices import Mode, Op, Patch, Scope, Selection, Vector
-from ampsweep.domain.drift import When, check_when
+from ampsweep.domain.drift import Part, When, check_when
 from ampsweep.domain.edited_tokens import EditedTokens, check_tokens
 from ampsweep.domain.intervention import (
     Factor,
@@ -140,6 +140,7 @@ class InterventionsSpec(StrictModel):
         scope: Which tokens are edited.
         tokens: Which of the tokens in the scope are edited; all by default.
         when: `drift` to steer an answer only while its text is in another language than the target (`Drift`).
+        part: `thinking` to steer only what a reasoning model thinks, `answer` to steer only the rest of its text.
         controls: Repeat every intervention with as many neurons drawn at random (`random`), with the neurons of another
             language (`other`) or with neurons of high entropy (`non_language`); set the neurons to 0 (`zero`); ask the
             unsteered model again in other batches (`repeat`).
@@ -161,6 +162,7 @@ class InterventionsSpec(StrictModel):
     scope: Scope = "all"
     tokens: EditedTokens | None = None
     when: When | None = None
+    part: Part | None = None
     controls: Annotated[tuple[Control, ...], Field(strict=False), AfterValidator(unique)] = ()
     random_draws: Annotated[int, Field(ge=1, le=100)] = 1
     non_target: NonTargetSpec | None = None
@@ -171,7 +173,7 @@ class InterventionsSpec(StrictModel):
     def _magnitude(self) -> InterventionsSpec:
         check_magnitude(self.op, factor=self.factors, patch=self.patch, statistic=self.statistic, factor_key="factors")
         check_tokens(self.tokens, self.scope)
-        check_when(self.when, self.scope, self.tokens)
+        check_when(self.when, self.part, self.scope, self.tokens)
         if self.random_draws > 1 and "random" not in self.controls:
             message = "goes with the control random; add it to controls, or leave random_draws out"
             raise PydanticCustomError("random_draws", message, {"key": "random_draws"})

@@ -152,7 +152,7 @@ class Choice(_ResponseModel):
 
     `index` is its index among the `n` choices. `logprobs` has OpenAI's shape. `neuron_set` is the id of the neuron set
     that steered it, None without steering. `steered_spans` are the steered ones of its tokens as pairs of the first and
-    the one after the last, None unless the intervention has `when`.
+    the one after the last, None unless the intervention has `when` or `part`.
     """
 
     index: int = 0

@@ -1,4 +1,4 @@
-"""Steering that depends on the language of the running text: the field `when` of an intervention."""
+"""Steering that depends on the running text of an answer: the fields `when` and `part` of an intervention."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from pydantic import Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
 from ampsweep.domain.validation import StrictModel
+
+Part = Literal["thinking", "answer"]
+"""What a reasoning model thinks before it answers, and the rest of its text."""
 
 
 class Drift(StrictModel):
@@ -59,17 +62,16 @@ def drift_of(when: str | Mapping[str, Any] | WhenSpec | None) -> Drift | None:
     return Drift() if isinstance(when, str) else Drift(**when["drift"])
 
 
-def check_when(when: object, scope: str, tokens: object) -> None:
+def check_when(when: object, part: Part | None, scope: str, tokens: object) -> None:
     """Check that nothing but the running text decides which generated tokens an intervention edits.
 
     Raises:
         PydanticCustomError: With the wrong field as `key` in its context.
     """
-    if when is not None and scope == "prompt":
-        message = "must not be prompt with when: the running text begins after the prompt; leave scope out, or when"
-        raise PydanticCustomError("when_scope", message, {"key": "scope"})
-    if when is not None and tokens is not None:
-        message = (
-            "cannot be combined with when, by which the text decides which tokens are edited; leave one of them out"
-        )
-        raise PydanticCustomError("when_tokens", message, {"key": "tokens"})
+    for name, value in {"when": when, "part": part}.items():
+        if value is not None and scope == "prompt":
+            message = "must not be prompt with {name}: the running text begins after the prompt; leave one of them out"
+            raise PydanticCustomError("when_scope", message, {"key": "scope", "name": name})
+        if value is not None and tokens is not None:
+            message = "cannot be combined with {name}: the text decides which tokens are edited; leave one of them out"
+            raise PydanticCustomError("when_tokens", message, {"key": "tokens", "name": name})

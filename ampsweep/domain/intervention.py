@@ -17,7 +17,7 @@ from pydantic import AfterValidator, Discriminator, Field, GetCoreSchemaHandler,
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from ampsweep.domain.choices import FACTOR_OPS, VALUE_OPS, Op, Patch, Scope, Selection, Vector, one_of
-from ampsweep.domain.drift import Drift, When, check_when, drift_of
+from ampsweep.domain.drift import Drift, Part, When, check_when, drift_of
 from ampsweep.domain.edited_tokens import EditedTokens, check_tokens
 from ampsweep.domain.statistic import EXAMPLES, Statistic
 from ampsweep.domain.validation import EachLanguageOnce, Language, Languages, StrictModel, Unique, validate
@@ -144,6 +144,7 @@ class InterventionSpec(StrictModel):
     neuron: NeuronIndex | None = None
     tokens: EditedTokens | None = None
     when: When | None = None
+    part: Part | None = None
 
     @model_validator(mode="after")
     def _magnitude_and_other(self) -> InterventionSpec:
@@ -161,7 +162,7 @@ class InterventionSpec(StrictModel):
             message = "is one of the languages' own neurons and does not go with selection {selection}; leave one out"
             raise PydanticCustomError("neuron", message, {"key": "neuron", "selection": self.selection})
         check_tokens(self.tokens, self.scope)
-        check_when(self.when, self.scope, self.tokens)
+        check_when(self.when, self.part, self.scope, self.tokens)
         return self
 
 
@@ -195,7 +196,7 @@ class Intervention:
 
     Two interventions are equal exactly if they ask for the same: every constructor, `dataclasses.replace` included,
     sorts the languages and layers, drops weights that are all 1, a source that is a target and tokens that are all,
-    sets `seed` to 0 unless neurons are drawn, and `scope` to `generation` with `when`.
+    sets `seed` to 0 unless neurons are drawn, and `scope` to `generation` with `when` or `part`.
 
     Attributes:
         languages: Codes of the target languages, sorted, each once (see `ampsweep.domain.languages.short_code`).
@@ -224,8 +225,9 @@ class Intervention:
             same length, drawn with `seed`.
         neuron: The only one of the languages' own neurons that is edited, as (layer, index); None for all of them.
         tokens: Which of the tokens in the scope are edited; None for all of them.
-        when: Steers an answer only while its running text is in another language than `languages`; None for always. The
-            scope is then the generated tokens.
+        when: Steers an answer only while its running text is in another language than `languages`; None for always.
+        part: Steers only what a reasoning model thinks (`thinking`), or only the rest of its text (`answer`); None for
+            both. With `when` or `part` the scope is the generated tokens.
 
     Example:
         >>> triple = Intervention.from_dict({"languages": ["tr", "fr"], "op": "scale", "factor": 3})
@@ -235,7 +237,7 @@ class Intervention:
         ... # doctest: +NORMALIZE_WHITESPACE
         Intervention(languages=('fr',), op='set', factor=1.0, weights=(0.5,), patch='max', statistic=None,
                      layers=(2, 4), scope='all', selection=None, seed=0, non_target=None, other=None, source=None,
-                     vector=None, neuron=None, tokens=None, when=None)
+                     vector=None, neuron=None, tokens=None, when=None, part=None)
     """
 
     languages: tuple[str, ...]
@@ -255,6 +257,7 @@ class Intervention:
     neuron: tuple[int, int] | None = None
     tokens: EditedTokens | None = None
     when: Drift | None = None
+    part: Part | None = None
 
     def __post_init__(self) -> None:
         """Bring the values into their canonical form."""
@@ -269,7 +272,7 @@ class Intervention:
             self._set("source", None)
         if self.tokens == EditedTokens():
             self._set("tokens", None)
-        if self.when is not None:
+        if self.follows_text:
             self._set("scope", "generation")
 
     def _set(self, name: str, value: object) -> None:
@@ -364,7 +367,14 @@ class Intervention:
             form["tokens"] = self.tokens.to_dict()
         if self.when is not None:
             form["when"] = {"drift": self.when.model_dump()}
+        if self.part is not None:
+            form["part"] = self.part
         return form
+
+    @property
+    def follows_text(self) -> bool:
+        """Whether it depends on the running text which tokens are edited."""
+        return self.when is not None or self.part is not None
 
     @cached_property
     def hash(self) -> str:

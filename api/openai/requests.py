@@ -310,12 +310,13 @@ class CompletionRequest(GenerationRequest):
         """Check the calls of the request once the interventions of its preset are known.
 
         Raises:
-            InvalidRequest: Nothing is generated, but the steering depends on the text (`param` is its `when`).
+            InvalidRequest: Nothing is generated, but the steering depends on the text (param `when` or `part`).
         """
         for index, call in enumerate(calls if self.max_tokens == 0 else ()):
-            if call.intervention is not None and call.intervention.when is not None:
-                message = "with max_tokens 0 there is no running text that could drift; leave when out, or raise"
-                raise InvalidRequest(f"{message} max_tokens", param=f"{self.param_of(index)}.when")
+            if call.intervention is not None and call.intervention.follows_text:
+                name = "part" if call.intervention.when is None else "when"
+                message = f"with max_tokens 0 there is no running text to decide by; leave {name} out, or raise"
+                raise InvalidRequest(f"{message} max_tokens", param=f"{self.param_of(index)}.{name}")
 
     def param_of(self, call: int) -> str:
         """Return the field that has the intervention of a call, by its position in `to_calls`."""

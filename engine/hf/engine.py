@@ -41,7 +41,7 @@ from engine.identify.tracker import RecordingTracker
 from engine.neurons.loaded import LoadedNeurons
 from engine.neurons.neuron_set import NeuronSet
 from engine.sampling import reject_structured_outputs
-from engine.steering.drift import reject_running_text, switches_of
+from engine.steering.answer_switch import reject_running_text, switches_of
 from engine.steering.edits import Edits
 from engine.steering.token_scope import EVERY_TOKEN, TokenScope
 from engine.tokenization import TextEncoder, encoded
@@ -119,7 +119,9 @@ class TransformersEngine:
         self._model.encoder.check_sampling(
             request.sampling, prompt_tokens=len(prompt), max_model_len=self.info.max_model_len
         )
-        new_switch = await switches_of(request.steering, self._open_identifier)
+        new_switch = await switches_of(
+            request.steering, self._open_identifier, markers=self._model.thinking, prompt=prompt
+        )
         unfinished = deque(
             Generation(
                 self._model,

@@ -12,7 +12,8 @@ from engine.detokenizer import TextOffsets, TextStream, prompt_part
 from engine.hf.model import TransformersModel
 from engine.hf.sampler import Sampler
 from engine.sampling import bad_word_tokens
-from engine.steering.drift import DriftSwitch, SwitchHistory
+from engine.steering.answer_switch import AnswerSwitch
+from engine.steering.drift import SwitchHistory
 from engine.steering.edits import Edits
 from engine.steering.token_scope import TokenScope
 
@@ -31,7 +32,7 @@ class Generation:
         scope: TokenScope,
         neuron_set: str | None,
         prompt_logprobs: int | None = None,
-        switch: DriftSwitch | None = None,
+        switch: AnswerSwitch | None = None,
     ) -> None:
         """Prepare to continue the token ids of `prompt`; nothing runs before the first `step`.
 
@@ -39,6 +40,8 @@ class Generation:
         """
         self._switch = switch
         self._history = SwitchHistory()
+        if switch is not None and switch.on:
+            self._history.switch(0)
         self._model = model
         self._index = index
         self._sampling = sampling
@@ -85,7 +88,7 @@ class Generation:
         self._pending = (token,)
         text, reason = self._read(token)
         index = self._done - self._prompt_tokens
-        if self._switch is not None and self._switch.read(text):
+        if self._switch is not None and self._switch.read(text, (token,)):
             self._history.switch(index + 1)
         return Chunk(
             index=self._index,

@@ -1,14 +1,9 @@
-"""Steering that depends on the running text of an answer: when it is switched, and which tokens it has steered.
-
-Knows no engine. Each answer has a `DriftSwitch`, which reads its text, and a `SwitchHistory`.
-"""
+"""Steering by the language of the running text: when it is switched, and which tokens have been steered."""
 
 from __future__ import annotations
 
-import asyncio
 from bisect import bisect_right
-from collections.abc import Callable, Collection
-from functools import partial
+from collections.abc import Collection
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +11,6 @@ from numpy.typing import NDArray
 from ampsweep.domain.chunk import Span
 from ampsweep.domain.drift import Drift
 from ampsweep.domain.language_identifier import LanguageIdentifier
-from ampsweep.errors import InvalidRequest
-from engine.base import Steering
-
-_FIELD = "intervention.when"
 
 
 class SwitchHistory:
@@ -110,38 +101,3 @@ class DriftSwitch:
         if identified.language is None or identified.confidence < self._drift.confidence:
             return None
         return identified.language not in self._targets
-
-
-async def switches_of(
-    steering: Steering | None, open_identifier: Callable[[], LanguageIdentifier] | None
-) -> Callable[[], DriftSwitch] | None:
-    """Return what makes a switch for each answer to a request; None if its steering does not depend on the text.
-
-    Args:
-        steering: The steering of the request.
-        open_identifier: Returns the language identifier of the engine, which may take time; None if it has none.
-
-    Raises:
-        InvalidRequest: There is no language identifier, or it does not know a target (param "intervention.when").
-    """
-    if steering is None or steering.intervention.when is None:
-        return None
-    if open_identifier is None:
-        message = "this engine was opened without a language identifier; leave when out"
-        raise InvalidRequest(message, param=_FIELD)
-    try:
-        identifier = await asyncio.to_thread(open_identifier)
-    except InvalidRequest as error:  # a package is not installed
-        raise InvalidRequest(error.message, param=_FIELD) from error
-    targets = steering.intervention.languages
-    if unknown := sorted(set(targets) - identifier.languages):
-        message = f"{identifier.identity} cannot identify {', '.join(unknown)}, so every text would count as drifted"
-        raise InvalidRequest(f"{message}; leave when out", param=_FIELD)
-    return partial(DriftSwitch, steering.intervention.when, targets, identifier)
-
-
-def reject_running_text(steering: Steering | None) -> None:
-    """Raise InvalidRequest if a given text is to be steered as an answer that runs (param "intervention.when")."""
-    if steering is not None and steering.intervention.when is not None:
-        message = "a given text, to score or to look at, has no running text that could drift; leave when out"
-        raise InvalidRequest(message, param=_FIELD)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from ampsweep.errors import AmpsweepError
 from engine.base import GenerateRequest
 from engine.detokenizer import TokenTexts
-from engine.steering.drift import DriftSwitch, SwitchHistory
+from engine.steering.answer_switch import AnswerSwitch
+from engine.steering.drift import SwitchHistory
 from engine.vllm.loop import EngineLoop
 from engine.vllm.request_extras import RequestExtras, steering_args
 from engine.vllm.requests import answer_params, answer_readers, cache_salt, token_prompt
@@ -35,9 +36,11 @@ class SwitchedAnswer:
             output with the token is delivered.
     """
 
-    def __init__(self, key: str, switch: DriftSwitch, *, prompt_tokens: int) -> None:
+    def __init__(self, key: str, switch: AnswerSwitch, *, prompt_tokens: int) -> None:
         self.key = key
         self.history = SwitchHistory()
+        if switch.on:
+            self.history.switch(0)
         self._switch = switch
         self._prompt_tokens = prompt_tokens
         self._tokens = 0
@@ -51,7 +54,7 @@ class SwitchedAnswer:
         """
         (part,) = output.outputs
         self._tokens += len(part.token_ids)
-        if not self._switch.read(part.text):
+        if not self._switch.read(part.text, part.token_ids):
             return None
         position = max(self._prompt_tokens + self._tokens, scheduled)
         self.history.switch(position - self._prompt_tokens)
@@ -73,7 +76,7 @@ class Answers:
         *,
         texts: TokenTexts,
         parsing: CallParsing | None = None,
-        new_switch: Callable[[], DriftSwitch] | None = None,
+        new_switch: Callable[[], AnswerSwitch] | None = None,
         new_key: Callable[[], str] = lambda: "",
     ) -> None:
         """Prepare to answer.
@@ -111,12 +114,17 @@ class Answers:
         request = self._request
         prompt = token_prompt(self._ids, cache_salt(request.steering, len(self._ids)))
         for index, switched in enumerate(self._switched):
-            switch = None if switched is None else switched.key
+            steer = steering_args(
+                request.steering,
+                len(self._ids),
+                switch=None if switched is None else switched.key,
+                on=switched is not None and switched.history.on,
+            )
             params = answer_params(
                 request.sampling,
                 index=index,
                 max_new_tokens=max_new_tokens,
-                extras=RequestExtras(steer=steering_args(request.steering, len(self._ids), switch=switch)),
+                extras=RequestExtras(steer=steer),
                 prompt_logprobs=request.prompt_logprobs,
                 special_tokens=self._special_tokens,
             )

@@ -43,8 +43,9 @@ from engine.identify.sentence_means import SentenceMeans
 from engine.identify.stats import ActivationStats
 from engine.identify.tracker import RecordingTracker
 from engine.neurons.neuron_set import NeuronSet
-from engine.steering.drift import reject_running_text, switches_of
+from engine.steering.answer_switch import reject_running_text, switches_of
 from engine.steering.self_test import self_test
+from engine.steering.thinking import ThinkingMarkers
 from engine.tokenization import SentenceTokens, TextEncoder, encoded
 from engine.vllm.adapters import Adapters, check_effects
 from engine.vllm.admission import SlotAdmission
@@ -105,6 +106,7 @@ class VllmEngine:
         self.encoder = TextEncoder(tokenizer, embedding_rows=embedding_rows)
         self._texts = TokenTexts(tokenizer)
         self._calls = CallParsers(tokenizer, settings.tool_call_parser)
+        self._thinking = ThinkingMarkers.of(tokenizer.get_vocab())
         self._slots = settings.slots
         self._admission = SlotAdmission(settings.slots, max_entries=table_entries(info.widths, slots=settings.slots))
         self._entries = EntryCounts(info, statistics=takes_statistics)
@@ -222,7 +224,7 @@ class VllmEngine:
         max_new_tokens = self._info.max_model_len - len(ids)
         self.encoder.check_sampling(request.sampling, prompt_tokens=len(ids), max_model_len=self._info.max_model_len)
         parsing = await self._calls.parsing(request.tools, request.parse_tools)
-        new_switch = await switches_of(request.steering, self._open_identifier)
+        new_switch = await switches_of(request.steering, self._open_identifier, markers=self._thinking, prompt=ids)
         async with self._slot(request.steering, request.priority):
             answers = Answers(
                 self._loop,

@@ -29,6 +29,7 @@ class SteeringArgs:
         prompt_tokens: Tokens from this position on count as generated.
         entries: Entries of the table that the intervention takes; 0 where no scheduler admits by them.
         switch: Name under which the request's steering is switched on and off; None if it is always on.
+        on: Whether the switch is on at the first generated token.
     """
 
     key: str
@@ -37,6 +38,7 @@ class SteeringArgs:
     prompt_tokens: int
     entries: int = 0
     switch: str | None = None
+    on: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +130,7 @@ def steering_key(steering: Steering) -> str:
 
 
 def steering_args(
-    steering: Steering | None, prompt_tokens: int, *, entries: int = 0, switch: str | None = None
+    steering: Steering | None, prompt_tokens: int, *, entries: int = 0, switch: str | None = None, on: bool = False
 ) -> SteeringArgs | None:
     """Return the arguments for a request's steering, None for a request without one."""
     if steering is None:
@@ -140,4 +142,5 @@ def steering_args(
         prompt_tokens=prompt_tokens,
         entries=entries,
         switch=switch,
+        on=on,
     )

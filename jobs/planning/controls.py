@@ -49,6 +49,7 @@ def with_controls(
                 scope=intervention.scope,
                 tokens=intervention.tokens,
                 when=intervention.when,
+                part=intervention.part,
                 selection=control,
             )
 

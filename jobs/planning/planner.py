@@ -75,7 +75,7 @@ def plan(spec: SweepSpec, catalog: Catalog, neuron_sets: NeuronSets, *, max_cell
     if search is not None:
         search.check()
     resolved = resolve(spec, catalog, neuron_sets)
-    if spec.interventions.when is not None:
+    if spec.interventions.when is not None or spec.interventions.part is not None:
         require_running_text(spec, resolved, catalog)
     if (count := _count(spec, resolved, search)) > max_cells:
         message = f"the sweep would have {count} cells; the maximum is {max_cells}"
@@ -158,6 +158,7 @@ def _vector_baselines(
                 scope=spec.interventions.scope,
                 tokens=spec.interventions.tokens,
                 when=drift_of(spec.interventions.when),
+                part=spec.interventions.part,
                 vector=vector.vector,
             ),
             [control for control in spec.interventions.controls if control == "random"],
@@ -194,6 +195,7 @@ def _interventions(
                     scope=interventions.scope,
                     tokens=interventions.tokens,
                     when=drift_of(interventions.when),
+                    part=interventions.part,
                     non_target=non_target,
                     source=source,
                     neuron=neuron,

@@ -14,22 +14,25 @@ from jobs.tasks.requests import ScoreCall
 
 
 def require_running_text(spec: SweepSpec, resolved: ResolvedSweep, catalog: Catalog) -> None:
-    """Check that all tasks generate their answers, and that the language of these can be identified.
+    """Check that all tasks generate their answers, and, for `when`, that the language of these can be identified.
 
     Whether a task generates is seen from its first item.
 
     Raises:
         InvalidRequest: A task scores given texts, the language identifier is not installed, or it does not know a
-            target language (param "interventions.when").
+            target language (param "interventions.when" or "interventions.part").
     """
+    name = "part" if spec.interventions.when is None else "when"
     for index, task_spec in enumerate(spec.tasks):
         ref = resolved.tasks[spec.mode[0]][index].refs[0]
         task = task_of(ref)
         folder = catalog.data_set(ref.data or task.default_data)
         items = task.items(folder, replace(ref, limit=1), seed=spec.seed).items
         if any(isinstance(call, ScoreCall) for item in items for call in item.calls):
-            message = f"task {task_spec.name} (tasks.{index}) scores given texts, so no running text could drift"
-            raise InvalidRequest(f"{message}; leave when out, or the task", param="interventions.when")
+            message = f"task {task_spec.name} (tasks.{index}) scores given texts, so there is no running text"
+            raise InvalidRequest(f"{message}; leave {name} out, or the task", param=f"interventions.{name}")
+    if spec.interventions.when is None:
+        return
     targets = {target for task in resolved.tasks[spec.mode[0]] for target in task.targets}
     try:
         require_languages(open_identifier(), targets)

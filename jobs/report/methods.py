@@ -128,6 +128,8 @@ def _change(interventions: dict[str, Any]) -> str:
     where = f"layers: {interventions.get('layers', 'all')}; tokens: {interventions.get('scope', 'all')}"
     if tokens := interventions.get("tokens"):
         where += f" ({EditedTokens(**tokens).label})"
+    part = {"thinking": "what the model thought", "answer": "the answer after what the model thought"}
+    where += f"; only {part[interventions['part']]}" if interventions.get("part") else ""
     where += "; only while the text of an answer was in another language" if interventions.get("when") else ""
     where += "; one neuron at a time" if interventions.get("neurons") == "each" else ""
     return f"{interventions['op']} with {magnitudes}{of} ({where}); controls beside the unsteered model: {controls}"

@@ -171,5 +171,7 @@ def test_an_answer_is_steered_while_its_text_drifts_and_says_where() -> None:
 def test_running_text_needs_an_identifier_and_an_answer() -> None:
     with pytest.raises(InvalidRequest, match="without a language identifier"):
         _generate(_engine(), "The", _steering(when="drift"))
+    with pytest.raises(InvalidRequest, match="leave part out"):
+        _generate(_engine(), "The", _steering(part="thinking"))
     with pytest.raises(InvalidRequest, match="no running text"):
         _score(_engine(open_identifier=ChecksumIdentifier), " end", _steering(when="drift"))

@@ -114,9 +114,10 @@ class FrontEnd:
         return resolved
 
     def _resolved(self, intervention: Intervention, field: str) -> _Resolved:
-        if intervention.when is not None:  # this process sees the text of an answer, and the engine's core does not
-            message = "vLLM's own server cannot switch steering by the text of an answer; leave when out, or use"
-            raise InvalidRequest(f"{field}.when: {message} ampsweep serve", param=f"{field}.when")
+        if intervention.follows_text:  # this process sees the text of an answer, and the engine's core does not
+            name = "part" if intervention.when is None else "when"
+            message = f"vLLM's own server cannot switch steering by the text of an answer; leave {name} out, or use"
+            raise InvalidRequest(f"{field}.{name}: {message} ampsweep serve", param=f"{field}.{name}")
         steering = Steering(intervention=intervention, neurons=self._neurons)
         try:
             return _Resolved(steering=steering, entries=self._counts.of(steering))

@@ -174,6 +174,8 @@ class WorkerSteering:
             )
             if steer.switch is not None:
                 history = self._histories[steer.switch] = SwitchHistory()
+                if steer.on:
+                    history.switch(steer.prompt_tokens)
                 request = replace(request, switch=steer.switch, history=history)
         if (record := extras.record) is not None:
             counted = record.residual_counts

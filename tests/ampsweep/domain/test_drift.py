@@ -1,4 +1,4 @@
-"""The field `when` of an intervention: its forms, what they mean, and what is refused."""
+"""The fields `when` and `part` of an intervention: their forms, what they mean, and what is refused."""
 
 from __future__ import annotations
 
@@ -33,8 +33,17 @@ def test_an_intervention_without_it_keeps_its_id() -> None:
     assert "when" not in always.to_dict()
 
 
-def test_its_scope_is_the_answer_however_that_is_written() -> None:
-    short, long = ({**MINIMAL, "when": "drift", "scope": scope} for scope in ("all", "generation"))
+def test_a_part_comes_back_and_is_left_out_where_it_is_not_used() -> None:
+    thinking, answer = (Intervention.from_dict({**MINIMAL, "part": part}) for part in ("thinking", "answer"))
+    assert Intervention.restore(thinking.to_dict()) == thinking
+    assert len({thinking.hash, answer.hash, Intervention.from_dict(MINIMAL).hash}) == 3
+    assert "part" not in Intervention.from_dict({**MINIMAL, "part": None}).to_dict()
+    assert [each.follows_text for each in (thinking, Intervention.from_dict(MINIMAL))] == [True, False]
+
+
+@pytest.mark.parametrize("change", [{"when": "drift"}, {"part": "answer"}])
+def test_its_scope_is_the_answer_however_that_is_written(change: dict[str, Any]) -> None:
+    short, long = ({**MINIMAL, **change, "scope": scope} for scope in ("all", "generation"))
     assert Intervention.from_dict(short) == Intervention.from_dict(long)
     assert Intervention.from_dict(short).scope == "generation"
 
@@ -48,8 +57,10 @@ def test_its_scope_is_the_answer_however_that_is_written() -> None:
         ({"when": {"drift": {"switch_on": 0}}}, "when.drift.switch_on", "greater than or equal to 1"),
         ({"when": {"drift": {"every": 2.5}}}, "when.drift.every", "integer"),
         ({"when": {}}, "when.drift", "required"),
-        ({"when": "drift", "scope": "prompt"}, "scope", "leave scope out"),
-        ({"when": "drift", "tokens": {"end": 3}}, "tokens", "leave one of them out"),
+        ({"when": "drift", "scope": "prompt"}, "scope", "prompt with when"),
+        ({"part": "thinking", "scope": "prompt"}, "scope", "prompt with part"),
+        ({"part": "answer", "tokens": {"end": 3}}, "tokens", "combined with part"),
+        ({"part": "thoughts"}, "part", "'thinking' or 'answer'"),
     ],
 )
 def test_what_it_cannot_mean_is_refused(change: dict[str, Any], param: str, reason: str) -> None:

@@ -74,6 +74,7 @@ def test_the_hash_is_the_same_in_another_process() -> None:
         {"non_target": {"op": "scale", "factor": 0}},
         {"source": {"language": "en", "op": "set", "factor": 0}},
         {"when": "drift"},
+        {"part": "thinking"},
     ],
 )
 def test_every_field_changes_the_hash(change: dict[str, Any]) -> None:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ampsweep.domain.drift import Drift
-from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.language_identifier import UNKNOWN, Identification
-from ampsweep.errors import InvalidRequest
-from engine.base import Steering
-from engine.steering.drift import DriftSwitch, SwitchHistory, reject_running_text, switches_of
+from engine.steering.drift import DriftSwitch, SwitchHistory
 
 EAGER = Drift(min_characters=1, window=10, every=1, switch_on=1, switch_off=1)
 
@@ -90,44 +84,3 @@ def test_a_token_is_steered_after_an_odd_number_of_switches(switches: list[int],
     ]
     assert history.on == (len(switches) % 2 == 1)
     assert history.since == (switches[-1] if switches else 0)
-
-
-def steering(**change: Any) -> Steering:
-    raw = {"languages": ["fr"], "op": "scale", "factor": 2, "when": "drift", **change}
-    return Steering(intervention=Intervention.from_dict(raw), neurons="ns")
-
-
-def test_each_answer_has_its_own_switch() -> None:
-    new_switch = asyncio.run(switches_of(steering(when={"drift": EAGER.model_dump()}), MarkedIdentifier))
-    assert new_switch is not None
-    one, two = new_switch(), new_switch()
-    assert one.read("e")
-    assert (one.on, two.on) == (True, False)
-    assert asyncio.run(switches_of(None, None)) is None
-    assert asyncio.run(switches_of(steering(when=None), None)) is None
-
-
-def missing() -> MarkedIdentifier:
-    raise InvalidRequest("py3langid is not installed; run: pip install py3langid", param="identifier")
-
-
-@pytest.mark.parametrize(
-    ("languages", "identifier", "reason"),
-    [
-        (["fr"], None, "without a language identifier"),
-        (["fr"], missing, "pip install py3langid"),
-        (["fr", "qu"], MarkedIdentifier, "marked cannot identify qu"),
-    ],
-)
-def test_text_that_cannot_be_identified_is_refused(languages: list[str], identifier: Any, reason: str) -> None:
-    with pytest.raises(InvalidRequest, match=reason) as refused:
-        asyncio.run(switches_of(steering(languages=languages), identifier))
-    assert refused.value.param == "intervention.when"
-
-
-def test_a_continuation_that_is_scored_has_no_running_text() -> None:
-    reject_running_text(None)
-    reject_running_text(steering(when=None))
-    with pytest.raises(InvalidRequest, match="leave when out") as refused:
-        reject_running_text(steering())
-    assert refused.value.param == "intervention.when"

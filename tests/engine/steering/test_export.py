@@ -166,6 +166,7 @@ def test_the_model_card_describes_the_intervention(model_folder: Callable[[Famil
         ({**FACTOR_2, "scope": "generation"}, "intervention.scope"),
         ({**FACTOR_2, "tokens": {"end": 3}}, "intervention.tokens"),
         ({**FACTOR_2, "when": "drift"}, "intervention.when"),
+        ({**FACTOR_2, "part": "answer"}, "intervention.part"),
         ({**FACTOR_2, "languages": ["xx"]}, "intervention.languages"),
         ({**FACTOR_2, "layers": [3]}, "intervention.layers"),
     ],

@@ -14,7 +14,9 @@ from ampsweep.domain.language_identifier import Identification
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import EngineFailed
 from engine.base import GenerateRequest, Steering
+from engine.steering.answer_switch import AnswerSwitch
 from engine.steering.drift import DriftSwitch
+from engine.steering.thinking import PartSwitch, ThinkingMarkers
 from engine.vllm.answers import Answers, SwitchedAnswer
 
 EAGER = Drift(min_characters=1, window=10, every=1, switch_on=1, switch_off=1)
@@ -34,8 +36,8 @@ class LastLetter:
         return Identification({"e": "en", "f": "fr"}[text[-1]], 1.0)
 
 
-def new_switch() -> DriftSwitch:
-    return DriftSwitch(EAGER, ["fr"], LastLetter())
+def new_switch() -> AnswerSwitch:
+    return AnswerSwitch(drift=DriftSwitch(EAGER, ["fr"], LastLetter()))
 
 
 def output(text: str, *, tokens: int = 1, finished: bool = False) -> Any:
@@ -55,6 +57,15 @@ def test_a_switch_takes_effect_at_the_next_token_that_no_step_has_begun(ahead: i
     assert positions == expected
     start, end = (position - 10 for position in expected[1:])
     assert answer.history.spans(0, 99) == ((start, end),)
+
+
+def test_steering_that_begins_with_the_answer_is_on_at_its_first_token() -> None:
+    markers = ThinkingMarkers(start=7, end=1)
+    switch = AnswerSwitch(part=PartSwitch("thinking", markers, [7]))
+    answer = SwitchedAnswer("switch-1", switch, prompt_tokens=10)
+    assert answer.history.on
+    assert answer.read(output(""), scheduled=10) == 11  # the token that ends the thinking part
+    assert answer.history.spans(0, 9) == ((0, 1),)
 
 
 class Loop:
@@ -86,6 +97,7 @@ def test_every_answer_has_a_switch_of_its_own_and_shares_the_prompt(monkeypatch:
         first, second = loop.submitted
         assert [one["params"]["extras"].steer.switch for one in (first, second)] == ["switch-1", "switch-2"]
         assert [one["switched"].key for one in (first, second)] == ["switch-1", "switch-2"]
+        assert [one["params"]["extras"].steer.on for one in (first, second)] == [False, False]
         assert first["prompt"] == {"prompt_token_ids": [5, 6]}, "the prompt is not steered, so it needs no salt"
         second["sink"](output("f", finished=True))
         assert (await answers.next())[0] == 1

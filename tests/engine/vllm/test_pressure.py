@@ -24,6 +24,7 @@ from ampsweep.errors import UnknownName
 from ampsweep.folders.corpus import Sentence
 from benchmarks.checksum_identifier import OFTEN
 from engine.base import Engine, GenerateRequest, Priority, Score, ScoreRequest, Steering
+from engine.steering.thinking import ThinkingMarkers
 from engine.vllm.launch import VllmSettings
 from engine.vllm.request_extras import RequestExtras
 from jobs.neuron_sets.registry import NeuronSets
@@ -198,6 +199,39 @@ def test_a_preempted_answer_is_switched_as_the_reference_is(both: Both) -> None:
     longer = TokenIds((*prompt, *(token for chunk in again[:60] for token in chunk.token_ids)))
     plain = [GenerateRequest(prompt=longer, sampling=replace(GREEDY, max_tokens=4))]
     assert_same(both.run(answers(both.vllm, plain)), both.run(answers(both.reference, plain)))
+
+
+@pytest.mark.parametrize("part", ["thinking", "answer"])
+def test_a_part_of_a_preempted_answer_is_steered(both: Both, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two tokens that the model generates stand for the markers."""
+    plain = GenerateRequest(prompt=TEXT[:60], sampling=GREEDY)
+    ids = [token for chunk in both.run(collect(both.reference, plain)) for token in chunk.token_ids]
+    markers = ThinkingMarkers(start=ids[2], end=next(token for token in ids[6:] if token != ids[2]))
+    monkeypatch.setattr(both.vllm, "_thinking", markers)
+    monkeypatch.setattr(both.reference._model, "thinking", markers)
+    steering, always = both.steering(["fr"], "set", 1.25, part=part), both.steering(["fr"], "set", 1.25)
+    prompts = [TEXT[:60] + ending for ending in ("", " and", " the", " sea", " of", " in")]
+    requests = [GenerateRequest(prompt=prompt, sampling=GREEDY, steering=steering) for prompt in prompts]
+
+    async def all_at_once(engine: Engine) -> list[list[Chunk]]:
+        return await asyncio.gather(*(collect(engine, request) for request in requests))
+
+    ours, theirs = both.run(all_at_once(both.vllm)), both.run(all_at_once(both.reference))
+    spans, expected = (
+        [joined_spans(chunk.steered_spans for chunk in each) for each in engine] for engine in (ours, theirs)
+    )
+    assert spans == expected
+    for prompt, chunks, steered in zip(prompts, ours, spans, strict=True):
+        thinking, expected_tokens = False, set[int]()
+        before = both.vllm.encoder.tokens(prompt, special_tokens=True)
+        for index, token in enumerate([*before, *(token for chunk in chunks for token in chunk.token_ids)]):
+            if index >= len(before) and thinking == (part == "thinking"):
+                expected_tokens.add(index - len(before))
+            if token in (markers.start, markers.end):
+                thinking = token == markers.start
+        assert expected_tokens == {token for start, end in steered or () for token in range(start, end)}
+        assert_replayed(both.reference, always, prompt, chunks, switches=0)
+    assert any(steered not in ([], [(0, 70)]) for steered in spans), "no answer is switched"
 
 
 def growing(both: Both) -> list[GenerateRequest]:

@@ -383,6 +383,12 @@ def test_a_task_that_scores_given_texts_has_nothing_that_drifts(catalog: Catalog
     ) as refused:
         planned(catalog, interventions=interventions, tasks=tasks)
     assert refused.value.param == "interventions.when"
-    with pytest.raises(InvalidRequest, match="leave scope out") as refused:
+    thinking = {**interventions, "when": None, "part": "thinking"}
+    with pytest.raises(InvalidRequest, match="leave part out") as refused:
+        planned(catalog, interventions=thinking, tasks=tasks)
+    assert refused.value.param == "interventions.part"
+    alone = planned(catalog, interventions=thinking, tasks=tasks[:1])
+    assert [cell.intervention.part for cell in alone if cell.intervention is not None] == ["thinking"]
+    with pytest.raises(InvalidRequest, match="leave one of them out") as refused:
         parse_spec(raw_spec(interventions={**interventions, "scope": "prompt"}))
     assert refused.value.param == "interventions.scope"

@@ -67,6 +67,7 @@ def test_it_names_the_sweep_the_model_and_how_its_neurons_were_found() -> None:
         ({"layers": [2, 3], "scope": "prompt"}, "(layers: [2, 3]; tokens: prompt)"),
         ({"layers": "each"}, "(layers: each; tokens: all)"),
         ({"scope": "prompt", "tokens": {"positions": [0, -1]}}, "tokens: prompt (positions=-1 0))"),
+        ({"part": "thinking"}, "(layers: all; tokens: all; only what the model thought)"),
         ({"when": "drift"}, "(layers: all; tokens: all; only while the text of an answer was in another language)"),
         (
             {"controls": ["random", "other"]},

@@ -71,6 +71,9 @@ def test_steering_by_the_text_of_an_answer_is_refused_and_not_ignored() -> None:
     with pytest.raises(InvalidRequest, match="leave when out, or use ampsweep serve") as refused:
         front_end().steer(request(json.dumps({**RAW, "when": "drift"})))
     assert refused.value.param == "vllm_xargs.ampsweep.when"
+    with pytest.raises(InvalidRequest, match="leave part out, or use ampsweep serve") as refused:
+        front_end().steer(request(json.dumps({**RAW, "part": "answer"})))
+    assert refused.value.param == "vllm_xargs.ampsweep.part"
     preset = Intervention.from_dict({**RAW, "when": "drift"})
     with pytest.raises(InvalidRequest, match="cannot switch") as refused:
         FrontEnd(INFO, NEURONS, {"drifting": preset}, statistics=True)

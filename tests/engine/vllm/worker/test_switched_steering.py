@@ -37,3 +37,14 @@ def test_steering_is_switched_by_position_and_a_recomputed_token_is_steered_as_b
     steering.switch({"switch-a": 12})  # sent before it was known that the request has ended
     steering.begin_step(["b", "always"], [1, 1], [10, 9])
     assert steered_tokens(run_layer(worker, 2)) == [False, True]
+
+
+@pytest.mark.parametrize("backend_name", ["cpu", "cuda"])
+def test_steering_may_be_on_from_the_first_generated_token_on(backend_name: str) -> None:
+    worker = make_worker(backend_name, FORMS, SiluAndMul())
+    parsed = Intervention.from_dict({"languages": ["fr"], "op": "set", "factor": 9.0, "part": "thinking"})
+    args = steering_args(Steering(intervention=parsed, neurons="ns_test"), 2, switch="switch-a", on=True)
+    worker.steering.start("a", RequestExtras(steer=args).extra_args(), [0, 1])
+    worker.steering.switch({"switch-a": 4})
+    worker.steering.begin_step(["a"], [6], [0])
+    assert steered_tokens(run_layer(worker, 6)) == [False, False, True, True, False, False]
