@@ -44,4 +44,4 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 def test_the_openai_type_tells_client_errors_from_server_errors() -> None:
     ours = {kind.__name__ for kind in KINDS if from_code(kind.code, "message").type == "server_error"}
     engines = {"SteeringNotInstalled", "EngineFailed", "EngineLost", "DamagedFile"}
-    assert ours == {"AmpsweepError", *engines, "Unavailable", "NoConnection", "ConnectionLost"}
+    assert ours == {"AmpsweepError", *engines, "Unavailable", "DataUnavailable", "NoConnection", "ConnectionLost"}

@@ -81,7 +81,12 @@ class Launch:
             stand_in("vllm", __version__="0.32.0", EngineArgs=dict, LLMEngine=Engine, envs=self),
             stand_in("vllm.platforms", current_platform=platform),
             stand_in("vllm.config", StructuredOutputsConfig=dict),
-            stand_in("engine.vllm.patches", skip_logprob_texts=lambda: None, limit_prefix_reads=self._patch),
+            stand_in(
+                "engine.vllm.patches",
+                skip_logprob_texts=lambda: None,
+                separate_switched_blocks=lambda engine: None,
+                limit_prefix_reads=self._patch,
+            ),
         ]
         for module in modules:
             monkeypatch.setitem(sys.modules, module.__name__, module)
