@@ -88,7 +88,7 @@ def test_sweeps_are_tagged_renamed_and_deleted_in_the_list(installation: Install
         tab.click("button[name=confirm]")
         shows("two", "<b>uno</b>")
         assert httpx.get(f"{url}/v1/sweeps/{one}").json()["tags"] == ["paper", "qwen"]
-        assert tab.run("document.activeElement.dataset.key") == f"edit {one}", "the focus is where it was"
+        tab.until(f"document.activeElement.dataset.key === 'edit {one}'")  # the focus is where it was
         tab.click(button("qwen", one))
         shows("<b>uno</b>")
         assert "tag=qwen" in tab.run("location.hash")
@@ -99,10 +99,11 @@ def test_sweeps_are_tagged_renamed_and_deleted_in_the_list(installation: Install
         tab.until("document.querySelector('dialog .error')")
         assert "1 to 64 characters" in tab.run("document.querySelector('dialog .error').textContent")
         tab.click("button[name=dismiss]")
+        tab.until("document.querySelector('dialog') === null")
         tab.click(button("delete", one))
         assert "<b>uno</b>" in tab.run("document.querySelector('dialog h2').textContent")
         tab.click("button[name=dismiss]")
-        assert tab.run("document.querySelector('dialog') === null")
+        tab.until("document.querySelector('dialog') === null")
         assert httpx.get(f"{url}/v1/sweeps/{one}").status_code == 200
         tab.click(button("delete", one))
         tab.click("button[name=confirm]")
