@@ -13,9 +13,9 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from ampsweep.domain.statistic import Statistic
+from benchmarks.float64_activation import XIELU, activation_in_float64
 from engine.kernels.activation import ActivationName
 from engine.kernels.device_table import DeviceTable, SlotEntries, VectorBuffers
 
@@ -29,7 +29,6 @@ STATISTICS = ("mean", "std", "max", "median", "iqr", "mad", "p12.5", "p100")
 LAYERS, SLOTS, SHARE, BLOCK = 2, 3, 0.2, 32
 _LAYER = 1
 _SUM_ERROR = 2e-4  # of a float32 sum over at most 400 numbers of size 1
-_XIELU = (0.7, 1.3, 0.4)
 
 
 class KernelCheck:
@@ -82,7 +81,7 @@ class KernelCheck:
             values = torch.full((tokens,), torch.nan, device=self._device)
             arguments: Any = (x, slots, table.buffers, self._layer)
             statistic_triton.take(values, *arguments, activation="silu", gated=True)
-            expected = _statistics(_active(x[:, :width], "silu"), statistic)
+            expected = _statistics(activation_in_float64(x[:, :width], "silu"), statistic)
             unused = torch.full_like(expected, torch.nan)
             self._compare(values, torch.where(slots > 0, expected, unused), torch.float32)
             out = torch.full((tokens, width), torch.nan, device=self._device)
@@ -106,7 +105,7 @@ class KernelCheck:
             options: dict[str, Any] = {"width": width, "activation": name, "constants": self._constants(name)}
             for _ in range(2):
                 record_triton.record(counts, sums, x, spans, self._layer, **options)
-            active = _active(x[:, :width], name)
+            active = activation_in_float64(x[:, :width], name)
             for row, (first, end) in enumerate(spans.tolist()):
                 assert torch.equal(counts[_LAYER, row], 2 * (active[first:end] > 0).sum(0, dtype=torch.int32))
                 self._compare(sums[_LAYER, row], 2 * active[first:end].sum(0), torch.float32, atol=_SUM_ERROR)
@@ -205,33 +204,11 @@ class KernelCheck:
         return table
 
     def _constants(self, name: ActivationName) -> torch.Tensor | None:
-        return torch.tensor(_XIELU, device=self._device) if name == "xielu" else None
+        return torch.tensor(XIELU, device=self._device) if name == "xielu" else None
 
     @staticmethod
     def _compare(result: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype, *, atol: float = 2e-5) -> None:
         torch.testing.assert_close(result.double(), expected, rtol=ROUNDING[dtype], atol=atol, equal_nan=True)
-
-
-def _active(gate: torch.Tensor, name: ActivationName) -> torch.Tensor:
-    """Return the activation in float64."""
-    values = gate.double()
-    match name:
-        case "silu":
-            return functional.silu(values)
-        case "gelu":
-            return functional.gelu(values)
-        case "gelu_tanh":
-            return functional.gelu(values, approximate="tanh")
-        case "quick_gelu":
-            return functional.silu(1.702 * values) / 1.702
-        case "relu":
-            return functional.relu(values)
-        case "relu2":
-            return functional.relu(values).square()
-        case "xielu":
-            alpha_p, alpha_n, beta = _XIELU
-            negative = alpha_n * torch.expm1(values.clamp(max=0)) - (alpha_n - beta) * values
-            return torch.where(values > 0, values * (alpha_p * values + beta), negative)
 
 
 def _statistics(active: torch.Tensor, statistic: Statistic) -> torch.Tensor:
@@ -270,7 +247,7 @@ def _steered(
 ) -> torch.Tensor:
     """Return the steered activations, multiplied by up if there is a gate, float64 [T, F]."""
     buffers, width = table.buffers, x.shape[1] // (2 if gated else 1)
-    active = _active(x[:, :width], name)
+    active = activation_in_float64(x[:, :width], name)
     changed = active.clone()
     first_block, last_block = _LAYER * buffers.blocks, (_LAYER + 1) * buffers.blocks
     for slot in range(1, SLOTS + 1):

@@ -7,14 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from ampsweep.domain.statistic import Statistic
+from benchmarks.float64_activation import XIELU, activation_in_float64
 from engine.kernels.activation import ActivationName
 from engine.kernels.device_table import SlotEntries
-
-XIELU = (0.7, 1.3, 0.4)
-"""alpha_p, alpha_n and beta of xIELU in these tests."""
 
 
 def constants_of(name: ActivationName) -> tuple[float, ...]:
@@ -43,28 +40,6 @@ def neutral(row: SlotEntries) -> SlotEntries:
     """Return a row with the same neurons and neutral entries."""
     coef = None if row.coef is None else np.zeros_like(row.coef)
     return replace(row, mult=np.ones_like(row.mult), add=np.zeros_like(row.add), coef=coef)
-
-
-def activation_in_float64(x: torch.Tensor, name: ActivationName) -> torch.Tensor:
-    """Return the activation of `x`, computed by torch in float64."""
-    values = x.double()
-    match name:
-        case "silu":
-            return functional.silu(values)
-        case "gelu":
-            return functional.gelu(values)
-        case "gelu_tanh":
-            return functional.gelu(values, approximate="tanh")
-        case "quick_gelu":
-            return functional.silu(1.702 * values) / 1.702
-        case "relu":
-            return functional.relu(values)
-        case "relu2":
-            return torch.where(values > 0, values**2, 0.0)
-        case "xielu":
-            alpha_p, alpha_n, beta = XIELU
-            negative = torch.expm1(values.clamp(max=0)) * alpha_n - (alpha_n - beta) * values
-            return torch.where(values > 0, (alpha_p * values + beta) * values, negative)
 
 
 def steered(

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 from transformers.activations import ACT2FN
 
+from benchmarks.float64_activation import activation_in_float64
 from engine.kernels.activation import ActivationName, MlpForm, activate
-from tests.engine.kernels.rows import activation_in_float64, constants_of
+from tests.engine.kernels.rows import constants_of
 
 IN_TRANSFORMERS = {"gelu_tanh": "gelu_pytorch_tanh"}
 X = torch.linspace(-12, 12, 1001, dtype=torch.float64)

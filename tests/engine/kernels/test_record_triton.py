@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.float64_activation import activation_in_float64
 from engine.kernels.activation import ActivationName
-from tests.engine.kernels.rows import activation_in_float64
 from tests.engine.kernels.triton_modules import DEVICE, kernel_constants, layer_index, record_triton, use_interpreter
 
 LAYERS, ROWS, WIDTH, TOKENS = 2, 3, 300, 7  # two blocks of neurons, the second one part full

@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ampsweep.domain.statistic import Statistic
+from benchmarks.float64_activation import activation_in_float64
 from engine.kernels import steer_numba, steer_torch
 from engine.kernels.activation import activate
 from engine.kernels.device_table import SlotEntries
 from engine.vllm.worker.table import CpuTable
-from tests.engine.kernels.rows import activation_in_float64, draw_row, neutral, steered, taken
+from tests.engine.kernels.rows import draw_row, neutral, steered, taken
 
 LAYERS, SLOTS = 3, 5
 ROUNDING = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}

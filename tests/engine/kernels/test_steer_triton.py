@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from ampsweep.domain.statistic import Statistic, StatisticName
+from benchmarks.float64_activation import activation_in_float64
 from engine.kernels import steer_numba
 from engine.kernels.activation import ActivationName
 from engine.kernels.device_table import DeviceTable, SlotEntries
-from tests.engine.kernels.rows import activation_in_float64, draw_row, neutral, steered, taken
+from tests.engine.kernels.rows import draw_row, neutral, steered, taken
 from tests.engine.kernels.triton_modules import (
     DEVICE,
     kernel_constants,
