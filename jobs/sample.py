@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ampsweep.domain.chunk import Span
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
@@ -27,6 +29,7 @@ class Sample:
         error: Why the sample failed; it then has neither a score nor a prediction.
         answer: Number of the answer, from 0, where each prompt is answered several times; else None.
         input: What a generated text answers, continues or translates: the question, the text, the sentence.
+        steered_spans: Which of the tokens of `logprobs` were steered; None if that does not depend on the text.
     """
 
     doc_id: str
@@ -44,3 +47,4 @@ class Sample:
     error: str | None = None
     answer: int | None = None
     input: str | None = None
+    steered_spans: tuple[Span, ...] | None = None

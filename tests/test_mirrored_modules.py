@@ -115,7 +115,7 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
     "tests/jobs/store/test_migrations.py": ("jobs/store/tables.py",),
     "tests/jobs/tasks/test_*.py": ("jobs/tasks/base.py",),
     "tests/jobs/tasks/lm_eval/test_loaded_task.py": ("jobs/tasks/lm_eval/task.py",),
-    "tests/jobs/tasks/test_xcopa.py": ("jobs/tasks/file_task.py", "jobs/tasks/scoring.py"),
+    "tests/jobs/tasks/test_xcopa.py": ("jobs/tasks/file_task.py",),
     "tests/worker/test_run_cell.py": ("jobs/tasks/requests.py",),
     "tests/worker/test_local_pool.py": ("worker/engine_session.py",),
     "tests/api/routes/test_neuron_sets.py": ("worker/neuron_set_service.py",),

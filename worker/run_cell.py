@@ -17,6 +17,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from ampsweep.domain.chunk import joined_spans
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import Conflict, InvalidRequest, UnknownName
 from ampsweep.telemetry.traces import span
@@ -197,11 +198,13 @@ async def _generate(call: Call, *, engine: Engine, steering: Steering | None, ad
         priority=Priority.BATCH,
     )
     chunks = [chunk async for chunk in engine.generate(request)]
+    spans = joined_spans(chunk.steered_spans for chunk in chunks)
     return Answer(
         token_ids=tuple(token for chunk in chunks for token in chunk.token_ids),
         logprobs=tuple(value for chunk in chunks for value in chunk.logprobs),
         prompt_tokens=chunks[-1].prompt_tokens if chunks else 0,
         text="".join(chunk.text for chunk in chunks),
+        steered_spans=None if spans is None else tuple(spans),
     )
 
 

@@ -51,6 +51,7 @@ SAMPLES = pa.schema(
         ("neuron_index", pa.int32()),
         ("adapter", pa.string()),
         ("tokens", pa.string()),
+        ("steered_spans", pa.list_(pa.list_(pa.int64()))),
     ]
 )
 """The samples of a sweep.
@@ -66,7 +67,9 @@ continues or translates, without the wording of a task around it. `random_seed` 
 drawn with. `task_options` distinguishes cells of one task that were asked in different ways (`jobs.tasks.options`); it
 is null where the spec changes no default. `neuron_layer` and `neuron_index` name the neuron of an intervention that
 edits a single one. `adapter` is the name of the LoRA adapter of the model; null without one. `tokens` says which tokens
-in the scope are edited (`ampsweep.domain.edited_tokens.EditedTokens.label`); null for all of them.
+in the scope are edited (`ampsweep.domain.edited_tokens.EditedTokens.label`); null for all of them. `steered_spans` has
+the tokens that were steered, as pairs of the first and the one after the last, counted in `logprobs`; it is null unless
+that depends on the text.
 """
 
 CELL = pa.schema([field for field in SAMPLES if field.name not in ("sweep_id", "rung")])

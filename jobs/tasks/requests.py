@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ampsweep.domain.chunk import Span
 from ampsweep.domain.prompt import Prompt, ScoreText, Split
 
 
@@ -63,6 +64,7 @@ class Answer:
         text: The generated text; None for a score call.
         spanned_join: Whether a token spans the join of context and continuation; None for a generation.
         error: Why the call failed.
+        steered_spans: Which tokens were steered, as spans [first, end); None if that does not depend on the text.
     """
 
     token_ids: tuple[int, ...] = ()
@@ -71,6 +73,7 @@ class Answer:
     text: str | None = None
     spanned_join: bool | None = None
     error: str | None = None
+    steered_spans: tuple[Span, ...] | None = None
 
 
 Call = ScoreCall | GenerateCall

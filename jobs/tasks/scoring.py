@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ampsweep.domain.chunk import Span
 from jobs.sample import Sample
 from jobs.tasks.base import Item
 from jobs.tasks.requests import Answer, GenerateCall
@@ -28,6 +29,7 @@ def scored_sample(item: Item, answers: Sequence[Answer], **columns: Any) -> Samp
         spanned_join=any(joins) if joins else None,
         answer=item.answer,
         input=_input_of(item),
+        steered_spans=_steered_spans(answers),
         **columns,
     )
 
@@ -39,6 +41,18 @@ def _input_of(item: Item) -> str | None:
         return None
     (prompt,) = prompts
     return str(item.meta.get("input", prompt if isinstance(prompt, str) else prompt[-1].content))
+
+
+def _steered_spans(answers: Sequence[Answer]) -> tuple[Span, ...] | None:
+    """Return the steered tokens, counted over all answers; None if no answer says which are steered."""
+    if all(answer.steered_spans is None for answer in answers):
+        return None
+    spans: list[Span] = []
+    before = 0
+    for answer in answers:
+        spans += [(before + first, before + end) for first, end in answer.steered_spans or ()]
+        before += len(answer.logprobs)
+    return tuple(spans)
 
 
 def failed_sample(item: Item, answers: Sequence[Answer]) -> Sample | None:

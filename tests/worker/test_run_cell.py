@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ampsweep.domain.chunk import Chunk
+from ampsweep.domain.chunk import Chunk, joined_spans
+from ampsweep.domain.drift import drift_of
+from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import Conflict, EngineFailed, UnknownName
-from engine.base import EngineInfo, GenerateRequest, Score, ScoreRequest
+from benchmarks.checksum_identifier import OFTEN, ChecksumIdentifier
+from engine.base import EngineInfo, GenerateRequest, Score, ScoreRequest, Steering
 from engine.fake import FAKE_INFO, FakeEngine
 from engine.neurons.neuron_json import from_json
 from jobs.cell import AdapterRef, Cell
@@ -23,6 +26,7 @@ from jobs.store.transitions import CellState
 from jobs.tasks.base import Item, Task
 from jobs.tasks.loading import task_of_cell
 from jobs.tasks.requests import Answer, GenerateCall, ScoreCall
+from tests.engine.neuron_sets import make_neuron_set
 from tests.loop_stalls import watched_loops
 from tests.worker.installation import Installation
 from worker.neuron_set_cache import NeuronSetCache
@@ -40,6 +44,22 @@ async def test_an_answer_carries_the_tokens_and_their_logprobs() -> None:
     assert len(drawn.logprobs) == len(drawn.token_ids) == 3
     assert drawn.text is not None
     assert len(drawn.text.split()) == 3
+
+
+async def test_an_answer_says_which_of_its_tokens_were_steered() -> None:
+    engine = FakeEngine(FAKE_INFO, open_identifier=ChecksumIdentifier)
+    neurons = make_neuron_set({"en": [(0, 1)], "fr": [(2, 3)]}, layers=FAKE_INFO.layers, width=FAKE_INFO.width)
+    engine.add_neurons(neurons)
+    always = Intervention(languages=("fr",), op="scale", factor=5)
+    steering = Steering(intervention=replace(always, when=drift_of(OFTEN)), neurons=neurons.id)
+    call = GenerateCall(prompt="The", max_tokens=40)
+    answer = await ask(call, engine=engine, steering=steering, seed=0)
+    request = GenerateRequest(prompt="The", sampling=SamplingParams(max_tokens=40, seed=0), steering=steering)
+    spans = joined_spans([chunk.steered_spans async for chunk in engine.generate(request)])
+    assert spans
+    assert answer.steered_spans == tuple(spans)
+    plain = await ask(call, engine=engine, steering=replace(steering, intervention=always), seed=0)
+    assert plain.steered_spans is None
 
 
 async def test_a_generation_is_sampled_as_the_task_asks() -> None:

@@ -37,6 +37,7 @@ from ampsweep.errors import AmpsweepError, InvalidRequest
 from ampsweep.files import atomic_write, output_file
 
 if TYPE_CHECKING:
+    from ampsweep.domain.chunk import Span
     from engine.base import Engine
 
 IN_FLIGHT = 512
@@ -173,6 +174,7 @@ async def _answers(source: Path, engine: Engine, neurons_id: str | None) -> Asyn
 async def _answer(line: bytes, engine: Engine, neurons_id: str | None) -> Row:
     """Return the row of a line; an error of the line goes into the column `error`."""
     from ampsweep.cli.commands.batch_line import ScoreLine, empty_row, parse
+    from ampsweep.domain.chunk import joined_spans
 
     row: Row = empty_row(line)
     try:
@@ -182,13 +184,16 @@ async def _answer(line: bytes, engine: Engine, neurons_id: str | None) -> Row:
             score = await engine.score(request.request(neurons_id))
             return {**row, "token_ids": score.token_ids, "logprobs": score.logprobs}
         text, token_ids, logprobs = "", list[int](), list[float]()
+        spans: list[Sequence[Span] | None] = []
         async for chunk in engine.generate(request.request(neurons_id)):
             text += chunk.text
             token_ids += chunk.token_ids
             logprobs += chunk.logprobs
+            spans.append(chunk.steered_spans)
     except AmpsweepError as error:
         return {**row, "error": describe(error)}
-    return {**row, "completion": text, "token_ids": token_ids, "logprobs": logprobs}
+    answer = {"completion": text, "token_ids": token_ids, "logprobs": logprobs, "steered_spans": joined_spans(spans)}
+    return {**row, **answer}
 
 
 def _lines(source: Path) -> Iterator[bytes]:

@@ -25,6 +25,7 @@ SCHEMA = pa.schema(
         ("logprobs", pa.list_(pa.float64())),
         ("error", pa.string()),
         ("neuron_set", pa.string()),
+        ("steered_spans", pa.list_(pa.list_(pa.int32()))),
     ]
 )
 

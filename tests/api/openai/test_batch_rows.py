@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ampsweep.domain.chunk import Chunk
+from ampsweep.domain.chunk import Chunk, Span
 from ampsweep.errors import EngineFailed, NotFound, UnknownName
 from api.auth.limits import Limits
 from api.openai.batch_rows import OpenAIRows
@@ -30,8 +30,9 @@ CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "x"}]}
 class StubCompletions:
     """Answers each call with one chunk, or raises an error."""
 
-    def __init__(self, error: Exception | None = None) -> None:
+    def __init__(self, error: Exception | None = None, *, steered_spans: tuple[Span, ...] | None = None) -> None:
         self.error = error
+        self.steered_spans = steered_spans
         self.calls: list[CompletionCall] = []
 
     async def stream(self, call: CompletionCall) -> AsyncGenerator[Chunk]:
@@ -47,6 +48,7 @@ class StubCompletions:
             top_logprobs=((),),
             prompt_tokens=1,
             finish_reason="stop",
+            steered_spans=self.steered_spans,
         )
 
 
@@ -115,6 +117,10 @@ async def test_a_request_is_answered_as_its_endpoint_answers_it_with_the_priorit
     result = await rows(tmp_path, completions).answer(row)
     assert (result.status, result.body["object"], result.body["model"]) == (200, kind, "tiny")
     assert [call.background for call in completions.calls] == [True]
+    steered = StubCompletions(steered_spans=((0, 1),))
+    response = (await rows(tmp_path, steered).answer(row)).body
+    (answer,) = response.get("choices", [response])
+    assert answer["steered_spans"] == [[0, 1]]
 
 
 async def test_an_error_of_the_request_is_its_result(tmp_path: Path) -> None:

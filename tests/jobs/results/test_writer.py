@@ -77,6 +77,8 @@ def test_a_cell_reads_back_as_it_was_written(results: Results) -> None:
         a_sample("a", prediction="fr", score=-1.5),
         a_sample("b", prediction="0", gold="1", correct=False, score=2.0, completion="x"),
         Sample(doc_id="c", error="too long"),
+        a_sample("d", steered_spans=((0, 1), (1, 2))),
+        a_sample("e", steered_spans=()),
     ]
     cell_table = results.read_cell(record(STEERED, write(results, STEERED, samples, left_out=7)))
     assert (cell_table.cell, cell_table.left_out, cell_table.neurons, cell_table.versions) == (
@@ -86,11 +88,12 @@ def test_a_cell_reads_back_as_it_was_written(results: Results) -> None:
         {"engine": "1"},
     )
     assert cell_table.table.schema.remove_metadata() == CELL
-    first, second, third = cell_table.table.to_pylist()
+    first, second, third, *steered = cell_table.table.to_pylist()
     assert (first["doc_id"], first["prediction"], first["score"], first["correct"]) == ("a", "fr", -1.5, None)
     assert (first["logprobs"], first["call_tokens"]) == ([-1.0, -0.5], [1, 1])
     assert (second["gold"], second["correct"], second["completion"]) == ("1", False, "x")
     assert (third["error"], third["score"], third["logprobs"]) == ("too long", None, [])
+    assert [row["steered_spans"] for row in (first, third, *steered)] == [None, None, [[0, 1], [1, 2]], []]
     assert (first["op"], first["factor"], first["layers"], first["scope"]) == ("scale", 2.0, "0,2", "prompt")
     assert (first["selection"], first["target_language"], first["data_language"]) == ("random", "fr", "en")
 
@@ -145,11 +148,11 @@ def test_a_sweeps_samples_are_its_cells_in_order_with_the_columns_promised(resul
     ended = replace(SWEEP, files=SweepFiles(samples="1", summary="2", epoch=3))
     assert results.samples_file(ended).read() == path.read_bytes()
     table = pq.read_table(path, page_checksum_verification=True)
-    assert " ".join(table.schema.names[:-20]) == COLUMNS
+    assert " ".join(table.schema.names[:-21]) == COLUMNS
     assert (
-        " ".join(table.schema.names[-20:])
+        " ".join(table.schema.names[-21:])
         == "patch error call_tokens statistic weights control_language rung mode measures spanned_join neuron_set "
-        "method answer input random_seed task_options neuron_layer neuron_index adapter tokens"
+        "method answer input random_seed task_options neuron_layer neuron_index adapter tokens steered_spans"
     )
     assert table["neuron_set"].to_pylist() == [None, None, "ns_1", "ns_1"]
     assert table.schema.remove_metadata() == SAMPLES
@@ -284,7 +287,7 @@ def test_a_cell_from_before_a_column_was_added_has_what_the_cell_tells_or_nulls_
     table = to_table(STEERED, epoch=1, samples=[a_sample("a")], left_out=0, neurons=3, versions={})
     sink = pa.BufferOutputStream()
     later = ["spanned_join", "neuron_set", "method", "answer", "input", "random_seed", "task_options"]
-    later += ["neuron_layer", "neuron_index", "adapter", "tokens"]
+    later += ["neuron_layer", "neuron_index", "adapter", "tokens", "steered_spans"]
     pq.write_table(table.drop_columns(later), sink)
     cell_table = from_bytes(sink.getvalue().to_pybytes(), "old").table
     assert cell_table.schema.remove_metadata() == CELL

@@ -37,7 +37,8 @@ def test_a_batch_answers_each_line_in_order(model: Path, neurons: Path, tmp_path
     assert result.exit_code == 0, result.output
     assert "8 rows" in result.stdout
     assert "5 with an error" in result.stdout
-    assert list(rows[0]) == ["custom_id", "kind", "completion", "token_ids", "logprobs", "error", "neuron_set"]
+    columns = ["custom_id", "kind", "completion", "token_ids", "logprobs", "error", "neuron_set", "steered_spans"]
+    assert list(rows[0]) == columns
     assert [row["custom_id"] for row in rows] == ["g", "s", "t", None, "m", "u", "x", "e"]
     generated, scored, steered, *wrong = rows
     assert (len(generated["token_ids"]), len(generated["logprobs"]), generated["error"]) == (3, 3, None)
@@ -93,6 +94,22 @@ def test_a_batch_takes_statistics_and_weights(model: Path, tmp_path: Path) -> No
     assert [row["error"] is None for row in rows] == [True, True, False, False]
     assert rows[2]["error"].startswith("intervention.statistic")
     assert rows[3]["error"].startswith("intervention.languages.fr")
+
+
+def test_a_batch_says_which_tokens_were_steered_if_that_depends_on_the_text(
+    model: Path, neurons: Path, tmp_path: Path
+) -> None:
+    drift = {"min_characters": 10, "window": 60, "every": 10, "switch_on": 1, "confidence": 0}
+    line = {"custom_id": "d", "kind": "generate", "prompt": "Hello", "sampling": {"max_tokens": 12}}
+    forms = [None, STEERED, {**STEERED, "when": {"drift": drift}}]
+    _, rows = call_batch(model, tmp_path, [{**line, "intervention": form} for form in forms], "--neurons", neurons)
+    plain, steered, drifting = rows
+    assert [row["error"] for row in rows] == [None] * 3
+    assert (plain["steered_spans"], steered["steered_spans"]) == (None, None)
+    ((first, end),) = drifting["steered_spans"]
+    assert (0 < first < 12, end) == (True, 12)
+    assert drifting["token_ids"][: first + 1] == plain["token_ids"][: first + 1]
+    assert drifting["token_ids"] != plain["token_ids"]
 
 
 def test_a_batch_without_neurons_refuses_steered_lines_only(model: Path, tmp_path: Path) -> None:

@@ -1,0 +1,30 @@
+"""What a sample keeps of the answers to an item."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from jobs.tasks.base import Item
+from jobs.tasks.requests import Answer, GenerateCall
+from jobs.tasks.scoring import failed_sample, scored_sample
+
+CALL = GenerateCall(prompt="Bonjour", max_tokens=8)
+THREE = Answer(token_ids=(1, 2, 3), logprobs=(-1.0, -2.0, -3.0), prompt_tokens=4, text="a b c")
+
+
+def test_the_tokens_of_all_calls_follow_each_other() -> None:
+    sample = scored_sample(Item(doc_id="7", calls=(CALL, CALL)), [THREE, replace(THREE, logprobs=(-4.0,))], score=1.0)
+    assert (sample.logprobs, sample.call_tokens) == ((-1.0, -2.0, -3.0, -4.0), (3, 1))
+    assert (sample.prompt_tokens, sample.completion_tokens, sample.score) == (8, 4, 1.0)
+
+
+def test_steered_spans_are_counted_over_the_tokens_of_all_calls() -> None:
+    item = Item(doc_id="7", calls=(CALL,))
+    assert scored_sample(item, [THREE]).steered_spans is None
+    assert scored_sample(item, [replace(THREE, steered_spans=())]).steered_spans == ()
+    two = [replace(THREE, steered_spans=((0, 1), (2, 3))), replace(THREE, steered_spans=((1, 3),))]
+    sample = scored_sample(Item(doc_id="7", calls=(CALL, CALL)), two)
+    assert sample.steered_spans == ((0, 1), (2, 3), (4, 6))
+    failed = failed_sample(item, [Answer(error="too long")])
+    assert failed is not None
+    assert (failed.error, failed.steered_spans) == ("too long", None)
