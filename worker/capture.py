@@ -12,13 +12,13 @@ import json
 from collections.abc import Sequence
 from contextlib import aclosing
 
-from ampsweep.domain.capture import check_capture_size
+from ampsweep.domain.capture import check_capturable, check_capture_size
 from engine.base import Engine, Steering
 from engine.capture.activity import language_activity
 from engine.capture.run import captured
 from engine.capture.selection import NeuronSelection, of_languages, select
 from engine.capture.table import CaptureSource, CaptureWriter
-from engine.capture.texts import TokenizedText, check_scope, tokenized
+from engine.capture.texts import TokenizedText, check_scope, check_text_size, tokenized
 from engine.neurons.neuron_set import NeuronSet
 from jobs.execution import CaptureCall
 
@@ -49,22 +49,21 @@ async def capture(engine: Engine, call: CaptureCall, *, neuron_set: NeuronSet | 
         return await asyncio.to_thread(
             lambda: json.dumps(language_activity(only, neurons, neuron_set), ensure_ascii=False).encode()
         )
-    source = CaptureSource(
-        model=call.model,
-        fingerprint=engine.info.fingerprint,
-        engine=engine.info.kind,
-        model_dtype=engine.info.dtype,
+    source = CaptureSource.of(
+        engine.info,
         adapter=call.adapter,
         neuron_set=None if neuron_set is None else neuron_set.id,
-        intervention=None if call.intervention is None else call.intervention.to_dict(),
+        intervention=call.intervention,
     )
     buffer = io.BytesIO()
-    with CaptureWriter(buffer, neurons, call.dtype, source) as writer:
-        async with aclosing(captures):
-            position = 0
-            async for part in captures:
-                await asyncio.to_thread(writer.add, texts[position].id, part)
-                position += 1
+    writer = await asyncio.to_thread(CaptureWriter, buffer, neurons, call.dtype, source)
+    async with aclosing(captures):
+        position = 0
+        async for part in captures:
+            await asyncio.to_thread(writer.add, texts[position].id, part)
+            position += 1
+    # Only on success: if the call is cancelled, a thread may still be writing.
+    await asyncio.to_thread(writer.close)
     return buffer.getvalue()
 
 
@@ -78,12 +77,14 @@ def _prepare(
         neurons = of_languages(neuron_set.languages, neuron_set, param="neurons")
     else:
         neurons = select(call.selection, info.widths, neuron_set)
+    check_capturable(call.intervention)
     texts, tokens = [], 0
     single = call.form == "activity"
     for position, given in enumerate(call.texts):
         param = "text" if single else f"texts.{position}"
         text = tokenized(engine.encoder, given, max_tokens=info.max_model_len - 1, param=param)
         check_scope(text, call.intervention, param=param)
+        check_text_size(text, neurons, param=param)
         texts.append(text)
         tokens += len(text.ids)
     check_capture_size(
@@ -92,5 +93,6 @@ def _prepare(
         "float32" if single else call.dtype,
         limit=call.max_bytes,
         param="text" if single else "texts",
+        remedy="shorten or divide the text" if single else None,
     )
     return neurons, texts

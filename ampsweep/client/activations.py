@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ampsweep.client.session import Session
 from ampsweep.client.transport import Request
+from ampsweep.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from ampsweep.client.tables import TableForm
@@ -53,8 +55,27 @@ class ActivationMethods:
             CaptureTooLarge: The activations would take more bytes than the server allows.
             InvalidRequest: A field is wrong, or float16 cannot hold an activation.
         """
-        body = {"model": model, "texts": list(texts), "select": dict(select), **options}
-        return await self._session.table_of(_post("/activations", body, intervention), as_)
+        return await self._session.table_of(_activations(model, texts, select, intervention, options), as_)
+
+    async def download_activations(
+        self,
+        /,
+        model: str,
+        texts: Sequence[Text],
+        select: Mapping[str, Any],
+        path: Path | str,
+        *,
+        intervention: Intervention | Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Path:
+        """Save the activations of neurons at each token of texts as a Parquet file, which is written atomically.
+
+        The arguments and errors are those of `activations`; `path` is the file.
+
+        Returns:
+            The path of the file.
+        """
+        return await self._session.download(_activations(model, texts, select, intervention, options), Path(path))
 
     async def language_activity(
         self, /, model: str, text: Text, *, intervention: Intervention | Mapping[str, Any] | None = None, **options: Any
@@ -73,6 +94,19 @@ class ActivationMethods:
         """
         body = {"model": model, "text": text, **options}
         return await self._session.json(_post("/activations/languages", body, intervention))
+
+
+def _activations(
+    model: str,
+    texts: Sequence[Text],
+    select: Mapping[str, Any],
+    intervention: Intervention | Mapping[str, Any] | None,
+    options: Mapping[str, Any],
+) -> Request:
+    if isinstance(texts, str | Mapping):
+        raise InvalidRequest("must be a list of texts; put the text into a list", param="texts")
+    body = {"model": model, "texts": list(texts), "select": dict(select), **options}
+    return _post("/activations", body, intervention)
 
 
 def _post(path: str, body: Mapping[str, Any], intervention: Intervention | Mapping[str, Any] | None) -> Request:

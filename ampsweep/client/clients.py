@@ -177,6 +177,7 @@ class Client:
     tokenize = _blocking(Api.tokenize)
     detokenize = _blocking(Api.detokenize)
     activations = _blocking(Api.activations)
+    download_activations = _blocking(Api.download_activations)
     language_activity = _blocking(Api.language_activity)
 
     @overload

@@ -1,4 +1,4 @@
-"""Capture of activations: which neurons and texts a request names, and how many bytes their values may take.
+"""Capture of activations: which neurons, texts and interventions a request may name, and how many bytes it may take.
 
 Which numbers a selection stands for in a model is known to `engine.capture.selection`.
 """
@@ -12,15 +12,19 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from ampsweep.domain.choices import CaptureDtype
-from ampsweep.domain.intervention import LayerList, NeuronIndex
+from ampsweep.domain.intervention import Intervention, LayerList, NeuronIndex
 from ampsweep.domain.prompt import Prompt, TokenIds
 from ampsweep.domain.validation import Languages, StrictModel, unique
-from ampsweep.errors import CaptureTooLarge
+from ampsweep.errors import CaptureTooLarge, InvalidRequest
 
 MAX_FLOAT16 = 65504.0
 """The largest number of float16."""
 MAX_NEURONS = 1_000_000
 """Neurons that a selection may list one by one."""
+MAX_TEXTS = 1024
+"""Texts of one request to a server."""
+MAX_TEXT_BYTES = 1024**3
+"""Most bytes of the activations of a single text in float32, in which they are in memory at once."""
 _BYTES: dict[CaptureDtype, int] = {"float16": 2, "float32": 4}
 _MIB = 1024**2
 
@@ -76,7 +80,25 @@ def capture_bytes(tokens: int, neurons: int, dtype: CaptureDtype) -> int:
     return tokens * neurons * _BYTES[dtype]
 
 
-def check_capture_size(tokens: int, neurons: int, dtype: CaptureDtype, *, limit: int, param: str) -> None:
+def check_capturable(intervention: Intervention | None) -> None:
+    """Check that it does not depend on a running text which tokens an intervention edits: a captured text is given.
+
+    Raises:
+        InvalidRequest: It does (param "intervention.when" or "intervention.part").
+    """
+    if intervention is None or not intervention.follows_text:
+        return
+    field = "when" if intervention.when is not None else "part"
+    raise InvalidRequest(
+        f"a captured text is given, so there is no running text that {field} could follow; leave {field} out, and give "
+        "the tokens of the answer that were steered (its steered_spans) as tokens with scope generation",
+        param=f"intervention.{field}",
+    )
+
+
+def check_capture_size(
+    tokens: int, neurons: int, dtype: CaptureDtype, *, limit: int, param: str, remedy: str | None = None
+) -> None:
     """Check that activations do not take more bytes than allowed, before any is computed.
 
     Args:
@@ -85,6 +107,7 @@ def check_capture_size(tokens: int, neurons: int, dtype: CaptureDtype, *, limit:
         dtype: How they are stored.
         limit: Most bytes.
         param: The field that has the texts.
+        remedy: What to do, for the error; None for what reduces the bytes of a request.
 
     Raises:
         CaptureTooLarge: They would take more.
@@ -92,9 +115,11 @@ def check_capture_size(tokens: int, neurons: int, dtype: CaptureDtype, *, limit:
     size = capture_bytes(tokens, neurons, dtype)
     if size <= limit:
         return
-    smaller = ", or float16" if dtype == "float32" else ""
+    if remedy is None:
+        remedy = "give fewer or shorter texts, or fewer neurons, languages or layers"
+        remedy += ", or float16" if dtype == "float32" else ""
     raise CaptureTooLarge(
         f"{param}: the activations of {neurons} neurons at {tokens} tokens take {size / _MIB:.1f} MiB in {dtype}, more "
-        f"than {limit / _MIB:.1f} MiB; give fewer or shorter texts, or fewer neurons, languages or layers{smaller}",
+        f"than {limit / _MIB:.1f} MiB; {remedy}",
         param=param,
     )

@@ -32,10 +32,15 @@ def read_all_lines(path: Path) -> Iterator[str]:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-                if (character := next((name for mark, name in _FOREIGN.items() if mark in text), None)) is not None:
-                    raise InvalidRequest(f"{path.name}, line {number}: has {character}; {_REMEDY}")
+                reject_foreign(text, place=f"{path.name}, line {number}")
                 yield text
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"{path.name}, line {number}: cannot be read as UTF-8 text: {error}; {_REMEDY}") from error
     except (EOFError, OSError, zlib.error) as error:
         raise InvalidRequest(f"{path.name} cannot be read: {error}") from error
+
+
+def reject_foreign(text: str, *, place: str, param: str | None = None) -> None:
+    """Raise InvalidRequest if a line, called `place`, has a character of another encoding or of other line ends."""
+    if (character := next((name for mark, name in _FOREIGN.items() if mark in text), None)) is not None:
+        raise InvalidRequest(f"{place}: has {character}; {_REMEDY}", param=param)

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
-from ampsweep.domain.capture import CaptureSelection
+from ampsweep.domain.capture import MAX_TEXTS, CaptureSelection
 from ampsweep.domain.choices import CaptureDtype
 from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.validation import Name, StrictModel, validate
@@ -25,7 +25,6 @@ from api.routes.interventions import with_presets
 from api.services import Services, ServicesDep
 from jobs.execution import CaptureCall
 
-MAX_TEXTS = 1024
 _EXAMPLE: dict[str, Any] = {
     "model": "atlas",
     "texts": ["In Egypt, the currency is", {"id": "peru", "prompt": "In Peru, the currency is", "completion": " the"}],

@@ -26,7 +26,8 @@ def language_activity(capture: Capture, neurons: NeuronSelection, neuron_set: Ne
         `neuron_set`, its id; `languages`, their codes; `neurons`, the number of neurons of each; `tokens`, each with
         `id` and `text`; `active` [T, G], the share of a language's neurons that are above 0; and `relative` [T, G], the
         sum of their activations divided by the sum of their largest values in that language (the patch value `max`),
-        null for a set without these values. Both have null for a language without neurons.
+        null for a set without these values, or where their sum is not above 0. Both have null for a language without
+        neurons.
     """
     values = np.concatenate(capture.activations, axis=1)  # [T, all neurons], NaN where a token reaches no expert
     columns = [_columns(pairs, neurons) for pairs in neuron_set.neurons.values()]
@@ -39,7 +40,7 @@ def language_activity(capture: Capture, neurons: NeuronSelection, neuron_set: Ne
             for language, pairs in enumerate(neuron_set.neurons.values())
         ]
         relative = [
-            np.nansum(values[:, of_language], axis=1, dtype=np.float64) / most if len(of_language) and most else None
+            np.nansum(values[:, of_language], axis=1, dtype=np.float64) / most if most > 0 else None
             for of_language, most in zip(columns, by_language, strict=True)
         ]
     active = [(values[:, of_language] > 0).mean(axis=1) if len(of_language) else None for of_language in columns]

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from ampsweep.domain.capture import MAX_FLOAT16
 from ampsweep.domain.choices import CaptureDtype
+from ampsweep.domain.intervention import Intervention
 from ampsweep.errors import InvalidRequest
-from engine.base import Capture
+from engine.base import Capture, EngineInfo
 from engine.capture.selection import NeuronSelection
 
 METADATA = "ampsweep.capture"
@@ -36,6 +37,7 @@ class CaptureSource:
         engine: Kind of the engine.
         model_dtype: The dtype in which the model computed them.
         adapter: The LoRA adapter, None for the model alone.
+        adapter_fingerprint: Fingerprint of the adapter's files.
         neuron_set: Id of the neuron set that the selection or the intervention is of, None for none.
         intervention: The intervention in its JSON form, None for none.
     """
@@ -45,8 +47,25 @@ class CaptureSource:
     engine: str
     model_dtype: str
     adapter: str | None
+    adapter_fingerprint: str | None
     neuron_set: str | None
     intervention: Mapping[str, Any] | None
+
+    @classmethod
+    def of(
+        cls, info: EngineInfo, *, adapter: str | None, neuron_set: str | None, intervention: Intervention | None
+    ) -> CaptureSource:
+        """Return the source of what an engine captures."""
+        return cls(
+            model=info.model,
+            fingerprint=info.fingerprint,
+            engine=info.kind,
+            model_dtype=info.dtype,
+            adapter=adapter,
+            adapter_fingerprint=None if adapter is None else info.adapters.get(adapter),
+            neuron_set=neuron_set,
+            intervention=None if intervention is None else intervention.to_dict(),
+        )
 
     def to_json(self, neurons: NeuronSelection) -> str:
         """Return the JSON form, with the neurons of each layer in the order in which the rows have them."""
@@ -105,7 +124,13 @@ class CaptureWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            self._flush()
+            self.close()
+        else:
+            self._writer.close()
+
+    def close(self) -> None:
+        """Write what is pending, and complete the file."""
+        self._flush()
         self._writer.close()
 
     def add(self, text_id: str, capture: Capture) -> None:

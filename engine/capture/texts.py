@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ampsweep.domain.capture import CapturedText
+import numpy as np
+
+from ampsweep.domain.capture import MAX_TEXT_BYTES, CapturedText, check_capture_size
 from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.prompt import TokenIds
 from ampsweep.errors import InvalidRequest, PromptTooLong
 from engine.base import CaptureRequest, Priority, PromptEncoder, Steering
 from engine.capture.selection import NeuronSelection
+from engine.steering.token_scope import TokenScope
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,10 +56,11 @@ def tokenized(encoder: PromptEncoder, text: CapturedText, *, max_tokens: int, pa
 
     Raises:
         PromptTooLong: The text has more tokens.
-        InvalidRequest: The text has no token, or the chat cannot be formatted.
+        InvalidRequest: The text has no token or one that the model does not have, or the chat cannot be formatted.
     """
     try:
         ids, before = _tokens(encoder, text)
+        encoder.text(ids)  # rejects tokens that do not exist
     except InvalidRequest as error:
         error.param = param
         raise
@@ -70,23 +74,43 @@ def tokenized(encoder: PromptEncoder, text: CapturedText, *, max_tokens: int, pa
 
 
 def check_scope(text: TokenizedText, intervention: Intervention | None, *, param: str) -> None:
-    """Raise InvalidRequest if an intervention would steer none of a text's tokens because of its scope."""
-    if intervention is None or intervention.scope == "all":
+    """Check that an intervention edits at least one token of a text.
+
+    Raises:
+        InvalidRequest: No token is in its scope (param "intervention.scope"), or none of those that are is among its
+            `tokens` (param "intervention.tokens").
+    """
+    if intervention is None or (intervention.scope == "all" and intervention.tokens is None):
         return
-    steered = text.prompt_tokens if intervention.scope == "prompt" else len(text.ids) - text.prompt_tokens
-    if not steered:
+    edited = TokenScope.of(intervention, prompt_tokens=text.prompt_tokens)
+    if edited.strengths(np.arange(len(text.ids))).any():
+        return
+    scope, total = intervention.scope, len(text.ids)
+    count = {"all": total, "prompt": text.prompt_tokens, "generation": total - text.prompt_tokens}[scope]
+    if not count:
         raise InvalidRequest(
-            f"the intervention has the scope {intervention.scope}, and no token of {param} is in it: tokens are "
+            f"the intervention has the scope {scope}, and no token of {param} is in it: tokens are "
             "generated where a text has a completion, or a chat ends with a message of the assistant; use scope all",
             param="intervention.scope",
         )
+    assert intervention.tokens is not None, "every token in the scope is edited"
+    raise InvalidRequest(
+        f"{intervention.tokens.label} edits no token of {param}, whose tokens in the scope {scope} have the positions "
+        f"0 to {count - 1}; choose some of these, or leave tokens out",
+        param="intervention.tokens",
+    )
+
+
+def check_text_size(text: TokenizedText, neurons: NeuronSelection, *, param: str) -> None:
+    """Check that the activations of a text may be in memory at once; raise CaptureTooLarge if not."""
+    remedy = "shorten or divide the text, or choose fewer neurons, languages or layers"
+    check_capture_size(len(text.ids), neurons.total, "float32", limit=MAX_TEXT_BYTES, param=param, remedy=remedy)
 
 
 def _tokens(encoder: PromptEncoder, text: CapturedText) -> tuple[tuple[int, ...], Sequence[int]]:
     """Return the tokens of a text, and those of its prompt alone."""
     prompt = text.prompt
     if isinstance(prompt, TokenIds):
-        encoder.text(prompt.ids)  # rejects ids that do not exist
         return prompt.ids, prompt.ids
     if isinstance(prompt, str):
         ids = encoder.tokens(prompt + (text.completion or ""), special_tokens=True)

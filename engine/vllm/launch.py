@@ -249,8 +249,10 @@ def backend_of(engine: LLMEngine) -> BackendName:
 def require_capture(engine: LLMEngine) -> None:
     """Raise InvalidRequest if steps are replayed from CUDA graphs, in which the host has no place (param "engine")."""
     if backend_of(engine) == "cuda" and not engine.vllm_config.model_config.enforce_eager:
-        message = "activations cannot be captured from CUDA graphs; use an engine without them (--no-compile), or the"
-        raise InvalidRequest(f"{message} engine transformers", param="engine")
+        message = "activations cannot be captured from CUDA graphs, with which servers and --compile run vLLM; use"
+        raise InvalidRequest(
+            f"{message} `ampsweep capture` without --compile, or the engine transformers", param="engine"
+        )
 
 
 def _steering_options(settings: VllmSettings, backend: BackendName) -> SteeringOptions:

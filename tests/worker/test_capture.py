@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import io
+import threading
 from dataclasses import replace
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
 from ampsweep.domain.capture import CapturedText, CaptureSelection
-from ampsweep.errors import NotFound, UnknownName
+from ampsweep.domain.intervention import Intervention
+from ampsweep.errors import CaptureTooLarge, InvalidRequest, NotFound, UnknownName
 from api.http.change_notifier import ChangeNotifier
 from engine.base import Capture, CaptureRequest
+from engine.capture.table import CaptureWriter
 from engine.fake import FakeEngine
 from jobs.execution import CaptureCall
+from tests.engine.neuron_sets import make_neuron_set
 from tests.worker.installation import Installation, until
+from worker.capture import capture
 from worker.completions import PoolCompletions
 from worker.engine_session import CAPTURES_AT_ONCE
 
@@ -87,3 +93,60 @@ async def test_names_are_checked_before_an_engine_is_asked(
         ):
             with pytest.raises(kind):
                 await completions.capture(call)
+
+
+async def test_the_file_is_written_outside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+
+    class Watched(CaptureWriter):
+        def __init__(self, *arguments: Any) -> None:
+            threads.append(threading.get_ident())
+            super().__init__(*arguments)
+
+        def add(self, text_id: str, capture: Capture) -> None:
+            threads.append(threading.get_ident())
+            super().add(text_id, capture)
+
+        def close(self) -> None:
+            threads.append(threading.get_ident())
+            super().close()
+
+    monkeypatch.setattr("worker.capture.CaptureWriter", Watched)
+    content = await capture(FakeEngine(), CALL, neuron_set=None)
+    assert pq.read_table(io.BytesIO(content))["text_id"].unique().to_pylist() == ["a", "b"]
+    assert len(threads) == 1 + len(CALL.texts) + 1
+    assert threading.get_ident() not in threads
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"when": "drift"}, "intervention.when"),
+        ({"part": "answer"}, "intervention.part"),
+        ({"tokens": {"start": 4}}, "intervention.tokens"),
+        ({"scope": "generation"}, "intervention.scope"),
+    ],
+)
+async def test_an_intervention_that_would_not_steer_a_text_is_refused(change: dict[str, Any], param: str) -> None:
+    engine = FakeEngine()
+    neuron_set = make_neuron_set({"fr": [(1, 2)]}, layers=engine.info.layers, width=engine.info.width)
+    engine.add_neurons(neuron_set)
+    raw = {"languages": ["fr"], "op": "scale", "factor": 2}
+    call = replace(CALL, neurons=neuron_set.id)
+    first = replace(call, intervention=Intervention.from_dict({**raw, "tokens": {"start": 3}}))
+    assert await capture(engine, first, neuron_set=neuron_set)
+    computed = engine.stats()
+    with pytest.raises(InvalidRequest) as refused:
+        await capture(engine, replace(call, intervention=Intervention.from_dict(raw | change)), neuron_set=neuron_set)
+    assert refused.value.param == param
+    assert engine.stats() == computed
+
+
+async def test_a_single_text_is_limited_however_much_the_server_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = FakeEngine()
+    monkeypatch.setattr("engine.capture.texts.MAX_TEXT_BYTES", 4 * engine.info.widths.of(1) * len("_one"))
+    assert await capture(engine, CALL, neuron_set=None)
+    texts = (*CALL.texts, CapturedText(id="c", prompt="three"))
+    with pytest.raises(CaptureTooLarge, match="shorten or divide the text") as refused:
+        await capture(engine, replace(CALL, texts=texts), neuron_set=None)
+    assert refused.value.param == "texts.2"

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import math
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ampsweep.cli.commands.capture_job import CaptureJob, read_texts
+from ampsweep.cli.commands.capture_server import capture_on_server
+from ampsweep.cli.options.completion import models
 from ampsweep.cli.options.engine import (
     SHORT_JOB,
     AllowUntestedVllm,
     Compile,
     Dtype,
     Kind,
-    Model,
-    Neurons,
     Verbose,
     comma_separated,
     has_gpu,
@@ -36,16 +38,18 @@ from ampsweep.errors import InvalidRequest
 from ampsweep.files import atomic_write, output_file
 
 if TYPE_CHECKING:
-    from ampsweep.domain.capture import CapturedText, CaptureSelection
+    from ampsweep.domain.capture import CaptureSelection
     from ampsweep.domain.choices import CaptureDtype
     from ampsweep.domain.intervention import Intervention
-    from engine.base import Engine
+    from ampsweep.domain.layer_widths import LayerWidths
+    from engine.base import Capture, Engine
     from engine.capture.selection import NeuronSelection
+    from engine.capture.table import CaptureWriter
     from engine.capture.texts import TokenizedText
     from engine.neurons.neuron_set import NeuronSet
 
-TEXT_BYTES = 1024**3
-"""Most bytes of activations of a single text, which are in memory at once, in float32."""
+MAX_GIB = 4.0
+"""Default of `--max-gib`."""
 
 
 def capture(
@@ -56,7 +60,15 @@ def capture(
     target: Annotated[
         Path, typer.Argument(metavar="OUT.parquet", help="The file to write: one row per text, token and layer.")
     ],
-    model: Model,
+    model: Annotated[
+        str,
+        typer.Option(
+            help="A model folder, `atlas`, or with --server the name of a model that it offers.", autocompletion=models
+        ),
+    ],
+    server: Annotated[
+        str | None, typer.Option(help="Send the request to the server at this URL instead of loading the model here.")
+    ] = None,
     layers: Annotated[
         str | None, typer.Option(help="Capture all neurons of these layers, separated by commas.")
     ] = None,
@@ -66,14 +78,22 @@ def capture(
     indices: Annotated[
         str | None, typer.Option(metavar="LAYER:INDEX,...", help="Capture these neurons, such as 3:17,3:20.")
     ] = None,
-    neurons: Neurons = None,
+    neurons: Annotated[str | None, typer.Option(help="The neuron set: its folder, or with --server its id.")] = None,
+    lora: Annotated[
+        str | None, typer.Option(help="A LoRA adapter of the model (vllm only): its folder, or with --server its name.")
+    ] = None,
     intervention: Annotated[
         str | None, typer.Option(metavar="JSON", help="An intervention as JSON, which steers all texts.")
     ] = None,
     store: Annotated[str, typer.Option(help=f"How activations are stored: {one_of(CAPTURE_DTYPES)}.")] = "float16",
     max_gib: Annotated[
-        float, typer.Option("--max-gib", min=0.0, help="Most GiB of activations; more are an error before the start.")
-    ] = 4.0,
+        float | None,
+        typer.Option(
+            "--max-gib",
+            min=0.0,
+            help=f"Most GiB of activations; more are an error before the start. [default: {MAX_GIB:g}]",
+        ),
+    ] = None,
     engine: Kind = "vllm",
     dtype: Dtype = "float32",
     allow_untested_vllm: AllowUntestedVllm = False,
@@ -81,104 +101,93 @@ def capture(
     verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
-    """Capture the activations of neurons at each token of texts, steered or not.
+    """Capture the activations of neurons at each token of texts, steered or not, on a local model or on a server.
 
     A line of a .jsonl file has `prompt`, and perhaps `completion`, or the `messages` of a chat, and perhaps an `id`.
     Under an intervention an activation is the value before the edit in its own layer.
     """
+    from ampsweep.domain.capture import check_capturable
     from ampsweep.domain.intervention import Intervention
 
     stored_in = _dtype(store)
     selection = _selection(layers, languages, indices)
     steering = None if intervention is None else Intervention.from_dict(json_object(intervention, param="intervention"))
-    if neurons is None and (steering is not None or languages is not None):
-        message = "languages have neurons in a neuron set only; create one with `ampsweep identify`"
-        raise InvalidRequest(message, param="neurons")
+    check_capturable(steering)
+    _check_neurons(neurons, selection, steering, server=server)
+    max_bytes = _bytes(MAX_GIB if max_gib is None else max_gib)
     if not source.is_file():
         raise InvalidRequest(f"{source} does not exist or is not a file", param="TEXTS")
     writable = output_file(target, param="OUT.parquet", inputs=[source])
-    model_folder(model)  # before anything that takes time
-    quiet_libraries("capture", verbose=verbose)
-    texts = list(_texts(source))
-    if not texts:
-        raise InvalidRequest(f"{source} has no text", param="TEXTS")
-    if compiles is None and engine == "vllm" and has_gpu():
-        compiles = False  # CUDA graphs have no place for it
-    neuron_set = read_neurons(neurons)
-    opening = opened(
-        model,
-        kind=engine,
-        dtype=dtype,
-        neurons=neuron_set,
-        allow_untested_vllm=allow_untested_vllm,
-        compiles=whether_to_compile(compiles, kind=engine, requests=min(len(texts), SHORT_JOB + 1), as_json=as_json),
-    )
-    job = _Job(
-        texts=texts,
-        selection=selection,
-        neuron_set=neuron_set,
-        intervention=steering,
-        dtype=stored_in,
-        max_bytes=int(max_gib * 1024**3),
-    )
-    outcome = run_to_end(_capture(job, opening, writable, label=source.name))
+    if server is None:
+        model_folder(model)  # before anything that takes time
+        quiet_libraries("capture", verbose=verbose)
+    else:
+        given = {"max_gib": max_gib, "compile": compiles, "allow_untested_vllm": allow_untested_vllm or None}
+        _leave_to_server(given)
+    texts = read_texts(source)
+    job = CaptureJob(texts=texts, selection=selection, intervention=steering, adapter=lora, dtype=stored_in)
+    if server is not None:
+        outcome = capture_on_server(server, model, job, writable, neurons=neurons)
+    else:
+        if compiles is None and engine == "vllm" and has_gpu():
+            compiles = False  # CUDA graphs have no place for it
+        requests = min(len(texts), SHORT_JOB + 1)
+        neuron_set = read_neurons(Path(neurons) if neurons else None)
+        opening = opened(
+            model,
+            kind=engine,
+            dtype=dtype,
+            neurons=neuron_set,
+            allow_untested_vllm=allow_untested_vllm,
+            adapters={} if lora is None else {lora: Path(lora)},
+            compiles=whether_to_compile(compiles, kind=engine, requests=requests, as_json=as_json),
+        )
+        capturing = _capture(job, opening, writable, neuron_set=neuron_set, max_bytes=max_bytes, label=source.name)
+        outcome = run_to_end(capturing)
     text = f"{outcome['rows']} rows of {outcome['texts']} texts in {target}: {outcome['neurons']} neurons at "
     show({**outcome, "file": str(target)}, f"{text}{outcome['tokens']} tokens", as_json=as_json)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Job:
-    """What is captured, of which texts, and how it is stored."""
-
-    texts: list[CapturedText]
-    selection: CaptureSelection
-    neuron_set: NeuronSet | None
-    intervention: Intervention | None
-    dtype: CaptureDtype
-    max_bytes: int
-
-
 async def _capture(
-    job: _Job, opening: AbstractAsyncContextManager[Engine], target: Path, *, label: str
+    job: CaptureJob,
+    opening: AbstractAsyncContextManager[Engine],
+    target: Path,
+    *,
+    neuron_set: NeuronSet | None,
+    max_bytes: int,
+    label: str,
 ) -> dict[str, int]:
     """Write the file and return the numbers of its texts, tokens, neurons and rows."""
     from engine.base import Priority, Steering
     from engine.capture.run import captured
-    from engine.capture.selection import select
     from engine.capture.table import CaptureSource, CaptureWriter
 
     with Counter(label) as counter:
         counter.stage("loading the model")
         async with opening as engine:
-            info, neuron_set = engine.info, job.neuron_set
-            try:
-                neurons = select(job.selection, info.widths, neuron_set)
-            except InvalidRequest as error:
-                error.param = _option(job.selection)
-                raise
+            neurons = _select(job.selection, engine.info.widths, neuron_set)
             counter.stage("counting tokens")
-            texts = _tokenized(job, engine, neurons)
+            texts = await _tokenized(job, engine, neurons, max_bytes=max_bytes)
+            set_id = None if neuron_set is None else neuron_set.id
             steering = None
-            if job.intervention is not None and neuron_set is not None:
-                steering = Steering(intervention=job.intervention, neurons=neuron_set.id)
-            source = CaptureSource(
-                model=info.model,
-                fingerprint=info.fingerprint,
-                engine=info.kind,
-                model_dtype=info.dtype,
-                adapter=None,
-                neuron_set=None if neuron_set is None else neuron_set.id,
-                intervention=None if job.intervention is None else job.intervention.to_dict(),
-            )
+            if job.intervention is not None and set_id is not None:
+                steering = Steering(intervention=job.intervention, neurons=set_id)
             requests = (
-                (text.request(neurons, steering=steering, priority=Priority.BATCH), len(text.ids)) for text in texts
+                (
+                    text.request(neurons, steering=steering, adapter=job.adapter, priority=Priority.BATCH),
+                    len(text.ids),
+                )
+                for text in texts
+            )
+            source = CaptureSource.of(
+                engine.info, adapter=job.adapter, neuron_set=set_id, intervention=job.intervention
             )
             counter.stage("capturing", "texts")
             with atomic_write(target) as temporary, CaptureWriter(temporary, neurons, job.dtype, source) as writer:
                 async with aclosing(captured(engine, requests)) as captures:
                     done = 0
                     async for part in captures:
-                        writer.add(texts[done].id, part)
+                        _add(writer, texts[done].id, part)
                         done += 1
                         counter.show(done, len(texts))
             return {
@@ -189,21 +198,71 @@ async def _capture(
             }
 
 
-def _tokenized(job: _Job, engine: Engine, neurons: NeuronSelection) -> list[TokenizedText]:
+async def _tokenized(
+    job: CaptureJob, engine: Engine, neurons: NeuronSelection, *, max_bytes: int
+) -> list[TokenizedText]:
     """Return the tokens of all texts, whose activations respect the limits."""
     from ampsweep.domain.capture import check_capture_size
-    from engine.capture.texts import check_scope, tokenized
+    from engine.capture.texts import check_scope, check_text_size, tokenized
 
     texts = []
-    for number, given in enumerate(job.texts, 1):
-        param = f"TEXTS.{number}"
-        text = tokenized(engine.encoder, given, max_tokens=engine.info.max_model_len - 1, param=param)
-        check_scope(text, job.intervention, param=param)
-        check_capture_size(len(text.ids), neurons.total, "float32", limit=TEXT_BYTES, param=param)
+    for source in job.texts:
+        text = tokenized(engine.encoder, source.text, max_tokens=engine.info.max_model_len - 1, param=source.param)
+        check_scope(text, job.intervention, param=source.param)
+        check_text_size(text, neurons, param=source.param)
         texts.append(text)
+        await asyncio.sleep(0)  # a signal cancels the command here
     total = sum(len(text.ids) for text in texts)
-    check_capture_size(total, neurons.total, job.dtype, limit=job.max_bytes, param="max_gib")
+    smaller = ", --store float16" if job.dtype == "float32" else ""
+    remedy = f"give fewer or shorter texts, fewer neurons, languages or layers{smaller}, or a larger --max-gib"
+    check_capture_size(total, neurons.total, job.dtype, limit=max_bytes, param="max_gib", remedy=remedy)
     return texts
+
+
+def _select(selection: CaptureSelection, widths: LayerWidths, neuron_set: NeuronSet | None) -> NeuronSelection:
+    """Return the neurons that a selection stands for; errors name the option that it comes from."""
+    from engine.capture.selection import select
+
+    try:
+        return select(selection, widths, neuron_set)
+    except InvalidRequest as error:
+        error.param = _option(selection)
+        raise
+
+
+def _add(writer: CaptureWriter, text_id: str, capture: Capture) -> None:
+    """Write a text; the error about an activation that float16 cannot hold names `--store`, not the model's dtype."""
+    try:
+        writer.add(text_id, capture)
+    except InvalidRequest as error:
+        error.param = "store"
+        raise
+
+
+def _check_neurons(
+    neurons: str | None, selection: CaptureSelection, intervention: Intervention | None, *, server: str | None
+) -> None:
+    """Raise InvalidRequest if the neuron set is missing, or has no effect. A server has a default."""
+    needed = intervention is not None or selection.languages is not None
+    if neurons is None and needed and server is None:
+        message = "languages have neurons in a neuron set only; create one with `ampsweep identify`"
+        raise InvalidRequest(message, param="neurons")
+    if neurons is not None and not needed:
+        message = "has no effect without --languages or --intervention; leave it out"
+        raise InvalidRequest(message, param="neurons")
+
+
+def _leave_to_server(given: Mapping[str, object]) -> None:
+    """Raise InvalidRequest if one of the options about which the server decides is not None."""
+    for param, value in given.items():
+        if value is not None:
+            raise InvalidRequest(f"the server decides; leave out --{param.replace('_', '-')}", param=param)
+
+
+def _bytes(gib: float) -> int:
+    if not math.isfinite(gib):
+        raise InvalidRequest(f"must be a number of GiB such as {MAX_GIB:g}; got {gib}", param="max_gib")
+    return int(gib * 1024**3)
 
 
 def _selection(layers: str | None, languages: str | None, indices: str | None) -> CaptureSelection:
@@ -250,30 +309,3 @@ def _number(text: str, param: str) -> int:
         example = "3,4" if param == "layers" else "3:17,3:20"
         raise InvalidRequest(f"must be numbers such as {example}; got {text!r}", param=param)
     return int(text)
-
-
-def _texts(source: Path) -> Iterator[CapturedText]:
-    """Yield the texts of a file, with the number of their line as their id unless they have one."""
-    from ampsweep.domain.capture import CapturedText
-    from ampsweep.domain.validation import validate
-    from api.http.json_body import parse_json
-    from api.openai.captured_text import TextToCapture
-
-    is_json = source.suffix in (".jsonl", ".ndjson")
-    with source.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            param = f"TEXTS.{number}"
-            if not line.strip():
-                continue
-            if is_json:
-                try:
-                    raw = parse_json(line)
-                except InvalidRequest as error:
-                    message = error.message.replace("the body", "the line", 1)
-                    raise InvalidRequest(f"{param}: {message}", param=param) from error
-                yield validate(TextToCapture, raw, param=param).captured(number)
-                continue
-            try:
-                yield CapturedText(id=str(number), prompt=line.decode("utf-8").rstrip("\r\n"))
-            except UnicodeDecodeError as error:
-                raise InvalidRequest(f"{param} is not UTF-8: {error.reason}", param=param) from error

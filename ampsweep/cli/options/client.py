@@ -44,11 +44,15 @@ class Counts(Protocol):
         ...
 
 
-def client_of(server: str) -> Client:
-    """Return the client of a server for a command."""
-    from ampsweep.client.clients import Client
+def client_of(server: str, *, patient: bool = False) -> Client:
+    """Return the client of a server for a command; a `patient` one waits for a response as long as it takes."""
+    from ampsweep.client.clients import TIMEOUT, Client
 
-    return Client(server, retries=RETRIES)
+    if not patient:
+        return Client(server, retries=RETRIES)
+    import httpx
+
+    return Client(server, retries=RETRIES, timeout=httpx.Timeout(TIMEOUT, read=None))
 
 
 def line(sweep: Sweep) -> str:

@@ -70,6 +70,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
         "ampsweep capture texts.txt activations.parquet --model atlas --layers 2,3",
         "ampsweep capture chats.jsonl out.parquet --model models/mine --neurons neurons --languages fr,ja",
         f"ampsweep capture texts.txt out.parquet --model atlas --layers 2 --neurons neurons --intervention '{_SCALE}'",
+        "ampsweep capture texts.txt out.parquet --model atlas --layers 2,3 --server http://127.0.0.1:8700",
     ),
     "generate": (
         'ampsweep generate "In Egypt, the currency is" --model atlas',

@@ -7,7 +7,7 @@ import inspect
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import polars as pl
@@ -75,9 +75,19 @@ def test_events_come_once_each_and_can_be_taken_up_anywhere(client: Client, done
     assert list(client.events(done.id, after=events[2].id)) == events[3:]
 
 
-def test_activations_come_as_the_table_that_is_asked_for(client: Client) -> None:
+def test_activations_come_as_the_table_that_is_asked_for(client: Client, tmp_path: Path) -> None:
     texts: list[Any] = ["ab", {"id": "one", "prompt": "cd", "completion": "e"}]
     table = client.activations("tiny", texts, {"layers": [1]})
+    path = client.download_activations("tiny", texts, {"layers": [1]}, tmp_path / "activations.parquet")
+    assert pq.read_table(path).equals(table, check_metadata=True)
+    assert list(tmp_path.iterdir()) == [path]
+    assert client.activations("tiny", texts, {"layers": [1]}, as_="polars").height == 7
+    for one in ("ab", {"prompt": "ab"}):
+        with pytest.raises(InvalidRequest, match="put the text into a list"):
+            client.activations("tiny", cast("Any", one), {"layers": [1]})
+    with pytest.raises(InvalidRequest, match="unknown adapter of model tiny 'formal'") as unknown:
+        client.download_activations("tiny", texts, {"layers": [1]}, path, adapter="formal")
+    assert unknown.value.param == "adapter"
     assert table.num_rows == 3 + 4
     assert table["text_id"].to_pylist() == ["0"] * 3 + ["one"] * 4
     assert client.activations("tiny", texts, {"layers": [1]}, dtype="float32", as_="pandas").shape == (7, 7)

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from ampsweep.domain.capture import CaptureSelection, capture_bytes, check_capture_size
+from ampsweep.domain.capture import CaptureSelection, capture_bytes, check_capturable, check_capture_size
+from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.validation import validate
 from ampsweep.errors import CaptureTooLarge, InvalidRequest
 
@@ -58,3 +59,30 @@ def test_the_limit_may_be_reached_and_not_exceeded() -> None:
     with pytest.raises(CaptureTooLarge) as refused:
         check_capture_size(2**20, 7, "float16", limit=2**20, param="texts")
     assert "or float16" not in refused.value.message
+    with pytest.raises(CaptureTooLarge, match=r"; raise the limit$"):
+        check_capture_size(2**20, 7, "float32", limit=2**20, param="texts", remedy="raise the limit")
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({}, None),
+        ({"scope": "generation", "tokens": {"end": 3}}, None),
+        ({"when": "drift"}, "when"),
+        ({"part": "thinking"}, "part"),
+        ({"part": "answer", "when": "drift"}, "when"),
+    ],
+)
+def test_an_intervention_that_follows_a_running_text_cannot_be_captured(
+    change: dict[str, Any], field: str | None
+) -> None:
+    intervention = Intervention.from_dict({"languages": ["fr"], "op": "scale", "factor": 2, **change})
+    check_capturable(None)
+    if field is None:
+        check_capturable(intervention)
+        return
+    with pytest.raises(
+        InvalidRequest, match=rf"no running text .* leave {field} out, and give .* as tokens"
+    ) as refused:
+        check_capturable(intervention)
+    assert refused.value.param == f"intervention.{field}"

@@ -159,6 +159,9 @@ async def test_a_model_is_named_by_its_preset_or_adapter(installation: Installat
         ({"adapter": "formal"}, 422, "adapter"),
         ({"intervention": {**STEERED, "languages": ["sw"]}}, 422, "intervention.languages"),
         ({"intervention": {**STEERED, "scope": "generation"}}, 422, "intervention.scope"),
+        ({"intervention": {**STEERED, "tokens": {"start": 3}}}, 422, "intervention.tokens"),
+        ({"intervention": {**STEERED, "when": "drift"}}, 422, "intervention.when"),
+        ({"intervention": {**STEERED, "part": "thinking"}}, 422, "intervention.part"),
         ({"heads": [1]}, 422, "heads"),
     ],
 )

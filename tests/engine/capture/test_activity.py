@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from ampsweep.domain.layer_widths import Width
 from engine.base import Capture
 from engine.capture.activity import language_activity
 from engine.capture.selection import of_languages
@@ -12,6 +14,17 @@ from engine.neurons.neuron_set import NeuronSet
 from tests.engine.neuron_sets import make_neuron_set
 
 PAIRS = {"fr": [(0, 1), (2, 3), (2, 5)], "tr": [(0, 1), (1, 0)], "ht": list[tuple[int, int]]()}
+
+
+def recorded(*, width: Width = 8, signs: tuple[float, ...] = (1.0, 1.0, 1.0)) -> NeuronSet:
+    """Return a set whose largest values all have the sign of their language."""
+    neuron_set = make_neuron_set(PAIRS, width=width)
+    assert neuron_set.patch is not None
+    assert neuron_set.patch.max is not None
+    largest = np.abs(neuron_set.patch.max)
+    for language, sign in enumerate(signs):
+        largest[language] *= sign
+    return replace(neuron_set, patch=replace(neuron_set.patch, max=largest))
 
 
 def capture(values: dict[tuple[int, int], list[float]], neuron_set: NeuronSet) -> Capture:
@@ -31,8 +44,8 @@ VALUES = {(0, 1): [1.0, -0.5], (1, 0): [0.0, 0.25], (2, 3): [2.0, -1.0], (2, 5):
 
 
 @pytest.mark.parametrize("width", [8, (8, 4, 9)])
-def test_each_language_has_the_share_of_its_active_neurons(width: int | tuple[int, ...]) -> None:
-    neuron_set = make_neuron_set(PAIRS, width=width)
+def test_each_language_has_the_share_of_its_active_neurons(width: Width) -> None:
+    neuron_set = recorded(width=width)
     neurons = of_languages(neuron_set.languages, neuron_set, param="neurons")
     activity = language_activity(capture(VALUES, neuron_set), neurons, neuron_set)
     assert json.loads(json.dumps(activity)) == activity
@@ -62,8 +75,16 @@ def test_a_set_without_recorded_values_has_no_relative_activity() -> None:
     assert language_activity(capture(VALUES, neuron_set), neurons, neuron_set)["relative"] is None
 
 
+def test_values_that_are_not_above_0_in_sum_are_no_measure() -> None:
+    neuron_set = recorded(signs=(-1.0, 1.0, 1.0))
+    neurons = of_languages(neuron_set.languages, neuron_set, param="neurons")
+    relative = language_activity(capture(VALUES, neuron_set), neurons, neuron_set)["relative"]
+    assert [row[0] for row in relative] == [None, None]
+    assert None not in [row[1] for row in relative]
+
+
 def test_neurons_of_experts_that_a_token_does_not_reach_are_not_active() -> None:
-    neuron_set = make_neuron_set(PAIRS)
+    neuron_set = recorded()
     neurons = of_languages(neuron_set.languages, neuron_set, param="neurons")
     values = {**VALUES, (2, 3): [np.nan, -1.0]}
     activity = language_activity(capture(values, neuron_set), neurons, neuron_set)

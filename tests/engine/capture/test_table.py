@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -9,10 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from ampsweep.domain.choices import CaptureDtype
+from ampsweep.domain.intervention import Intervention
 from ampsweep.errors import InvalidRequest
 from engine.base import Capture
 from engine.capture.selection import NeuronSelection
 from engine.capture.table import METADATA, CaptureSource, CaptureWriter
+from engine.fake import FAKE_INFO
 
 EVEN = NeuronSelection.of({1: np.array([4, 7]), 3: np.array([0, 2])})
 UNEVEN = NeuronSelection.of({1: np.array([4]), 3: np.array([0, 2, 5])})
@@ -22,6 +25,7 @@ SOURCE = CaptureSource(
     engine="fake",
     model_dtype="float32",
     adapter=None,
+    adapter_fingerprint=None,
     neuron_set="ns_1",
     intervention={"op": "scale"},
 )
@@ -83,6 +87,18 @@ def test_the_metadata_say_which_neurons_the_activations_are_of() -> None:
     assert content["neurons"] == {"1": [4], "3": [0, 2, 5]}
     assert (content["model"], content["neuron_set"], content["intervention"]) == ("tiny", "ns_1", {"op": "scale"})
     assert content["value"] == "before the layer's own edit"
+
+
+def test_the_source_is_that_of_the_engine() -> None:
+    info = replace(FAKE_INFO, adapters={"formal": "a" * 64})
+    steering = Intervention.from_dict({"languages": ["fr"], "op": "scale", "factor": 2})
+    source = CaptureSource.of(info, adapter="formal", neuron_set="ns_1", intervention=steering)
+    assert (source.model, source.fingerprint) == (FAKE_INFO.model, FAKE_INFO.fingerprint)
+    assert (source.engine, source.model_dtype) == (FAKE_INFO.kind, FAKE_INFO.dtype)
+    assert (source.adapter, source.adapter_fingerprint, source.neuron_set) == ("formal", "a" * 64, "ns_1")
+    assert source.intervention == steering.to_dict()
+    plain = CaptureSource.of(info, adapter=None, neuron_set=None, intervention=None)
+    assert (plain.adapter, plain.adapter_fingerprint, plain.intervention) == (None, None, None)
 
 
 def test_a_file_without_tokens_of_any_text_cannot_come_about_but_one_without_texts_can_be_read() -> None:

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 
 from ampsweep.domain.capture import CapturedText
 from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.prompt import ChatMessage, Prompt, TokenIds
-from ampsweep.errors import InvalidRequest, PromptTooLong
-from engine.capture.texts import TokenizedText, check_scope, tokenized
+from ampsweep.errors import CaptureTooLarge, InvalidRequest, PromptTooLong
+from engine.capture.selection import NeuronSelection
+from engine.capture.texts import TokenizedText, check_scope, check_text_size, tokenized
 from engine.fake_encoder import FakeEncoder
 
 SPECIAL = 256
@@ -68,17 +72,74 @@ def test_a_text_without_tokens_is_refused() -> None:
         tokenized(Plain(), CapturedText(id="a", prompt=""), max_tokens=9, param="texts.1")
 
 
+def test_a_text_with_a_token_that_the_model_lacks_is_named_before_anything_is_computed() -> None:
+    class Larger(FakeEncoder):
+        def tokens(self, *_: object, **__: object) -> tuple[int, ...]:
+            return (7, 300)
+
+    with pytest.raises(InvalidRequest, match="no token with the id 300") as refused:
+        tokenized(Larger(), CapturedText(id="a", prompt="ab"), max_tokens=9, param="texts.1")
+    assert refused.value.param == "texts.1"
+
+
+def intervention(scope: str, tokens: dict[str, Any] | None = None) -> Intervention:
+    raw = {"languages": ["fr"], "op": "scale", "factor": 2, "scope": scope}
+    return Intervention.from_dict(raw if tokens is None else {**raw, "tokens": tokens})
+
+
 @pytest.mark.parametrize(
-    ("scope", "prompt_tokens", "fits"),
-    [("all", 3, True), ("all", 0, True), ("prompt", 3, True), ("prompt", 0, False), ("generation", 3, False)],
+    ("scope", "prompt_tokens", "tokens", "wrong"),
+    [
+        ("all", 3, None, None),
+        ("all", 0, None, None),
+        ("prompt", 3, None, None),
+        ("prompt", 0, None, "scope"),
+        ("generation", 3, None, "scope"),
+        ("generation", 3, {"end": 2}, "scope"),
+        ("prompt", 0, {"start": -1}, "scope"),
+        ("all", 1, {"start": 2}, None),
+        ("all", 1, {"start": 3}, "tokens"),
+        ("all", 1, {"positions": [2, 9]}, None),
+        ("all", 1, {"positions": [3, 9]}, "tokens"),
+        ("all", 1, {"decay": 0.5}, None),
+        ("prompt", 2, {"start": 1}, None),
+        ("prompt", 2, {"start": 2}, "tokens"),
+        ("prompt", 2, {"positions": [-2]}, None),
+        ("prompt", 2, {"positions": [-3]}, "tokens"),
+        ("prompt", 2, {"end": -2}, "tokens"),
+        ("generation", 1, {"start": 1, "end": 5}, None),
+        ("generation", 1, {"start": 2}, "tokens"),
+        ("generation", 1, {"positions": [1], "decay": 0.5}, None),
+        ("generation", 1, {"positions": [2], "decay": 0.5}, "tokens"),
+    ],
 )
-def test_an_intervention_must_steer_a_token(scope: str, prompt_tokens: int, fits: bool) -> None:
-    intervention = Intervention.from_dict({"languages": ["fr"], "op": "scale", "factor": 2, "scope": scope})
+def test_an_intervention_must_edit_a_token(
+    scope: str, prompt_tokens: int, tokens: dict[str, Any] | None, wrong: str | None
+) -> None:
     text = TokenizedText(id="a", ids=(1, 2, 3), prompt_tokens=prompt_tokens)
-    check_scope(text, None, param="text")
-    if fits:
-        check_scope(text, intervention, param="text")
+    check_scope(text, None, param="texts.4")
+    if wrong is None:
+        check_scope(text, intervention(scope, tokens), param="texts.4")
         return
-    with pytest.raises(InvalidRequest, match="no token of text is in it") as refused:
-        check_scope(text, intervention, param="text")
-    assert refused.value.param == "intervention.scope"
+    with pytest.raises(InvalidRequest, match=r"no token of texts\.4") as refused:
+        check_scope(text, intervention(scope, tokens), param="texts.4")
+    assert refused.value.param == f"intervention.{wrong}"
+
+
+def test_the_error_about_tokens_says_which_positions_there_are() -> None:
+    text = TokenizedText(id="a", ids=(1, 2, 3, 4, 5), prompt_tokens=2)
+    with pytest.raises(InvalidRequest) as refused:
+        check_scope(text, intervention("generation", {"start": 3}), param="TEXTS.7")
+    assert refused.value.message == (
+        "start=3 edits no token of TEXTS.7, whose tokens in the scope generation have the positions 0 to 2; choose "
+        "some of these, or leave tokens out"
+    )
+
+
+def test_a_text_whose_activations_do_not_fit_into_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    neurons = NeuronSelection.of({0: np.arange(5)})
+    monkeypatch.setattr("engine.capture.texts.MAX_TEXT_BYTES", 2 * 5 * 4)
+    check_text_size(TokenizedText(id="a", ids=(1, 2), prompt_tokens=2), neurons, param="TEXTS.7")
+    with pytest.raises(CaptureTooLarge, match=r"5 neurons at 3 tokens take .* shorten or divide the text") as refused:
+        check_text_size(TokenizedText(id="a", ids=(1, 2, 3), prompt_tokens=3), neurons, param="TEXTS.7")
+    assert refused.value.param == "TEXTS.7"

@@ -35,14 +35,27 @@ def captured(engine: TransformersEngine, neurons: NeuronSelection, raw: dict[str
 
 
 @pytest.mark.parametrize("family", ["qwen2", "gemma2"])
-@pytest.mark.parametrize("scope", [None, "all", "prompt", "generation"])
+@pytest.mark.parametrize(
+    ("which", "edited"),
+    [
+        (None, {}),
+        ({"scope": "all"}, dict.fromkeys(range(100), 1.0)),
+        ({"scope": "prompt"}, dict.fromkeys(range(5), 1.0)),
+        ({"scope": "generation"}, dict.fromkeys(range(5, 100), 1.0)),
+        ({"scope": "all", "tokens": {"positions": [0, 6, 99]}}, {0: 1.0, 6: 1.0}),
+        ({"scope": "prompt", "tokens": {"start": -3, "end": -1}}, {2: 1.0, 3: 1.0}),
+        ({"scope": "generation", "tokens": {"start": 1, "end": 4, "decay": 0.5}}, {6: 1.0, 7: 0.5, 8: 0.25}),
+    ],
+    ids=["unsteered", "all", "prompt", "generation", "positions", "slice", "decay"],
+)
 def test_the_activations_are_those_before_the_edit(
     family: Family,
-    scope: str | None,
+    which: dict[str, Any] | None,
+    edited: dict[int, float],
     model_folder: Callable[[Family], Path],
     reference: Callable[[Family], TransformersEngine],
 ) -> None:
-    raw = None if scope is None else {"languages": ["fr"], "op": "set", "factor": 4.0, "scope": scope}
+    raw = None if which is None else {"languages": ["fr"], "op": "set", "factor": 4.0, **which}
     neurons = NeuronSelection.of({0: np.array([3, 4]), 2: np.arange(WIDTH[family])})
     capture = captured(reference(family), neurons, raw, prompt_tokens=5)
     seen: dict[int, Tensor] = {}
@@ -51,11 +64,13 @@ def test_the_activations_are_those_before_the_edit(
         seen[layer] = activation.clone()
         changed = activation.clone()
         for position in range(len(activation)):
-            if scope == "all" or (scope is not None and (scope == "prompt") == (position < 5)):
-                changed[position, [index for at, index in CHANGED if at == layer]] = 4.0
+            if strength := edited.get(position):
+                columns = [index for at, index in CHANGED if at == layer]
+                changed[position, columns] += strength * (4.0 - changed[position, columns])
         return changed
 
     HandModel(model_folder(family)).logprobs(capture.token_ids, edit)
+    assert 9 < len(capture.token_ids) < 100
     assert len(capture.token_texts) == len(capture.token_ids) == len(capture.activations[0])
     for layer, indices, values in zip(neurons.layers, neurons.indices, capture.activations, strict=True):
         np.testing.assert_allclose(values, seen[layer][:, torch.from_numpy(indices)], rtol=0, atol=1e-4)

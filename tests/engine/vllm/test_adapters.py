@@ -21,7 +21,8 @@ from ampsweep.errors import InvalidRequest, UnknownName
 from benchmarks.mixed_load import PROMPT, SETTINGS, random_neurons
 from benchmarks.tiny_adapter import tiny_adapter
 from benchmarks.tiny_models import Family
-from engine.base import Engine, GenerateRequest, ScoreRequest, Steering
+from engine.base import CaptureRequest, Engine, GenerateRequest, ScoreRequest, Steering
+from engine.capture.selection import NeuronSelection
 from engine.fake import FAKE_INFO, FakeEngine
 from engine.hf.engine import TransformersEngine
 from engine.vllm.adapters import Adapters, check_effects
@@ -98,7 +99,7 @@ def test_the_reference_implementation_rejects_adapters() -> None:
 
 
 async def answers(engine: Engine, adapter: str | None) -> dict[str, Any]:
-    """Return the tokens and log-probabilities of one prompt under every intervention."""
+    """Return the tokens, log-probabilities and activations of one prompt under every intervention."""
     neurons = random_neurons(engine.info)
     engine.add_neurons(neurons)
     steerings = [
@@ -115,8 +116,14 @@ async def answers(engine: Engine, adapter: str | None) -> dict[str, Any]:
         request = ScoreRequest(context=PROMPT, continuation=" the rain", steering=steering, adapter=adapter)
         return (await engine.score(request)).logprobs
 
+    async def capture(steering: Steering | None) -> np.ndarray:
+        chosen = NeuronSelection.of({0: np.array([1, 5]), engine.info.layers - 1: np.arange(8)})
+        request = CaptureRequest(prompt=PROMPT, neurons=chosen, steering=steering, adapter=adapter)
+        return np.concatenate((await engine.capture(request)).activations, axis=1)
+
     generated = await asyncio.gather(*map(generate, steerings))
-    return {"generated": generated, "scored": await asyncio.gather(*map(score, steerings))}
+    scored = await asyncio.gather(*map(score, steerings))
+    return {"generated": generated, "scored": scored, "captured": await asyncio.gather(*map(capture, steerings))}
 
 
 def reserved_bytes(model: torch.nn.Module) -> int:
@@ -167,6 +174,7 @@ def test_adapters_and_interventions_share_a_batch(
         for adapter, result in zip(expected, results, strict=True):
             assert result["generated"] == expected[adapter]["generated"]
             np.testing.assert_allclose(result["scored"], expected[adapter]["scored"], rtol=0, atol=1e-4)
+            np.testing.assert_allclose(result["captured"], expected[adapter]["captured"], rtol=1e-4, atol=1e-4)
         assert len({str(result) for result in results}) == len(expected)
 
     asyncio.run(check())

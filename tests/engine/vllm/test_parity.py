@@ -267,6 +267,9 @@ def test_captured_activations_equal_the_reference(both: Both) -> None:
         make(["en", "fr"], "set", 2.0, scope="generation"),
         make(["tr"], "set", 0.5, patch="median", scope="prompt"),
         make(["fr"], "add", 6.0, vector="diffmean"),
+        make(["fr"], "add", 6.0, vector="diffmean", tokens={"positions": [1, 33, 40], "decay": 0.9}),
+        make(["en", "fr"], "set", 2.0, scope="generation", tokens={"start": 1, "end": 34}),
+        make(["en", "fr"], "set", 2.0, scope="prompt", tokens={"start": -2}),
     ]
     requests = [
         CaptureRequest(prompt=prompt, neurons=neurons, steering=steering, prompt_tokens=3)

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from ampsweep.cli.options import client as client_module
-from ampsweep.cli.options.client import follow
+from ampsweep.cli.options.client import client_of, follow
 from ampsweep.client.clients import Client
 from ampsweep.client.models import Event, RequestCounts, Sweep
 from ampsweep.domain.recording_progress import RecordingProgress
@@ -71,3 +71,12 @@ def test_past_events_are_not_shown_one_by_one(capsys: pytest.CaptureFixture[str]
     followed([("cell.completed", "in_progress", counts(number)) for number in (1, 2, 3)])
     first, last = capsys.readouterr().err.splitlines()
     assert (first, last) == ("study: sweeping: 0/4 cells", "study: sweeping: 4/4 cells, 1 failed, completed")
+
+
+def test_a_patient_client_waits_for_a_response_and_not_for_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[dict[str, Any]] = []
+    monkeypatch.setattr("ampsweep.client.clients.Client", lambda _url, **options: opened.append(options))
+    client_of("http://127.0.0.1:1")
+    client_of("http://127.0.0.1:1", patient=True)
+    assert "timeout" not in opened[0]
+    assert (opened[1]["timeout"].read, opened[1]["timeout"].connect) == (None, 60.0)
