@@ -17,7 +17,7 @@ from engine.capture.selection import NeuronSelection
 from engine.vllm.request_extras import CaptureArgs, RequestExtras
 from engine.vllm.worker.capturing import CapturedRow, Capturing, join_captured
 from engine.vllm.worker.table import Shard
-from tests.engine.vllm.worker.test_steering import FORMS, WIDTH, SiluAndMul, Worker, make_worker, steer
+from tests.engine.vllm.worker.one_layer import FORMS, WIDTH, SiluAndMul, Worker, make_worker, steer
 
 LAYERS, NEURONS = 5, 12
 CHOSEN = NeuronSelection.of({0: np.array([0, 3, 11]), 3: np.arange(NEURONS), 4: np.array([5])})

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -12,111 +11,28 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.layer_widths import LayerWidths
-from engine.base import Steering
 from engine.kernels.activation import MlpForm
 from engine.kernels.xielu import Xielu, XieluConstants
-from engine.neurons.neuron_set import NeuronSet
-from engine.vllm.backends.base import SteeringBackend
 from engine.vllm.backends.cpu import CpuBackend
-from engine.vllm.request_extras import RecordingArgs, RequestExtras, ScoringArgs, steering_args
+from engine.vllm.request_extras import RecordingArgs, RequestExtras, ScoringArgs
 from engine.vllm.worker.recording import Recording
 from engine.vllm.worker.scoring import Scoring
 from engine.vllm.worker.steering import WorkerSteering
 from engine.vllm.worker.table import Shard
-
-WIDTH, HIDDEN = 4, 3
-FORMS = [MlpForm(activation="silu", gated=True)]
-NEURONS = NeuronSet(
-    id="ns_test",
-    model="test",
-    fingerprint="",
-    layers=1,
-    width=WIDTH,
-    method="test",
-    neurons={"fr": np.array([[0, 1], [0, 3]], dtype=np.int32), "tr": np.empty((0, 2), dtype=np.int32)},
-    residual_mean=np.array([[[1.0, 2.0, 3.0]], [[0.0, 0.0, -1.0]]], dtype=np.float32),
+from tests.engine.vllm.worker.one_layer import (
+    FORMS,
+    HIDDEN,
+    NEURONS,
+    WIDTH,
+    SiluAndMul,
+    Worker,
+    head,
+    make_worker,
+    run_layer,
+    steer,
+    steered_tokens,
 )
-DIFFERENCE = torch.tensor([1.0, 2.0, 4.0])  # fr minus tr
-
-
-HEAD = torch.randn(3, 11, generator=torch.Generator().manual_seed(0))
-
-
-def head(hidden: torch.Tensor) -> torch.Tensor:
-    return hidden @ HEAD
-
-
-class SiluAndMul(nn.Module):
-    def forward(self, gate_up: torch.Tensor) -> torch.Tensor:
-        gate, up = gate_up.chunk(2, dim=1)
-        return functional.silu(gate) * up
-
-
-@dataclass(frozen=True, kw_only=True)
-class Worker:
-    """A worker with one layer, the activation of that layer, and the module that steers its output."""
-
-    steering: WorkerSteering
-    layer: nn.Module
-    residual: nn.Module
-
-
-@pytest.fixture(params=["cpu", "cuda"])
-def backend_name(request: pytest.FixtureRequest) -> str:
-    """Run the test on both backends, the CUDA one in Triton's interpreter."""
-    name: str = request.param
-    return name
-
-
-@pytest.fixture
-def worker(backend_name: str) -> Worker:
-    return make_worker(backend_name, FORMS, SiluAndMul())
-
-
-def make_worker(backend_name: str, forms: list[MlpForm], inner: nn.Module) -> Worker:
-    shard, cpu = Shard.of_rank(range(1), LayerWidths(1, WIDTH)), torch.device("cpu")
-    new_recording = partial(Recording, shard, rows=2, hidden_size=HIDDEN, device=cpu)
-    backend: SteeringBackend
-    if backend_name == "cpu":
-        backend = CpuBackend(forms, width=WIDTH, slots=2, new_recording=new_recording, gather=lambda part: part)
-    else:
-        cuda = importlib.import_module("engine.vllm.backends.cuda")
-        backend = cuda.CudaBackend(
-            forms,
-            width=WIDTH,
-            hidden_size=HIDDEN,
-            slots=2,
-            entries=8,
-            tokens=16,
-            recording=new_recording(),
-            statistics=True,
-            device=cpu,
-        )
-    steering = WorkerSteering(shard, backend, Scoring(head), slots=2)
-    steering.add_neurons(NEURONS)
-    return Worker(steering=steering, layer=backend.activation(0, inner), residual=backend.residual(0))
-
-
-def steer(prompt_tokens: int, **intervention: object) -> dict[str, object]:
-    parsed = Intervention.from_dict({"languages": ["fr"], "op": "set", "factor": 9.0, **intervention})
-    return RequestExtras(
-        steer=steering_args(Steering(intervention=parsed, neurons="ns_test"), prompt_tokens)
-    ).extra_args()
-
-
-def run_layer(worker: Worker, tokens: int) -> torch.Tensor:
-    out: torch.Tensor = worker.layer(torch.ones(tokens, 2 * WIDTH))
-    return out
-
-
-def steered_tokens(out: torch.Tensor) -> list[bool]:
-    rest = float(functional.silu(torch.tensor(1.0)))
-    steered = torch.isclose(out, torch.tensor([rest, 9.0, rest, 9.0])).all(dim=1)
-    assert (steered | torch.isclose(out, torch.tensor(rest)).all(dim=1)).all()
-    result: list[bool] = steered.tolist()
-    return result
 
 
 def test_each_token_is_steered_by_its_own_request(worker: Worker) -> None:
@@ -205,85 +121,6 @@ def test_a_statistic_covers_the_neurons_of_all_ranks() -> None:
     torch.testing.assert_close(torch.cat(outs, dim=1), expected)
 
 
-VECTOR = {"op": "add", "vector": "diffmean_raw"}
-
-
-@pytest.mark.parametrize("fused", [True, False])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_vectors_neurons_and_recordings_share_a_batch(worker: Worker, fused: bool, dtype: torch.dtype) -> None:
-    record = RequestExtras(record=RecordingArgs(key="s", skip=1, sums=False)).extra_args()
-    worker.steering.start("vector", steer(1, **VECTOR, factor=2.0, scope="generation"), [0])
-    worker.steering.start("neurons", steer(1), [0])
-    worker.steering.start("recorded", record, [0])
-    worker.steering.begin_step(["recorded", "vector", "neurons"], [3, 2, 1], [0, 0, 0])
-    hidden = torch.randn(1, 7, HIDDEN, generator=torch.Generator().manual_seed(0)).to(dtype)  # the last is padding
-    residual = torch.ones_like(hidden) if fused else None
-    expected = hidden.clone()
-    expected[0, 4] = (hidden[0, 4].float() + 2 * DIFFERENCE).to(dtype)  # its generated token
-    total = (hidden.float() + (1.0 if fused else 0.0))[0, 1:3].sum(dim=0)
-    worker.residual(hidden, residual)
-    torch.testing.assert_close(hidden, expected)  # Triton's interpreter rounds to bfloat16 in its own way
-    unsteered = [0, 1, 2, 3, 5, 6]
-    assert torch.equal(hidden[0, unsteered], expected[0, unsteered])
-    np.testing.assert_allclose(worker.steering.take_recordings(["s"])[0].residual[0], total, rtol=1e-6)
-
-
-@pytest.mark.parametrize("fused", [True, False])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_residual_is_counted_for_the_sentences_that_ask_for_it(fused: bool, dtype: torch.dtype) -> None:
-    worker = make_worker("cpu", FORMS, SiluAndMul())
-    plain, counted = (
-        RecordingArgs(key="p", skip=0, sums=False),
-        RecordingArgs(key="c", skip=1, sums=False, residual_counts=True),
-    )
-    worker.steering.start("plain", RequestExtras(record=plain).extra_args(), [0])
-    worker.steering.start("counted", RequestExtras(record=counted).extra_args(), [0])
-    hidden = torch.randn(1, 9, HIDDEN, generator=torch.Generator().manual_seed(0)).to(dtype)  # the last is padding
-    residual = torch.full_like(hidden, 0.5) if fused else None
-    for _ in range(2):  # the second time its request starts over
-        worker.steering.begin_step(["plain", "counted"], [2, 4], [0, 0])
-        worker.residual(hidden, residual)
-    worker.steering.begin_step(["counted"], [2], [4])
-    worker.residual(hidden, residual)
-    output = hidden[0].float() + (0.5 if fused else 0.0)
-    expected = (torch.cat([output[3:6], output[:2]]) > 0).sum(dim=0)
-    part = worker.steering.take_recordings(["c"])[0]
-    assert part.residual_counts is not None
-    np.testing.assert_array_equal(part.residual_counts[0], expected)
-    assert worker.steering.take_recordings(["p"])[0].residual_counts is None
-
-
-def test_a_row_is_used_again_without_the_counts_of_its_last_sentence() -> None:
-    worker = make_worker("cpu", FORMS, SiluAndMul())
-    for name, value in (("a", 1.0), ("b", 1.0), ("c", -1.0)):
-        record = RecordingArgs(key=name, skip=0, sums=False, residual_counts=True)
-        worker.steering.start(name, RequestExtras(record=record).extra_args(), [0])
-        worker.steering.begin_step([name], [2], [0])
-        worker.residual(torch.full((2, HIDDEN), value), None)
-        counts = worker.steering.take_recordings([name])[0].residual_counts
-        np.testing.assert_array_equal(counts, np.full((1, HIDDEN), 2 if value > 0 else 0))
-        worker.steering.finish(name)
-
-
-def test_a_slot_that_had_a_vector_has_none_when_it_is_used_again(worker: Worker) -> None:
-    for request, intervention in enumerate((VECTOR, VECTOR, {"op": "set"}, {"op": "scale"})):
-        worker.steering.start(str(request), steer(1, **intervention, factor=1.0 + request), [0])
-        worker.steering.begin_step([str(request)], [1], [0])
-        hidden = torch.zeros(1, HIDDEN)
-        worker.residual(hidden, None)
-        assert torch.equal(hidden[0], (1.0 + request) * DIFFERENCE if request < 2 else torch.zeros(HIDDEN))
-        worker.steering.finish(str(request))
-
-
-def test_a_dummy_run_adds_no_vector(worker: Worker) -> None:
-    worker.steering.start("a", steer(1, **VECTOR), [0])
-    worker.steering.begin_step(["a"], [1], [0])
-    worker.steering.begin_dummy_step()
-    hidden = torch.zeros(4, HIDDEN)
-    worker.residual(hidden, None)
-    assert not hidden.any()
-
-
 def test_scope_follows_positions_over_chunks(worker: Worker) -> None:
     worker.steering.start("prompt", steer(3, scope="prompt"), [0, 1, 2])
     worker.steering.start("generation", steer(3, scope="generation"), [0, 1, 2])
@@ -325,15 +162,6 @@ def test_the_strength_decays_with_the_position_and_only_for_its_request(worker: 
     worker.steering.finish("decays")
     worker.steering.begin_step(["plain"], [3], [3])
     assert strengths(3) == [1.0, 1.0, 1.0]
-
-
-def test_a_vector_decays(worker: Worker) -> None:
-    listed = {"positions": [1, 3], "decay": 0.5}
-    worker.steering.start("vector", steer(5, **VECTOR, factor=2.0, tokens=listed), [0])
-    worker.steering.begin_step(["vector"], [5], [0])
-    hidden = torch.zeros(5, HIDDEN)
-    worker.residual(hidden, None)
-    torch.testing.assert_close(hidden, torch.tensor([0.0, 1.0, 0.0, 0.25, 0.0])[:, None] * 2 * DIFFERENCE)
 
 
 def test_a_dummy_run_after_a_steered_step_steers_nothing(worker: Worker) -> None:
