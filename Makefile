@@ -16,8 +16,9 @@ test: setup  ## run the fast tests, then those that start servers and Ray, then 
 	@$(BIN)/pytest -q -n auto --dist worksteal -m "processes and not reliability" $(ARGS)
 	@$(BIN)/pytest -q -n auto --maxprocesses 2 --dist loadfile -m "engine and not reliability" $(ARGS)
 
-reliability: setup  ## run the tests that kill processes and fill disks, many times
+reliability: setup  ## run the tests that kill processes and fill disks, many times, and property tests on many examples
 	@$(BIN)/pytest -q -m reliability $(ARGS)
+	@$(BIN)/pytest -q -n auto -m "hypothesis and not engine and not reliability" --hypothesis-profile thorough
 
 vllm-next: setup  ## run the compatibility tests with another vLLM release, outside .venv; VERSION=x.y.z
 	@PYTHON="$(BIN)/python" requirements/vllm-next.sh "$(VERSION)"

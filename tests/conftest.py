@@ -19,8 +19,9 @@ from tests.postgres import postgres_server
 if not Path("/dev/nvidiactl").exists():
     os.environ["TRITON_INTERPRET"] = "1"  # before anything imports Triton: it reads this for its own functions too
 
-# How long one example takes is the machine's affair.
-hypothesis.settings.register_profile("ampsweep", deadline=None)
+# How long one example takes is the machine's affair. `make reliability` tries many more.
+hypothesis.settings.register_profile("ampsweep", deadline=None, max_examples=30)
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile("ampsweep")
 
 # A shell's background jobs ignore SIGINT, and so would the commands that tests start and interrupt.
@@ -28,17 +29,21 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give each xdist worker of the engine tier processors of its own, before anything imports PyTorch.
+    """Let xdist workers not share processors for the threads of OpenMP, before anything imports PyTorch.
 
-    Threads of OpenMP spin while they wait for each other, so two engines that share processors take several times as
-    long as one after the other. One processor is enough for a tiny model.
+    Such threads spin while they wait for each other, so two engines that share processors take several times as long as
+    one after the other. Each worker of the engine tier has processors of its own, of which one is enough for a tiny
+    model, and each worker of the fast tier has one thread.
     """
     worker = os.environ.get("PYTEST_XDIST_WORKER")
-    if worker is not None and "engine" in config.option.markexpr.split(" and "):
+    terms = config.option.markexpr.split(" and ")
+    if worker is not None and "engine" in terms:
         processors = sorted(os.sched_getaffinity(0))
         own = processors[int(worker.removeprefix("gw")) :: int(os.environ["PYTEST_XDIST_WORKER_COUNT"])] or processors
         os.sched_setaffinity(0, own)
         os.environ["OMP_NUM_THREADS"] = str(len(own))
+    elif worker is not None and {"not engine", "not processes"} <= set(terms):
+        os.environ["OMP_NUM_THREADS"] = "1"
 
 
 MODULE_OF_A_TIER = re.compile(r"^pytestmark = \[?[^\]]*?pytest\.mark\.(engine|processes|reliability)\b", re.MULTILINE)

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import boto3
 import pytest
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_EC2_METADATA_DISABLED": "true"}
+IN_A_BUCKET = pytest.param("bucket", marks=pytest.mark.processes)
+"""The parameter of a test that runs on an object store, which is a server that has to be started."""
 _FAULT = b"<Error><Code>InternalError</Code><Message>a fault that a test has ordered</Message></Error>"
 
 FaultPredicate = Callable[[str, str, str], bool]
@@ -28,6 +29,8 @@ class ObjectStore:
 
     def bucket(self, name: str) -> Any:
         """Make a bucket; return a client, so that a test can look at what is in it."""
+        import boto3
+
         client = boto3.client(
             "s3", endpoint_url=self.url, region_name="us-east-1", aws_access_key_id="tests", aws_secret_access_key="s"
         )

@@ -104,7 +104,6 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
     "tests/jobs/results/test_finalization.py": ("jobs/results/assembly.py", "jobs/results/failures.py"),
     "tests/api/routes/test_partial_results.py": ("jobs/results/partial.py",),
     "tests/jobs/storage/test_protocol.py": ("jobs/storage/local.py",),
-    "tests/jobs/storage/test_object_store.py": ("jobs/storage/endpoint.py",),
     "tests/jobs/store/test_*_contract.py": (
         "jobs/store/protocol.py",
         "jobs/store/queries.py",

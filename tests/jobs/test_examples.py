@@ -68,6 +68,7 @@ def spec_targets(spec: SweepSpec) -> tuple[str, ...]:
     return tuple(raw["interventions"].get("languages") or raw["neurons"]["languages"])
 
 
+@pytest.mark.processes  # runs the bundled model for seconds
 def test_language_arithmetic_is_one_spec_and_runs_with_its_baselines_and_controls(tmp_path: Path) -> None:
     corpus = tmp_path / "few"
     corpus.mkdir()

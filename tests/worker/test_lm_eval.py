@@ -25,6 +25,8 @@ from tests.jobs.tasks.lm_eval.tiny_groups import SIZES, write_groups
 from tests.jobs.tasks.lm_eval.tiny_tasks import NAMES, write_tasks
 from worker.run_cell import ask
 
+pytestmark = pytest.mark.processes  # runs the bundled model for seconds
+
 LIMIT = 4
 
 

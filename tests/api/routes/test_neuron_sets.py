@@ -164,6 +164,7 @@ async def test_a_stopping_server_marks_its_identification_as_failed(installation
     )
 
 
+@pytest.mark.processes
 async def test_servers_on_one_bucket_tell_of_a_killed_servers_identification(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,7 @@ from jobs.results.retention import clean_up
 from jobs.storage.local import LocalStorage
 from jobs.storage.protocol import StoredFile
 from tests.api.running_server import running_server
-from tests.object_store import give_credentials, object_store
+from tests.object_store import IN_A_BUCKET, give_credentials, object_store
 from tests.worker.installation import Installation
 
 pytestmark = pytest.mark.anyio
@@ -40,7 +40,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(scope="module", params=["folder", "bucket"])
+@pytest.fixture(scope="module", params=["folder", IN_A_BUCKET])
 def published(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """A server with its results in a folder or in an object store."""
     folder = tmp_path_factory.mktemp(request.param)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ VECTORS: list[dict[str, Any]] = [
 ]
 
 
+@cache
 def _neurons(family: Family) -> NeuronSet:
     random = np.random.default_rng(1)
     width = WIDTH[family]

@@ -20,11 +20,9 @@ def greedy(prompt: list[int], steps: int, **sampling: Any) -> list[int]:
 
 
 def shares(**sampling: Any) -> dict[int, float]:
-    """Return the share of 2000 seeds with which each token is sampled first."""
-    drawn = [
-        Sampler(SamplingParams(temperature=1.0, seed=seed, **sampling), [], index=0).next(LOGITS)
-        for seed in range(2000)
-    ]
+    """Return the share of 2000 answers, whose numbers are added to the seed, in which each token is sampled first."""
+    params = SamplingParams(temperature=1.0, seed=0, **sampling)
+    drawn = [Sampler(params, [], index=index).next(LOGITS) for index in range(2000)]
     return {token: drawn.count(token) / len(drawn) for token in set(drawn)}
 
 

@@ -15,7 +15,7 @@ from ampsweep.errors import DamagedFile, NotFound, Unavailable
 from jobs.neuron_sets.bucket import BucketNeuronSets, neuron_sets_at
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.storage.factory import open_storage
-from tests.object_store import ObjectStore, give_credentials, object_store
+from tests.object_store import IN_A_BUCKET, ObjectStore, give_credentials, object_store
 
 ARRAYS = "neurons.safetensors"
 
@@ -33,9 +33,12 @@ def bucket(tmp_path: Path, server: ObjectStore, monkeypatch: pytest.MonkeyPatch)
     return server.address("ampsweep", tmp_path.name)
 
 
-@pytest.fixture(params=["folder", "bucket"])
-def address(request: pytest.FixtureRequest, tmp_path: Path, bucket: str) -> str:
-    return bucket if request.param == "bucket" else str(tmp_path / "neurons")
+@pytest.fixture(params=["folder", IN_A_BUCKET])
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "folder":
+        return str(tmp_path / "neurons")
+    in_a_bucket: str = request.getfixturevalue("bucket")
+    return in_a_bucket
 
 
 def writer(arrays: bytes, model: str = "tiny") -> Callable[[Path], None]:
@@ -96,6 +99,7 @@ def test_a_writer_that_fails_publishes_nothing(address: str) -> None:
         neuron_sets_at(address).get("ns_1")
 
 
+@pytest.mark.processes
 def test_publishers_at_the_same_time_leave_arrays_and_metadata_of_one_of_them(
     bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,6 +119,7 @@ def test_publishers_at_the_same_time_leave_arrays_and_metadata_of_one_of_them(
         assert hashlib.sha256(arrays).hexdigest() == digest
 
 
+@pytest.mark.processes
 def test_sets_are_listed_oldest_first_and_fetched_once(bucket: str, server: ObjectStore) -> None:
     for name in ("ns_b", "ns_a"):
         neuron_sets_at(bucket).publish(name, writer(name.encode()))
@@ -130,6 +135,7 @@ def test_sets_are_listed_oldest_first_and_fetched_once(bucket: str, server: Obje
     assert len(server.requests) == 1
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("name", ["../x", "x", "", "ns_", "ns_a/b"])
 def test_what_cannot_be_an_id_is_never_asked_for(bucket: str, server: ObjectStore, name: str) -> None:
     sets = neuron_sets_at(bucket)
@@ -140,6 +146,7 @@ def test_what_cannot_be_an_id_is_never_asked_for(bucket: str, server: ObjectStor
     assert server.requests == []
 
 
+@pytest.mark.processes
 def test_damaged_metadata_is_an_error(bucket: str) -> None:
     with open_storage(bucket).writing("ns_1/metadata.json") as path:
         path.write_text("{}")
@@ -176,6 +183,7 @@ def test_metadata_are_read_once(address: str, monkeypatch: pytest.MonkeyPatch) -
     assert sets.infos()[0] is first
 
 
+@pytest.mark.processes
 def test_its_folder_ends_with_it(bucket: str) -> None:
     sets = neuron_sets_at(bucket)
     sets.publish("ns_1", writer(b"one"))

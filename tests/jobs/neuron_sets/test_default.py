@@ -14,7 +14,7 @@ from jobs.neuron_sets.default import chosen_neuron_set, default_neuron_set, set_
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from tests.jobs.cluster import write_model
-from tests.object_store import ObjectStore, give_credentials, object_store
+from tests.object_store import IN_A_BUCKET, ObjectStore, give_credentials, object_store
 
 
 @pytest.fixture(scope="module")
@@ -24,12 +24,13 @@ def server() -> Iterator[ObjectStore]:
         yield store
 
 
-@pytest.fixture(params=["folder", "bucket"])
-def address(
-    request: pytest.FixtureRequest, tmp_path: Path, server: ObjectStore, monkeypatch: pytest.MonkeyPatch
-) -> str:
+@pytest.fixture(params=["folder", IN_A_BUCKET])
+def address(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "folder":
+        return str(tmp_path / "neurons")
     give_credentials(monkeypatch)
-    return server.address("ampsweep", tmp_path.name) if request.param == "bucket" else str(tmp_path / "neurons")
+    server: ObjectStore = request.getfixturevalue("server")
+    return server.address("ampsweep", tmp_path.name)
 
 
 def publish(sets: NeuronSets, catalog: Catalog, *, neuron: int, model: str = "tiny") -> str:

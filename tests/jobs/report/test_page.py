@@ -22,7 +22,6 @@ from ampsweep.hashing import canonical_json
 from jobs.report.answers import Answer, answer_questions
 from jobs.report.comparisons import with_mcnemar
 from jobs.report.data import NEURONS, ReportData
-from jobs.report.figures.drawing import svg
 from jobs.report.queries import BEST, CURVES, EFFECTS, GAIN_COST, MATRIX, OVERLAP, OWN_OR_ANY, SEARCH, SELF_CROSS
 from jobs.report.resources import resource_classes
 from jobs.results.schema import SAMPLES, SUMMARY
@@ -129,8 +128,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def data(folder: Path) -> Iterator[ReportData]:
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReportData]:
+    """The files as they were written, for tests that only read them."""
+    folder = tmp_path_factory.mktemp("sweep")
+    write_files(folder)
     with closing(ReportData(folder)) as opened:
         yield opened
 
@@ -296,10 +298,12 @@ def test_the_page_stands_alone_and_shows_every_answer_with_its_query(
     assert f"SHA-256 {'a' * 12}" in page, "the model's hash, in the methods"
     assert f"on the facts that all of its languages have (data SHA-256 {'b' * 12})" in page
     assert "d" * 64 in page, "and every file's, among the sources"
+    figures = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    assert len(figures) == sum(each.figure is not None for each in answers)
+    for figure in figures:
+        ElementTree.fromstring(figure)  # our own
     for each in answers:
         assert f'download="{each.question.key}.csv"' in page
-        if each.figure is not None:
-            ElementTree.fromstring(svg(each.figure))  # our own
 
 
 def test_the_page_says_what_rests_on_little_and_what_the_plan_warned_of(folder: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from ampsweep.errors import NotFound
 from jobs.storage.factory import join, open_storage
 from jobs.storage.protocol import Storage, StoredFile
-from tests.object_store import ObjectStore, give_credentials, object_store
+from tests.object_store import IN_A_BUCKET, ObjectStore, give_credentials, object_store
 
 
 @pytest.fixture(scope="module")
@@ -21,12 +21,13 @@ def server() -> Iterator[ObjectStore]:
         yield store
 
 
-@pytest.fixture(params=["folder", "objects"])
-def address(
-    request: pytest.FixtureRequest, tmp_path: Path, server: ObjectStore, monkeypatch: pytest.MonkeyPatch
-) -> str:
+@pytest.fixture(params=["folder", IN_A_BUCKET])
+def address(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "folder":
+        return str(tmp_path / "files")
     give_credentials(monkeypatch)
-    return str(tmp_path / "files") if request.param == "folder" else server.address("ampsweep", tmp_path.name)
+    server: ObjectStore = request.getfixturevalue("server")
+    return server.address("ampsweep", tmp_path.name)
 
 
 @pytest.fixture

@@ -23,7 +23,8 @@ def commands(group: Any, *words: str) -> Iterator[tuple[tuple[str, ...], Any]]:
             yield from commands(command, *words, name)
 
 
-ALL = dict(commands(get_command(app)))
+PROGRAM: Any = get_command(app)
+ALL = dict(commands(PROGRAM))
 
 
 def test_every_command_has_an_example_and_every_example_a_command() -> None:
@@ -37,7 +38,7 @@ def test_every_command_has_an_example_and_every_example_a_command() -> None:
 def test_an_example_is_accepted(example: str) -> None:
     program, *arguments = shlex.split(example)
     assert program == "ampsweep"
-    command: Any = get_command(app)
+    command = PROGRAM
     while getattr(command, "commands", {}).get(arguments[0] if arguments else None) is not None:
         command = command.commands[arguments.pop(0)]
     command.make_context(program, arguments)  # raises a usage error for an unknown option or a missing argument
