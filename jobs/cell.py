@@ -68,7 +68,7 @@ _ADDED_FIELDS = ("repairs", "shared_by", "plugins", "sampling")
 """Fields added to TaskRef later: left out of a cell's id at their default, so that older ids stay valid."""
 _OPTIONAL_FIELDS = ("plugins", "sampling")
 """Fields of TaskRef that are left out of the JSON form at their default."""
-_ADDED_TO_CELL = ("instruction", "repeat", "adapter")
+_ADDED_TO_CELL = ("instruction", "repeat", "adapter", "identifier")
 """Fields added to Cell later: left out of its JSON form, and so of its id, at their default."""
 
 
@@ -100,6 +100,7 @@ class Cell:
         instruction: An instruction to answer in a language, which every prompt begins with; None without one.
         repeat: Whether the unsteered items are asked again in another order, so that they share other batches.
         adapter: The LoRA adapter that all requests use; None for the model alone.
+        identifier: Identity of the language identifier that decides which tokens are steered; None if none does.
     """
 
     model: str
@@ -115,6 +116,7 @@ class Cell:
     instruction: Instruction | None = None
     repeat: bool = False
     adapter: AdapterRef | None = None
+    identifier: str | None = None
 
     @property
     def method(self) -> CellMethod | None:

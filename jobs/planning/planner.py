@@ -75,12 +75,13 @@ def plan(spec: SweepSpec, catalog: Catalog, neuron_sets: NeuronSets, *, max_cell
     if search is not None:
         search.check()
     resolved = resolve(spec, catalog, neuron_sets)
+    identifier = None
     if spec.interventions.when is not None or spec.interventions.part is not None:
-        require_running_text(spec, resolved, catalog)
+        identifier = require_running_text(spec, resolved, catalog)
     if (count := _count(spec, resolved, search)) > max_cells:
         message = f"the sweep would have {count} cells; the maximum is {max_cells}"
         raise SweepTooLarge(f"{message}; give fewer factors, languages or layers", param="interventions")
-    grid = list({cell.id: cell for cell in _grid(spec, resolved, catalog)}.values())
+    grid = list({cell.id: cell for cell in _grid(spec, resolved, catalog, identifier)}.values())
     return Plan(tuple(grid if search is None else search.first(grid)), resolved.warnings)
 
 
@@ -113,8 +114,11 @@ def _count_of_mode(spec: SweepSpec, resolved: ResolvedSweep, search: Search | No
     return in_full + tried
 
 
-def _grid(spec: SweepSpec, resolved: ResolvedSweep, catalog: Catalog) -> Iterator[Cell]:
-    """Yield the cells of the whole grid; a cell that the spec names twice is yielded twice."""
+def _grid(spec: SweepSpec, resolved: ResolvedSweep, catalog: Catalog, identifier: str | None) -> Iterator[Cell]:
+    """Yield the cells of the whole grid; a cell that the spec names twice is yielded twice.
+
+    `identifier` is the identity of the language identifier, for interventions that depend on the language of a text.
+    """
     for mode in spec.mode:
         for task in resolved.tasks[mode]:
             for ref in task.refs:
@@ -141,7 +145,12 @@ def _grid(spec: SweepSpec, resolved: ResolvedSweep, catalog: Catalog) -> Iterato
                     *_vector_baselines(spec, resolved, mode, task, ref),
                     *_interventions(spec, resolved, mode, task, ref),
                 ):
-                    yield replace(baseline, neurons=resolved.neurons[mode].ref, intervention=intervention)
+                    yield replace(
+                        baseline,
+                        neurons=resolved.neurons[mode].ref,
+                        intervention=intervention,
+                        identifier=None if intervention.when is None else identifier,
+                    )
 
 
 def _vector_baselines(

@@ -13,10 +13,13 @@ from jobs.tasks.registry import task_of
 from jobs.tasks.requests import ScoreCall
 
 
-def require_running_text(spec: SweepSpec, resolved: ResolvedSweep, catalog: Catalog) -> None:
+def require_running_text(spec: SweepSpec, resolved: ResolvedSweep, catalog: Catalog) -> str | None:
     """Check that all tasks generate their answers, and, for `when`, that the language of these can be identified.
 
     Whether a task generates is seen from its first item.
+
+    Returns:
+        The identity of the language identifier; None without `when`.
 
     Raises:
         InvalidRequest: A task scores given texts, the language identifier is not installed, or it does not know a
@@ -32,9 +35,11 @@ def require_running_text(spec: SweepSpec, resolved: ResolvedSweep, catalog: Cata
             message = f"task {task_spec.name} (tasks.{index}) scores given texts, so there is no running text"
             raise InvalidRequest(f"{message}; leave {name} out, or the task", param=f"interventions.{name}")
     if spec.interventions.when is None:
-        return
+        return None
     targets = {target for task in resolved.tasks[spec.mode[0]] for target in task.targets}
     try:
-        require_languages(open_identifier(), targets)
+        identifier = open_identifier()
+        require_languages(identifier, targets)
     except InvalidRequest as error:
         raise InvalidRequest(error.message, param="interventions.when") from error
+    return identifier.identity

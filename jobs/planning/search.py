@@ -191,7 +191,7 @@ class Search:
                     seed=self.spec.seed,
                     random_draws=self.spec.interventions.random_draws,
                 ):
-                    yield replace(baseline, neurons=cell.neurons, intervention=intervention)
+                    yield replace(baseline, neurons=cell.neurons, intervention=intervention, identifier=cell.identifier)
 
 
 def _is_control(cell: Cell) -> bool:
@@ -202,7 +202,7 @@ def _with_limit(cells: Sequence[Cell], items: int) -> Iterator[Cell]:
     """Yield each cell and its baseline on another number of items."""
     for cell in cells:
         task = replace(cell.task, limit=items)
-        yield replace(cell, task=task, neurons=None, intervention=None)
+        yield replace(cell, task=task, neurons=None, intervention=None, identifier=None)
         yield replace(cell, task=task)
 
 

@@ -51,9 +51,10 @@ def methods_paragraph(provenance: Provenance, *, samples: int, signatures: Seque
     spec, sources = provenance.spec, provenance.sources
     interventions = spec["interventions"]
     targets, non_target = interventions.get("languages"), interventions.get("non_target")
+    change = _change(interventions, sources)
     sentences = [
         f"Sweep {provenance.sweep_id} of model {_model(spec, sources)}, with {_neurons(spec['neurons'], sources)}.",
-        f"Activations before the multiplication by the up-projection were changed by {_change(interventions)}.",
+        f"Activations before the multiplication by the up-projection were changed by {change}.",
         f"Target languages: {_targets(targets)}." if targets else "",
         f"Neurons of all other languages: {_edit(non_target)}." if non_target else "",
         _baselines(interventions.get("baselines", ())),
@@ -119,7 +120,7 @@ def _model(spec: dict[str, Any], sources: dict[str, list[Any]]) -> str:
     return f"{spec['model']}{revision} (SHA-256 {hashes}; engine {engines}){adapted}"
 
 
-def _change(interventions: dict[str, Any]) -> str:
+def _change(interventions: dict[str, Any], sources: dict[str, list[Any]]) -> str:
     magnitudes = ", ".join(f"{factor:g}" for factor in interventions.get("factors") or (1.0,))
     values = interventions.get("patch") or interventions.get("statistic")
     of = f" times the {' and the '.join(values)}" if values else ""
@@ -130,7 +131,9 @@ def _change(interventions: dict[str, Any]) -> str:
         where += f" ({EditedTokens(**tokens).label})"
     part = {"thinking": "what the model thought", "answer": "the answer after what the model thought"}
     where += f"; only {part[interventions['part']]}" if interventions.get("part") else ""
-    where += "; only while the text of an answer was in another language" if interventions.get("when") else ""
+    if interventions.get("when"):
+        identified = f" ({', '.join(sources['identifiers'])})" if "identifiers" in sources else ""
+        where += f"; only while the text of an answer was in another language{identified}"
     where += "; one neuron at a time" if interventions.get("neurons") == "each" else ""
     return f"{interventions['op']} with {magnitudes}{of} ({where}); controls beside the unsteered model: {controls}"
 

@@ -127,7 +127,8 @@ def publish(
 def sources_of(cells: Iterable[Cell]) -> dict[str, list[Any]]:
     """Return the provenance of a sweep's answers: the `models`, `engines`, `neurons` and `data` of its cells, as JSON.
 
-    Each is listed once, with its hash or version, in a fixed order; `adapters` only if there are any.
+    Each is listed once, with its hash or version, in a fixed order; `adapters`, and the `identifiers` of languages that
+    decided which tokens were steered, only if there are any.
     """
     sources: dict[str, dict[str, Any]] = {"models": {}, "engines": {}, "neurons": {}, "data": {}}
 
@@ -142,6 +143,9 @@ def sources_of(cells: Iterable[Cell]) -> dict[str, list[Any]]:
         if cell.adapter is not None:
             sources.setdefault("adapters", {})
             add("adapters", {"name": cell.adapter.name, "sha256": cell.adapter.fingerprint})
+        if cell.identifier is not None:
+            sources.setdefault("identifiers", {})
+            add("identifiers", cell.identifier)
         ref = cell.task
         data = {"task": ref.name, "version": ref.version, "data": ref.data, "split": ref.split}
         optional: dict[str, Any] = {"repairs": dict(ref.repairs), "plugins": list(ref.plugins)}

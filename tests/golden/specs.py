@@ -142,6 +142,27 @@ SPECS: dict[str, dict[str, Any]] = {
         "generation", "fr", data="prompts", max_tokens=8, temperature=0.5, top_p=0.9, n=2, seed=4
     ),
     "task: generation, sampled by default": _task("generation", "fr", max_tokens=64, temperature=0, top_p=1, n=1),
+    "when: drift, with a vector and a control": {
+        **_task("generation", "fr", data="prompts"),
+        "interventions": {
+            "languages": ["fr"],
+            "op": "set",
+            "factors": [2],
+            "when": "drift",
+            "controls": ["zero"],
+            "baselines": [{"method": "diffmean", "factors": [4]}],
+        },
+    },
+    "when: drift with settings, in an answer": {
+        **_task("generation", "fr", data="prompts"),
+        "interventions": {
+            "languages": ["fr"],
+            "op": "scale",
+            "factors": [2],
+            "when": {"drift": {"window": 90}},
+            "part": "answer",
+        },
+    },
     "adapter": {**_steered(op="scale", factors=[2]), "adapter": "formal"},
     "tasks: several, one twice": _spec(tasks=[*_XCOPA, *_LSS, *_XCOPA]),
 }

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from jobs.cell import Cell
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.planner import plan
+from jobs.results.assembly import sources_of
 from jobs.results.schema import cell_columns
 from jobs.spec import parse_spec
 from tests.jobs.cluster import planned, raw_spec, write_jsonl, write_model
@@ -367,6 +369,13 @@ def test_a_sweep_may_steer_only_what_drifts(catalog: Catalog) -> None:
     cells = planned(catalog, interventions=interventions, tasks=tasks)
     chosen = [cell.intervention.when for cell in cells if cell.intervention is not None]
     assert chosen == [Drift(window=90)] * 5
+    identifier = f"py3langid {metadata.version('py3langid')}"
+    assert [cell.identifier for cell in cells if cell.intervention is not None] == [identifier] * 5
+    assert {cell.identifier for cell in cells if cell.intervention is None} == {None}
+    steered = next(cell for cell in cells if cell.intervention is not None)
+    assert replace(steered, identifier="py3langid 0").id != steered.id
+    assert Cell.from_dict(steered.to_dict()) == steered
+    assert sources_of(cells)["identifiers"] == [identifier]
     always = planned(catalog, interventions={**interventions, "when": None}, tasks=tasks)
     assert [cell.id for cell in cells if cell.intervention is None] == [
         cell.id for cell in always if cell.intervention is None
@@ -388,6 +397,8 @@ def test_a_task_that_scores_given_texts_has_nothing_that_drifts(catalog: Catalog
         planned(catalog, interventions=thinking, tasks=tasks)
     assert refused.value.param == "interventions.part"
     alone = planned(catalog, interventions=thinking, tasks=tasks[:1])
+    assert {cell.identifier for cell in alone} == {None}
+    assert "identifiers" not in sources_of(alone)
     assert [cell.intervention.part for cell in alone if cell.intervention is not None] == ["thinking"]
     with pytest.raises(InvalidRequest, match="leave one of them out") as refused:
         parse_spec(raw_spec(interventions={**interventions, "scope": "prompt"}))

@@ -182,6 +182,28 @@ def test_of_a_metric_that_should_be_small_the_smaller_value_is_better() -> None:
     assert search.quality(metrics["in_target_language"], 0.25) == 0.25
 
 
+def test_the_language_identifier_stays_with_the_cells_that_depend_on_it(catalog: Catalog) -> None:
+    assert catalog.data is not None
+    (catalog.data / "prompts").mkdir()
+    (catalog.data / "prompts" / "en.txt").write_text("One\nTwo\nThree\n", encoding="utf-8")
+    changes: dict[str, Any] = {
+        "tasks": [{"name": "generation", "languages": ["en"], "data": "prompts"}],
+        "search": {**CHANGES["search"], "metric": "in_target_language"},
+    }
+    ids = []
+    for when in (None, "drift"):
+        interventions = {**CHANGES["interventions"], "controls": ["zero"], "when": when}
+        cells = list(planned(catalog, **changes, interventions=interventions))
+        search = halving(**changes, interventions=interventions)
+        while further := search.next(cells, qualities(cells, {"fr": 5.0, "tr": 1.0})):
+            cells += further
+        assert {cell.identifier is not None for cell in cells if cell.intervention is not None} == {when is not None}
+        assert {cell.identifier for cell in cells if cell.intervention is None} == {None}
+        assert {cell.task.limit for cell in cells} == {1, 2, 4, None}
+        ids.append({cell.id for cell in cells if cell.intervention is None})
+    assert ids[0] == ids[1]
+
+
 def test_a_factor_without_any_lss_is_dropped(catalog: Catalog) -> None:
     search, cells = halving(), list(planned(catalog, **CHANGES))
     alive = {cell.id: 0.5 for cell in cells if cell.intervention and cell.intervention.factor == 5}

@@ -108,18 +108,19 @@ def test_it_describes_each_task(spec_part: dict[str, Any], sentence: str) -> Non
     assert sentence in paragraph(**task(**spec_part))
 
 
-def test_it_names_the_adapter_of_the_model() -> None:
+def test_it_names_the_adapter_of_the_model_and_the_identifier_that_steering_depended_on() -> None:
     provenance = Provenance(
         sweep_id="swp_1",
-        spec=SPEC,
+        spec={**SPEC, **interventions(when="drift")},
         version="0.1.0",
         versions=[COMPUTED],
         failed_cells={},
-        sources={**SOURCES, "adapters": [{"name": "formal", "sha256": "d" * 64}]},
+        sources={**SOURCES, "adapters": [{"name": "formal", "sha256": "d" * 64}], "identifiers": ["py3langid 1"]},
         files={},
     )
     text = methods_paragraph(provenance, samples=1, signatures=())
     assert "engine vllm in float32), with the LoRA adapter formal (SHA-256 dddddddddddd), with neurons" in text
+    assert "only while the text of an answer was in another language (py3langid 1))" in text
 
 
 def test_data_of_several_files_has_one_hash_over_all_of_them() -> None:
