@@ -19,7 +19,7 @@ from ampsweep.domain.choices import Mode
 from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.layer_widths import LayerWidths, Width
-from ampsweep.domain.prompt import Prompt, ScoreText, Split, TokenIds, Tool
+from ampsweep.domain.prompt import DEFAULT_OPTIONS, Prompt, PromptOptions, ScoreText, Split, TokenIds, Tool
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.domain.tool_calls import ToolParsing
 from ampsweep.errors import InvalidRequest
@@ -90,7 +90,8 @@ class GenerateRequest:
     `adapter` is the name of a LoRA adapter that the engine was opened with, None for the model alone. With
     `prompt_logprobs` the first chunk of each answer has the prompt's tokens, each with so many likeliest alternatives.
     `tools` are those that the assistant of a chat may call. With `parse_tools`, an engine that has a parser for the
-    calls of the model sets `parsed` of each chunk.
+    calls of the model sets `parsed` of each chunk. `options` say how the prompt becomes tokens. `priority` is the
+    scheduling priority, of which `Priority` names two values: lower ones run first.
     """
 
     prompt: Prompt | TokenIds
@@ -99,9 +100,10 @@ class GenerateRequest:
     prompt_logprobs: int | None = None
     tools: tuple[Tool, ...] = ()
     parse_tools: ToolParsing | None = None
+    options: PromptOptions = field(default_factory=PromptOptions)
     steering: Steering | None = None
     adapter: str | None = None
-    priority: Priority = Priority.INTERACTIVE
+    priority: int = Priority.INTERACTIVE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,20 +238,14 @@ class PromptEncoder(Protocol):
     """Converts prompts to tokens and back, in the way in which the engine reads them."""
 
     def tokens(
-        self,
-        prompt: Prompt | TokenIds,
-        *,
-        special_tokens: bool,
-        tools: Sequence[Tool] = (),
-        generation_prompt: bool = True,
+        self, prompt: Prompt | TokenIds, *, tools: Sequence[Tool] = (), options: PromptOptions = DEFAULT_OPTIONS
     ) -> tuple[int, ...]:
-        """Return the token ids of a prompt of any length.
+        """Return the token ids of a prompt of any length, which is not truncated.
 
         Args:
             prompt: A text or a chat; token ids are used unchanged.
-            special_tokens: Whether to add the special tokens that belong in front of a text.
             tools: The tools that the assistant of a chat may call.
-            generation_prompt: Whether a chat ends with the start of the assistant's answer.
+            options: How the prompt becomes tokens.
 
         Raises:
             InvalidRequest: The chat cannot be formatted.

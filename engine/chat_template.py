@@ -10,11 +10,12 @@ from typing import Any, Protocol
 
 from jinja2.exceptions import TemplateError
 
-from ampsweep.domain.prompt import ChatMessage, Tool
+from ampsweep.domain.prompt import DEFAULT_OPTIONS, ChatMessage, PromptOptions, Tool
 from ampsweep.errors import InvalidRequest
 
 _FILE = "chat_template.json"
 _DEFAULT = "default"
+_CONTINUES = "continue_final_message"
 
 
 class Templated(Protocol):
@@ -29,6 +30,7 @@ class Templated(Protocol):
         tools: list[dict[str, Any]] | None,
         tokenize: bool,
         add_generation_prompt: bool,
+        **variables: Any,
     ) -> Any:
         """Return the text of a chat."""
         ...
@@ -54,7 +56,11 @@ def read_chat_template(tokenizer: Templated, folder: Path) -> None:
 
 
 def write_chat(
-    tokenizer: Templated, chat: Sequence[ChatMessage], *, tools: Sequence[Tool] = (), generation_prompt: bool = True
+    tokenizer: Templated,
+    chat: Sequence[ChatMessage],
+    *,
+    tools: Sequence[Tool] = (),
+    options: PromptOptions = DEFAULT_OPTIONS,
 ) -> str:
     """Format a chat in the way the model was trained on, up to the start of the assistant's next answer.
 
@@ -65,17 +71,54 @@ def write_chat(
         tokenizer: The model's tokenizer.
         chat: The messages, oldest first.
         tools: The tools that the assistant may call.
-        generation_prompt: Whether the text ends with the start of the answer, or after the last message.
+        options: Where the text ends, and the variables of the template.
 
     Returns:
         The text. It contains the special tokens that the template writes, BOS included.
 
     Raises:
         InvalidRequest: The chat is empty, the model has no chat template, or its template rejects the chat (param
-            "messages") or does not write the tools (param "tools").
+            "messages") or the variables (param "chat_template_kwargs"), does not write the tools (param "tools"), or
+            does not write the last message as it is (param "continue_final_message").
     """
     if not chat:
         raise InvalidRequest("a chat must have at least one message", param="messages")
+    _check_template(tokenizer)
+    write = partial(_rendered, tokenizer, tools=tools, options=options)
+    last = chat[-1].content.strip()
+    unwritten: InvalidRequest | None = None
+    text = ""
+    try:
+        text = write([message.to_dict() for message in chat])
+    except TemplateError as error:
+        raise InvalidRequest(f"the model's chat template rejects this chat: {error}", param="messages") from error
+    except (TypeError, AttributeError, ArithmeticError, LookupError) as error:
+        if not options.chat_template_kwargs:
+            raise
+        message = f"the model's chat template fails with these variables: {error}; correct them, or leave them out"
+        raise InvalidRequest(message, param="chat_template_kwargs") from error
+    except InvalidRequest as error:
+        if error.param != _CONTINUES:
+            raise
+        unwritten = error
+    if unwritten is None and last in text:
+        return text
+    parts = [{**message.to_dict(), "content": [{"type": "text", "text": message.content}]} for message in chat]
+    try:
+        text_of_parts = write(parts)
+        if last in text_of_parts:
+            return text_of_parts
+    except (TemplateError, TypeError):  # a template that only reads texts joins them with +
+        pass
+    except InvalidRequest as error:
+        if error.param != _CONTINUES:
+            raise
+    if unwritten is not None:
+        raise unwritten
+    return text
+
+
+def _check_template(tokenizer: Templated) -> None:
     if not tokenizer.chat_template:
         raise InvalidRequest(
             "the model has no chat template; send the prompt as text, or add a chat_template.jinja to its folder",
@@ -88,29 +131,31 @@ def write_chat(
             "chat_template.jinja in its folder",
             param="messages",
         )
-    write = partial(_rendered, tokenizer, tools=tools, generation_prompt=generation_prompt)
-    last = chat[-1].content.strip()
-    try:
-        text = write([message.to_dict() for message in chat])
-    except TemplateError as error:
-        raise InvalidRequest(f"the model's chat template rejects this chat: {error}", param="messages") from error
-    if last in text:
-        return text
-    parts = [{**message.to_dict(), "content": [{"type": "text", "text": message.content}]} for message in chat]
-    try:
-        text_of_parts = write(parts)
-    except (TemplateError, TypeError):  # a template that only reads texts joins them with +
-        return text
-    return text_of_parts if last in text_of_parts else text
 
 
 def _rendered(
-    tokenizer: Templated, messages: list[dict[str, Any]], *, tools: Sequence[Tool], generation_prompt: bool
+    tokenizer: Templated, messages: list[dict[str, Any]], *, tools: Sequence[Tool], options: PromptOptions
 ) -> str:
-    listed = [dict(tool) for tool in tools] or None
-    text = str(
-        tokenizer.apply_chat_template(messages, tools=listed, tokenize=False, add_generation_prompt=generation_prompt)
-    )
+    variables = dict(options.chat_template_kwargs)
+    if options.continue_final_message:
+        variables[_CONTINUES] = True
+    try:
+        text = str(
+            tokenizer.apply_chat_template(
+                messages,
+                tools=[dict(tool) for tool in tools] or None,
+                tokenize=False,
+                add_generation_prompt=options.add_generation_prompt and not options.continue_final_message,
+                **variables,
+            )
+        )
+    except ValueError as error:  # of Transformers, which looks for the last message in the text
+        if not options.continue_final_message:
+            raise
+        message = "the model's chat template does not write the last message as it is, so that no answer can continue"
+        raise InvalidRequest(
+            f"{message} it; send the text of the whole prompt as a completion", param=_CONTINUES
+        ) from error
     for index, tool in enumerate(tools):
         if tool["function"]["name"] not in text:
             message = f"the model's chat template does not write the tool {tool['function']['name']!r} into the prompt"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ampsweep.domain.chunk import Chunk, PromptPart, TokenLogprob
 from ampsweep.domain.language_identifier import LanguageIdentifier
-from ampsweep.domain.prompt import TokenIds
+from ampsweep.domain.prompt import PromptOptions, TokenIds
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import EngineFailed, InvalidRequest, PromptTooLong, UnknownName
 from ampsweep.folders.corpus import Sentence
@@ -124,7 +124,7 @@ class FakeEngine:
                 yield chunk
 
     async def _words(self, request: GenerateRequest, index: int, switch: AnswerSwitch | None) -> AsyncGenerator[Chunk]:
-        sampling, prompt = request.sampling, prompt_text(request.prompt, request.tools)
+        sampling, prompt = request.sampling, prompt_text(request.prompt, request.tools, request.options)
         if request.strip:
             prompt = prompt.rstrip()
         self._check(prompt, len(prompt.encode()), "prompt")
@@ -273,7 +273,11 @@ class FakeEngine:
     async def capture(self, request: CaptureRequest) -> Capture:
         """Return activations that are hashes of the tokens, the neuron and the steering."""
         reject_running_text(request.steering)
-        ids, key, text = self.encoder.tokens(request.prompt, special_tokens=True), self._key(request), self.encoder.text
+        ids, key, text = (
+            self.encoder.tokens(request.prompt, options=PromptOptions(add_special_tokens=True)),
+            self._key(request),
+            self.encoder.text,
+        )
         self._check(text(ids), len(ids), "prompt")
         await self._step()
         self._tokens.prompt += len(ids)

@@ -11,10 +11,10 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Protocol, TypeVar
 
-from ampsweep.domain.prompt import Prompt, ScoreText, Split, TokenIds, Tool
+from ampsweep.domain.prompt import DEFAULT_OPTIONS, Prompt, PromptOptions, ScoreText, Split, TokenIds, Tool
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest, PromptTooLong, UnsupportedModel
 from engine.base import ScoreRequest
@@ -111,7 +111,13 @@ class TextEncoder:
             )
 
     def prompt(
-        self, prompt: Prompt | TokenIds, *, max_tokens: int, strip: bool = False, tools: Sequence[Tool] = ()
+        self,
+        prompt: Prompt | TokenIds,
+        *,
+        max_tokens: int,
+        strip: bool = False,
+        tools: Sequence[Tool] = (),
+        options: PromptOptions = DEFAULT_OPTIONS,
     ) -> tuple[int, ...]:
         """Return the tokens of a prompt.
 
@@ -120,39 +126,28 @@ class TextEncoder:
             max_tokens: Maximum number of tokens.
             strip: Remove white space at the end first.
             tools: The tools that the assistant of a chat may call.
+            options: How the prompt becomes tokens.
 
         Returns:
             The token ids; for an empty text only the BOS token, or the EOS token if there is no BOS token.
 
         Raises:
             PromptTooLong: There are more than `max_tokens` tokens (param "prompt").
-            InvalidRequest: A token has no row in the embedding, the chat cannot be formatted (see `write_chat`), or an
-                empty text has neither BOS nor EOS.
+            InvalidRequest: A token has no row in the embedding, the chat cannot be formatted (see `write_chat`), an
+                empty text has neither BOS nor EOS, or more tokens are to be kept than the engine accepts.
         """
-        if isinstance(prompt, TokenIds):
-            ids = prompt.ids
-        else:
-            text = prompt if isinstance(prompt, str) else write_chat(self._tokenizer, prompt, tools=tools)
-            ids = (self._text if isinstance(prompt, str) else self._plain)(text.rstrip() if strip else text)
-            ids = ids or (self._first_token("prompt"),)
+        ids = self._encode(prompt, strip=strip, tools=tools, options=options) or (self._first_token("prompt"),)
+        leading = len(self._leading) if self._adds_special_tokens(prompt, options) else 0
+        ids = _truncated(ids, options, leading=leading, max_tokens=max_tokens)
         self._check(ids, "prompt")
         _check_length(len(ids), max_tokens, "prompt")
         return ids
 
     def tokens(
-        self,
-        prompt: Prompt | TokenIds,
-        *,
-        special_tokens: bool,
-        tools: Sequence[Tool] = (),
-        generation_prompt: bool = True,
+        self, prompt: Prompt | TokenIds, *, tools: Sequence[Tool] = (), options: PromptOptions = DEFAULT_OPTIONS
     ) -> tuple[int, ...]:
         """Return the tokens of a prompt of any length; see `PromptEncoder.tokens`."""
-        if isinstance(prompt, TokenIds):
-            return prompt.ids
-        chat = partial(write_chat, self._tokenizer, tools=tools, generation_prompt=generation_prompt)
-        text = prompt if isinstance(prompt, str) else chat(prompt)
-        return self._text(text) if special_tokens else self._plain(text)
+        return self._encode(prompt, strip=False, tools=tools, options=options)
 
     def token_strs(self, ids: Sequence[int]) -> tuple[str, ...]:
         """Return each token as the vocabulary writes it, empty for an id that it does not have."""
@@ -233,6 +228,21 @@ class TextEncoder:
         encode = self._plain if is_chat else self._text
         return encode(before), encode(before + after)
 
+    def _encode(
+        self, prompt: Prompt | TokenIds, *, strip: bool, tools: Sequence[Tool], options: PromptOptions
+    ) -> tuple[int, ...]:
+        if isinstance(prompt, TokenIds):
+            return prompt.ids
+        text = prompt if isinstance(prompt, str) else write_chat(self._tokenizer, prompt, tools=tools, options=options)
+        encode = self._text if self._adds_special_tokens(prompt, options) else self._plain
+        return encode(text.rstrip() if strip else text)
+
+    @staticmethod
+    def _adds_special_tokens(prompt: Prompt | TokenIds, options: PromptOptions) -> bool:
+        if isinstance(prompt, TokenIds):
+            return False
+        return isinstance(prompt, str) if options.add_special_tokens is None else options.add_special_tokens
+
     def _text(self, text: str) -> tuple[int, ...]:
         """Return a text's tokens with the special tokens in front, only once if the text itself begins with them."""
         ids = self._plain(text)
@@ -302,6 +312,33 @@ def _common_prefix(sequences: Iterable[Sequence[int]]) -> int:
             break
         length += 1
     return length
+
+
+def _truncated(ids: tuple[int, ...], options: PromptOptions, *, leading: int, max_tokens: int) -> tuple[int, ...]:
+    """Return the tokens that `truncate_prompt_tokens` keeps.
+
+    Args:
+        ids: The tokens of the prompt.
+        options: How many are kept, and which.
+        leading: How many special tokens have been added in front. Without a `truncation_side` they are kept.
+        max_tokens: Maximum number of tokens, which -1 stands for.
+
+    Raises:
+        InvalidRequest: More tokens are to be kept (param "truncate_prompt_tokens").
+    """
+    count = options.truncate_prompt_tokens
+    if count is None:
+        return ids
+    if count > max_tokens:
+        message = f"truncate_prompt_tokens is {count}, but this engine accepts prompts of at most {max_tokens} tokens"
+        raise InvalidRequest(f"{message}; lower it, or give -1", param="truncate_prompt_tokens")
+    count = max_tokens if count < 0 else count
+    if len(ids) <= count:
+        return ids
+    if options.truncation_side == "right":
+        return ids[:count]
+    kept = leading if options.truncation_side is None and leading < count else 0
+    return ids[:kept] + ids[len(ids) - count + kept :]
 
 
 def _check_length(length: int, limit: int, param: str) -> None:

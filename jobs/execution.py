@@ -12,7 +12,7 @@ from ampsweep.domain.choices import CaptureDtype
 from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.neuron_set import NeuronsRef
-from ampsweep.domain.prompt import Prompt, PromptTokens, TokenIds, Tool
+from ampsweep.domain.prompt import Prompt, PromptOptions, PromptTokens, TokenIds, Tool
 from ampsweep.domain.recording_progress import RecordingProgress
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.domain.tool_calls import ToolParsing
@@ -30,12 +30,14 @@ from jobs.store.records import CellOutcome, SweepRecord
 class CompletionCall:
     """A prompt to continue on a model of the server's list, steered by `intervention` or not.
 
-    `neurons` is the id of a neuron set; None takes the model's default (`jobs.neuron_sets.default`). `adapter` is the
-    name of a LoRA adapter of the model; None asks the model alone. `prompt_logprobs` is the number
-    of likeliest alternatives that are reported for each token of the prompt; None reports no tokens of the prompt.
-    `background` gives the call the priority of sweeps instead of that of interactive requests.
+    `neurons` is the id of a neuron set; None takes the model's default (`jobs.neuron_sets.default`). `preset` is the
+    name of an intervention, which is looked up before the call. `adapter` names a LoRA adapter of the model; None
+    asks the model alone. `prompt_logprobs` is the number of likeliest alternatives that are reported for each token of
+    the prompt; None reports no tokens of the prompt.
+    `background` gives the call the priority of sweeps instead of that of interactive requests. `priority` is the number
+    that the request asks for: the lower, the sooner it runs; 0 is that of interactive requests, and 1 that of sweeps.
     `tools` are those that the assistant of a chat may call; `parse_tools` asks for the calls in the answer (see
-    `Chunk.parsed`).
+    `Chunk.parsed`). `options` say how the prompt becomes tokens.
     """
 
     model: str
@@ -46,23 +48,21 @@ class CompletionCall:
     adapter: str | None = None
     prompt_logprobs: int | None = None
     background: bool = False
+    priority: int = 0
     tools: tuple[Tool, ...] = ()
     parse_tools: ToolParsing | None = None
+    preset: str | None = None
+    options: PromptOptions = field(default_factory=PromptOptions)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizeCall:
-    """A prompt to convert to the tokens of one of the server's models, or tokens to convert to text.
-
-    `special_tokens` adds the special tokens that belong in front of a text; `generation_prompt` ends a chat with the
-    start of the assistant's answer.
-    """
+    """A prompt to convert to the tokens of one of the server's models, or tokens to convert to text."""
 
     model: str
     prompt: Prompt | TokenIds
-    special_tokens: bool
     tools: tuple[Tool, ...] = ()
-    generation_prompt: bool = True
+    options: PromptOptions = field(default_factory=PromptOptions)
 
 
 @dataclass(frozen=True, kw_only=True)

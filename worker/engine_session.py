@@ -186,9 +186,10 @@ class LocalEngineSession:
             steering=steering,
             adapter=call.adapter,
             prompt_logprobs=call.prompt_logprobs,
-            priority=Priority.BATCH if call.background else Priority.INTERACTIVE,
+            priority=max(call.priority, Priority.BATCH if call.background else Priority.INTERACTIVE),
             tools=call.tools,
             parse_tools=call.parse_tools,
+            options=call.options,
         )
         async with aclosing(engine.generate(request)) as chunks:
             async for chunk in chunks:
@@ -239,11 +240,6 @@ class LocalEngineSession:
 
 def _tokenize(engine: Engine, call: TokenizeCall) -> PromptTokens:
     encoder = engine.encoder
-    ids = encoder.tokens(
-        call.prompt,
-        special_tokens=call.special_tokens,
-        tools=call.tools,
-        generation_prompt=call.generation_prompt,
-    )
+    ids = encoder.tokens(call.prompt, tools=call.tools, options=call.options)
     text = encoder.text(ids)  # rejects ids that do not exist
     return PromptTokens(ids=ids, token_strs=encoder.token_strs(ids), text=text, max_model_len=engine.info.max_model_len)

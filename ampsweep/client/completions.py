@@ -40,9 +40,10 @@ class CompletionMethods:
                 leaves the model unsteered.
             options: Other fields of `POST /v1/completions`: those of OpenAI (max_tokens, temperature, top_p, n, seed,
                 stop, logprobs, logit_bias, response_format), those of vLLM (top_k, min_p, repetition_penalty,
-                min_tokens, stop_token_ids, bad_words, include_stop_str_in_output, structured_outputs), `neurons`, the
-                id of a neuron set (by default the model's default or only set), and `adapter`, the name of a LoRA
-                adapter of the model.
+                min_tokens, stop_token_ids, bad_words, include_stop_str_in_output, structured_outputs,
+                add_special_tokens, truncate_prompt_tokens, truncation_side, priority), `neurons`, the id of a neuron
+                set (by default the model's default or only set), and `adapter`, the name of a LoRA adapter of the
+                model.
 
         Returns:
             The completion with its `n` choices, the token counts, and the id of the neuron set that steered it.
@@ -81,10 +82,18 @@ class CompletionMethods:
             messages: The messages, each a `ChatMessage` or an object with `role` and `content`.
             intervention: What steers generation, an `ampsweep.domain.intervention.Intervention` or its JSON form. None
                 leaves the model unsteered.
-            options: As in `complete`, with the names of OpenAI's chat completions, and `tools`.
+            options: As in `complete`, with the names of OpenAI's chat completions, `tools`, and
+                `continue_final_message` (the answer continues the last message), `add_generation_prompt`,
+                `chat_template_kwargs` (variables of the chat template), `reasoning_effort` and `documents`.
 
         Returns:
             The answer, as from `complete`.
+
+        Example:
+            >>> begun = [{"role": "user", "content": "Say it in French."}, {"role": "assistant", "content": "Oui,"}]
+            >>> client.chat(  # doctest: +SKIP
+            ...     "qwen", begun, continue_final_message=True, chat_template_kwargs={"enable_thinking": False}
+            ... )
         """
         body = {"model": model, "messages": _messages(messages), "intervention": _json_form(intervention), **options}
         return _completion(await self._session.json(post("/chat/completions", body)))
@@ -112,8 +121,8 @@ class CompletionMethods:
         Args:
             model: The name of a model that the server offers.
             prompt: A text, or the messages of a chat.
-            options: Other fields of `POST /tokenize`: add_special_tokens, add_generation_prompt, tools,
-                return_token_strs.
+            options: Other fields of `POST /tokenize`: add_special_tokens, add_generation_prompt,
+                continue_final_message, chat_template_kwargs, documents, tools, return_token_strs.
 
         Raises:
             InvalidRequest: The model is unknown, or has no chat template for `messages`.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 
@@ -61,6 +61,39 @@ Prompt = str | tuple[ChatMessage, ...]
 Tool = Mapping[str, Any]
 """A tool that a model may call, as OpenAI's API describes it; the model's chat template writes it into the prompt."""
 
+TruncationSide = Literal["left", "right"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptOptions:
+    """How a prompt becomes tokens, with the names and the meanings of vLLM's request fields.
+
+    All tokens that result are tokens of the prompt, for the scope and the `tokens` of an intervention too: also those
+    of a message that the answer continues.
+
+    Attributes:
+        add_generation_prompt: Whether a chat ends with the start of the assistant's answer.
+        continue_final_message: Whether a chat ends within its last message, which the answer continues; no start of an
+            answer is added then.
+        chat_template_kwargs: Variables of the chat template, such as `enable_thinking`. Those that it does not read
+            have no effect.
+        add_special_tokens: Whether to add the special tokens that belong in front of a text, unless it begins with
+            them; None adds them to a text, but not to a chat, whose template writes them.
+        truncate_prompt_tokens: Number of tokens that are kept of a longer prompt; -1 keeps as many as the engine
+            accepts. None rejects a prompt that is too long.
+        truncation_side: Where tokens are removed: `left` keeps the last ones, `right` the first ones. None removes
+            them on the left, but behind the special tokens in front of the text.
+    """
+
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    add_special_tokens: bool | None = None
+    truncate_prompt_tokens: int | None = None
+    truncation_side: TruncationSide | None = None
+
+
+DEFAULT_OPTIONS = PromptOptions()
 ScoreText = tuple[Prompt, str]
 """A context and the continuation to score after it."""
 

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from ampsweep.domain.chat_template import ReasoningEffort
+from ampsweep.domain.prompt import PromptOptions
 from ampsweep.domain.sampling import TopLogprobs
 from ampsweep.domain.structured_outputs import FIELD, StructuredOutputs
 from ampsweep.domain.validation import validate
 from api.auth.limits import Limits
 from api.openai.messages import ChatTurn, NamedTool, ToolChoice, Tools, chat_length, chat_messages, tool_dicts
+from api.openai.prompt_fields import ChatFields
 from api.openai.requests import CHAT_MAX_TOKENS, GenerationRequest, MaxTokens
 from api.openai.tool_calls import CallReader, ForcedCall, forced_call, with_parsing
 from jobs.execution import CompletionCall
 
 
-class ChatRequest(GenerationRequest):
+class ChatRequest(ChatFields, GenerationRequest):
     """A request to answer a chat. With `logprobs` true, each token has `top_logprobs` alternatives.
 
     The model's chat template writes `tools` into the prompt, unless `tool_choice` is `none`. With `auto`, calls are
     returned as `tool_calls` if the engine has a parser for those of the model, else in the text. `required`, and the
     name of a function, constrain the answer to calls. With `parallel_tool_calls` false, there is at most one.
+
+    With `continue_final_message` the answer continues the last message instead of beginning a new one;
+    `add_generation_prompt`, which begins it, is then false. `chat_template_kwargs` are variables of the chat template,
+    such as `enable_thinking`, and so are `documents` and `reasoning_effort`.
     """
 
     messages: Annotated[tuple[ChatTurn, ...], Field(strict=False, min_length=1, max_length=10_000)]
@@ -33,6 +41,7 @@ class ChatRequest(GenerationRequest):
     tools: Tools | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
+    reasoning_effort: ReasoningEffort | None = None
 
     @model_validator(mode="after")
     def _fields_agree(self) -> ChatRequest:
@@ -74,6 +83,10 @@ class ChatRequest(GenerationRequest):
     def call_reader(self) -> CallReader:
         """Return a reader of one answer."""
         return CallReader(forced=self._forced(), parallel=self.parallel_tool_calls is not False)
+
+    def prompt_options(self) -> PromptOptions:
+        """Return the options of the prompt."""
+        return replace(super().prompt_options(), **self.chat_options(reasoning_effort=self.reasoning_effort))
 
     def to_call(self, limits: Limits) -> CompletionCall:
         """Return the call of a chat.

@@ -29,6 +29,8 @@ from ampsweep.domain.structured_outputs import FIELD, StructuredOutputs
 from ampsweep.domain.validation import Name, StrictModel, one_or_list, validate
 from ampsweep.errors import InvalidRequest
 from api.auth.limits import Limits
+from api.openai.prompt_fields import PromptFields
+from api.openai.vllm_xargs import STEERING_FIELD, VllmXargs, check_one_intervention
 from jobs.execution import CompletionCall
 
 MAX_PROMPTS = 1024
@@ -46,6 +48,17 @@ Stop = Annotated[
     BeforeValidator(one_or_list),
 ]
 MaxTokens = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+def _not_ahead(value: object) -> object:
+    if isinstance(value, int) and value < 0:
+        message = "must be at least 0, the priority of interactive requests; the higher the number, the later it runs"
+        raise PydanticCustomError("priority", message)
+    return value
+
+
+RequestPriority = Annotated[int, Field(lt=2**63), BeforeValidator(_not_ahead)]
+"""A scheduling priority as in vLLM, but never ahead of the interactive requests of others."""
 
 
 def _prompt_kind(value: object) -> str:
@@ -111,7 +124,7 @@ class ResponseFormat(StrictModel):
         return StructuredOutputs(json_object=True) if self.type == "json_object" else None
 
 
-class _ModelRequest(StrictModel):
+class _ModelRequest(PromptFields):
     model: Name
 
 
@@ -127,7 +140,7 @@ else:
 
 
 class GenerationRequest(_SamplingRequest):
-    """The fields that completions and chats share: model, sampling parameters, stream options and intervention.
+    """The fields that completions and chats share: model, sampling parameters, prompt, stream options, intervention.
 
     The sampling parameters are those of `SamplingParams`. A parameter that is missing or null has the default there;
     that of `temperature` is 0, not 1 as in OpenAI's API.
@@ -137,6 +150,8 @@ class GenerationRequest(_SamplingRequest):
     of JSON means the same. With a `seed`, the i-th of `n` choices is sampled with seed + i. `neurons` is the id of the
     neuron set that steers; by default it is the default neuron set of the model, or its only one. `adapter` is the name
     of a LoRA adapter of the model (`GET /v1/models` lists them); as `model`, the name of an adapter stands for both.
+    `priority` 0 is that of interactive requests, 1 that of sweeps; requests with a higher number run later.
+    `vllm_xargs` can have the intervention instead, as on vLLM's own server.
     """
 
     top_k: Annotated[int, Field(ge=-1, le=10_000_000), AfterValidator(lambda top_k: max(0, top_k))] | None = None
@@ -146,6 +161,8 @@ class GenerationRequest(_SamplingRequest):
     intervention: Intervention | None = None
     neurons: Name | None = None
     adapter: Name | None = None
+    priority: RequestPriority | None = None
+    vllm_xargs: VllmXargs | None = None
     user: str | None = None
     response_format: ResponseFormat | None = None
 
@@ -154,6 +171,11 @@ class GenerationRequest(_SamplingRequest):
         if self.neurons is not None and not self.is_steered:
             message = "has no effect without an intervention; add one, or omit neurons to generate unsteered text"
             raise PydanticCustomError("no_intervention", message, {"key": "neurons"})
+        return self
+
+    @model_validator(mode="after")
+    def _one_intervention(self) -> GenerationRequest:
+        check_one_intervention(self.vllm_xargs, {"intervention": self.intervention})
         return self
 
     @model_validator(mode="after")
@@ -172,7 +194,11 @@ class GenerationRequest(_SamplingRequest):
     @property
     def is_steered(self) -> bool:
         """Whether the request has an intervention."""
-        return self.intervention is not None
+        return self.intervention is not None or self.vllm_xargs is not None
+
+    def param_of(self, _call: int) -> str:
+        """Return the field that has the intervention of a call, by its position."""
+        return "intervention" if self.vllm_xargs is None else STEERING_FIELD
 
     @property
     def form(self) -> StructuredOutputs | None:
@@ -216,15 +242,19 @@ class GenerationRequest(_SamplingRequest):
         tools: tuple[Tool, ...] = (),
     ) -> CompletionCall:
         """Return the call for one prompt."""
+        xargs = self.vllm_xargs
         return CompletionCall(
             model=self.model,
             prompt=prompt,
-            intervention=self.intervention,
+            intervention=self.intervention if xargs is None else xargs.intervention,
+            preset=None if xargs is None else xargs.preset,
             neurons=self.neurons,
             sampling=self.sampling(max_tokens=max_tokens, top_logprobs=logprobs),
             adapter=self.adapter,
             prompt_logprobs=prompt_logprobs,
+            priority=self.priority or 0,
             tools=tools,
+            options=self.prompt_options(),
         )
 
 
@@ -266,6 +296,7 @@ class CompletionRequest(GenerationRequest):
         if self.interventions is not None and self.intervention is not None:
             message = "cannot be combined with intervention; add that one to the list"
             raise PydanticCustomError("two_kinds", message, {"key": "interventions"})
+        check_one_intervention(self.vllm_xargs, {"interventions": self.interventions})
         return self
 
     @property
@@ -284,7 +315,7 @@ class CompletionRequest(GenerationRequest):
         is_single = isinstance(self.prompt, str) or isinstance(self.prompt[0], int)
         prompts = cast("Sequence[str | tuple[int, ...]]", (self.prompt,) if is_single else self.prompt)
         max_tokens = COMPLETION_MAX_TOKENS if self.max_tokens is None else self.max_tokens
-        interventions = (self.intervention,) if self.interventions is None else self.interventions
+        interventions = (None,) if self.interventions is None else self.interventions
         if len(prompts) * len(interventions) > MAX_PROMPTS:
             message = f"{len(prompts)} prompts with {len(interventions)} interventions are more than {MAX_PROMPTS}"
             raise InvalidRequest(f"interventions: {message}; send several requests", param="interventions")
@@ -300,6 +331,8 @@ class CompletionRequest(GenerationRequest):
             )
             for prompt in prompts
         ]
+        if self.interventions is None:
+            return calls
         return [
             replace(call, intervention=each, neurons=None if each is None else self.neurons)
             for each in interventions
@@ -321,7 +354,7 @@ class CompletionRequest(GenerationRequest):
     def param_of(self, call: int) -> str:
         """Return the field that has the intervention of a call, by its position in `to_calls`."""
         if self.interventions is None:
-            return "intervention"
+            return super().param_of(call)
         prompts = 1 if isinstance(self.prompt, str) or isinstance(self.prompt[0], int) else len(self.prompt)
         return f"interventions.{call // prompts}"
 

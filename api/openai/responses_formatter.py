@@ -185,14 +185,14 @@ class ResponsesFormatter:
             "user": request.user,
             "background": False,
             "previous_response_id": None,
-            "reasoning": {"effort": None, "summary": None},
+            "reasoning": {"effort": request.reasoning and request.reasoning.effort, "summary": None},
             "service_tier": "default",
             "store": False,
             "text": {"format": self._text_format()},
             "tool_choice": self._tool_choice(),
             "tools": [tool.model_dump() for tool in request.tools or ()],
             "parallel_tool_calls": request.parallel_tool_calls is not False,
-            "truncation": "disabled",
+            "truncation": request.truncation or "disabled",
         }
 
     def _text_format(self) -> dict[str, Any]:

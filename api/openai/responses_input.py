@@ -108,6 +108,12 @@ ResponseToolChoice = Annotated[
 ]
 
 
+def continues_last_message(given: str | Sequence[InputItem]) -> bool:
+    """Return whether the last item of an input is a message of the assistant that is not complete."""
+    last = None if isinstance(given, str) else given[-1]
+    return isinstance(last, InputMessage) and last.role == "assistant" and last.status in ("in_progress", "incomplete")
+
+
 def response_chat(instructions: str | None, given: str | Sequence[InputItem]) -> tuple[ChatMessage, ...]:
     """Return the chat of an input; the instructions are a system message before it, and developer becomes system.
 

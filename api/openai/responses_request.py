@@ -6,19 +6,28 @@ instead.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Strict, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
+from ampsweep.domain.chat_template import ReasoningEffort, TemplateVariables, template_variables
+from ampsweep.domain.prompt import PromptOptions
 from ampsweep.domain.sampling import TopLogprobs
 from ampsweep.domain.structured_outputs import FIELD, StructuredOutputs
 from ampsweep.domain.validation import Name, StrictModel, validate
 from api.auth.limits import Limits
 from api.openai.messages import Metadata, chat_length
 from api.openai.requests import CHAT_MAX_TOKENS, GenerationRequest, MaxTokens
-from api.openai.responses_input import InputItem, NamedResponseTool, ResponseToolChoice, ResponseTools, response_chat
+from api.openai.responses_input import (
+    InputItem,
+    NamedResponseTool,
+    ResponseToolChoice,
+    ResponseTools,
+    continues_last_message,
+    response_chat,
+)
 from api.openai.tool_calls import CallReader, ForcedCall, forced_call, with_parsing
 from jobs.execution import CompletionCall
 
@@ -73,10 +82,10 @@ class TextConfig(StrictModel):
         return self
 
 
-class NoReasoning(StrictModel):
-    """Settings of reasoning. Only null is accepted."""
+class Reasoning(StrictModel):
+    """Settings of reasoning. `effort` is a variable of the chat template; of `summary` only null is accepted."""
 
-    effort: None = None
+    effort: ReasoningEffort | None = None
     summary: None = None
 
 
@@ -92,7 +101,8 @@ class ResponseRequest(GenerationRequest):
     `instructions` are a system message before the input. Responses are not stored, so `store` can only be false, and
     `input` has to contain the earlier messages of a conversation. `include` with `message.output_text.logprobs` returns
     log-probabilities, with `top_logprobs` alternatives for each token. `tools` are functions; their calls are items of
-    the output, as in chats. The other fields are those of chats.
+    the output, as in chats. If the last item of `input` is a message of the assistant with the status `incomplete` or
+    `in_progress`, the answer continues it. The other fields are those of chats.
     """
 
     input: Annotated[
@@ -110,12 +120,13 @@ class ResponseRequest(GenerationRequest):
     top_logprobs: TopLogprobs | None = None
     text: TextConfig | None = None
     metadata: Metadata | None = None
-    reasoning: NoReasoning | None = None
+    reasoning: Reasoning | None = None
+    chat_template_kwargs: TemplateVariables | None = None
     tools: ResponseTools | None = None
     tool_choice: ResponseToolChoice | None = None
     parallel_tool_calls: bool | None = None
     max_tool_calls: Annotated[int, Field(ge=1)] | None = None
-    truncation: Literal["disabled"] | None = None
+    truncation: Literal["auto", "disabled"] | None = None
     service_tier: Literal["auto", "default"] | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
@@ -193,6 +204,18 @@ class ResponseRequest(GenerationRequest):
     def with_logprobs(self) -> bool:
         """Whether the tokens are returned with their log-probabilities."""
         return LOGPROBS in (self.include or ())
+
+    def prompt_options(self) -> PromptOptions:
+        """Return the options of the prompt. A last message that is incomplete is continued, as by vLLM's server."""
+        effort = None if self.reasoning is None else self.reasoning.effort
+        options = super().prompt_options()
+        if self.truncation == "auto" and options.truncate_prompt_tokens is None:
+            options = replace(options, truncate_prompt_tokens=-1)
+        return replace(
+            options,
+            continue_final_message=continues_last_message(self.input),
+            chat_template_kwargs=template_variables(self.chat_template_kwargs, reasoning_effort=effort),
+        )
 
     def to_call(self, limits: Limits) -> CompletionCall:
         """Return the call of the chat that the input describes.

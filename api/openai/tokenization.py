@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from ampsweep.domain.prompt import TokenIds
+from ampsweep.domain.prompt import PromptOptions, TokenIds
 from ampsweep.domain.sampling import TokenId
 from ampsweep.domain.validation import Name, StrictModel, validate
 from api.auth.limits import Limits
 from api.openai.messages import ChatTurn, Tools, chat_length, chat_messages, tool_dicts
+from api.openai.prompt_fields import ChatFields
 from jobs.execution import TokenizeCall
 
 
-class TokenizeRequest(StrictModel):
+class TokenizeRequest(ChatFields):
     """A prompt to convert to tokens: the text `prompt`, or the chat `messages`.
 
     `add_special_tokens` adds the tokens that belong in front of a text, once; by default it is true for a text and
     false for a chat, whose template writes them. With `add_generation_prompt` a chat ends with the start of the
-    assistant's answer; the template writes its `tools`. `return_token_strs` adds each token as it is spelled in
-    the vocabulary. `model` may be omitted if the server has only one.
+    assistant's answer, with `continue_final_message` within its last message; the template writes its `tools`.
+    `return_token_strs` adds each token as it is spelled in the vocabulary. `model` may be omitted if the server has
+    only one.
     """
 
     model: Name | None = None
@@ -29,9 +31,7 @@ class TokenizeRequest(StrictModel):
     messages: Annotated[tuple[ChatTurn, ...], Field(strict=False, min_length=1, max_length=10_000)] | None = None
     tools: Tools | None = None
     add_special_tokens: bool | None = None
-    add_generation_prompt: bool | None = None
     return_token_strs: bool | None = None
-    continue_final_message: Literal[False] | None = None
 
     @model_validator(mode="after")
     def _has_one_prompt(self) -> TokenizeRequest:
@@ -40,7 +40,7 @@ class TokenizeRequest(StrictModel):
             raise PydanticCustomError("two_prompts", message, {"key": "messages"})
         if self.prompt is None and self.messages is None:
             raise PydanticCustomError("no_prompt", "is required, or messages", {"key": "prompt"})
-        for field in ("add_generation_prompt", "tools"):
+        for field in (*ChatFields.model_fields, "tools"):
             if self.messages is None and getattr(self, field) is not None:
                 message = "has no effect without messages; leave it out"
                 raise PydanticCustomError("no_chat", message, {"key": field})
@@ -51,16 +51,12 @@ class TokenizeRequest(StrictModel):
         if self.messages is None:
             assert self.prompt is not None, "validated"
             limits.check_prompt(len(self.prompt), param="prompt")
-            return TokenizeCall(model=model, prompt=self.prompt, special_tokens=self.add_special_tokens is not False)
+            options = PromptOptions(add_special_tokens=self.add_special_tokens)
+            return TokenizeCall(model=model, prompt=self.prompt, options=options)
         chat, tools = chat_messages(self.messages), tool_dicts(self.tools)
         limits.check_prompt(chat_length(chat, tools), param="messages")
-        return TokenizeCall(
-            model=model,
-            prompt=chat,
-            special_tokens=bool(self.add_special_tokens),
-            tools=tools,
-            generation_prompt=self.add_generation_prompt is not False,
-        )
+        options = PromptOptions(add_special_tokens=self.add_special_tokens, **self.chat_options())
+        return TokenizeCall(model=model, prompt=chat, tools=tools, options=options)
 
 
 class DetokenizeRequest(StrictModel):
@@ -72,7 +68,7 @@ class DetokenizeRequest(StrictModel):
     def to_call(self, model: str, limits: Limits) -> TokenizeCall:
         """Return the call to a model; raise PromptTooLong if there are more tokens than the limit of the server."""
         limits.check_prompt(len(self.tokens), param="tokens")
-        return TokenizeCall(model=model, prompt=TokenIds(self.tokens), special_tokens=False)
+        return TokenizeCall(model=model, prompt=TokenIds(self.tokens))
 
 
 def parse_tokenize(raw: object) -> TokenizeRequest:

@@ -72,4 +72,6 @@ async def create_chat_completion(services: ServicesDep, request: Request, body: 
     """
     chat = parse_chat(body)
     calls = await with_presets(services, [chat.to_call(services.limits)])
-    return await generation_response(services, request, calls, ChatFormatter(chat), stream=bool(chat.stream))
+    return await generation_response(
+        services, request, calls, ChatFormatter(chat), stream=bool(chat.stream), param_of=chat.param_of
+    )

@@ -16,6 +16,7 @@ from ampsweep.domain.validation import Name, StrictModel, validate
 from ampsweep.errors import InvalidRequest, NotFound, UnknownName
 from api.http.json_body import JsonBody
 from api.http.pagination import list_object
+from api.openai.vllm_xargs import STEERING_FIELD
 from api.openapi import request_body
 from api.services import Services, ServicesDep
 from jobs.execution import CaptureCall, CompletionCall
@@ -94,13 +95,15 @@ async def with_presets(services: PresetSource, calls: Sequence[Call]) -> list[Ca
     """Return the calls of one request with the model and the intervention that the name of their model means.
 
     Raises:
-        UnknownName: There is no such preset for the model (param "model").
+        UnknownName: There is no such preset for the model (param "model", or the field with the name of the preset).
         InvalidRequest: The request names an intervention besides its preset (param "intervention").
     """
-    name = calls[0].model
-    if name in services.catalog.models:
+    name, param = calls[0].model, "model"
+    if isinstance(calls[0], CompletionCall) and calls[0].preset is not None:
+        name, param = f"{name}+{calls[0].preset}", STEERING_FIELD
+    elif name in services.catalog.models:
         return list(calls)
-    preset, model = await asyncio.to_thread(_chosen, services, name)
+    preset, model = await asyncio.to_thread(_chosen, services, name, param)
     if preset is None:
         return list(calls)  # an unknown model
     if any(call.intervention is not None for call in calls):
@@ -120,20 +123,23 @@ async def model_of(services: PresetSource, name: str) -> str:
     return model
 
 
-def _chosen(services: PresetSource, name: str) -> tuple[Preset | None, str]:
-    """Return the preset that the name of a model chooses, and the model that it steers; None for an unknown name."""
+def _chosen(services: PresetSource, name: str, param: str = "model") -> tuple[Preset | None, str]:
+    """Return the preset that the name of a model chooses, and the model that it steers; None for an unknown name.
+
+    Errors are about the field `param`.
+    """
     model, plus, preset_name = name.rpartition("+")
     try:
         preset = services.presets.get(preset_name)
     except NotFound:
         if plus and model in services.catalog.models:
             known = [preset.name for preset in services.presets.all()]
-            raise UnknownName("preset", preset_name, known, param="model") from None
+            raise UnknownName("preset", preset_name, known, param=param) from None
         return None, name
     if plus:
         if preset.model not in (None, model):
             message = f"the preset {preset.name!r} steers {preset.model!r} only, not {model!r}; name another preset"
-            raise InvalidRequest(message, param="model")
+            raise InvalidRequest(message, param=param)
         return preset, model
     return (None, name) if preset.model is None else (preset, preset.model)
 

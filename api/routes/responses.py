@@ -43,4 +43,6 @@ async def create_response(services: ServicesDep, request: Request, body: JsonBod
     parsed = parse_response_request(body)
     (call,) = await with_presets(services, [parsed.to_call(services.limits)])
     formatter = ResponsesFormatter(parsed, call)
-    return await generation_response(services, request, [call], formatter, stream=bool(parsed.stream))
+    return await generation_response(
+        services, request, [call], formatter, stream=bool(parsed.stream), param_of=parsed.param_of
+    )

@@ -9,7 +9,7 @@ import numpy as np
 
 from ampsweep.domain.capture import MAX_TEXT_BYTES, CapturedText, check_capture_size
 from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.prompt import TokenIds
+from ampsweep.domain.prompt import PromptOptions, TokenIds
 from ampsweep.errors import InvalidRequest, PromptTooLong
 from engine.base import CaptureRequest, Priority, PromptEncoder, Steering
 from engine.capture.selection import NeuronSelection
@@ -113,10 +113,10 @@ def _tokens(encoder: PromptEncoder, text: CapturedText) -> tuple[tuple[int, ...]
     if isinstance(prompt, TokenIds):
         return prompt.ids, prompt.ids
     if isinstance(prompt, str):
-        ids = encoder.tokens(prompt + (text.completion or ""), special_tokens=True)
-        return ids, encoder.tokens(prompt, special_tokens=True) if text.completion else ids
+        ids = encoder.tokens(prompt + (text.completion or ""))
+        return ids, encoder.tokens(prompt) if text.completion else ids
     if prompt[-1].role != "assistant":
-        ids = encoder.tokens(prompt, special_tokens=False)
+        ids = encoder.tokens(prompt)
         return ids, ids
-    ids = encoder.tokens(prompt, special_tokens=False, generation_prompt=False)
-    return ids, encoder.tokens(prompt[:-1], special_tokens=False) if len(prompt) > 1 else ()
+    ids = encoder.tokens(prompt, options=PromptOptions(add_generation_prompt=False))
+    return ids, encoder.tokens(prompt[:-1]) if len(prompt) > 1 else ()

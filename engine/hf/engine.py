@@ -113,7 +113,12 @@ class TransformersEngine:
         neuron_set = None if request.steering is None else request.steering.neurons
         limit = self.info.max_model_len - 1
         encode = partial(
-            self._model.encoder.prompt, request.prompt, strip=request.strip, tools=request.tools, max_tokens=limit
+            self._model.encoder.prompt,
+            request.prompt,
+            strip=request.strip,
+            tools=request.tools,
+            options=request.options,
+            max_tokens=limit,
         )
         prompt = await encoded(request.prompt, encode, tools=request.tools)
         self._model.encoder.check_sampling(

@@ -219,7 +219,14 @@ class VllmEngine:
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
         """Stream the answers to a prompt; each answer is a vLLM request. See `Engine.generate`."""
         most, adapter = self._info.max_model_len - 1, self._adapters.request(request.adapter)
-        encode = partial(self.encoder.prompt, request.prompt, strip=request.strip, tools=request.tools, max_tokens=most)
+        encode = partial(
+            self.encoder.prompt,
+            request.prompt,
+            strip=request.strip,
+            tools=request.tools,
+            options=request.options,
+            max_tokens=most,
+        )
         ids = await encoded(request.prompt, encode, tools=request.tools)
         max_new_tokens = self._info.max_model_len - len(ids)
         self.encoder.check_sampling(request.sampling, prompt_tokens=len(ids), max_model_len=self._info.max_model_len)
@@ -385,7 +392,7 @@ class VllmEngine:
         finally:
             permits.release()  # only after the parts are summed: until then they are in memory
 
-    def _slot(self, steering: Steering | None, priority: Priority) -> AbstractAsyncContextManager[None]:
+    def _slot(self, steering: Steering | None, priority: int) -> AbstractAsyncContextManager[None]:
         """Return a context manager that holds a slot, after checking that a worker can resolve the intervention."""
         if steering is None:
             return self._admission.hold(None)

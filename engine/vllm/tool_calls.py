@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ampsweep.domain.prompt import ChatMessage, Tool
+from ampsweep.domain.prompt import ChatMessage, PromptOptions, Tool
 from ampsweep.domain.tool_calls import CallPart, ParsedText, ToolParsing
 from ampsweep.errors import InvalidRequest, UnknownName
 from engine.chat_template import write_chat
@@ -229,7 +229,9 @@ def written_call(tokenizer: Any) -> str | None:
     answer = ChatMessage(role="assistant", content="", tool_calls=(call,))
     try:
         before = write_chat(tokenizer, [question], tools=[_PROBE])
-        after = write_chat(tokenizer, [question, answer], tools=[_PROBE], generation_prompt=False)
+        after = write_chat(
+            tokenizer, [question, answer], tools=[_PROBE], options=PromptOptions(add_generation_prompt=False)
+        )
     except Exception:  # noqa: BLE001  # templates can raise anything
         return None
     shared = next((at for at, pair in enumerate(zip(before, after, strict=False)) if pair[0] != pair[1]), len(before))

@@ -27,7 +27,7 @@ def assert_replayed(
     spans = joined_spans(chunk.steered_spans for chunk in chunks)
     assert spans is not None
     assert len(spans) >= switches, "the answer was switched on too rarely"
-    context = engine.encoder.tokens(prompt, special_tokens=True)
+    context = engine.encoder.tokens(prompt)
     answer = [token for chunk in chunks for token in chunk.token_ids]
     edited = torch.zeros(len(context) + len(answer) - 1)
     for first, end in spans:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from ampsweep.domain.prompt import ChatMessage
+from ampsweep.domain.prompt import ChatMessage, PromptOptions
 from ampsweep.errors import InvalidRequest
 from benchmarks.tiny_models import tiny_model
 from engine.base import ScoreRequest
@@ -38,6 +38,51 @@ def encoder_of(tokenizer: Any) -> TextEncoder:
 
 def test_a_chat_ends_where_the_answer_begins(tokenizer: Any) -> None:
     assert write_chat(tokenizer, CHAT) == WRITTEN
+
+
+def test_the_last_message_is_continued(tokenizer: Any) -> None:
+    """As by Transformers: nothing that the template writes after the message is in the prompt."""
+    continued = PromptOptions(continue_final_message=True)
+    assert write_chat(tokenizer, CHAT, options=continued) == "<s>user: the end?\n<s>assistant: no"
+    assert write_chat(tokenizer, CHAT[:1], options=continued) == "<s>user: the end?"
+    empty = (CHAT[0], ChatMessage(role="assistant", content=""))
+    assert write_chat(tokenizer, empty, options=continued) == "<s>user: the end?\n<s>assistant: "
+    answered = PromptOptions(add_generation_prompt=False)
+    assert write_chat(tokenizer, CHAT, options=answered) == "<s>user: the end?\n<s>assistant: no\n"
+
+
+def test_a_template_that_changes_the_last_message_cannot_continue_it(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    continued = PromptOptions(continue_final_message=True)
+    monkeypatch.setattr(tokenizer, "chat_template", "{% for m in messages %}{{ m.content | upper }}{% endfor %}")
+    with pytest.raises(InvalidRequest, match="does not write the last message as it is") as refused:
+        write_chat(tokenizer, CHAT, options=continued)
+    assert refused.value.param == "continue_final_message"
+    monkeypatch.setattr(tokenizer, "chat_template", PARTS)
+    assert write_chat(tokenizer, CHAT, options=continued) == "user:the end?;assistant:no"
+
+
+def test_a_template_reads_its_variables(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Qwen3 writes an empty thought if thinking is off. A variable that is not read has no effect, as in vLLM."""
+    template = (
+        "{{ messages[0].content }}|{{ bos_token }}|{% for d in documents or [] %}{{ d.title }}{% endfor %}"
+        "{% if enable_thinking is defined and enable_thinking is false %}<think></think>{% endif %}"
+    )
+    monkeypatch.setattr(tokenizer, "chat_template", template)
+    for variables, written in (
+        ({}, "the end?|<s>|"),
+        ({"enable_thinking": True, "not_read": {"a": [1]}}, "the end?|<s>|"),
+        ({"enable_thinking": False, "documents": [{"title": "D"}]}, "the end?|<s>|D<think></think>"),
+    ):
+        assert write_chat(tokenizer, CHAT, options=PromptOptions(chat_template_kwargs=variables)) == written
+
+
+def test_a_variable_of_a_wrong_kind_is_rejected(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenizer, "chat_template", "{{ messages[0].content }}{{ budget + 1 }}")
+    with pytest.raises(InvalidRequest, match="fails with these variables") as refused:
+        write_chat(tokenizer, CHAT, options=PromptOptions(chat_template_kwargs={"budget": "five"}))
+    assert refused.value.param == "chat_template_kwargs"
 
 
 def test_no_special_tokens_are_added_to_a_chat(tokenizer: Any) -> None:

@@ -11,7 +11,7 @@ import pytest
 from tokenizers import Tokenizer, models
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from ampsweep.domain.prompt import ChatMessage, ScoreText, Split, TokenIds
+from ampsweep.domain.prompt import ChatMessage, PromptOptions, ScoreText, Split, TokenIds
 from ampsweep.errors import InvalidRequest, PromptTooLong, UnsupportedModel
 from benchmarks.tiny_models import Family
 from engine.base import ScoreRequest
@@ -256,11 +256,12 @@ def test_a_prompt_of_any_length_becomes_tokens_and_text_again() -> None:
     tokenizer = byte_level(template="<s> $A")
     encoder = encoder_of(tokenizer, rows=len(tokenizer))
     plain = tuple(tokenizer.encode("né", add_special_tokens=False))
-    assert encoder.tokens("né", special_tokens=False) == plain
-    assert encoder.tokens("né", special_tokens=True) == (BOS, *plain)
-    assert encoder.tokens("<s>né", special_tokens=True) == (BOS, *plain), "not a second time"
-    assert encoder.tokens("", special_tokens=True) == (BOS,)
-    assert encoder.tokens(TokenIds((3, 4)), special_tokens=True) == (3, 4)
+    added = PromptOptions(add_special_tokens=True)
+    assert encoder.tokens("né", options=PromptOptions(add_special_tokens=False)) == plain
+    assert encoder.tokens("né") == encoder.tokens("né", options=added) == (BOS, *plain)
+    assert encoder.tokens("<s>né") == (BOS, *plain), "not a second time"
+    assert encoder.tokens("") == (BOS,)
+    assert encoder.tokens(TokenIds((3, 4)), options=added) == (3, 4)
     assert encoder.token_strs((BOS, *plain)) == ("<s>", "n", "Ã", "©")
     assert encoder.text((BOS, *plain)) == "<s>né"
     with pytest.raises(InvalidRequest, match=f"none with the id {len(tokenizer)}") as refused:
@@ -273,8 +274,36 @@ def test_a_chat_becomes_tokens_with_or_without_the_start_of_the_answer() -> None
     tokenizer.chat_template = "{{ messages[0].content }}{% if add_generation_prompt %}>{% endif %}"
     encoder = encoder_of(tokenizer)
     question, answer = (tuple(tokenizer.encode(text, add_special_tokens=False)) for text in ("Who?", ">"))
-    assert encoder.tokens(CHAT, special_tokens=False) == question + answer
-    assert encoder.tokens(CHAT, special_tokens=True, generation_prompt=False) == (BOS, *question)
+    assert encoder.tokens(CHAT) == question + answer
+    unanswered = PromptOptions(add_special_tokens=True, add_generation_prompt=False)
+    assert encoder.tokens(CHAT, options=unanswered) == (BOS, *question)
+    for options, ids in ((PromptOptions(), question + answer), (unanswered, (BOS, *question))):
+        assert encoder.prompt(CHAT, max_tokens=100, options=options) == ids
+
+
+def test_a_long_prompt_is_truncated_as_by_its_tokenizer() -> None:
+    """VLLM's server truncates so, with a tokenizer whose side is the left one."""
+    tokenizer = byte_level(template="<s> $A")
+    encoder, text = encoder_of(tokenizer), "abcdefgh"
+    tokenizer.truncation_side = "left"
+    for count in (2, 3, 8, 9, 20):
+        expected = tokenizer(text, truncation=True, max_length=count)["input_ids"]
+        assert encoder.prompt(text, max_tokens=20, options=PromptOptions(truncate_prompt_tokens=count)) == tuple(
+            expected
+        )
+    whole = tuple(tokenizer.encode(text))
+    left = PromptOptions(truncate_prompt_tokens=4, truncation_side="left")
+    right = PromptOptions(truncate_prompt_tokens=4, truncation_side="right")
+    assert encoder.prompt(text, max_tokens=20, options=left) == whole[-4:]
+    assert encoder.prompt(text, max_tokens=20, options=right) == whole[:4]
+    longest = PromptOptions(truncate_prompt_tokens=-1)
+    assert encoder.prompt(text, max_tokens=5, options=longest) == (BOS, *whole[-4:])
+    assert encoder.prompt(TokenIds(whole), max_tokens=5, options=longest) == whole[-5:], "nothing was added in front"
+    assert encoder.prompt(text, max_tokens=5, options=PromptOptions(truncate_prompt_tokens=1)) == whole[-1:]
+    with pytest.raises(
+        InvalidRequest, match="truncate_prompt_tokens is 6, but this engine accepts prompts of at most 5"
+    ):
+        encoder.prompt(text, max_tokens=5, options=PromptOptions(truncate_prompt_tokens=6))
 
 
 @pytest.mark.parametrize(

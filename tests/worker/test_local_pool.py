@@ -124,10 +124,10 @@ async def test_completions_are_streamed_steered_and_unsteered(installation: Inst
     assert [chunk.text for chunk in plain] != [chunk.text for chunk in turned]
 
 
-async def test_a_call_in_the_background_has_the_priority_of_sweeps(
+async def test_a_call_in_the_background_has_at_least_the_priority_of_sweeps(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    generate, priorities = FakeEngine.generate, list[Priority]()
+    generate, priorities = FakeEngine.generate, list[int]()
 
     def recorded(engine: FakeEngine, request: GenerateRequest) -> AsyncGenerator[Chunk]:
         priorities.append(request.priority)
@@ -135,10 +135,10 @@ async def test_a_call_in_the_background_has_the_priority_of_sweeps(
 
     async with installation.pool() as pool:
         monkeypatch.setattr(FakeEngine, "generate", recorded)
-        for background in (False, True):
-            async with aclosing(pool.stream(call(background=background))) as chunks:
+        for background, priority in ((False, 0), (True, 0), (False, 3), (True, 3)):
+            async with aclosing(pool.stream(call(background=background, priority=priority))) as chunks:
                 assert [chunk async for chunk in chunks]
-    assert priorities == [Priority.INTERACTIVE, Priority.BATCH]
+    assert priorities == [Priority.INTERACTIVE, Priority.BATCH, 3, 3]
 
 
 async def test_a_completion_names_the_missing_model_or_neuron_set(installation: Installation) -> None:

@@ -270,7 +270,7 @@ async def test_an_engine_that_fails_to_tokenize_is_checked_and_started_again() -
     pool = pool_of(1)
     await pool.start()
     await pool.ready()
-    call = TokenizeCall(model="tiny", prompt="a", special_tokens=True)
+    call = TokenizeCall(model="tiny", prompt="a")
     assert (await pool.tokenize(call)).text == "a"
     pool.made[0].healthy = False
     with pytest.raises(EngineFailed, match="it died"):

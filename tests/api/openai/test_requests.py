@@ -67,6 +67,15 @@ def test_a_parameter_that_is_missing_or_null_has_its_default(nothing: dict[str, 
     assert chat(**nothing) == SamplingParams(temperature=0.0, max_tokens=1024)
 
 
+def test_a_request_can_only_run_behind_those_of_others() -> None:
+    for priority, expected in ((None, 0), (0, 0), (1, 1), (7, 7)):
+        (call,) = parse_completion({**COMPLETION, "priority": priority}).to_calls(Limits())
+        assert call.priority == parse_chat({**CHAT, "priority": priority}).to_call(Limits()).priority == expected
+    with pytest.raises(InvalidRequest, match="must be at least 0, the priority of interactive requests") as refused:
+        completion(priority=-1)
+    assert refused.value.param == "priority"
+
+
 def test_zero_is_a_value_and_minus_one_keeps_all_tokens() -> None:
     assert completion(temperature=0, top_k=-1, max_tokens=16) == SamplingParams(max_tokens=16)
 

@@ -101,7 +101,7 @@ def test_fields_without_effect_are_accepted() -> None:
         ("conversation", "conv_1", "send the earlier messages in input"),
         ("prompt", {"id": "p"}, "send their text in instructions"),
         ("tools.0.type", [{"type": "web_search"}], "only tools of type function are supported"),
-        ("truncation", "auto", "'disabled'"),
+        ("truncation", "drop", "'disabled'"),
         ("n", 2, "n: "),
         ("top_logprobs", 2, "needs include"),
         ("include.0", ["reasoning.encrypted_content"], "message.output_text.logprobs"),

@@ -195,7 +195,7 @@ def test_a_preempted_answer_is_switched_as_the_reference_is(both: Both) -> None:
     again = both.run(collect(both.vllm, requests[0]))
     assert [chunk.steered_spans for chunk in again] == [chunk.steered_spans for chunk in ours[0]]
     assert both.vllm.stats().cached_tokens > cached, "the prompt was not shared"
-    prompt = both.vllm.encoder.tokens(TEXT[:60], special_tokens=True)
+    prompt = both.vllm.encoder.tokens(TEXT[:60])
     longer = TokenIds((*prompt, *(token for chunk in again[:60] for token in chunk.token_ids)))
     plain = [GenerateRequest(prompt=longer, sampling=replace(GREEDY, max_tokens=4))]
     assert_same(both.run(answers(both.vllm, plain)), both.run(answers(both.reference, plain)))
@@ -223,7 +223,7 @@ def test_a_part_of_a_preempted_answer_is_steered(both: Both, part: str, monkeypa
     assert spans == expected
     for prompt, chunks, steered in zip(prompts, ours, spans, strict=True):
         thinking, expected_tokens = False, set[int]()
-        before = both.vllm.encoder.tokens(prompt, special_tokens=True)
+        before = both.vllm.encoder.tokens(prompt)
         for index, token in enumerate([*before, *(token for chunk in chunks for token in chunk.token_ids)]):
             if index >= len(before) and thinking == (part == "thinking"):
                 expected_tokens.add(index - len(before))

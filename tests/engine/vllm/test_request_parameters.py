@@ -1,0 +1,76 @@
+"""Compares vLLM's parameters of prompts and answers with the reference implementation, under interventions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ampsweep.domain.chunk import Chunk
+from ampsweep.domain.prompt import ChatMessage, PromptOptions
+from ampsweep.domain.sampling import SamplingParams
+from engine.base import Engine, GenerateRequest, Steering
+from engine.chat_template import write_chat
+from engine.vllm.launch import VllmSettings
+from tests.engine.both_engines import Both, both_engines
+
+pytestmark = pytest.mark.engine
+
+SETTINGS = VllmSettings(slots=8, max_num_seqs=8, kv_cache_bytes=64 * 1024**2, compile=False)
+QUESTION = ChatMessage(
+    role="user", content="in the beginning there was the sea and the wind and the rain, is it the end?"
+)
+CONTINUED = PromptOptions(continue_final_message=True)
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
+    with both_engines("llama", tmp_path_factory.mktemp("llama"), SETTINGS) as engines:
+        yield engines
+
+
+async def answer(engine: Engine, prompt: Any, steering: Steering | None = None, **fields: Any) -> list[Chunk]:
+    sampling = SamplingParams(max_tokens=8, ignore_eos=True, **fields.pop("sampling", {}))
+    request = GenerateRequest(prompt=prompt, sampling=sampling, steering=steering, **fields)
+    return [chunk async for chunk in engine.generate(request)]
+
+
+def tokens(chunks: list[Chunk]) -> list[int]:
+    return [token for chunk in chunks for token in chunk.token_ids]
+
+
+def text(chunks: list[Chunk]) -> str:
+    return "".join(chunk.text for chunk in chunks)
+
+
+def assert_equal(mine: list[Chunk], reference: list[Chunk]) -> None:
+    assert (tokens(mine), text(mine)) == (tokens(reference), text(reference))
+    ours, theirs = ([value for chunk in chunks for value in chunk.logprobs] for chunks in (mine, reference))
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        {"scope": "all"},
+        {"scope": "prompt"},
+        {"scope": "generation"},
+        {"scope": "prompt", "tokens": {"start": -4}},
+        {"scope": "generation", "tokens": {"positions": [0, 2]}},
+    ],
+)
+def test_an_answer_that_is_continued_is_part_of_the_prompt(both: Both, scope: dict[str, Any]) -> None:
+    """The chat is answered first, so that its blocks are in the prefix cache, and then again from within the answer."""
+    steering = both.steering(["fr"], "set", 2.5, **scope)
+    whole = both.run(answer(both.vllm, (QUESTION,), steering))
+    begun = (QUESTION, ChatMessage(role="assistant", content=text(whole)[:9]))
+    mine, reference = (
+        both.run(answer(engine, begun, steering, options=CONTINUED)) for engine in (both.vllm, both.reference)
+    )
+    assert_equal(mine, reference)
+    written = write_chat(both.reference._model.tokenizer, begun, options=CONTINUED)
+    as_text = both.run(answer(both.vllm, written, steering, options=PromptOptions(add_special_tokens=False)))
+    assert_equal(mine, as_text)
+    assert mine[0].prompt_tokens == len(both.vllm.encoder.tokens(begun, options=CONTINUED)) > whole[0].prompt_tokens
