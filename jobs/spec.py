@@ -6,6 +6,7 @@ Validates the form of a spec and fills in defaults. Knows nothing of the models,
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
@@ -120,6 +121,16 @@ def _baseline_kind(value: object) -> str:
     return "a vector" if isinstance(value, dict | VectorBaseline) else "a prompt"
 
 
+def _one_or_list(value: object) -> object:
+    """Return a list with a single value in it, or a list unchanged."""
+    return value if value is None or isinstance(value, list | tuple) else [value]
+
+
+def _first(values: Iterable[object] | None) -> object:
+    """Return the first value that is not None; None if there is none."""
+    return next((value for value in values or () if value is not None), None)
+
+
 Baseline = Annotated[
     Annotated[PromptMethod, Tag("a prompt")] | Annotated[VectorBaseline, Tag("a vector")],
     Discriminator(_baseline_kind),
@@ -138,9 +149,12 @@ class InterventionsSpec(StrictModel):
         layers: `all`, `each` (one intervention for each layer), or a list of layers for one intervention.
         neurons: `each` for one intervention for each neuron of the target language instead of one for all of them.
         scope: Which tokens are edited.
-        tokens: Which of the tokens in the scope are edited; all by default.
-        when: `drift` to steer an answer only while its text is in another language than the target (`Drift`).
-        part: `thinking` to steer only what a reasoning model thinks, `answer` to steer only the rest of its text.
+        tokens: Which of the tokens in the scope are edited, each of these choices in turn; all by default, and in place
+            of None.
+        when: `drift` to steer an answer only while its text is in another language than the target (`Drift`), each in
+            turn; always by default, and in place of None.
+        part: `thinking` to steer only what a reasoning model thinks, `answer` to steer only the rest of its text, each
+            in turn; both by default, and in place of None.
         controls: Repeat every intervention with as many neurons drawn at random (`random`), with the neurons of another
             language (`other`) or with neurons of high entropy (`non_language`); set the neurons to 0 (`zero`); ask the
             unsteered model again in other batches (`repeat`).
@@ -160,9 +174,18 @@ class InterventionsSpec(StrictModel):
     layers: Layers = "all"
     neurons: Literal["each"] | None = None
     scope: Scope = "all"
-    tokens: EditedTokens | None = None
-    when: When | None = None
-    part: Part | None = None
+    tokens: Annotated[
+        Unique[EditedTokens | None] | None,
+        BeforeValidator(_one_or_list, json_schema_input_type=EditedTokens | Unique[EditedTokens | None] | None),
+    ] = None
+    when: Annotated[
+        Unique[When | None] | None,
+        BeforeValidator(_one_or_list, json_schema_input_type=When | Unique[When | None] | None),
+    ] = None
+    part: Annotated[
+        Unique[Part | None] | None,
+        BeforeValidator(_one_or_list, json_schema_input_type=Part | Unique[Part | None] | None),
+    ] = None
     controls: Annotated[tuple[Control, ...], Field(strict=False), AfterValidator(unique)] = ()
     random_draws: Annotated[int, Field(ge=1, le=100)] = 1
     non_target: NonTargetSpec | None = None
@@ -172,8 +195,10 @@ class InterventionsSpec(StrictModel):
     @model_validator(mode="after")
     def _magnitude(self) -> InterventionsSpec:
         check_magnitude(self.op, factor=self.factors, patch=self.patch, statistic=self.statistic, factor_key="factors")
-        check_tokens(self.tokens, self.scope)
-        check_when(self.when, self.part, self.scope, self.tokens)
+        choices = self.tokens or ()
+        for index, tokens in enumerate(choices):
+            check_tokens(tokens, self.scope, key="tokens" if len(choices) == 1 else f"tokens.{index}")
+        check_when(_first(self.when), _first(self.part), self.scope, _first(choices))
         if self.random_draws > 1 and "random" not in self.controls:
             message = "goes with the control random; add it to controls, or leave random_draws out"
             raise PydanticCustomError("random_draws", message, {"key": "random_draws"})
@@ -191,6 +216,13 @@ class InterventionsSpec(StrictModel):
     def vector_baselines(self) -> tuple[VectorBaseline, ...]:
         """The baselines that add a vector to the residual stream."""
         return tuple(baseline for baseline in self.baselines if isinstance(baseline, VectorBaseline))
+
+    @property
+    def running_text(self) -> Literal["when", "part"] | None:
+        """The field by which steering depends on the running text of an answer; None if it does not."""
+        if _first(self.when) is not None:
+            return "when"
+        return None if _first(self.part) is None else "part"
 
     @property
     def all_factors(self) -> tuple[float, ...]:

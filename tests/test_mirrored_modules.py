@@ -30,7 +30,6 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
         "ampsweep/cli/commands/identify.py",
         "ampsweep/cli/commands/run.py",
         "ampsweep/cli/options/engine.py",
-        "ampsweep/cli/terminal/summary.py",
     ),
     "tests/ampsweep/cli/commands/test_files.py": ("ampsweep/cli/commands/neurons.py",),
     "tests/ampsweep/cli/test_app.py": ("ampsweep/cli/terminal/failures.py",),

@@ -38,6 +38,12 @@ class Drift(StrictModel):
     switch_off: Annotated[int, Field(ge=1, le=100)] = 2
     confidence: Annotated[float, Field(ge=0, le=1)] = 0.7
 
+    @property
+    def label(self) -> str:
+        """`drift`, with the settings that are not the defaults, as in `drift, window=120, switch_on=1`."""
+        changed = self.model_dump(exclude_defaults=True)
+        return ", ".join(["drift", *(f"{name}={value}" for name, value in changed.items())])
+
 
 class WhenSpec(StrictModel):
     """When an intervention steers, with the settings."""
@@ -62,7 +68,7 @@ def drift_of(when: str | Mapping[str, Any] | WhenSpec | None) -> Drift | None:
     return Drift() if isinstance(when, str) else Drift(**when["drift"])
 
 
-def check_when(when: object, part: Part | None, scope: str, tokens: object) -> None:
+def check_when(when: object, part: object, scope: str, tokens: object) -> None:
     """Check that nothing but the running text decides which generated tokens an intervention edits.
 
     Raises:

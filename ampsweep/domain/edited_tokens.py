@@ -63,8 +63,13 @@ class EditedTokens(StrictModel):
         return self.model_dump(mode="json", exclude_none=True)
 
 
-def check_tokens(tokens: EditedTokens | None, scope: str) -> None:
+def check_tokens(tokens: EditedTokens | None, scope: str, *, key: str = "tokens") -> None:
     """Check that positions do not count from the end of a generation, which is not known while it is edited.
+
+    Args:
+        tokens: The tokens.
+        scope: The scope.
+        key: The path of the tokens in the model that is validated.
 
     Raises:
         PydanticCustomError: With the wrong field as `key` in its context.
@@ -77,5 +82,5 @@ def check_tokens(tokens: EditedTokens | None, scope: str) -> None:
         if lowest is not None and lowest < 0:
             message = "counts from the end of the prompt if it is negative, which goes with scope prompt, not {scope}"
             raise PydanticCustomError(
-                "from_the_end", f"{message}; got {{value}}", {"key": f"tokens.{name}", "scope": scope, "value": lowest}
+                "from_the_end", f"{message}; got {{value}}", {"key": f"{key}.{name}", "scope": scope, "value": lowest}
             )

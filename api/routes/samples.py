@@ -18,6 +18,8 @@ from jobs.results.sample_pages import SampleFilter, read_page
 router = APIRouter(prefix="/sweeps", tags=["results"])
 
 _Text = Annotated[str | None, Query(max_length=200)]
+_Tokens = Annotated[str | None, Query(max_length=20_000)]
+"""Long enough for a list of positions."""
 
 
 def _filter(
@@ -30,6 +32,9 @@ def _filter(
     patch: _Text = None,
     statistic: _Text = None,
     layers: _Text = None,
+    tokens: _Tokens = None,
+    when: _Text = None,
+    part: _Text = None,
     factor: float | None = None,
     correct: bool | None = None,
 ) -> SampleFilter:
@@ -43,6 +48,9 @@ def _filter(
         "patch": patch,
         "statistic": statistic,
         "layers": layers,
+        "tokens": tokens,
+        "when": when,
+        "part": part,
         "factor": factor,
     }
     equal = {name: value for name, value in columns.items() if value is not None}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ampsweep.errors import InvalidRequest
@@ -23,6 +24,8 @@ SWEEP_AXES = (
     "layers",
     "scope",
     "tokens",
+    "when",
+    "part",
     "weights",
     "control_language",
     "random_seed",
@@ -34,6 +37,8 @@ SWEEP_AXES = (
     "rung",
 )
 """Further columns that they are grouped by where a sweep tried several values."""
+_NULL_IS_A_VALUE = ("tokens", "when", "part")
+"""Those of `SWEEP_AXES` in which a steered sample may have null for a choice of its own: all tokens."""
 INPUTS = ("input", "question", "prompt", "source")
 """Names of the column with what a text answers or translates; the first that a file has is taken."""
 REFERENCES = ("gold", "reference")
@@ -132,14 +137,16 @@ def _sweep_group(path: Path, names: Sequence[str]) -> tuple[str, ...]:
     group = [name for name in SWEEP_GROUP if name in names]
     axes = [name for name in SWEEP_AXES if name in names]
     if path.suffix == ".parquet" and axes:
-        table = pq.read_table(path, columns=axes)
-        group += [name for name in axes if _values(table[name]) > 1]
+        table = pq.read_table(path, columns=[*axes, *(["op"] if "op" in names else [])])
+        group += [name for name in axes if _values(table, name) > 1]
     return tuple(group)
 
 
-def _values(column: pa.ChunkedArray) -> int:
-    """Return the number of distinct values of a column, without null."""
-    return len(column.drop_null().unique())
+def _values(table: pa.Table, axis: str) -> int:
+    """Return the number of distinct values of an axis, without null unless it is one of them."""
+    if axis in _NULL_IS_A_VALUE and "op" in table.column_names:
+        return len(table.filter(pc.is_valid(table["op"]))[axis].unique())
+    return len(table[axis].drop_null().unique())
 
 
 def _needed(param: str, given: str | None, defaults: Sequence[str], names: Sequence[str], path: Path) -> str:

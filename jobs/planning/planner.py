@@ -15,7 +15,6 @@ from itertools import product
 from typing import overload
 
 from ampsweep.domain.choices import Mode
-from ampsweep.domain.drift import drift_of
 from ampsweep.domain.intervention import Intervention, NonTarget, Source
 from ampsweep.errors import SweepTooLarge
 from jobs.cell import Cell, TaskRef
@@ -25,6 +24,7 @@ from jobs.planning.controls import with_controls
 from jobs.planning.resolution import ResolvedSweep, ResolvedTask, resolve
 from jobs.planning.running_text import require_running_text
 from jobs.planning.search import Search, search_of
+from jobs.planning.token_choices import token_choices
 from jobs.spec import SweepSpec
 
 MAX_CELLS = 100_000
@@ -76,7 +76,7 @@ def plan(spec: SweepSpec, catalog: Catalog, neuron_sets: NeuronSets, *, max_cell
         search.check()
     resolved = resolve(spec, catalog, neuron_sets)
     identifier = None
-    if spec.interventions.when is not None or spec.interventions.part is not None:
+    if spec.interventions.running_text is not None:
         identifier = require_running_text(spec, resolved, catalog)
     if (count := _count(spec, resolved, search)) > max_cells:
         message = f"the sweep would have {count} cells; the maximum is {max_cells}"
@@ -91,12 +91,13 @@ def _count(spec: SweepSpec, resolved: ResolvedSweep, search: Search | None) -> i
 
 
 def _count_of_mode(spec: SweepSpec, resolved: ResolvedSweep, search: Search | None, mode: Mode) -> int:
-    per_site = len(resolved.patches) * len(resolved.statistics)
+    choices = len(token_choices(spec.interventions))
+    per_site = len(resolved.patches) * len(resolved.statistics) * choices
     repeats = int("repeat" in spec.interventions.controls)
     draws = spec.interventions.random_draws - 1
     controlled = per_site * (1 + len(spec.interventions.controls) - repeats + draws)
     vector_controls = spec.interventions.random_draws if "random" in spec.interventions.controls else 0
-    baselines = len(spec.interventions.prompt_baselines) + len(resolved.vectors) * (1 + vector_controls)
+    baselines = len(spec.interventions.prompt_baselines) + len(resolved.vectors) * choices * (1 + vector_controls)
     factors = len(spec.interventions.all_factors) if search is None else search.rungs[-1].factors
     sites = {target: len(resolved.sites(mode, target)) for target in resolved.single_neurons[mode]}
     in_full = sum(
@@ -157,7 +158,7 @@ def _vector_baselines(
     spec: SweepSpec, resolved: ResolvedSweep, mode: Mode, task: ResolvedTask, ref: TaskRef
 ) -> Iterator[Intervention]:
     """Yield the vectors of a task reference, each followed by its control, a random direction, if there is one."""
-    for target, vector in product(task.targets_of(ref), resolved.vectors):
+    for target, vector, choice in product(task.targets_of(ref), resolved.vectors, token_choices(spec.interventions)):
         yield from with_controls(
             Intervention(
                 languages=(target,),
@@ -165,9 +166,9 @@ def _vector_baselines(
                 factor=vector.factor,
                 layers=vector.layers,
                 scope=spec.interventions.scope,
-                tokens=spec.interventions.tokens,
-                when=drift_of(spec.interventions.when),
-                part=spec.interventions.part,
+                tokens=choice.tokens,
+                when=choice.when,
+                part=choice.part,
                 vector=vector.vector,
             ),
             [control for control in spec.interventions.controls if control == "random"],
@@ -189,8 +190,12 @@ def _interventions(
     if interventions.source is not None:
         source = Source(**interventions.source.model_dump(), language=ref.data_language)
     for target in task.targets_of(ref):
-        for patch, statistic, factor, (layers, neuron) in product(
-            resolved.patches, resolved.statistics, resolved.factors[mode], resolved.sites(mode, target)
+        for patch, statistic, choice, factor, (layers, neuron) in product(
+            resolved.patches,
+            resolved.statistics,
+            token_choices(interventions),
+            resolved.factors[mode],
+            resolved.sites(mode, target),
         ):
             yield from with_controls(
                 Intervention(
@@ -202,9 +207,9 @@ def _interventions(
                     statistic=statistic,
                     layers=layers,
                     scope=interventions.scope,
-                    tokens=interventions.tokens,
-                    when=drift_of(interventions.when),
-                    part=interventions.part,
+                    tokens=choice.tokens,
+                    when=choice.when,
+                    part=choice.part,
                     non_target=non_target,
                     source=source,
                     neuron=neuron,

@@ -25,7 +25,7 @@ def require_running_text(spec: SweepSpec, resolved: ResolvedSweep, catalog: Cata
         InvalidRequest: A task scores given texts, the language identifier is not installed, or it does not know a
             target language (param "interventions.when" or "interventions.part").
     """
-    name = "part" if spec.interventions.when is None else "when"
+    name = spec.interventions.running_text
     for index, task_spec in enumerate(spec.tasks):
         ref = resolved.tasks[spec.mode[0]][index].refs[0]
         task = task_of(ref)
@@ -34,7 +34,7 @@ def require_running_text(spec: SweepSpec, resolved: ResolvedSweep, catalog: Cata
         if any(isinstance(call, ScoreCall) for item in items for call in item.calls):
             message = f"task {task_spec.name} (tasks.{index}) scores given texts, so there is no running text"
             raise InvalidRequest(f"{message}; leave {name} out, or the task", param=f"interventions.{name}")
-    if spec.interventions.when is None:
+    if name != "when":
         return None
     targets = {target for task in resolved.tasks[spec.mode[0]] for target in task.targets}
     try:

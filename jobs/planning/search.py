@@ -1,11 +1,11 @@
 """Successive halving over the factors of a sweep: which cells each rung has.
 
 Successive halving (Karnin et al. 2013; Jamieson and Talwalkar 2016) runs over the factors of each target language,
-patch value, statistic and choice of layers. A rung is a set of cells like any other. The first rung tries all factors
-on a few items of the tasks that have the metric of the search, by default LSS. Each further rung tries the better half
-on twice as many items. The last rung runs the remaining factors on all items, tasks and controls. A factor is better if
-the mean of the metric over data languages is better; ties go to the smaller factor, as for the best factor of a whole
-sweep.
+patch value, statistic, choice of layers and choice of tokens. A rung is a set of cells like any other. The first rung
+tries all factors on a few items of the tasks that have the metric of the search, by default LSS. Each further rung
+tries the better half on twice as many items. The last rung runs the remaining factors on all items, tasks and controls.
+A factor is better if the mean of the metric over data languages is better; ties go to the smaller factor, as for the
+best factor of a whole sweep.
 
 A rung follows from the cells of the rungs before it and their values alone, so it can be recomputed at any time. The
 items of each rung are among those of the next, because a limit takes the first items of a fixed order.

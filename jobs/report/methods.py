@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ampsweep.domain.drift import Drift, drift_of
 from ampsweep.domain.edited_tokens import EditedTokens
 from ampsweep.errors import InvalidRequest
 from ampsweep.hashing import content_hash
@@ -127,15 +128,48 @@ def _change(interventions: dict[str, Any], sources: dict[str, list[Any]]) -> str
     names = {**_CONTROLS, "random": f"{_CONTROLS['random']}{_draws(interventions.get('random_draws', 1))}"}
     controls = ", ".join(names[control] for control in interventions.get("controls", ())) or "none"
     where = f"layers: {interventions.get('layers', 'all')}; tokens: {interventions.get('scope', 'all')}"
-    if tokens := interventions.get("tokens"):
-        where += f" ({EditedTokens(**tokens).label})"
-    part = {"thinking": "what the model thought", "answer": "the answer after what the model thought"}
-    where += f"; only {part[interventions['part']]}" if interventions.get("part") else ""
-    if interventions.get("when"):
-        identified = f" ({', '.join(sources['identifiers'])})" if "identifiers" in sources else ""
-        where += f"; only while the text of an answer was in another language{identified}"
+    where += f"{_tokens(interventions)}{_part(interventions)}{_when(interventions, sources)}"
     where += "; one neuron at a time" if interventions.get("neurons") == "each" else ""
     return f"{interventions['op']} with {magnitudes}{of} ({where}); controls beside the unsteered model: {controls}"
+
+
+def _tokens(interventions: dict[str, Any]) -> str:
+    choices = _choices(interventions, "tokens")
+    labels = [EditedTokens(**choice).label if choice else "all" for choice in choices]
+    return f" ({_in_turn(labels)})" if any(choices) else ""
+
+
+def _part(interventions: dict[str, Any]) -> str:
+    choices = _choices(interventions, "part")
+    words = {
+        None: "all of the text",
+        "thinking": "only what the model thought",
+        "answer": "only the answer after what the model thought",
+    }
+    return f"; {_in_turn([words[choice] for choice in choices])}" if any(choices) else ""
+
+
+def _when(interventions: dict[str, Any], sources: dict[str, list[Any]]) -> str:
+    choices = _choices(interventions, "when")
+    identified = f" ({', '.join(sources['identifiers'])})" if "identifiers" in sources else ""
+    drift = "only while the text of an answer was in another language"
+    labels = ["always" if choice is None else f"{drift}{_settings(choice)}" for choice in choices]
+    return f"; {_in_turn(labels)}{identified}" if any(choices) else ""
+
+
+def _settings(when: str | dict[str, Any]) -> str:
+    changed = (drift_of(when) or Drift()).label.removeprefix("drift").removeprefix(", ")
+    return f" ({changed})" if changed else ""
+
+
+def _choices(interventions: dict[str, Any], field: str) -> list[Any]:
+    """Return the values of a field of a spec; earlier versions stored a single one without a list."""
+    value = interventions.get(field)
+    return value if isinstance(value, list) else [value]
+
+
+def _in_turn(labels: Sequence[str]) -> str:
+    return labels[0] if len(labels) == 1 else f"in turn: {', '.join(labels)}"
 
 
 def _draws(number: int) -> str:

@@ -95,6 +95,7 @@ WITH best AS (
          coalesce(s.task_options, '') AS options
   FROM samples s LEFT JOIN chosen c
     ON s.target_language = c.target_language AND s.layers = c.layers
+   AND edited_tokens(s.tokens, s."when", s.part) = c.edited
    AND (s.selection = 'zero' OR s.op = c.op AND s.factor = c.factor
         AND s.patch IS NOT DISTINCT FROM c.patch AND s.statistic IS NOT DISTINCT FROM c.statistic)
   WHERE s.task = 'lss' AND s.error IS NULL AND s.rung IS NULL
@@ -149,10 +150,10 @@ WHERE self IS NOT NULL AND "cross" IS NOT NULL ORDER BY ALL
 """
 GAIN_COST = """
 WITH gains AS (
-  SELECT target_language, op, patch, statistic, layers, factor, avg(y) AS gain, 'mean LSS' AS gain_is
+  SELECT target_language, op, patch, statistic, layers, edited, factor, avg(y) AS gain, 'mean LSS' AS gain_is
   FROM steered WHERE metric = 'lss' AND whose = 'own' AND neurons > 0 GROUP BY ALL
 ), costs AS (
-  SELECT panel, target_language, intervention, op, patch, statistic, layers, factor,
+  SELECT panel, target_language, intervention, op, patch, statistic, layers, edited, factor,
          avg(improvement) FILTER (data_language = target_language) AS self,
          avg(improvement) FILTER (data_language <> target_language) AS cost
   FROM steered WHERE improvement IS NOT NULL AND whose = 'own' AND neurons > 0 GROUP BY ALL
@@ -161,7 +162,7 @@ SELECT c.panel, c.target_language AS target, c.intervention, c.layers, c.factor,
        coalesce(g.gain_is, 'improvement in the language') AS gain_is, c.cost
 FROM costs c LEFT JOIN gains g
   ON c.target_language = g.target_language AND c.op = g.op AND c.factor = g.factor AND c.layers = g.layers
- AND c.patch IS NOT DISTINCT FROM g.patch AND c.statistic IS NOT DISTINCT FROM g.statistic
+ AND c.patch IS NOT DISTINCT FROM g.patch AND c.statistic IS NOT DISTINCT FROM g.statistic AND c.edited = g.edited
 WHERE cost IS NOT NULL AND coalesce(g.gain, c.self) IS NOT NULL AND c.layers NOT SIMILAR TO '[0-9]+'
 ORDER BY ALL
 """
@@ -198,7 +199,9 @@ FROM sizes x CROSS JOIN sizes y LEFT JOIN shared s ON s.row = x.language AND s."
 ORDER BY ALL
 """
 SEARCH = """
-SELECT target_language, concat_ws(' ', op, patch, statistic) AS intervention, layers, factor, rung,
+SELECT target_language,
+       concat_ws(' ', op, patch, statistic, nullif(edited_tokens(tokens, "when", part), '')) AS intervention,
+       layers, factor, rung,
        metric, avg(value) AS value, sum(n) AS items
 FROM summary WHERE factor IS NOT NULL AND rung IS NOT NULL GROUP BY ALL
 ORDER BY metric, target_language, intervention, rung, factor
@@ -215,6 +218,7 @@ WHERE c.mode = 'corrected' AND p.mode = 'paper' AND c.value IS NOT NULL AND p.va
   AND c.op IS NOT DISTINCT FROM p.op AND trunc(c.factor) IS NOT DISTINCT FROM p.factor
   AND c.patch IS NOT DISTINCT FROM p.patch AND c.statistic IS NOT DISTINCT FROM p.statistic
   AND c.layers IS NOT DISTINCT FROM p.layers
+  AND edited_tokens(c.tokens, c."when", c.part) = edited_tokens(p.tokens, p."when", p.part)
   AND c.task_options IS NOT DISTINCT FROM p.task_options
 GROUP BY ALL ORDER BY ALL
 """
@@ -229,7 +233,7 @@ SELECT arm, measure, median(mde) AS mde FROM arms WHERE mde IS NOT NULL GROUP BY
 """
 TRIED = """
 SELECT coalesce(max(tried), 0) AS tried FROM (
-  SELECT count(DISTINCT (op, patch, statistic, layers, factor)) AS tried
+  SELECT count(DISTINCT (op, patch, statistic, layers, factor, edited_tokens(tokens, "when", part))) AS tried
   FROM summary WHERE method = 'neurons' AND selection IS NULL AND neuron_layer IS NULL GROUP BY target_language
 )
 """

@@ -7,13 +7,20 @@ CREATE MACRO item_range(least, most) AS 'n = ' || least || CASE WHEN least < mos
 """
 """How many items values rest on, as figures name it: `n = 20`, or `n = 12 to 20`."""
 
+EDITED = """
+CREATE MACRO edited_tokens(tokens, drift, part) AS
+  concat_ws(' ', 'tokens ' || tokens, 'when ' || drift, 'part ' || part)
+"""
+"""Which tokens in the scope an intervention edits, as figures name it: `tokens end=8`; empty for all of them."""
+
 COMPARED = """
 CREATE VIEW compared AS
 SELECT *,
        task || CASE WHEN min(coalesce(task_options, '')) OVER same_task = max(coalesce(task_options, '')) OVER same_task
                     THEN '' ELSE ' (' || coalesce(task_options, 'defaults') || ')' END
          || ': ' || metric || CASE WHEN higher_is_better IS FALSE THEN ' (lower is better)' ELSE '' END AS panel,
-       concat_ws(' ', op, patch, statistic) AS intervention,
+       edited_tokens(tokens, "when", part) AS edited,
+       concat_ws(' ', op, patch, statistic, nullif(edited_tokens(tokens, "when", part), '')) AS intervention,
        coalesce(delta, value) AS y,
        CASE WHEN delta IS NULL THEN coalesce(no_effect, 0) ELSE 0 END AS reference,
        CASE higher_is_better WHEN true THEN delta WHEN false THEN -delta END AS improvement,
@@ -38,15 +45,16 @@ of magnitude. `panel` names the task, with its options where the sweep asks it i
 
 `y` is LSS itself, and for every other metric the difference to the unsteered model. `reference` is the value of `y` for
 a cell without effect. `improvement` is the difference, positive if the metric became better; it is null for metrics of
-which neither direction is better. `conclusion` says whether the difference is above noise, that is, whether its
-interval excludes zero and it is larger than the noise floor, and in which direction.
+which neither direction is better. `edited` names the choice of tokens. `conclusion` says whether the difference is
+above noise, that is, whether its interval excludes zero and it is larger than the noise floor, and in which direction.
 """
 
 MEASURED = """
 CREATE VIEW measured AS
 SELECT * FROM compared
 UNION ALL BY NAME
-SELECT *, task || ': ' || metric || CASE WHEN higher_is_better THEN '' ELSE ' (lower is better)' END AS panel
+SELECT *, task || ': ' || metric || CASE WHEN higher_is_better THEN '' ELSE ' (lower is better)' END AS panel,
+       edited_tokens(tokens, "when", part) AS edited
 FROM evaluated
 WHERE method IS NOT NULL AND method <> 'repeat' AND rung IS NULL AND neuron_layer IS NULL
   AND mode IS NOT DISTINCT FROM (SELECT min(mode) FROM summary)
@@ -70,14 +78,15 @@ FROM compared WHERE method = 'neurons'
 CHOSEN = """
 CREATE VIEW chosen AS
 WITH judged AS (
-  SELECT target_language, op, patch, statistic, layers, factor,
+  SELECT target_language, op, patch, statistic, layers, edited, factor,
          avg(value) FILTER (metric = 'lss') AS lss,
          avg(improvement / nullif(abs(baseline), 0)) FILTER (data_language = target_language) AS gain
   FROM steered WHERE whose = 'own' AND neurons > 0 GROUP BY ALL
 )
 SELECT * FROM judged WHERE coalesce(lss, gain) IS NOT NULL
 QUALIFY row_number() OVER (
-  PARTITION BY target_language ORDER BY round(coalesce(lss, gain), 12) DESC, factor, patch, statistic, layers
+  PARTITION BY target_language
+  ORDER BY round(coalesce(lss, gain), 12) DESC, factor, patch, statistic, layers, edited
 ) = 1
 """
 """The best intervention of each target: by mean LSS over base languages, or without LSS by mean relative gain."""
@@ -85,7 +94,7 @@ QUALIFY row_number() OVER (
 AT_BEST = """
 CREATE VIEW at_best AS
 SELECT s.* FROM steered s JOIN chosen c
-  ON s.target_language = c.target_language AND s.layers = c.layers
+  ON s.target_language = c.target_language AND s.layers = c.layers AND s.edited = c.edited
  AND (s.selection = 'zero' OR s.op = c.op AND s.factor = c.factor
       AND s.patch IS NOT DISTINCT FROM c.patch AND s.statistic IS NOT DISTINCT FROM c.statistic)
 """
@@ -123,7 +132,7 @@ WITH named AS (
   SELECT *, CASE WHEN method = 'neurons' AND patch = 'difference' THEN 'difference' ELSE method END AS basis
   FROM measured LEFT JOIN (SELECT metric, measure FROM measures) USING (metric)
 ), scored AS (
-  SELECT target_language, basis, op, patch, statistic, layers, factor,
+  SELECT target_language, basis, op, patch, statistic, layers, edited, factor,
          avg(value) FILTER (measure = 'lss') AS lss,
          avg(value) FILTER (measure = 'control' AND data_language <> target_language) AS control,
          avg(improvement / nullif(abs(baseline), 0)) FILTER (data_language = target_language) AS gain
@@ -131,13 +140,13 @@ WITH named AS (
 ), best AS (
   SELECT * FROM scored WHERE coalesce(lss, control, gain) IS NOT NULL
   QUALIFY row_number() OVER (PARTITION BY target_language, basis
-    ORDER BY round(coalesce(lss, control, gain), 12) DESC, factor, patch, statistic, layers) = 1
+    ORDER BY round(coalesce(lss, control, gain), 12) DESC, factor, patch, statistic, layers, edited) = 1
 )
 SELECT n.*, CASE WHEN n.selection IS NULL THEN n.basis WHEN n.basis = 'neurons' THEN n.selection
                  ELSE n.basis || ' ' || n.selection END AS arm
 FROM named n JOIN best b
   ON n.target_language = b.target_language AND n.basis = b.basis AND n.op IS NOT DISTINCT FROM b.op
- AND n.factor IS NOT DISTINCT FROM b.factor AND n.layers IS NOT DISTINCT FROM b.layers
+ AND n.factor IS NOT DISTINCT FROM b.factor AND n.layers IS NOT DISTINCT FROM b.layers AND n.edited = b.edited
  AND n.patch IS NOT DISTINCT FROM b.patch AND n.statistic IS NOT DISTINCT FROM b.statistic
 WHERE n.measure IS NOT NULL
 """
@@ -168,4 +177,17 @@ The squared half widths of the languages' intervals are added, as for independen
 quality of answers are means over the data languages other than the target.
 """
 
-VIEWS = (ITEM_RANGE, COMPARED, MEASURED, PANEL_ITEMS, STEERED, CHOSEN, AT_BEST, BY_CLASS, MEASURES, ARMS, BY_ARM)
+VIEWS = (
+    ITEM_RANGE,
+    EDITED,
+    COMPARED,
+    MEASURED,
+    PANEL_ITEMS,
+    STEERED,
+    CHOSEN,
+    AT_BEST,
+    BY_CLASS,
+    MEASURES,
+    ARMS,
+    BY_ARM,
+)

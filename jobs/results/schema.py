@@ -52,6 +52,8 @@ SAMPLES = pa.schema(
         ("adapter", pa.string()),
         ("tokens", pa.string()),
         ("steered_spans", pa.list_(pa.list_(pa.int64()))),
+        ("when", pa.string()),
+        ("part", pa.string()),
     ]
 )
 """The samples of a sweep.
@@ -69,7 +71,8 @@ is null where the spec changes no default. `neuron_layer` and `neuron_index` nam
 edits a single one. `adapter` is the name of the LoRA adapter of the model; null without one. `tokens` says which tokens
 in the scope are edited (`ampsweep.domain.edited_tokens.EditedTokens.label`); null for all of them. `steered_spans` has
 the tokens that were steered, as pairs of the first and the one after the last, counted in `logprobs`; it is null unless
-that depends on the text.
+that depends on the text. `when` and `part` say by what: `when` is the label of the drift
+(`ampsweep.domain.drift.Drift.label`), `part` is `thinking` or `answer`.
 """
 
 CELL = pa.schema([field for field in SAMPLES if field.name not in ("sweep_id", "rung")])
@@ -120,18 +123,21 @@ SUMMARY = pa.schema(
         ("neuron_layer", pa.int32()),
         ("neuron_index", pa.int32()),
         ("adapter", pa.string()),
+        ("tokens", pa.string()),
+        ("when", pa.string()),
+        ("part", pa.string()),
     ]
 )
 """The summary of a sweep: one row for each cell and metric.
 
 `neurons` is the number of neurons that the intervention changed, 0 without one. `method`, `random_seed`,
-`task_options`, `neuron_layer`, `neuron_index` and `adapter` are as in the samples. `note` says why there is no value,
-or that the intervention changed no neuron. `p_holm` is `p_value` corrected over the target and data languages that the
-same intervention was tried on. `rung` is as in the samples: rows with a rung are steps of a search, on few items.
-`p_mid` is McNemar's mid-p value, for accuracies. `signature` is that of sacrebleu, for BLEU and chrF++.
-`higher_is_better` and `no_effect` are those of the metric (`jobs.metrics.base.Metric`). `spanned_joins` counts the
-items with a `spanned_join`. `mde` is the minimum detectable effect of `delta` (`jobs.metrics.power`). `noise` is the
-noise floor of the task, data language and metric (`jobs.results.noise`); it is null without the control `repeat`.
+`task_options`, `neuron_layer`, `neuron_index`, `adapter`, `tokens`, `when` and `part` are as in the samples. `note`
+says why there is no value, or that the intervention changed no neuron. `p_holm` is `p_value` corrected over the target
+and data languages that the same intervention was tried on. `rung` is as in the samples: rows with a rung are steps of a
+search, on few items. `p_mid` is McNemar's mid-p value, for accuracies. `signature` is that of sacrebleu, for BLEU and
+chrF++. `higher_is_better` and `no_effect` are those of the metric (`jobs.metrics.base.Metric`). `spanned_joins` counts
+the items with a `spanned_join`. `mde` is the minimum detectable effect of `delta` (`jobs.metrics.power`). `noise` is
+the noise floor of the task, data language and metric (`jobs.results.noise`); it is null without the control `repeat`.
 """
 
 WRITING: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
@@ -150,6 +156,8 @@ _STEERED_ONLY = (
     "neuron_layer",
     "neuron_index",
     "tokens",
+    "when",
+    "part",
 )
 """Columns that are null for a cell without an intervention."""
 
@@ -178,7 +186,9 @@ def cell_columns(cell: Cell) -> dict[str, str | float | None]:
     if cell.instruction is not None:
         columns["target_language"] = cell.instruction.language
     if (intervention := cell.intervention) is not None:
-        columns |= {name: getattr(intervention, name) for name in ("selection", "op", "factor", "scope", "patch")}
+        columns |= {
+            name: getattr(intervention, name) for name in ("selection", "op", "factor", "scope", "patch", "part")
+        }
         columns |= {
             "target_language": "+".join(intervention.languages),
             "weights": "+".join(f"{weight:g}" for weight in intervention.weights) if intervention.weights else None,
@@ -187,6 +197,7 @@ def cell_columns(cell: Cell) -> dict[str, str | float | None]:
             "control_language": intervention.other,
             "random_seed": intervention.seed if intervention.selection == "random" else None,
             "tokens": None if intervention.tokens is None else intervention.tokens.label,
+            "when": None if intervention.when is None else intervention.when.label,
         }
         if intervention.neuron is not None:
             columns["neuron_layer"], columns["neuron_index"] = intervention.neuron

@@ -34,8 +34,9 @@ from jobs.tasks.registry import task_of
 NOTHING_CHANGED = "the intervention changed no neuron"
 """Note of a steered cell for whose target the neuron set has no neurons; its value is that of the unsteered model."""
 
-_TARGET = ("model", "task", "task_options", "mode", "target_language", "op", "patch", "statistic", "weights", "layers")
-_CONDITION = ("method", "selection", "random_seed", "op", "factor", "patch", "statistic", "weights", "layers")
+_EDIT = ("op", "patch", "statistic", "weights", "layers", "tokens", "when", "part")
+_TARGET = ("model", "task", "task_options", "mode", "target_language", *_EDIT)
+_CONDITION = ("method", "selection", "random_seed", "factor", *_EDIT)
 _NEURON = ("neuron_layer", "neuron_index")
 _FAMILY = ("task", "task_options", "mode", "metric", "rung", *_CONDITION, *_NEURON)
 """Rows that agree in these columns differ in their languages only; their p-values are corrected together."""
@@ -156,7 +157,9 @@ def _answers(samples: pa.Table) -> Iterator[tuple[str, int | None]]:
 
 
 def best_factors(rows: Sequence[Mapping[str, Any]], metric: str = DEFAULT_METRIC) -> list[dict[str, Any]]:
-    """Return the factor with the best mean value for each target language, op, patch, statistic, weights and layers.
+    """Return the factor with the best mean value for each target language and each way to edit.
+
+    The columns of `_EDIT` tell the ways apart.
 
     A task that a sweep asks with several options (`task_options`) has results of its own for each of them.
 

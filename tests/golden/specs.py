@@ -142,6 +142,23 @@ SPECS: dict[str, dict[str, Any]] = {
         "generation", "fr", data="prompts", max_tokens=8, temperature=0.5, top_p=0.9, n=2, seed=4
     ),
     "task: generation, sampled by default": _task("generation", "fr", max_tokens=64, temperature=0, top_p=1, n=1),
+    "tokens: several, with a vector": _steered(
+        op="scale",
+        factors=[2, 3],
+        scope="generation",
+        tokens=[None, {"end": 8}, {"end": 8, "decay": 0.5}],
+        baselines=[{"method": "diffmean", "factors": [4]}],
+    ),
+    "when and part: several": {
+        **_task("generation", "fr", data="prompts"),
+        "interventions": {
+            "languages": ["fr"],
+            "op": "scale",
+            "factors": [2],
+            "when": [None, "drift"],
+            "part": [None, "thinking"],
+        },
+    },
     "when: drift, with a vector and a control": {
         **_task("generation", "fr", data="prompts"),
         "interventions": {

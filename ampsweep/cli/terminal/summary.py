@@ -11,7 +11,10 @@ from ampsweep.domain.choices import VECTORS
 
 Row = Mapping[str, Any]
 
-_SERIES = ("task", "task_options", "mode", "metric", "target_language", "op", "patch", "statistic", "weights", "layers")
+_SERIES = (
+    *("task", "task_options", "mode", "metric", "target_language"),
+    *("op", "patch", "statistic", "weights", "layers", "tokens", "when", "part"),
+)
 
 
 def show_summary(rows: Sequence[Row], best_factors: Sequence[Row]) -> None:
@@ -87,8 +90,11 @@ def _series_value(row: Row, name: str) -> Any:
 
 
 def _label(series: tuple[Any, ...]) -> str:
-    _task, _options, _mode, _metric, target, op, patch, statistic, weights, layers, selection = series
+    _task, _options, _mode, _metric, target, op, patch, statistic, weights, layers, *restrictions, selection = series
     where = "" if layers == "all" else f" layers {layers}"
+    where += "".join(
+        f" {name} {value}" for name, value in zip(("tokens", "when", "part"), restrictions, strict=True) if value
+    )
     what = "".join(f" {word}" for word in (op, patch, statistic) if word)
     weight = f" weight {weights}" if weights else ""
     return f"{target}{what}{weight}{where}{f', {selection}' if selection else ''}"

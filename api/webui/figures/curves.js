@@ -8,7 +8,7 @@ import { curvesPicture, legendItems, plotPicture } from "./plots.js";
 import { distinct, interventionText, isControl, methodName, metricText, steeredRows } from "./rows.js";
 
 const MEAN = "mean";
-const MAGNITUDE = ["op", "patch", "statistic", "weights"];
+const EDIT = ["op", "patch", "statistic", "weights", "tokens", "when", "part"];
 const X = {
   factor: { title: "Factor", of: (row) => row.factor, others: ["layers"] },
   layer: { title: "Layer", of: (row) => Number(row.layers), others: ["factor"] },
@@ -82,7 +82,7 @@ function plotModel(steered, metric, data, axis) {
 
 /** Return whose neurons were edited and how, without the factor and the seed: rows that belong to one curve. */
 function seriesName(row, axis) {
-  return `${methodName(row)}: ${interventionText(row, [...MAGNITUDE, ...X[axis].others])}`;
+  return `${methodName(row)}: ${interventionText(row, [...EDIT, ...X[axis].others])}`;
 }
 
 /** Return the points of a curve from the rows of its target, by their place on the axis. */

@@ -1,7 +1,7 @@
 /** What the rows of a summary say: the metric, whose neurons were edited, the intervention. */
 
 const OWN = "own neurons";
-const INTERVENTION_COLUMNS = ["op", "patch", "statistic", "factor", "weights", "layers", "mode"];
+const INTERVENTION_COLUMNS = ["op", "patch", "statistic", "factor", "weights", "layers", "tokens", "when", "part", "mode"];
 
 /** Return the rows of cells that were changed in some way and have a value, without steps of a search. */
 export function steeredRows(rows) {

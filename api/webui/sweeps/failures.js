@@ -57,9 +57,15 @@ function retry(sweep, signal) {
 function steeredText({ intervention, instruction, method }) {
   if (instruction) return `${instruction.language} ${method}`;
   if (!intervention) return method ?? "";
-  const { languages, op, factor, patch, statistic, vector, selection, neuron } = intervention;
+  const { languages, op, factor, patch, statistic, vector, selection, neuron, tokens, when, part } = intervention;
   const codes = (Array.isArray(languages) ? languages : Object.keys(languages)).join(" + ");
   const value = [patch, statistic, vector].filter(Boolean).map((name) => ` ${name}`);
   const single = neuron ? `, neuron ${neuron[1]} of layer ${neuron[0]}` : "";
-  return `${codes} ${op}${value.join("")} × ${factor}${selection ? `, ${selection}` : ""}${single}`;
+  const edited = [
+    tokens && `tokens ${Object.entries(tokens).map(([name, each]) => `${name}=${each}`).join(", ")}`,
+    when && "when drift",
+    part && `part ${part}`,
+  ];
+  const chosen = edited.filter(Boolean).map((text) => `, ${text}`).join("");
+  return `${codes} ${op}${value.join("")} × ${factor}${selection ? `, ${selection}` : ""}${single}${chosen}`;
 }

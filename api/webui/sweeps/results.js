@@ -9,6 +9,9 @@ import { json, key, request } from "../rest.js";
 import { comparison } from "./compare.js";
 import { samplesBrowser } from "./samples.js";
 
+/** The columns that say which tokens in the scope were edited. */
+const TOKENS = ["tokens", "when", "part"];
+
 /** Return the elements that show the results of a sweep; `path` is its address. */
 export async function resultElements(path, sweep, signal) {
   if (sweep.expired_at !== null) return [h("p", {}, "The results of this sweep have expired.")];
@@ -52,12 +55,12 @@ async function neuronSetOf(path, sweep, signal) {
 /** Return a table of the best factor for each target language: the one with the best mean value. */
 function bestFactors(best) {
   const titles = ["Target", "Intervention", "Best factor", `Mean ${best[0].metric.toUpperCase()}`, "Data languages"];
-  const lines = best.map(({ target_language: target, op, patch, statistic, factor, value, languages }) => [
-    languageName(target),
-    [op, patch, statistic].filter(Boolean).join(" "),
-    factor,
-    value.toFixed(3),
-    languages,
+  const lines = best.map((row) => [
+    languageName(row.target_language),
+    [row.op, row.patch, row.statistic, ...TOKENS.map((name) => row[name] && `${name} ${row[name]}`)].filter(Boolean).join(" "),
+    row.factor,
+    row.value.toFixed(3),
+    row.languages,
   ]);
   return [
     h("h3", {}, "Best factors"),

@@ -16,6 +16,9 @@ const FILTERS = [
   ["Intervention", "intervention", ofIntervention, (row) => interventionText(row)],
 ];
 
+/** The columns of an intervention that the server filters by, besides the factor. */
+const EDIT = ["op", "patch", "statistic", "layers", "tokens", "when", "part"];
+
 /** The server matches null by this word. */
 const orNone = (value) => value ?? "none";
 
@@ -23,9 +26,9 @@ function ofMethod(row) {
   return { method: orNone(row.method), selection: orNone(row.selection) };
 }
 
-function ofIntervention({ op, patch, statistic, layers, factor }) {
-  const texts = { op: orNone(op), patch: orNone(patch), statistic: orNone(statistic), layers: orNone(layers) };
-  return factor === null ? texts : { ...texts, factor };
+function ofIntervention(row) {
+  const texts = Object.fromEntries(EDIT.map((name) => [name, orNone(row[name])]));
+  return row.factor === null ? texts : { ...texts, factor: row.factor };
 }
 
 /** Return the browser of the samples of an ended sweep; `rows` are those of its summary, `path` is its address. */

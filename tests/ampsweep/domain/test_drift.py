@@ -27,6 +27,11 @@ def test_the_word_means_the_defaults_and_every_form_comes_back() -> None:
     assert len({word.hash, slower.hash, Intervention.from_dict(MINIMAL).hash}) == 3
 
 
+def test_its_label_names_the_settings_that_are_not_the_defaults() -> None:
+    assert Drift().label == Drift(window=80).label == "drift"
+    assert Drift(switch_on=1, window=120).label == "drift, window=120, switch_on=1"
+
+
 def test_an_intervention_without_it_keeps_its_id() -> None:
     always = Intervention.from_dict({**MINIMAL, "when": None})
     assert always == Intervention.from_dict(MINIMAL)

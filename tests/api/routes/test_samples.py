@@ -50,3 +50,16 @@ async def test_a_sweep_in_progress_has_no_samples_yet(installation: Installation
     async with running_server(installation, working=False) as server:
         sweep = await server.submit()
         assert (await server.http.get(f"/v1/sweeps/{sweep['id']}/samples")).status_code == 409
+
+
+async def test_the_samples_of_one_choice_of_tokens_are_found(installation: Installation) -> None:
+    interventions = {"languages": ["fr"], "op": "scale", "factors": [2], "tokens": [None, {"start": 1}]}
+    async with running_server(installation) as server:
+        path = f"/v1/sweeps/{await server.done(interventions=interventions)}/samples"
+        labels = []
+        for tokens in ("start=1", "none"):
+            page = (await server.http.get(path, params={"tokens": tokens, "when": "none", "part": "none"})).json()
+            labels.append({sample["tokens"] for sample in page["data"]})
+        drifting = (await server.http.get(path, params={"when": "drift"})).json()
+    assert labels == [{"start=1"}, {None}]
+    assert drifting["data"] == []

@@ -83,6 +83,9 @@ def test_curves_have_the_interval_of_a_row_and_that_of_a_mean(installation: Inst
         assert "data=en" in tab.run("location.hash")
         picture = ElementTree.fromstring(saved(tab, "curves.svg"))
         png = saved(tab, "curves.png")
+        chosen = [row(data_language="en", factor=1.0, value=0.3, tokens="end=8", delta=0.0)]
+        draw(tab, "curves", "curves", [*rows, *chosen])
+        apart = list(csv.DictReader(io.StringIO(saved(tab, "curves.csv").decode())))
     own = {float(each["x"]): each for each in mean if each["series"].startswith("own neurons")}
     at_one = [value for (_, factor), value in values.items() if factor == 1.0]
     half = stats.t.ppf(0.975, 2) * statistics.stdev(at_one) / 3**0.5
@@ -96,6 +99,7 @@ def test_curves_have_the_interval_of_a_row_and_that_of_a_mean(installation: Inst
     texts = [text.text for text in picture.iter("{http://www.w3.org/2000/svg}text")]
     assert "xcopa: accuracy, on en" in texts
     assert "French (fr)" in texts
+    assert {each["series"] for each in apart} == {"own neurons: scale", "own neurons: scale tokens end=8"}
     width, height = struct.unpack(">II", png[16:24])
     assert png.startswith(b"\x89PNG")
     assert (width, height) == (2 * int(picture.attrib["width"]), 2 * int(picture.attrib["height"]))

@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ampsweep.errors import InvalidRequest
 from jobs.evaluation.text_files import StoredTexts, read_stored_texts
-from jobs.evaluation.texts import Columns
+from jobs.evaluation.texts import Columns, columns_of
 
 ROW = {"completion": "Bonjour", "language": "fr", "factor": 1}
 
@@ -40,6 +42,24 @@ def test_a_file_that_is_given_twice_is_refused(tmp_path: Path) -> None:
         with pytest.raises(InvalidRequest, match=r"texts\.jsonl is given 2 times; give each file once") as caught:
             read(path, other)
         assert caught.value.param == "files"
+
+
+@pytest.mark.parametrize(
+    ("tokens", "grouped"),
+    [((None, "end=8", None), True), ((None, "end=8", "end=8"), False), ((None, None, None), False)],
+)
+def test_samples_are_grouped_by_the_tokens_that_a_sweep_tried(
+    tmp_path: Path, tokens: tuple[str | None, ...], grouped: bool
+) -> None:
+    """The first sample is the baseline's, whose null is no choice of tokens."""
+    rows = [
+        {"cell_id": "c", "completion": "x", "op": op, "tokens": choice, "target_language": "fr"}
+        for op, choice in zip((None, "scale", "scale"), tokens, strict=True)
+    ]
+    schema = pa.schema([(name, pa.string()) for name in rows[0]])
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), tmp_path / "results.parquet")
+    columns = columns_of([tmp_path / "results.parquet"], schema.names)
+    assert ("tokens" in columns.by) is grouped
 
 
 def test_texts_without_a_number_are_one_group(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import metadata
@@ -312,6 +313,52 @@ def test_a_vector_baseline_is_a_cell_for_each_target_factor_and_layer_choice(cat
     assert all(Cell.from_dict(cell.to_dict()).id == cell.id for cell in vectors)
     assert {cell_columns(cell)["tokens"] for cell in cells if cell.intervention} == {"end=4"}
     assert {cell_columns(cell)["tokens"] for cell in cells if not cell.intervention} == {None}
+
+
+TOKENS: tuple[dict[str, Any] | None, ...] = (None, {"end": 8}, {"end": 8, "decay": 0.5})
+
+
+def test_every_choice_of_tokens_has_the_cells_that_it_has_alone(catalog: Catalog) -> None:
+    interventions: dict[str, Any] = {
+        "languages": ["fr"],
+        "op": "scale",
+        "factors": [2, 4],
+        "scope": "generation",
+        "controls": ["zero"],
+        "baselines": [{"method": "diffmean", "factors": [4]}],
+    }
+    tasks = [{"name": "xcopa", "languages": ["it"]}]
+
+    def cells_of(tokens: object, **options: int) -> list[Cell]:
+        return list(planned(catalog, interventions={**interventions, "tokens": tokens}, tasks=tasks, **options))
+
+    cells = cells_of(list(TOKENS))
+    assert {cell.id for cell in cells} == {cell.id for tokens in TOKENS for cell in cells_of(tokens)}
+    assert [cell.id for cell in cells_of([{"end": 8}])] == [cell.id for cell in cells_of({"end": 8})]
+    labels = Counter(cell_columns(cell)["tokens"] for cell in cells if cell.intervention is not None)
+    assert labels == dict.fromkeys((None, "end=8", "end=8, decay=0.5"), 4)  # a vector, two factors, zero
+    assert [cell.intervention.factor for cell in cells if cell.intervention is not None][3:8] == [2, 0, 4, 2, 0]
+    counted = 1 + 3 * (1 + 2 * 2)  # the control zero is counted once a factor, although it is one cell
+    assert cells_of(list(TOKENS), max_cells=counted) == cells
+    with pytest.raises(SweepTooLarge, match=f"{counted} cells"):
+        cells_of(list(TOKENS), max_cells=counted - 1)
+
+
+def test_parts_and_drift_may_be_compared_with_steering_all_the_time(catalog: Catalog) -> None:
+    interventions = {"languages": ["fr"], "op": "scale", "factors": [2], "scope": "generation"}
+    tasks = [generation(catalog)]
+    choices = {"when": [None, "drift", {"drift": {"window": 90}}], "part": [None, "answer"]}
+    cells = planned(catalog, interventions={**interventions, **choices}, tasks=tasks)
+    columns = [cell_columns(cell) for cell in cells if cell.intervention is not None]
+    assert [(row["when"], row["part"]) for row in columns] == [
+        (when, part) for when in (None, "drift", "drift, window=90") for part in (None, "answer")
+    ]
+    assert [cell.id for cell in cells[:2]] == [
+        cell.id for cell in planned(catalog, interventions=interventions, tasks=tasks)
+    ]
+    assert [cell.identifier is None for cell in cells] == [True, True, True, False, False, False, False]
+    with pytest.raises(InvalidRequest, match=r"task xcopa \(tasks.0\) scores given texts.* leave when out"):
+        planned(catalog, interventions={**interventions, **choices}, tasks=[{"name": "xcopa", "languages": ["it"]}])
 
 
 def test_vector_baselines_count_towards_the_limit_of_cells(catalog: Catalog) -> None:

@@ -219,6 +219,28 @@ def test_the_number_of_cells_is_known_in_advance(catalog: Catalog) -> None:
         planned(catalog, **CHANGES, max_cells=len(cells) - 1)
 
 
+def test_every_choice_of_tokens_has_a_search_of_its_own(catalog: Catalog) -> None:
+    interventions = {**CHANGES["interventions"], "languages": ["fr"], "tokens": [None, {"start": 1}]}
+    changes = {**CHANGES, "interventions": interventions}
+    search, cells = halving(**changes), list(planned(catalog, **changes))
+    while further := search.next(cells, qualities(cells, {"fr": 3.0}) | _better_from_the_second_token(cells)):
+        cells += further
+    best = {
+        (None if cell.intervention.tokens is None else cell.intervention.tokens.label, cell.intervention.factor)
+        for cell in cells
+        if cell.intervention is not None and cell.task.name == "xcopa"
+    }
+    assert best == {(None, 3.0), ("start=1", 5.0)}
+    with pytest.raises(InvalidRequest, match=f"would have {len(cells)} cells"):
+        planned(catalog, **changes, max_cells=len(cells) - 1)
+
+
+def _better_from_the_second_token(cells: Sequence[Cell]) -> dict[str, float]:
+    """Return an LSS that grows with the factor, for the cells that leave the first token alone."""
+    steered = [cell for cell in cells if cell.intervention is not None and cell.intervention.tokens is not None]
+    return {cell.id: cell.intervention.factor for cell in steered if cell.intervention is not None}
+
+
 @pytest.mark.parametrize(
     ("change", "param", "message"),
     [

@@ -14,7 +14,17 @@ import pytest
 from jobs.report.data import ReportData
 from jobs.report.figures.drawing import svg
 from jobs.report.figures.heat_maps import layer_map
-from jobs.report.queries import ABOVE_NOISE, CONTROL_COST, DOES_IT_WORK, LAYERS, OWN_OR_ANY
+from jobs.report.queries import (
+    ABOVE_NOISE,
+    BEST,
+    CONTROL_COST,
+    CURVES,
+    DOES_IT_WORK,
+    GAIN_COST,
+    LAYERS,
+    OWN_OR_ANY,
+    TRIED,
+)
 from jobs.results.schema import SAMPLES, SUMMARY
 from tests.jobs.report.control_sweep import control_row, control_summary, write_sweep
 
@@ -146,6 +156,8 @@ def test_own_neurons_are_compared_with_one_draw_of_random_neurons_and_with_zero(
         "cell_2": ({**steered, "selection": "random", "random_seed": 5}, "110000"),
         "cell_3": ({**steered, "selection": "random", "random_seed": 9}, "111100"),
         "cell_4": ({**steered, "selection": "zero", "op": "set", "patch": None, "factor": 0.0}, "100000"),
+        "cell_5": ({**steered, "tokens": "end=8"}, "000000"),  # another choice of tokens, which is not the best
+        "cell_6": ({**steered, "selection": "zero", "op": "set", "tokens": "end=8", "factor": 0.0}, "111111"),
     }
     write_sweep(tmp_path, [control_row("lss", "lss", "en", "fr", value=1.0, **{**steered, "neurons": 4})])
     facts = [
@@ -169,6 +181,49 @@ def test_own_neurons_are_compared_with_one_draw_of_random_neurons_and_with_zero(
     compared = {row["control"]: (row["n"], row["controlled"]) for row in rows}
     assert {row["items"] for row in rows} == {"n = 6"}
     assert compared == {"random": (6, pytest.approx(2 / 6)), "zero": (6, pytest.approx(1 / 6))}
+
+
+def test_every_choice_of_tokens_is_an_intervention_of_its_own(tmp_path: Path) -> None:
+    steered: dict[str, Any] = {"method": "neurons", "op": "set", "patch": "max", "layers": "all", "neurons": 4}
+    choices: dict[str, dict[str, Any]] = {
+        "tokens end=8": {"tokens": "end=8"},
+        "when drift part answer": {"when": "drift", "part": "answer"},
+        "": {},
+    }
+    rows = [
+        control_row("lss", "lss", "en", "fr", value=value + bonus, factor=factor, **steered, **columns)
+        for (label, columns), bonus in zip(choices.items(), (0.2, 0.1, 0.0), strict=True)
+        for factor, value in ((1.0, 0.5), (2.0, 0.6))
+    ]
+    rows += [
+        control_row("lss", "lss", "en", "fr", value=0.4, factor=0.0, **{**steered, "selection": "zero", **columns})
+        for columns in choices.values()
+    ]
+    shared = (*steered, "factor", "tokens", "when", "part")
+    rows += [
+        control_row("xcopa", "accuracy", "it", "fr", **{name: row[name] for name in shared}, value=0.5, delta=-0.1)
+        for row in rows[:6]
+    ]
+    with closing(opened(tmp_path, rows)) as data:
+        curves = data.query(CURVES).to_pylist()
+        best = data.query("SELECT edited, factor, whose FROM at_best WHERE metric = 'lss' ORDER BY whose").to_pylist()
+        best_factors = {row["intervention"]: row["lss"] for row in data.query(BEST).to_pylist()}
+        gains = {(row["intervention"], row["factor"]): row["gain"] for row in data.query(GAIN_COST).to_pylist()}
+        arms = data.query(DOES_IT_WORK).to_pylist()
+        tried = data.query(TRIED).to_pylist()
+    names = {f"set max {label}".strip(): 0.6 + bonus for label, bonus in zip(choices, (0.2, 0.1, 0.0), strict=True)}
+    assert {(row["intervention"], row["n"]) for row in curves} == {(name, 1) for name in names}
+    assert [row["x"] for row in curves if row["panel"].startswith("xcopa")] == [1.0, 2.0] * 3
+    assert best == [
+        {"edited": "tokens end=8", "factor": 2.0, "whose": "own"},
+        {"edited": "tokens end=8", "factor": 0.0, "whose": "own, set to 0"},
+    ]
+    assert best_factors == pytest.approx(names)
+    assert gains == pytest.approx(
+        {(name, factor): lss - 0.2 + 0.1 * factor for name, lss in names.items() for factor in (1.0, 2.0)}
+    )
+    assert [(row["method"], row["lss"]) for row in arms] == [("neurons", pytest.approx(0.8))]
+    assert tried == [{"tried": 6}]
 
 
 @pytest.mark.parametrize(

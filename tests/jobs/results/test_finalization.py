@@ -121,7 +121,7 @@ def test_the_summary_has_its_columns_in_parquet_and_csv(runner: SweepRunner) -> 
         "model task metric data_language target_language selection op factor layers n value ci_low ci_high baseline "
         "delta p_value patch left_out failed delta_ci_low delta_ci_high neurons statistic weights note p_holm effect "
         "control_language rung mode p_mid signature higher_is_better no_effect spanned_joins mde method noise "
-        "random_seed task_options neuron_layer neuron_index adapter"
+        "random_seed task_options neuron_layer neuron_index adapter tokens when part"
     )
     schema = pq.read_schema(runner.results.summary_file(runner.store.get_sweep(sweep.id)).open())
     assert " ".join(schema.names) == expected
@@ -130,6 +130,27 @@ def test_the_summary_has_its_columns_in_parquet_and_csv(runner: SweepRunner) -> 
     rows = list(csv.DictReader(io.StringIO(summary_csv(runner.results, runner.store.get_sweep(sweep.id)))))
     assert " ".join(rows[0]) == expected
     assert len(rows) == len(summary_json(runner.results, runner.store.get_sweep(sweep.id))["rows"])
+
+
+def test_the_summary_has_rows_and_best_factors_for_every_choice_of_tokens(runner: SweepRunner) -> None:
+    tokens = [None, {"start": 1}]
+    sweep = runner.submit(
+        interventions={"languages": ["fr"], "op": "scale", "factors": [2, 5], "tokens": tokens, "controls": ["zero"]}
+    )
+    runner.compute()
+    runner.finalize(sweep.id)
+    summary = summary_json(runner.results, runner.store.get_sweep(sweep.id))
+    rows = {
+        (row["tokens"], row["selection"], row["factor"])
+        for row in summary["rows"]
+        if row["metric"] == "lss" and row["data_language"] == "en"
+    }
+    each = {(None, 2.0), (None, 5.0), ("zero", 0.0)}
+    assert rows == {(label, *row) for label in (None, "start=1") for row in each}
+    best = {(row["tokens"], row["when"], row["part"], row["factor"]) for row in summary["best_factors"]}
+    assert best == {(None, None, None, 2.0), ("start=1", None, None, 2.0)}
+    samples = pq.read_table(runner.results.samples_file(runner.store.get_sweep(sweep.id)).open())
+    assert set(samples["tokens"].to_pylist()) == {None, "start=1"}
 
 
 @pytest.mark.parametrize("damage", ["lost", "changed"])

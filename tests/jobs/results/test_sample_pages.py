@@ -24,6 +24,11 @@ ROWS: list[dict[str, Any]] = [
     {"doc_id": "a", "target_language": "tr", "task": "flores", "completion": "y"},
     {"doc_id": "a", "target_language": "tr", "task": "flores", "completion": "z", **STEERED},
 ]
+CHOICES: list[dict[str, Any]] = [
+    {"completion": "all"},
+    {"completion": "eight", "tokens": "end=8"},
+    {"completion": "drifting", "when": "drift", "part": "answer", "steered_spans": [[2, 5]]},
+]
 
 
 def stored(folder: Path, *, row_group_size: int = 2, without: str | None = None) -> StoredFile:
@@ -60,6 +65,27 @@ def texts(
 )
 def test_samples_match_all_filters(tmp_path: Path, wanted: dict[str, Any], expected: list[str]) -> None:
     assert texts(stored(tmp_path), **wanted) == expected
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ({}, ["all", "eight", "drifting"]),
+        ({"tokens": "end=8"}, ["eight"]),
+        ({"tokens": "none", "when": "none", "part": "none"}, ["all"]),
+        ({"when": "drift"}, ["drifting"]),
+        ({"part": "answer"}, ["drifting"]),
+    ],
+)
+def test_samples_of_one_choice_of_tokens_can_be_chosen(
+    tmp_path: Path, wanted: dict[str, Any], expected: list[str]
+) -> None:
+    rows = [{"task": "generation", "data_language": "en", "doc_id": "a", **STEERED, **choice} for choice in CHOICES]
+    pq.write_table(pa.Table.from_pylist(rows, schema=SAMPLES), tmp_path / "results.parquet")
+    file = StoredFile(storage=LocalStorage(tmp_path), name="results.parquet")
+    assert texts(file, **wanted) == expected
+    spans = [sample["steered_spans"] for sample in read_page(file, SampleFilter(equal={}), after=-1, limit=9).samples]
+    assert spans == [None, None, [[2, 5]]]
 
 
 @pytest.mark.parametrize("row_group_size", [1, 2, 100])

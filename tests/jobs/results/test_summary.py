@@ -133,6 +133,29 @@ def test_p_values_are_corrected_for_the_languages_that_one_intervention_was_trie
     assert [row["effect"] for row in summary] == [None, 0.5, 0.5, 0.5]
 
 
+def test_p_values_of_different_choices_of_tokens_are_not_corrected_together() -> None:
+    plain, right = correctness("000000"), correctness("111111")
+    tables = [table(a_cell(task="xcopa"), plain)]
+    choices: list[dict[str, Any]] = [
+        {},
+        {"tokens": {"end": 2}},
+        {"tokens": {"end": 3}},
+        {"part": "answer"},
+        {"when": "drift"},
+    ]
+    for choice in choices:
+        tables += [table(a_cell(task="xcopa", factor=2.0, languages=[code], **choice), right) for code in ("fr", "tr")]
+    summary = rows(*tables)[1:]
+    assert [row["p_holm"] for row in summary] == [4 / 64] * 10
+    assert {(row["tokens"], row["when"], row["part"]) for row in summary} == {
+        (None, None, None),
+        ("end=2", None, None),
+        ("end=3", None, None),
+        (None, None, "answer"),
+        (None, "drift", None),
+    }
+
+
 def test_a_repeat_and_an_instructed_cell_are_compared_with_the_baseline_on_the_same_items() -> None:
     plain = a_cell(task="xcopa")
     french = Instruction(method="prompt_en", language="fr", text="Answer only in French.")
@@ -262,6 +285,9 @@ def test_a_tie_goes_to_the_smaller_factor_whatever_the_order_of_adding() -> None
 def test_each_target_op_patch_and_layer_has_a_best_factor_of_its_own() -> None:
     summary = [lss_row("fr", "en", 1.0, 0.5), lss_row("tr", "en", 2.0, 0.5), lss_row("fr", "en", 3.0, 0.5, layers="0")]
     assert [best["factor"] for best in best_factors(summary)] == [1.0, 2.0, 3.0]
+    first = [lss_row("fr", "en", factor, factor, tokens="end=8") for factor in (0.1, 0.2)]
+    summary += first + [lss_row("fr", "en", factor, -factor, part="answer") for factor in (0.3, 0.4)]
+    assert [best["factor"] for best in best_factors(summary)] == [1.0, 2.0, 3.0, 0.2, 0.3]
 
 
 def test_an_interval_that_rests_on_few_items_is_noted() -> None:

@@ -148,11 +148,11 @@ def test_a_sweeps_samples_are_its_cells_in_order_with_the_columns_promised(resul
     ended = replace(SWEEP, files=SweepFiles(samples="1", summary="2", epoch=3))
     assert results.samples_file(ended).read() == path.read_bytes()
     table = pq.read_table(path, page_checksum_verification=True)
-    assert " ".join(table.schema.names[:-21]) == COLUMNS
+    assert " ".join(table.schema.names[:-23]) == COLUMNS
     assert (
-        " ".join(table.schema.names[-21:])
+        " ".join(table.schema.names[-23:])
         == "patch error call_tokens statistic weights control_language rung mode measures spanned_join neuron_set "
-        "method answer input random_seed task_options neuron_layer neuron_index adapter tokens steered_spans"
+        "method answer input random_seed task_options neuron_layer neuron_index adapter tokens steered_spans when part"
     )
     assert table["neuron_set"].to_pylist() == [None, None, "ns_1", "ns_1"]
     assert table.schema.remove_metadata() == SAMPLES
@@ -287,7 +287,7 @@ def test_a_cell_from_before_a_column_was_added_has_what_the_cell_tells_or_nulls_
     table = to_table(STEERED, epoch=1, samples=[a_sample("a")], left_out=0, neurons=3, versions={})
     sink = pa.BufferOutputStream()
     later = ["spanned_join", "neuron_set", "method", "answer", "input", "random_seed", "task_options"]
-    later += ["neuron_layer", "neuron_index", "adapter", "tokens", "steered_spans"]
+    later += ["neuron_layer", "neuron_index", "adapter", "tokens", "steered_spans", "when", "part"]
     pq.write_table(table.drop_columns(later), sink)
     cell_table = from_bytes(sink.getvalue().to_pybytes(), "old").table
     assert cell_table.schema.remove_metadata() == CELL
