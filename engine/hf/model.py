@@ -22,7 +22,7 @@ from engine.detokenizer import TokenTexts
 from engine.hf.experts import Part
 from engine.hf.hooks import Hooks
 from engine.steering.edits import Edits
-from engine.steering.thinking import ThinkingMarkers
+from engine.steering.thinking import markers_of
 from engine.steering.token_scope import EVERY_TOKEN, TokenScope
 from engine.tokenization import TextEncoder
 
@@ -51,7 +51,7 @@ class TransformersModel:
         warn_without_bos(self.tokenizer, folder)
         read_chat_template(self.tokenizer, folder)
         self.texts = TokenTexts(self.tokenizer)
-        self.thinking = ThinkingMarkers.of(self.tokenizer.get_vocab())
+        self.thinking = markers_of(self.tokenizer.get_vocab())
         auto_class = auto_model(transformers.AutoConfig.from_pretrained(folder)) or transformers.AutoModelForCausalLM
         self.model: Any = auto_class.from_pretrained(
             folder, dtype=_DTYPES[dtype], attn_implementation="eager", experts_implementation="eager"

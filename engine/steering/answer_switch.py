@@ -12,7 +12,7 @@ from ampsweep.domain.language_identifier import LanguageIdentifier
 from ampsweep.errors import InvalidRequest
 from engine.base import Steering
 from engine.steering.drift import DriftSwitch
-from engine.steering.thinking import PAIRS, PartSwitch, ThinkingMarkers
+from engine.steering.thinking import CHANNEL, PAIRS, Markers, PartSwitch
 
 _WHEN, _PART = "intervention.when", "intervention.part"
 
@@ -46,7 +46,7 @@ async def switches_of(
     steering: Steering | None,
     open_identifier: Callable[[], LanguageIdentifier] | None,
     *,
-    markers: ThinkingMarkers | None,
+    markers: Markers | None,
     prompt: Sequence[int],
 ) -> Callable[[], AnswerSwitch] | None:
     """Return what makes a switch for each answer to a request; None if its steering does not depend on the text.
@@ -54,7 +54,7 @@ async def switches_of(
     Args:
         steering: The steering of the request.
         open_identifier: Returns the language identifier of the engine, which may take time; None if it has none.
-        markers: The markers of the model's thinking part; None if it has none.
+        markers: How the model marks the parts of its text; None if it does not.
         prompt: The tokens of the prompt.
 
     Raises:
@@ -66,8 +66,8 @@ async def switches_of(
     intervention = steering.intervention
     if intervention.part is not None and markers is None:
         looked_for = ", ".join(f"{start} and {end}" for start, end in PAIRS)
-        message = f"the model's vocabulary has no tokens around what it thinks ({looked_for}); leave part out"
-        raise InvalidRequest(message, param=_PART)
+        message = f"the model's vocabulary has no tokens around what it thinks ({looked_for}, or {CHANNEL} of gpt-oss)"
+        raise InvalidRequest(f"{message}; leave part out", param=_PART)
     identifier = None
     if intervention.when is not None:
         identifier = await _identifier(intervention.languages, open_identifier)

@@ -45,7 +45,7 @@ from engine.identify.tracker import RecordingTracker
 from engine.neurons.neuron_set import NeuronSet
 from engine.steering.answer_switch import reject_running_text, switches_of
 from engine.steering.self_test import self_test
-from engine.steering.thinking import ThinkingMarkers
+from engine.steering.thinking import markers_of
 from engine.tokenization import SentenceTokens, TextEncoder, encoded
 from engine.vllm.adapters import Adapters, check_effects
 from engine.vllm.admission import SlotAdmission
@@ -106,7 +106,7 @@ class VllmEngine:
         self.encoder = TextEncoder(tokenizer, embedding_rows=embedding_rows)
         self._texts = TokenTexts(tokenizer)
         self._calls = CallParsers(tokenizer, settings.tool_call_parser)
-        self._thinking = ThinkingMarkers.of(tokenizer.get_vocab())
+        self._thinking = markers_of(tokenizer.get_vocab())
         self._slots = settings.slots
         self._admission = SlotAdmission(settings.slots, max_entries=table_entries(info.widths, slots=settings.slots))
         self._entries = EntryCounts(info, statistics=takes_statistics)
