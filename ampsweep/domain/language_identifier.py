@@ -35,4 +35,12 @@ class LanguageIdentifier(Protocol):
         """The codes of all languages that it can return."""
 
     def identify(self, text: str) -> Identification:
-        """Return the language of a text; line breaks count as spaces."""
+        """Return the language of a text; line breaks count as spaces.
+
+        A fastText model names a language even for a text without letters; where that matters, see `has_letters`.
+        """
+
+
+def has_letters(text: str) -> bool:
+    """Return whether a text has a letter of any script; a text of digits, marks or emoji is in no language."""
+    return any(map(str.isalpha, text))

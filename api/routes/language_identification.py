@@ -9,7 +9,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter
 from pydantic import Field
 
-from ampsweep.domain.language_identifier import UNKNOWN
 from ampsweep.domain.validation import StrictModel, validate
 from api.http.json_body import JsonBody
 from api.openapi import request_body
@@ -37,5 +36,5 @@ async def identify_languages(services: ServicesDep, body: JsonBody) -> dict[str,
 
 def _identified(texts: Sequence[str]) -> list[dict[str, Any]]:
     identifier = open_identifier(DEFAULT)
-    identifications = [identifier.identify(text) if any(map(str.isalpha, text)) else UNKNOWN for text in texts]
+    identifications = map(identifier.identify, texts)
     return [{"language": each.language, "confidence": each.confidence} for each in identifications]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ampsweep.domain.chunk import Span
 from ampsweep.domain.drift import Drift
-from ampsweep.domain.language_identifier import LanguageIdentifier
+from ampsweep.domain.language_identifier import LanguageIdentifier, has_letters
 
 
 class SwitchHistory:
@@ -95,7 +95,7 @@ class DriftSwitch:
 
     def _has_drifted(self) -> bool | None:
         """Return whether the end of the text is in another language than the targets; None if that is unclear."""
-        if not any(map(str.isalpha, self._end)):
+        if not has_letters(self._end):
             return None
         identified = self._identifier.identify(self._end)
         if identified.language is None or identified.confidence < self._drift.confidence:

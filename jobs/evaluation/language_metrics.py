@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ampsweep.domain.language_identifier import LanguageIdentifier
+from ampsweep.domain.language_identifier import UNKNOWN, LanguageIdentifier, has_letters
 from jobs.evaluation.metric import Scores, TextMetric, TextScore, Values, defined, mean_with_interval, note_on
 from jobs.evaluation.texts import StoredText
 from jobs.language_control.identifiers import require_languages
@@ -75,7 +75,7 @@ class LanguageForcing(_ByIdentifier):
     async def score(self, texts: Sequence[StoredText]) -> Scores:
         """Return `lfs`, 1 or 0, with the identified language. A text without letters is in no language."""
         _require_languages(self.identifier, texts)
-        languages = await asyncio.to_thread(lambda: [self.identifier.identify(text.text).language for text in texts])
+        languages = await asyncio.to_thread(lambda: [self._language(text.text) for text in texts])
         return {
             "lfs": [
                 TextScore(float(language == text.language), language)
@@ -87,6 +87,9 @@ class LanguageForcing(_ByIdentifier):
         """Return `lfs`."""
         values = mean_with_interval("lfs", texts, scores["lfs"], rng)
         return {**values, "identifier": self.identity, "note": note_on(len(texts))}
+
+    def _language(self, text: str) -> str | None:
+        return (self.identifier.identify(text) if has_letters(text) else UNKNOWN).language
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ampsweep.domain.language_identifier import UNKNOWN, Identification, LanguageIdentifier
+from ampsweep.domain.language_identifier import UNKNOWN, Identification, LanguageIdentifier, has_letters
 from ampsweep.domain.languages import short_code
 from ampsweep.errors import InvalidRequest, UnknownName
 from ampsweep.hashing import file_hash
@@ -80,7 +80,7 @@ class FastTextIdentifier:
         return frozenset(_language_of(label) for label in labels)
 
     def identify(self, text: str) -> Identification:
-        """Return the label with the highest probability."""
+        """Return the label with the highest probability: of every text, as in published figures, even "123"."""
         labels, confidences = self._model.predict(" ".join(text.split("\n")))
         return Identification(_language_of(labels[0]), float(confidences[0])) if labels else UNKNOWN
 
@@ -105,8 +105,8 @@ class Py3LangidIdentifier:
         return frozenset(short_code(code) for code in self._model.labels)
 
     def identify(self, text: str) -> Identification:
-        """Return the class with the highest normalized probability."""
-        if not text.strip():
+        """Return the class with the highest normalized probability; none for a text without letters."""
+        if not has_letters(text):
             return UNKNOWN
         language, confidence = self._model.classify(text)
         return Identification(short_code(language), float(confidence))

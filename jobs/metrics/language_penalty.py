@@ -19,10 +19,10 @@ from jobs.metrics.result import MetricResult
 class LanguagePenalty:
     """The score of a corpus whose hypotheses in the wrong language are replaced by the empty string.
 
-    A hypothesis is wrong if py3langid identifies a language other than the data language, whatever its confidence. An
-    empty hypothesis has no n-grams, while those of its reference stay in the corpus: recall falls by the reference
-    of the whole segment, and precision is that of the other segments. Otherwise a translation that copies the source
-    would get credit for the names and numbers that both languages share.
+    A hypothesis is wrong if py3langid identifies another language than the data language, or none, whatever its
+    confidence. An empty hypothesis has no n-grams, while those of its reference stay in the corpus: recall falls by the
+    reference of the whole segment, and precision is that of the other segments. Otherwise a translation that copies the
+    source would get credit for the names and numbers that both languages share.
     """
 
     name: str

@@ -30,7 +30,7 @@ class Clas(SampledTask):
     """
 
     name = "clas"
-    version = 1
+    version = 2
     metrics: tuple[Metric, ...] = (LFS, IN_DATA, IN_TARGET_SCRIPT, REPETITION, LENGTH)
     sampling = SamplingParams(max_tokens=1024)
     needs_target_language = False

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
+from ampsweep.domain.language_identifier import has_letters
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest
 from ampsweep.hashing import content_hash
 from jobs.cell import TaskRef
 from jobs.data.texts import read_texts
+from jobs.language_control.identifiers import open_identifier
 from jobs.metrics.base import Metric
 from jobs.metrics.fluency import LENGTH, REPETITION
 from jobs.metrics.language_share import IN_DATA, IN_DATA_SCRIPT, IN_TARGET, IN_TARGET_SCRIPT
@@ -35,12 +35,12 @@ class Generation(SampledTask, TextFileTask):
     """Continues each text, by default greedily; `completion` is the continuation, `prediction` its language.
 
     py3langid identifies the language with the model in its package; `score` is its confidence, from 0 to 1. A
-    continuation that is only white space is in no language. A limit takes the first texts, which are the same in every
+    continuation without letters is in no language. A limit takes the first texts, which are the same in every
     language of an aligned corpus.
     """
 
     name = "generation"
-    version = 2
+    version = 3
     metrics: tuple[Metric, ...] = (
         IN_TARGET,
         IN_DATA,
@@ -78,14 +78,9 @@ class Generation(SampledTask, TextFileTask):
         if (sample := failed_sample(item, answers)) is not None:
             return sample
         text = answers[0].text or ""
-        if not text.strip():
+        if not has_letters(text):
             return scored_sample(item, answers, completion=text)
-        language, confidence = _identifier().classify(text.strip())
-        return scored_sample(item, answers, completion=text, prediction=language, score=float(confidence))
-
-
-@lru_cache
-def _identifier() -> Any:
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+        identified = open_identifier(IDENTIFIER).identify(text.strip())
+        return scored_sample(
+            item, answers, completion=text, prediction=identified.language, score=identified.confidence
+        )

@@ -9,6 +9,7 @@ from functools import lru_cache
 from itertools import chain, zip_longest
 from pathlib import Path
 
+from ampsweep.domain.language_identifier import has_letters
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.text import read_lines
@@ -54,7 +55,7 @@ class LanguageConfusion(SampledTask):
     """
 
     name = "language_confusion"
-    version = 1
+    version = 2
     metrics: tuple[Metric, ...] = (
         LPR,
         WPR,
@@ -119,7 +120,7 @@ class LanguageConfusion(SampledTask):
             return sample
         text = answers[0].text or ""
         columns: dict[str, object] = {"completion": text, "measures": _measures(text, item.meta.get(ENGLISH_WORDS))}
-        if text.strip():
+        if has_letters(text):
             identification = open_identifier(IDENTIFIER).identify(text)
             columns |= {"prediction": identification.language, "score": identification.confidence}
         return scored_sample(item, answers, **columns)

@@ -51,6 +51,12 @@ def test_language_and_script_are_told_apart() -> None:
     assert (values["lfs"], values["script"], values["n"]) == (0.25, 0.5, 4)
 
 
+def test_a_text_without_letters_is_in_no_language() -> None:
+    assert FASTTEXT.identify("123 !!!").language == "en"
+    (values,) = groups([text("123 !!!", "en"), text(ENGLISH, "en")], "lfs").values()
+    assert values["lfs"] == 0.5
+
+
 def test_scores_name_what_they_rest_on() -> None:
     texts = [text(FRENCH, "fr"), text(f"{ENGLISH}\n{FRENCH}", "fr"), text("court", "fr")]
     metrics = [LANGUAGE_METRICS[name](FASTTEXT, None) for name in ("language_confusion", "lfs")]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ampsweep.domain.language_identifier import UNKNOWN, Identification
+from ampsweep.domain.language_identifier import UNKNOWN, Identification, has_letters
 from ampsweep.errors import InvalidRequest, UnknownName
 from jobs.language_control import identifiers
 from jobs.language_control.identifiers import open_identifier, require_languages
@@ -38,8 +38,11 @@ def test_a_line_break_counts_as_a_space(choice: str) -> None:
     assert identifier.identify("Le chat dort\nsur le canapé").language == "fr"
 
 
-def test_a_blank_text_is_in_no_language() -> None:
-    assert open_identifier("py3langid").identify(" \n") == UNKNOWN
+@pytest.mark.parametrize("text", ["", " \n", "123 !!!", "🙂 👍", "١٢٣ ٤٥٦", "。、"])
+@pytest.mark.parametrize("choice", ["py3langid", pytest.param("lingua", marks=needs_lingua)])
+def test_a_text_without_letters_is_in_no_language(choice: str, text: str) -> None:
+    assert not has_letters(text)
+    assert open_identifier(choice).identify(text) == UNKNOWN
 
 
 def test_the_identity_names_the_version_or_the_file_and_its_hash() -> None:

@@ -46,8 +46,9 @@ def test_a_sample_has_the_identified_language(text: str, language: str) -> None:
     assert 0.5 < sample.score <= 1
 
 
-def test_white_space_is_in_no_language() -> None:
-    sample = TASK.sample(ITEM, [Answer(text=" \n", token_ids=(1,), logprobs=(-1.0,))])
+@pytest.mark.parametrize("text", ["", " \n", "123 !!!", "🙂 👍"])
+def test_a_continuation_without_letters_is_in_no_language(text: str) -> None:
+    sample = TASK.sample(ITEM, [Answer(text=text, token_ids=(1,), logprobs=(-1.0,))])
     assert (sample.prediction, sample.score, sample.error) == (None, None, None)
 
 

@@ -70,7 +70,7 @@ def test_a_sample_has_the_identified_language() -> None:
     text = "Le chat est assis sur la chaise."
     sample = TASK.sample(item, [Answer(text=text, token_ids=(1,), logprobs=(-1.0,))])
     assert (sample.prediction, sample.completion) == ("fr", text)
-    assert TASK.sample(item, [Answer(text=" ", token_ids=(1,), logprobs=(-1.0,))]).prediction is None
+    assert TASK.sample(item, [Answer(text="123 !!!", token_ids=(1,), logprobs=(-1.0,))]).prediction is None
     assert TASK.sample(item, [Answer(error="too long")]).error == "too long"
 
 
