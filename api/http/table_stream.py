@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
-import math
 import zlib
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import closing
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv as pa_csv
@@ -17,6 +14,7 @@ import pyarrow.parquet as pq
 from fastapi import Request
 from starlette.responses import Response, StreamingResponse
 
+from ampsweep.json_text import json_text
 from api.http.negotiation import accepts_gzip
 from jobs.storage.protocol import StoredFile
 
@@ -107,7 +105,7 @@ def _as_csv(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[by
             columns = batch.columns
             for index in nested:
                 columns[index] = pa.array(
-                    [None if value is None else _json(value) for value in columns[index].to_pylist()], pa.string()
+                    [None if value is None else json_text(value) for value in columns[index].to_pylist()], pa.string()
                 )
             writer.write_batch(pa.record_batch(columns, schema=schema))
             yield _drain(sink)
@@ -118,26 +116,10 @@ def _as_json(_schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[
     separator = '{"object": "list", "data": ['
     for batch in batches:
         for start in range(0, batch.num_rows, _JSON_ROWS):
-            rows = ", ".join(map(_json, batch.slice(start, _JSON_ROWS).to_pylist()))
+            rows = ", ".join(map(json_text, batch.slice(start, _JSON_ROWS).to_pylist()))
             yield f"{separator}{rows}".encode()
             separator = ", "
     yield ("]}" if separator == ", " else f"{separator}]}}").encode()
-
-
-def _json(value: Any) -> str:
-    try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False)
-    except ValueError:
-        return json.dumps(_finite(value), ensure_ascii=False)
-
-
-def _finite(value: Any) -> Any:
-    """Return a value with None in place of NaN and infinite numbers, which JSON cannot express."""
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _drain(sink: io.BytesIO) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from abc import ABC, abstractmethod
@@ -17,6 +18,8 @@ from api.openai.chat_request import ChatRequest
 from api.openai.requests import CompletionRequest, GenerationRequest
 from api.openai.tool_calls import CallReader, joined
 
+_LOWEST = -9999.0
+"""Stands for minus infinity, which JSON cannot express, as in vLLM's server."""
 _REPLACEMENT = "�"
 """Replaces bytes that are not a complete character in a token's text."""
 
@@ -119,6 +122,11 @@ def _usage_object(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:
     }
 
 
+def _shown(logprob: float | None) -> float | None:
+    """Return a log-probability as JSON can express it; None if it is not a number, as of overflowing activations."""
+    return None if logprob is None or math.isnan(logprob) else max(logprob, _LOWEST)
+
+
 class _Token(NamedTuple):
     """A token of a choice; the first token of a prompt has no log-probability."""
 
@@ -126,7 +134,7 @@ class _Token(NamedTuple):
     text: str
     logprob: float | None
     offset: int
-    likeliest: dict[str, float] | None
+    likeliest: dict[str, float | None] | None
 
 
 class CompletionFormatter(ResponseFormatter):
@@ -183,7 +191,7 @@ class CompletionFormatter(ResponseFormatter):
         for token in self._tokens(index, chunks):
             logprobs["tokens"].append(token.text)
             logprobs["token_ids"].append(token.token_id)
-            logprobs["token_logprobs"].append(token.logprob)
+            logprobs["token_logprobs"].append(_shown(token.logprob))
             logprobs["text_offset"].append(token.offset)
             if self._logprobs:
                 logprobs["top_logprobs"].append(token.likeliest)
@@ -208,14 +216,14 @@ class CompletionFormatter(ResponseFormatter):
             yield _Token(own.token_id, own.text, own.logprob, offset, _by_text([*token.alternatives, own]))
 
 
-def _by_text(tokens: Sequence[TokenLogprob]) -> dict[str, float]:
+def _by_text(tokens: Sequence[TokenLogprob]) -> dict[str, float | None]:
     """Return log-probabilities by the text of tokens; a further token with the same text has its id as the key."""
-    logprobs: dict[str, float] = {}
+    logprobs: dict[str, float | None] = {}
     token_ids: set[int] = set()
     for token in tokens:
         if token.token_id not in token_ids:
             token_ids.add(token.token_id)
-            logprobs[f"token_id:{token.token_id}" if token.text in logprobs else token.text] = token.logprob
+            logprobs[f"token_id:{token.token_id}" if token.text in logprobs else token.text] = _shown(token.logprob)
     return logprobs
 
 
@@ -290,4 +298,5 @@ def _call_delta(part: CallPart) -> dict[str, Any]:
 def token_object(token: TokenLogprob) -> dict[str, Any]:
     """Return a token with its log-probability; `bytes` is null for a part of a character."""
     is_text = _REPLACEMENT not in token.text
-    return {"token": token.text, "logprob": token.logprob, "bytes": list(token.text.encode()) if is_text else None}
+    content = list(token.text.encode()) if is_text else None
+    return {"token": token.text, "logprob": _shown(token.logprob), "bytes": content}

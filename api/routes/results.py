@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -13,6 +12,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ampsweep.errors import Conflict, DamagedFile, NotFound, Unavailable
+from ampsweep.json_text import json_text
 from ampsweep.temporary import TemporaryFolder
 from api.http.negotiation import best_media_type
 from api.http.range_response import file_response
@@ -149,7 +149,7 @@ def _summary_text(results: Results, sweep: SweepRecord, media_type: str) -> byte
 
     if media_type == CSV:
         return summary_csv(results, sweep).encode()
-    return json.dumps(summary_json(results, sweep), ensure_ascii=False).encode()
+    return json_text(summary_json(results, sweep)).encode()
 
 
 def _files(services: Services, sweep_id: str, partial: bool) -> SweepFiles:

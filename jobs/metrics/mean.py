@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.metrics.bootstrap import Floats, bootstrap_mean
-from jobs.metrics.result import MetricResult
+from jobs.metrics.result import BASELINE_NOT_FINITE, NOT_FINITE, MetricResult
 from jobs.metrics.significance import cohens_dz, sign_flip
 
 
@@ -39,6 +39,8 @@ def evaluate_mean(values: Floats, rng: np.random.Generator) -> MetricResult:
     """Return the mean of `values` [n] with its interval."""
     if not len(values):
         return MetricResult(n=0)
+    if not np.isfinite(values).all():
+        return MetricResult(n=len(values), note=NOT_FINITE)
     low, high = bootstrap_mean(values, rng)
     return MetricResult(n=len(values), value=float(values.mean()), ci_low=low, ci_high=high)
 
@@ -46,8 +48,10 @@ def evaluate_mean(values: Floats, rng: np.random.Generator) -> MetricResult:
 def compare_means(values: Floats, plain: Floats, rng: np.random.Generator) -> MetricResult:
     """Return the mean of `values` [n] and its difference from that of `plain` [n], values of the same items."""
     result = evaluate_mean(values, rng)
-    if not result.n:
+    if result.value is None:
         return result
+    if not np.isfinite(plain).all():
+        return replace(result, note=BASELINE_NOT_FINITE)
     difference = values - plain
     low, high = bootstrap_mean(difference, rng)
     return replace(
@@ -61,7 +65,13 @@ def compare_means(values: Floats, plain: Floats, rng: np.random.Generator) -> Me
     )
 
 
+def _exp(values: Floats) -> Floats:
+    with np.errstate(over="ignore"):  # of a model that says nothing sensible any more
+        powers: Floats = np.exp(values)
+    return powers
+
+
 NLL = Mean(name="nll", of=np.asarray, higher_is_better=False)
 """The mean over sentences of the mean negative log-likelihood of their tokens, in nats."""
-PERPLEXITY = replace(NLL, name="perplexity", of=np.exp)
+PERPLEXITY = replace(NLL, name="perplexity", of=_exp)
 """The mean over sentences of the exponential of the mean negative log-likelihood of their tokens."""

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass
 
 FEW = 20
 """An interval over fewer items gets a note, because percentile bootstraps of few items are too narrow."""
+NOT_FINITE = "the value is infinite or not a number"
+BASELINE_NOT_FINITE = "the baseline's value is infinite or not a number"
+INTERVAL_NOT_FINITE = "an interval or test has no value, because the metric is undefined for some resamples"
+_NO_NUMBERS = frozenset({"n", "signature", "note"})
 
 
 def too_few(count: int, what: str = "items") -> str | None:
@@ -37,3 +42,18 @@ class MetricResult:
     p_mid: float | None = None
     signature: str | None = None
     note: str | None = None
+
+    def finite(self) -> MetricResult:
+        """Return the result without infinite numbers and NaN, and without what rests on them; a note says so."""
+        values = asdict(self)
+        numbers = {name: value for name, value in values.items() if name not in _NO_NUMBERS}
+        wrong = {name for name, value in numbers.items() if value is not None and not math.isfinite(value)}
+        if not wrong:
+            return self
+        if "value" in wrong:
+            wrong, note = set(numbers), NOT_FINITE
+        elif wrong & {"baseline", "delta"}:
+            wrong, note = wrong | (set(numbers) - {"value", "ci_low", "ci_high"}), BASELINE_NOT_FINITE
+        else:
+            note = INTERVAL_NOT_FINITE
+        return MetricResult(**values | dict.fromkeys(wrong) | {"note": "; ".join(filter(None, (self.note, note)))})

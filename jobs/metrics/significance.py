@@ -28,13 +28,14 @@ def mcnemar_mid(gained: int, lost: int) -> float:
     """Return the mid-p-value of McNemar's test, which counts only half of the probability of the observed outcome.
 
     The exact test is conservative; this one keeps its level in practice and rarely exceeds it (Fagerland et al. 2013,
-    doi 10.1186/1471-2288-13-91). Arguments as for `mcnemar`.
+    doi 10.1186/1471-2288-13-91, also for as many gains as losses). Arguments as for `mcnemar`.
     """
     from scipy.stats import binom
 
-    if gained == lost:
+    if not gained + lost:
         return 1.0
-    return mcnemar(gained, lost) - float(binom.pmf(gained, gained + lost, 0.5))
+    observed = float(binom.pmf(gained, gained + lost, 0.5))
+    return 1 - observed / 2 if gained == lost else mcnemar(gained, lost) - observed
 
 
 def discordant(steered: NDArray[np.bool_], baseline: NDArray[np.bool_]) -> tuple[int, int]:

@@ -46,7 +46,8 @@ class NoiseFloor:
         if "target_language" in metric.columns:
             repeat, baseline = (_with_target(samples, target_language) for samples in (repeat, baseline))
         result = metric.compare(repeat, baseline, np.random.default_rng(seed))
-        return None if result is None or result.delta is None else abs(result.delta)
+        delta = None if result is None else result.finite().delta
+        return None if delta is None else abs(delta)
 
 
 def _with_target(samples: pa.Table, target_language: str | None) -> pa.Table:

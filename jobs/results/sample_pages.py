@@ -5,7 +5,6 @@ Reads the file row group by row group, so memory holds one row group at a time.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ampsweep.json_text import finite
 from jobs.storage.protocol import StoredFile
 
 NONE = "none"
@@ -118,7 +118,7 @@ def read_page(file: StoredFile, wanted: SampleFilter, *, after: int, limit: int)
         page = found[:limit]
         baselines = _baselines(table, page)
     samples = [
-        _finite({**sample, "baseline": baselines.get(_item(sample, sample["target_language"]))}) for sample in page
+        finite({**sample, "baseline": baselines.get(_item(sample, sample["target_language"]))}) for sample in page
     ]
     return SamplePage(samples=samples, has_more=len(found) > limit)
 
@@ -174,10 +174,3 @@ def _baselines(table: pq.ParquetFile, samples: Sequence[Mapping[str, Any]]) -> d
 
 def _item(row: Mapping[str, Any], target: str | None = None) -> tuple[Any, ...]:
     return (*(row[name] for name in _ITEM), target)
-
-
-def _finite(value: Any) -> Any:
-    """Return a value with None in place of NaN and infinite numbers, which JSON cannot express."""
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value

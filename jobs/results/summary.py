@@ -95,6 +95,7 @@ class SummaryBuilder:
             rng = np.random.default_rng(cell.resampling_seed)
             result = metric.evaluate(samples, rng) if cell.method is None else metric.compare(steered, baseline, rng)
             if result is not None:
+                result = result.finite()
                 row = self._row(table, metric, result, failed=table.table.num_rows - evaluated)
                 self._measured.append((row, cell.task, metric))
                 self._note_quality(cell, metric, result)

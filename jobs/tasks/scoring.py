@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,8 @@ from ampsweep.domain.chunk import Span
 from jobs.sample import Sample
 from jobs.tasks.base import Item
 from jobs.tasks.requests import Answer, GenerateCall
+
+NO_NUMBERS = "log-probabilities are not numbers: activations overflow; use a smaller factor or a wider dtype"
 
 
 def scored_sample(item: Item, answers: Sequence[Answer], **columns: Any) -> Sample:
@@ -56,13 +59,22 @@ def _steered_spans(answers: Sequence[Answer]) -> tuple[Span, ...] | None:
 
 
 def failed_sample(item: Item, answers: Sequence[Answer]) -> Sample | None:
-    """Return a failed sample if the item or one of the answers has an error, or an answer has no tokens; else None."""
+    """Return a failed sample if the item or an answer has an error, or an answer no tokens or NaN; otherwise None."""
     if item.error is not None:
         return Sample(doc_id=item.doc_id, answer=item.answer, error=item.error)
     for answer in answers:
-        if answer.error is not None or not answer.logprobs:
-            return Sample(doc_id=item.doc_id, answer=item.answer, error=answer.error or "the engine returned no tokens")
+        if (error := _error_of(answer)) is not None:
+            return Sample(doc_id=item.doc_id, answer=item.answer, error=error)
     return None
+
+
+def _error_of(answer: Answer) -> str | None:
+    """Return why an answer cannot be scored; None if it can."""
+    if answer.error is not None:
+        return answer.error
+    if not answer.logprobs:
+        return "the engine returned no tokens"
+    return NO_NUMBERS if any(map(math.isnan, answer.logprobs)) else None
 
 
 def choose_likeliest(item: Item, answers: Sequence[Answer], *, label: int) -> Sample:

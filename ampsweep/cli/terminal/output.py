@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import typer
 
+from ampsweep.json_text import json_text
 from ampsweep.telemetry.library_output import own_stream
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line; errors too.")]
@@ -29,4 +29,4 @@ def warn(warnings: Iterable[str]) -> None:
 
 def show(content: Mapping[str, Any], text: str, *, as_json: bool) -> None:
     """Print a result as JSON or as text."""
-    echo(json.dumps(content, ensure_ascii=False) if as_json else text)
+    echo(json_text(content) if as_json else text)

@@ -4,10 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from jobs.metrics.mean import Mean
-
-PERPLEXITY = Mean(name="perplexity", of=np.exp, higher_is_better=False)
-NLL = Mean(name="nll", of=np.asarray, higher_is_better=False)
+from jobs.metrics.mean import NLL, PERPLEXITY
+from jobs.metrics.result import MetricResult
 
 
 def scores(*values: float) -> pa.Table:
@@ -30,6 +28,20 @@ def test_it_is_paired_with_its_baseline() -> None:
     assert (result.value, result.baseline, result.delta) == (2.75, 3.75, -1.0)
     assert (result.delta_ci_low, result.delta_ci_high) == (-1.0, -1.0)
     assert result.p_value == pytest.approx(2 / 2**4, abs=0.02)
+
+
+@pytest.mark.parametrize("score", [800.0, np.inf, np.nan])
+def test_what_is_not_finite_is_no_value(score: float) -> None:
+    result = PERPLEXITY.evaluate(scores(1.0, score), rng())
+    assert result == MetricResult(n=2, note="the value is infinite or not a number")
+    assert PERPLEXITY.compare(scores(1.0, score), scores(1.0, 1.0), rng()) == result
+
+
+def test_without_a_finite_baseline_there_is_no_difference() -> None:
+    result = PERPLEXITY.compare(scores(0.0, 0.0), scores(1.0, 800.0), rng())
+    assert (result.n, result.value, result.ci_low, result.ci_high) == (2, 1.0, 1.0, 1.0)
+    assert (result.baseline, result.delta, result.p_value, result.effect) == (None, None, None, None)
+    assert result.note == "the baseline's value is infinite or not a number"
 
 
 def test_without_items_there_is_no_value() -> None:

@@ -53,8 +53,15 @@ def test_mcnemar_is_what_statsmodels_says(pairs: list[tuple[bool, bool]]) -> Non
 def test_mid_p_counts_half_of_the_observed_outcome(gained: int, lost: int) -> None:
     fair = binom(gained + lost, 0.5)
     tail = fair.cdf(min(gained, lost)) - 0.5 * fair.pmf(min(gained, lost))
-    assert mcnemar_mid(gained, lost) == pytest.approx(2 * tail)
+    if gained != lost:
+        assert mcnemar_mid(gained, lost) == pytest.approx(2 * tail)
     assert mcnemar_mid(gained, lost) <= mcnemar(gained, lost)
+
+
+def test_mid_p_of_as_many_gains_as_losses() -> None:
+    assert mcnemar_mid(0, 0) == 1.0
+    assert mcnemar_mid(1, 1) == pytest.approx(1 - 0.5 * 2 / 4)  # Fagerland et al. 2013: 1 - f(n12 | n) / 2
+    assert mcnemar_mid(3, 3) == pytest.approx(1 - 0.5 * 20 / 64)
 
 
 def test_mcnemar_holds_for_many_items() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -7,6 +8,8 @@ import pytest
 
 from jobs.cell import Cell
 from jobs.instruction import Instruction
+from jobs.metrics.mean import Mean
+from jobs.metrics.result import NOT_FINITE, MetricResult
 from jobs.results.cell_table import CellTable, to_table
 from jobs.results.schema import SUMMARY
 from jobs.results.summary import NOTHING_CHANGED, SummaryBuilder, best_factors
@@ -71,6 +74,21 @@ def test_a_row_says_which_direction_of_its_metric_is_better() -> None:
     cell = a_cell(task="perplexity")
     scales = {row["metric"]: (row["higher_is_better"], row["no_effect"]) for row in rows(table(cell, scores(2.0)))}
     assert scales == {"perplexity": (False, None), "nll": (False, None)}
+
+
+def test_a_value_that_is_not_finite_is_left_out_with_a_note() -> None:
+    plain, steered = a_cell(task="perplexity"), a_cell(task="perplexity", factor=100.0)
+    summary = rows(table(plain, scores(1.0, 2.0)), table(steered, scores(1.0, 800.0)))
+    perplexity, nll = (row for row in summary if row["factor"] == 100.0)
+    assert (perplexity["value"], perplexity["p_value"], perplexity["n"]) == (None, None, 2)
+    assert perplexity["note"] == NOT_FINITE
+    assert (nll["value"], nll["baseline"]) == (400.5, 1.5)
+
+
+def test_a_metric_of_a_plug_in_that_returns_nan_has_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Mean, "evaluate", lambda *_: MetricResult(n=2, value=math.nan, ci_low=math.nan))
+    (perplexity, _nll) = rows(table(a_cell(task="perplexity"), scores(1.0, 2.0)))
+    assert (perplexity["value"], perplexity["ci_low"], perplexity["note"]) == (None, None, NOT_FINITE)
 
 
 def test_without_a_baseline_there_is_no_value() -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf, nan
 
 from jobs.tasks.base import Item
 from jobs.tasks.requests import Answer, GenerateCall
-from jobs.tasks.scoring import failed_sample, scored_sample
+from jobs.tasks.scoring import NO_NUMBERS, choose_likeliest, failed_sample, scored_sample
 
 CALL = GenerateCall(prompt="Bonjour", max_tokens=8)
 THREE = Answer(token_ids=(1, 2, 3), logprobs=(-1.0, -2.0, -3.0), prompt_tokens=4, text="a b c")
+ITEM = Item(doc_id="7", calls=(), answer=2)
 
 
 def test_the_tokens_of_all_calls_follow_each_other() -> None:
@@ -28,3 +30,25 @@ def test_steered_spans_are_counted_over_the_tokens_of_all_calls() -> None:
     failed = failed_sample(item, [Answer(error="too long")])
     assert failed is not None
     assert (failed.error, failed.steered_spans) == ("too long", None)
+
+
+def answer(*logprobs: float) -> Answer:
+    return Answer(token_ids=tuple(range(len(logprobs))), logprobs=logprobs)
+
+
+def test_the_option_with_the_largest_sum_is_predicted() -> None:
+    sample = choose_likeliest(ITEM, [answer(-1.0, -2.0), answer(-2.5), answer(-inf)], label=0)
+    assert (sample.prediction, sample.gold, sample.correct, sample.score) == ("1", "0", False, -2.5)
+    assert (sample.logprobs, sample.call_tokens) == ((-1.0, -2.0, -2.5, -inf), (2, 1, 1))
+
+
+def test_an_answer_without_numbers_fails_its_sample() -> None:
+    sample = choose_likeliest(ITEM, [answer(nan, -1.0), answer(-1.0)], label=0)
+    assert (sample.doc_id, sample.answer, sample.error, sample.prediction) == ("7", 2, NO_NUMBERS, None)
+
+
+def test_a_failed_answer_fails_its_sample() -> None:
+    errors = [Answer(error="too long"), Answer()]
+    samples = [failed_sample(ITEM, [answer(-1.0), error]) for error in errors]
+    assert [sample and sample.error for sample in samples] == ["too long", "the engine returned no tokens"]
+    assert failed_sample(ITEM, [answer(-1.0)]) is None
