@@ -70,10 +70,7 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
     ),
     "tests/api/test_schema_cases.py": ("api/openapi.py",),
     "tests/ampsweep/cli/commands/test_doctor.py": ("ampsweep/cli/checks/server.py",),
-    "tests/ampsweep/cli/commands/test_evaluate.py": (
-        "ampsweep/cli/options/evaluation.py",
-        "jobs/evaluation/texts.py",
-    ),
+    "tests/ampsweep/cli/commands/test_evaluate.py": ("ampsweep/cli/options/evaluation.py",),
     "tests/jobs/evaluation/test_language_metrics.py": ("jobs/evaluation/metric.py",),
     "tests/jobs/test_plugins.py": (
         "jobs/metrics/base.py",

@@ -17,10 +17,11 @@ import pyarrow.parquet as pq
 from ampsweep.domain.languages import short_code, wrong_code
 from ampsweep.errors import InvalidRequest
 from jobs.data.rows import read_rows
-from jobs.evaluation.texts import RESULTS, Columns, StoredText
+from jobs.evaluation.texts import RESULTS, Columns, StoredText, read_columns
 
 _IDS = ("sweep_id", "cell_id", "doc_id", "answer")
 """Columns of a sweep's results that identify its rows."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,23 +118,42 @@ def _rows(path: Path, columns: Columns) -> Iterator[tuple[int, str, Mapping[str,
     wanted = [columns.text, columns.language, columns.input, columns.reference, *columns.by]
     if path.suffix == ".parquet":
         constant = _constant_language(columns, names, path)
-        read = _existing(wanted, constant, names, path)
-        table = pq.read_table(path, columns=[*read, *(name for name in _IDS if name in names and name not in read)])
-        for number, row in enumerate(table.to_pylist(), 1):
+        read = _existing(wanted, constant, names, path.name)
+        ids = [name for name in _IDS if name in names and name not in read]
+        for number, row in enumerate(_parquet_rows(path, [*read, *ids]), 1):
             yield number, f"{path.name}, row {number}", {**row, **constant}
         return
     rows = read_rows(path, allow_empty=True)
     constant = _constant_language(columns, names, path) if rows else {}
     for line in rows:
-        _existing(wanted, constant, list(line.values), path)
+        read = _existing(wanted, constant, list(line.values), line.where)
+        _require_unicode({name: line.values.get(name) for name in (*read, *_IDS)}, line.where)
         yield line.number, line.where, {**line.values, **constant}
 
 
-def _existing(wanted: Sequence[str | None], constant: Mapping[str, str], names: Sequence[str], path: Path) -> list[str]:
+def _parquet_rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
+    table = read_columns(path, columns)
+    try:
+        rows: list[dict[str, Any]] = table.to_pylist()
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"{path.name} has a text that is not UTF-8: {error}", param="files") from error
+    return rows
+
+
+def _require_unicode(row: Mapping[str, Any], where: str) -> None:
+    """Raise InvalidRequest if a text has a lone surrogate, which JSON can contain and UTF-8 cannot."""
+    for name, value in row.items():
+        if isinstance(value, str) and not value.isascii() and (found := _SURROGATE.search(value)):
+            half = found.group().encode("utf-8", "backslashreplace").decode()
+            message = f"{where}: {name} has half a character ({half}, a lone surrogate); remove it"
+            raise InvalidRequest(message, param="files")
+
+
+def _existing(wanted: Sequence[str | None], constant: Mapping[str, str], names: Sequence[str], where: str) -> list[str]:
     """Return the wanted columns, each once, without the constant ones; raise InvalidRequest if one does not exist."""
     read = list(dict.fromkeys(name for name in wanted if name is not None and name not in constant))
     if missing := [name for name in read if name not in names]:
-        raise _no_column(missing[0], names, path, "columns")
+        raise _no_column(missing[0], names, where, "columns")
     return read
 
 
@@ -143,11 +163,11 @@ def _constant_language(columns: Columns, names: Sequence[str], path: Path) -> di
         return {}
     if re.fullmatch(r"[a-z]{2,3}(_[A-Z][a-z]{3})?", columns.language):
         return {columns.language: columns.language}
-    raise _no_column(columns.language, names, path, "language")
+    raise _no_column(columns.language, names, path.name, "language")
 
 
-def _no_column(name: str, names: Sequence[str], path: Path, param: str) -> InvalidRequest:
-    return InvalidRequest(f"{path.name} has no column {name!r}; it has: {', '.join(names)}", param=param)
+def _no_column(name: str, names: Sequence[str], where: str, param: str) -> InvalidRequest:
+    return InvalidRequest(f"{where} has no column {name!r}; it has: {', '.join(names)}", param=param)
 
 
 def _text_of(row: Mapping[str, Any], name: str, where: str) -> str | None:

@@ -37,8 +37,6 @@ SWEEP_AXES = (
     "rung",
 )
 """Further columns that they are grouped by where a sweep tried several values."""
-_NULL_IS_A_VALUE = ("tokens", "when", "part")
-"""Those of `SWEEP_AXES` in which a steered sample may have null for a choice of its own: all tokens."""
 INPUTS = ("input", "question", "prompt", "source")
 """Names of the column with what a text answers or translates; the first that a file has is taken."""
 REFERENCES = ("gold", "reference")
@@ -133,20 +131,31 @@ def columns_of(
 
 
 def _sweep_group(path: Path, names: Sequence[str]) -> tuple[str, ...]:
-    """Return the columns of a sweep's axes: the usual ones, and those with more than one value."""
+    """Return the columns of a sweep's axes: the usual ones, and those with more than one value.
+
+    Null is a value where the usual columns are equal, as in the last step of a search (`rung`). Elsewhere it only
+    means that a column does not apply: baselines have no `patch`.
+    """
     group = [name for name in SWEEP_GROUP if name in names]
     axes = [name for name in SWEEP_AXES if name in names]
-    if path.suffix == ".parquet" and axes:
-        table = pq.read_table(path, columns=[*axes, *(["op"] if "op" in names else [])])
-        group += [name for name in axes if _values(table, name) > 1]
+    if path.suffix != ".parquet" or not axes:
+        return tuple(group)
+    table = read_columns(path, [*group, *axes])
+    with_null = pc.CountOptions(mode="all")
+    groups = table.group_by(group).aggregate([(name, "count_distinct", with_null) for name in axes])
+    for name in axes:
+        within = pc.max(groups[f"{name}_count_distinct"]).as_py() or 0
+        if within > 1 or len(table[name].drop_null().unique()) > 1:
+            group.append(name)
     return tuple(group)
 
 
-def _values(table: pa.Table, axis: str) -> int:
-    """Return the number of distinct values of an axis, without null unless it is one of them."""
-    if axis in _NULL_IS_A_VALUE and "op" in table.column_names:
-        return len(table.filter(pc.is_valid(table["op"]))[axis].unique())
-    return len(table[axis].drop_null().unique())
+def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
+    """Return columns of a Parquet file; raise InvalidRequest if it cannot be read."""
+    try:
+        return pq.ParquetFile(path).read(columns=list(columns))
+    except (OSError, pa.ArrowException) as error:
+        raise InvalidRequest(f"{path.name} cannot be read as Parquet: {error}", param="files") from error
 
 
 def _needed(param: str, given: str | None, defaults: Sequence[str], names: Sequence[str], path: Path) -> str:

@@ -82,3 +82,34 @@ def test_a_list_or_an_object_is_no_group(tmp_path: Path, value: object) -> None:
     with pytest.raises(InvalidRequest, match=r"texts\.jsonl, line 2: factor must be one value to group by") as caught:
         read(path)
     assert caught.value.param == "by"
+
+
+def test_half_a_character_is_rejected_with_its_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "texts.jsonl", ROW, {**ROW, "completion": "a\ud83d", "unused": "\ud83d"})
+    with pytest.raises(InvalidRequest, match=r"line 2: completion has half a character \(\\ud83d, a lone surrogate\)"):
+        read(path)
+    assert len(read(write(tmp_path / "texts.jsonl", {**ROW, "unused": "\ud83d"})).texts) == 1
+
+
+def test_a_line_without_a_column_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "texts.jsonl", ROW, {"completion": "a", "language": "fr"})
+    with pytest.raises(InvalidRequest, match=r"texts\.jsonl, line 2 has no column 'factor'; it has: completion, lang"):
+        read(path)
+
+
+def test_a_folder_named_like_a_partition_adds_no_column(tmp_path: Path) -> None:
+    path = tmp_path / "factor=7" / "texts.parquet"
+    path.parent.mkdir()
+    pq.write_table(pa.Table.from_pylist([ROW]), path)
+    assert [text.group for text in read(path).texts] == [(1,)]
+
+
+def test_a_damaged_parquet_file_is_an_error_of_the_request(tmp_path: Path) -> None:
+    path = tmp_path / "texts.parquet"
+    pq.write_table(pa.table({name: [value] * 5000 for name, value in ROW.items()}), path)
+    content = bytearray(path.read_bytes())
+    content[4:40] = bytes(36)  # the first page; the schema at the end stays readable
+    path.write_bytes(content)
+    with pytest.raises(InvalidRequest, match=r"texts\.parquet cannot be read as Parquet") as caught:
+        read(path)
+    assert caught.value.param == "files"

@@ -170,8 +170,8 @@ def test_text_output_names_groups_rates_and_what_they_rest_on(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--text", "answer"), "rows.jsonl has no column 'answer'; it has: completion, language, source"),
-        (("--by", "task"), "rows.jsonl has no column 'task'"),
+        (("--text", "answer"), "rows.jsonl, line 1 has no column 'answer'; it has: completion, language, source"),
+        (("--by", "task"), "rows.jsonl, line 1 has no column 'task'"),
         (("--by", "source,source"), "names a column twice"),
         (("--language", "target_lang_x"), "rows.jsonl has no column 'target_lang_x'"),
         (("--metric", "bleu"), "unknown metric 'bleu'"),
