@@ -7,6 +7,7 @@ A preset is one file in the storage, so all servers on one storage share them. I
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ PRESETS = "presets"
 NAME_PATTERN = r"^[0-9A-Za-z][0-9A-Za-z_.-]{0,63}$"
 """Names, which are those of files. None has a `+`."""
 _SUFFIX = ".json"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +64,15 @@ class Presets:
         self._storage = storage
 
     def all(self) -> list[Preset]:
-        """Return all presets by name; one that was deleted meanwhile is left out."""
+        """Return all presets by name. One whose file cannot be read is logged and left out."""
         presets = []
         for file in self._storage.names():
             try:
                 presets.append(self.get(file.removesuffix(_SUFFIX)))
-            except NotFound:
+            except NotFound:  # deleted meanwhile, or another file
                 continue
+            except DamagedFile as error:
+                log.warning("%s", error.message)
         return presets
 
     def get(self, name: str) -> Preset:

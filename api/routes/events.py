@@ -11,6 +11,7 @@ from fastapi import APIRouter, Header
 from sse_starlette.event import ServerSentEvent
 from sse_starlette.sse import EventSourceResponse
 
+from ampsweep.errors import NotFound, Unavailable
 from api.auth.stream_limit import limit_streams
 from api.http.change_notifier import ChangeNotifier
 from api.http.event_stream import EventStream
@@ -36,8 +37,14 @@ async def stream_events(
 async def _follow(services: Services, sweep_id: str, after: int) -> AsyncGenerator[ServerSentEvent]:
     while True:
         subscription = services.notifier.subscribe()
-        sweep = await asyncio.to_thread(services.store.get_sweep, sweep_id)
-        events = await asyncio.to_thread(services.store.events, sweep_id, after=after)
+        try:
+            sweep = await asyncio.to_thread(services.store.get_sweep, sweep_id)
+            events = await asyncio.to_thread(services.store.events, sweep_id, after=after)
+        except NotFound:  # deleted meanwhile
+            return
+        except Unavailable:  # the events are still there once the database can be reached again
+            await ChangeNotifier.wait(subscription, seconds=services.event_poll)
+            continue
         for event in events:
             data = {"sweep_id": sweep_id, "created_at": event.created_at, **event.data}
             yield ServerSentEvent(json.dumps(data, ensure_ascii=False), event=event.type, id=str(event.id), sep="\n")

@@ -6,12 +6,12 @@ The command line stores them in a file. A server stores them in its database (`j
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from ampsweep.errors import InvalidRequest
+from ampsweep.errors import InvalidRequest, Unavailable
 from jobs.evaluation.judge import Rating
 
 _TABLE = (
@@ -37,7 +37,8 @@ class RatingStore(Protocol):
 class RatingFile:
     """The ratings in an SQLite file, which survives interruptions. Several processes may use it.
 
-    A connection is opened for each call, so any thread may call.
+    A connection is opened for each call, so any thread may call. Methods raise Unavailable while another process holds
+    the file for too long, if the disk is full, or if the file was damaged or deleted meanwhile.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,7 +56,7 @@ class RatingFile:
     def get(self, keys: Sequence[str]) -> dict[str, Rating]:
         """Return the stored ratings among some keys."""
         ratings: dict[str, Rating] = {}
-        with closing(self._connect()) as connection:
+        with self._errors_as_unavailable(), closing(self._connect()) as connection:
             for start in range(0, len(keys), _BATCH):
                 batch = keys[start : start + _BATCH]
                 marks = ",".join("?" * len(batch))
@@ -66,8 +67,16 @@ class RatingFile:
     def put(self, judge: str, ratings: Mapping[str, Rating]) -> None:
         """Store ratings of a judge, given by its identity. They are durable when this returns."""
         rows = [(key, judge, rating.score, rating.reply) for key, rating in ratings.items()]
-        with closing(self._connect()) as connection, connection:
+        with self._errors_as_unavailable(), closing(self._connect()) as connection, connection:
             connection.executemany("INSERT OR REPLACE INTO ratings VALUES (?, ?, ?, ?)", rows)
+
+    @contextmanager
+    def _errors_as_unavailable(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            message = f"the ratings in {self._path} cannot be read or written: {error}; run the command again"
+            raise Unavailable(message, param="ratings") from error
 
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(self._path, timeout=_BUSY_SECONDS)

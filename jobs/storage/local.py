@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from stat import S_ISREG
 
 import pyarrow as pa
 
@@ -52,10 +53,12 @@ class LocalStorage:
 
     def stat(self, name: str) -> FileInfo:
         """Describe a file. The `etag` contains its ctime, which a copy that preserves timestamps cannot reset."""
-        path = self._path(name)
-        if not path.is_file():
+        try:
+            status = self._path(name).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise _missing(name) from None
+        if not S_ISREG(status.st_mode):
             raise _missing(name)
-        status = path.stat()
         etag = f"{status.st_ctime_ns:x}-{status.st_size:x}"
         return FileInfo(size=status.st_size, modified=status.st_mtime, etag=etag)
 

@@ -246,9 +246,15 @@ def _errors_as_unavailable() -> Iterator[None]:
 
 def _configure(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # otherwise the driver would begin transactions itself, too late to take the lock
+    connection.create_function("lower", 1, _lower, deterministic=True)
     timeout = f"busy_timeout={LOCKED_SECONDS * 1000}"
     for pragma in (timeout, "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _lower(text: str | None) -> str | None:
+    """Return a text in lower case; SQLite's own function changes ASCII letters only."""
+    return None if text is None else text.lower()
 
 
 def _begin(connection: sa.Connection) -> None:

@@ -33,6 +33,9 @@ class Ratings:
         rows = [
             {"key": key, "judge": judge, "score": rating.score, "reply": rating.reply} for key, rating in new.items()
         ]
+        if not rows:
+            return
         with self._database.writing() as db:
-            db.execute(sa.delete(ratings).where(ratings.c.key.in_(list(new))))
+            for chunk in chunks(list(new)):
+                db.execute(sa.delete(ratings).where(ratings.c.key.in_(chunk)))
             db.execute(sa.insert(ratings), rows)

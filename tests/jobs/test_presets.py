@@ -61,10 +61,13 @@ def test_a_name_leads_to_no_other_folder(presets: Presets, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("content", ["{", "{}", '{"name": "fr", "intervention": 3, "neurons": null, "model": null}'])
 def test_a_damaged_preset_is_named_and_can_be_deleted(content: str, presets: Presets, tmp_path: Path) -> None:
-    presets.create(Preset(name="fr", intervention=FRENCH))
+    other = Preset(name="tr", intervention=TURKISH)
+    for preset in (Preset(name="fr", intervention=FRENCH), other):
+        presets.create(preset)
     (tmp_path / "presets" / "fr.json").write_text(content)
     with pytest.raises(DamagedFile, match="'fr' cannot be read"):
         presets.get("fr")
+    assert presets.all() == [other], "one damaged file does not hide the other presets"
     presets.delete("fr")
     presets.create(Preset(name="fr", intervention=TURKISH))
     assert presets.get("fr").intervention == TURKISH

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from ampsweep.errors import Unavailable
 from api.routes.events import _follow
 from api.services import Services
 from tests.api.running_server import Server, running_server
@@ -68,3 +70,35 @@ async def test_events_are_sent_on_notification_and_not_at_the_next_poll(installa
         await server.http.post(f"/v1/sweeps/{sweep['id']}/cancel")
         assert (await asyncio.wait_for(waiting, 5)).event == "sweep.cancelling"
         await stream.aclose()
+
+
+async def test_a_stream_outlives_an_outage_of_the_database(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_server(installation, working=False) as server:
+        sweep = await server.submit()
+        services = replace(server.app.state.services, event_poll=0.01)
+        read_events = services.store.events
+        outages = [Unavailable("the database is temporarily unavailable")]
+
+        def events_after_an_outage(*args: Any, **options: Any) -> Any:
+            if outages:
+                raise outages.pop()
+            return read_events(*args, **options)
+
+        monkeypatch.setattr(services.store, "events", events_after_an_outage)
+        stream = _follow(services, sweep["id"], 0)
+        assert (await asyncio.wait_for(anext(stream), 5)).event == "sweep.created"
+        assert not outages
+        await stream.aclose()
+
+
+async def test_a_stream_ends_when_its_sweep_is_deleted(installation: Installation) -> None:
+    async with running_server(installation) as server:
+        sweep_id = await server.done()
+        services = server.app.state.services
+        stream = _follow(services, sweep_id, 0)
+        assert (await anext(stream)).event == "sweep.created"
+        (await server.http.delete(f"/v1/sweeps/{sweep_id}")).raise_for_status()
+        assert [event async for event in stream][-1].event == "sweep.completed"
+        assert [event async for event in _follow(services, sweep_id, 0)] == []

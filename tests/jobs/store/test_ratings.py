@@ -18,6 +18,11 @@ def test_ratings_are_found_by_their_keys(store: SqlStore) -> None:
     assert store.ratings.get([*ratings, "other"]) == ratings
 
 
+def test_no_ratings_change_nothing(store: SqlStore) -> None:
+    store.ratings.put("judge", {})
+    assert store.ratings.get([]) == {}
+
+
 def test_two_servers_that_rate_the_same_answer_keep_one_rating(store: SqlStore) -> None:
     store.ratings.put("judge", {"a": Rating(1, "1"), "b": Rating(2, "2")})
     store.ratings.put("judge", {"a": Rating(0, "0")})

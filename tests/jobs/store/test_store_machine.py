@@ -153,13 +153,16 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.sweeps)
     @rule(
         data=st.data(),
-        name=st.sampled_from([None, "Renamed"]),
+        name=st.sampled_from([None, "Renamed", "Überblick"]),
         tags=st.none() | st.lists(st.sampled_from(["a", "b", "ä"]), unique=True),
     )
     def update(self, data: st.DataObject, name: str | None, tags: list[str] | None) -> None:
         self.both("update_sweep", data.draw(st.sampled_from(self.sweeps)), name=name, tags=tags)
 
-    @rule(tags=st.lists(st.sampled_from(["a", "ä"]), max_size=2), text=st.sampled_from(["", "named", "SWEEP_1", "%"]))
+    @rule(
+        tags=st.lists(st.sampled_from(["a", "ä"]), max_size=2),
+        text=st.sampled_from(["", "named", "SWEEP_1", "%", "üBER"]),
+    )
     def search(self, tags: list[str], text: str) -> None:
         self.both("list_sweeps", tags=tags, text=text)
 

@@ -69,6 +69,8 @@ def test_sweeps_are_renamed_tagged_and_found_by_both(store: Store) -> None:
     assert found(text="TINY", tags=["paper"], limit=1) == [second]
     assert found(text="TINY", tags=["paper"], after=second) == [first]
     assert found(text=third) == [third]
+    store.update_sweep(third, name="Überblick ИТОГ")
+    assert found(text="übERBLICK итог") == [third]
     assert store.update_sweep(first, tags=[]).tags == ()
     assert found(tags=["paper"]) == [second]
 
