@@ -119,10 +119,11 @@ class ChatEndpoint:
         if not response.is_success:
             raise self._error(response, _error_text(content) or response.reason_phrase)
         try:
-            return str(content["choices"][0]["message"]["content"] or "")
+            reply = str(content["choices"][0]["message"]["content"] or "")
         except (KeyError, IndexError, TypeError) as error:
             message = f"{self._url} did not answer as an OpenAI-compatible endpoint does; check the URL"
             raise InvalidRequest(message, param="judge-url") from error
+        return reply.encode(errors="replace").decode()  # "?" for half a character, which no file can store
 
     def _error(self, response: httpx.Response, reason: str) -> AmpsweepError:
         """Return the exception for an error response."""

@@ -136,7 +136,7 @@ def folder_widths(folder: Path) -> LayerWidths:
     try:
         config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         return read_widths({**config, **(config.get("text_config") or {})})
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise InvalidRequest(f"{CONFIG} of {folder.name}: {error}", param="model") from error
 
 

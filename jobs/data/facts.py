@@ -89,21 +89,20 @@ def fact_files(folder: Path) -> list[Path]:
     """Return the files of a folder of facts.
 
     Raises:
-        InvalidRequest: A file is missing; the message lists the files in the folder.
+        InvalidRequest: A file is missing, or there are two of one kind; the message lists the files in the folder.
     """
     named = _named(folder)
     if FACTS in named and TEMPLATES in named:
         return [named[FACTS], named[TEMPLATES]]
     try:
         if FACTS in named:
-            raise InvalidRequest("there are no templates")
+            raise InvalidRequest(f"{folder.name} has {named[FACTS].name} without {TEMPLATES}")
         templates = [named[TEMPLATES]] if TEMPLATES in named else []
         return [*templates, *language_files(folder, other=(TEMPLATES,)).values()]
-    except InvalidRequest:
-        names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+    except InvalidRequest as error:
         raise InvalidRequest(
             f"facts need {FACTS}.jsonl and {TEMPLATES}.jsonl (or .parquet), or <language>.jsonl in the layout of mLAMA "
-            f"or BMLAMA-53; {folder.name} has: {', '.join(names) or 'nothing'}"
+            f"or BMLAMA-53: {error.message}"
         ) from None
 
 
@@ -126,8 +125,14 @@ def _read(folder: Path, _hash: str) -> FactSet:
 
 
 def _named(folder: Path) -> dict[str, Path]:
-    entries = sorted(folder.iterdir()) if folder.is_dir() else []
-    return {stem: path for path in entries if (stem := stem_of(path)) in (FACTS, TEMPLATES)}
+    named: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if (stem := stem_of(path)) not in (FACTS, TEMPLATES):
+            continue
+        if stem in named:
+            raise InvalidRequest(f"{folder.name} has both {named[stem].name} and {path.name}; keep one of them")
+        named[stem] = path
+    return named
 
 
 def _in_one_file(facts: Path, templates: Path) -> FactSet:

@@ -151,16 +151,18 @@ def _write_results(runtime: Runtime, sweep: SweepRecord, out: Path) -> dict[str,
 
 
 def _write_neurons(runtime: Runtime, sweep: SweepRecord, target: Path) -> None:
-    """Write the sweep's neuron set next to its results, for `ampsweep report`, if any cell was steered."""
+    """Write the sweep's neuron set next to its results, for `ampsweep report`; no file if no cell was steered."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     from engine.neurons.neuron_set import NeuronSet
     from jobs.report.data import NEURONS
+    from jobs.results.finalization import cells_of
 
-    cells = runtime.store.list_cells(sweep.id, limit=1000).data
-    neuron_set_id = next((record.cell.neurons.id for record in cells if record.cell.neurons is not None), None)
+    cells = (record.cell for record in cells_of(runtime.store, sweep.id))
+    neuron_set_id = next((cell.neurons.id for cell in cells if cell.neurons is not None), None)
     if neuron_set_id is None:
+        target.unlink(missing_ok=True)  # of an earlier sweep
         return
     neuron_set = NeuronSet.load(runtime.neuron_sets.fetch(neuron_set_id))
     widths = neuron_set.widths.by_layer

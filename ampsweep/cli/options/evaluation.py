@@ -97,13 +97,14 @@ async def _opened(name: str, options: MetricOptions, opened: AsyncExitStack) -> 
 
 
 def _language_metric(name: str, options: MetricOptions) -> TextMetric:
+    from ampsweep.folders.text import read_lines
     from jobs.evaluation.language_metrics import LANGUAGE_METRICS
     from jobs.language_control.identifiers import open_identifier
     from jobs.language_control.language_confusion import english_word_list
 
     words = None
     if options.english_words is not None:
-        words = english_word_list(options.english_words.read_text(encoding="utf-8-sig"))
+        words = english_word_list("\n".join(read_lines(options.english_words)))
     return LANGUAGE_METRICS[name](open_identifier(options.identifier), words)
 
 

@@ -61,6 +61,10 @@ def test_a_reply_without_text_is_empty() -> None:
     assert answered(completion(None))[1] == ""
 
 
+def test_half_a_character_in_a_reply_is_replaced() -> None:
+    assert answered(completion("2 \ud83d"))[1] == "2 ?"
+
+
 @pytest.mark.parametrize("failure", [BUSY, HttpReply(status=429, body={"error": {"code": "slow_down"}})])
 def test_what_may_succeed_later_is_sent_again(failure: HttpReply) -> None:
     server, reply = answered(failure, failure, completion("2"))

@@ -190,6 +190,8 @@ def test_a_config_may_have_an_empty_text_config(folder: Path) -> None:
         '{"num_hidden_layers": 2, "hidden_size": 8, "model_type": "llama"}',
         '{"model_type": "nemotron_h", "hybrid_override_pattern": "M*", "intermediate_size": 8}',
         '{"model_type": "nemotron_h", "intermediate_size": 8}',
+        '{"model_type": "lfm2", "num_hidden_layers": 2, "intermediate_size": 8, "block_multiple_of": 0}',
+        '{"model_type": "lfm2", "num_hidden_layers": 2, "intermediate_size": 1' + "0" * 400 + "}",
     ],
 )
 def test_a_config_without_a_shape_is_refused(folder: Path, config: str) -> None:

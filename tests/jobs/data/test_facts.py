@@ -114,6 +114,19 @@ def test_a_missing_file_or_field_is_named(tmp_path: Path, rows: list[dict[str, A
         read_facts(tmp_path)
 
 
+def test_two_files_of_one_kind_are_refused(tmp_path: Path) -> None:
+    folder = write_facts(tmp_path / "capitals")
+    (folder / "facts.parquet").write_bytes(b"")
+    with pytest.raises(InvalidRequest, match=r"has both facts\.jsonl and facts\.parquet; keep one of them"):
+        read_facts(folder)
+
+
+def test_two_files_of_one_language_are_refused(tmp_path: Path) -> None:
+    (bmlama(tmp_path / "bmlama") / "fra.jsonl").write_text("{}")
+    with pytest.raises(InvalidRequest, match=r"BMLAMA-53: bmlama has two files for fr: fr\.jsonl, fra\.jsonl"):
+        read_facts(tmp_path / "bmlama")
+
+
 @needs("bmlama53")
 def test_the_published_parallel_facts_are_read() -> None:
     fact_set = read_facts(DATA / "bmlama53")

@@ -187,6 +187,13 @@ def test_a_wrong_option_is_named(options: tuple[str, str], message: str, tmp_pat
     assert message in " ".join(result.stderr.split())
 
 
+def test_a_list_of_words_in_another_encoding_is_named(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_bytes("with\nnaïve\n".encode("latin-1"))
+    result = call(write(tmp_path / "rows.jsonl"), "--english-words", tmp_path / "words.txt")
+    assert result.exit_code == 2, result.output
+    assert "words.txt, line 2: cannot be read as UTF-8 text" in " ".join(result.stderr.split())
+
+
 def test_a_wrong_row_is_named(tmp_path: Path) -> None:
     result = call(write(tmp_path / "rows.jsonl", [*ROWS, {**ROWS[0], "completion": 3}]))
     assert result.exit_code == 2
