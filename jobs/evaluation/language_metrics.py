@@ -59,7 +59,7 @@ class LanguageConfusion(_ByIdentifier):
             "lcpr": None if lpr is None or wpr is None else harmonic_mean(lpr, wpr),
             "identifier": self.identity,
             "tokenizers": {name: tokenizer_name(name) for name in sorted({text.language for text in texts})},
-            "note": note_on(counted),
+            "note": note_on(texts, scores["lpr"], scores["wpr"]),
         }
 
     def _check(self, text: StoredText) -> CheckedAnswer:
@@ -86,7 +86,7 @@ class LanguageForcing(_ByIdentifier):
     def summarize(self, texts: Sequence[StoredText], scores: Scores, rng: np.random.Generator) -> Values:
         """Return `lfs`."""
         values = mean_with_interval("lfs", texts, scores["lfs"], rng)
-        return {**values, "identifier": self.identity, "note": note_on(len(texts))}
+        return {**values, "identifier": self.identity, "note": note_on(texts, scores["lfs"])}
 
     def _language(self, text: str) -> str | None:
         return (self.identifier.identify(text) if has_letters(text) else UNKNOWN).language
@@ -111,7 +111,7 @@ class Script:
     def summarize(self, texts: Sequence[StoredText], scores: Scores, rng: np.random.Generator) -> Values:
         """Return `script`."""
         column = scores["script"]
-        return {**mean_with_interval("script", texts, column, rng), "note": note_on(defined(column))}
+        return {**mean_with_interval("script", texts, column, rng), "note": note_on(texts, column)}
 
 
 LANGUAGE_METRICS: Mapping[str, Callable[[LanguageIdentifier, frozenset[str] | None], TextMetric]] = {

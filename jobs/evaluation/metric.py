@@ -91,7 +91,7 @@ def mean_with_interval(
     if not pairs:
         return {name: None, f"{name}_ci": None}
     values = np.array([value for _, value in pairs], dtype=np.float64)
-    if all(text.key.get("answer") is None for text, _ in pairs):
+    if not _have_several_answers([text for text, _ in pairs]):
         return {name: float(values.mean()), f"{name}_ci": list(bootstrap_mean(values, rng))}
     result = evaluate_answers(values, [text.item for text, _ in pairs], rng)
     return {name: result.value, f"{name}_ci": [result.ci_low, result.ci_high]}
@@ -102,8 +102,22 @@ def defined(scores: Sequence[TextScore]) -> int:
     return sum(score.value is not None for score in scores)
 
 
-def note_on(count: int) -> str | None:
-    """Return a note if too few texts have a score for a meaningful interval."""
-    if not count:
+def note_on(texts: Sequence[StoredText], *columns: Sequence[TextScore]) -> str | None:
+    """Return a note if one of several scores of texts is defined for too few of them for a meaningful interval.
+
+    Where texts are several answers to one prompt, prompts count, as in `mean_with_interval`. A score that is undefined
+    for all texts has no interval and does not count.
+    """
+    counts = []
+    for column in columns:
+        scored = [text for text, score in zip(texts, column, strict=True) if score.value is not None]
+        if scored:
+            counts.append(len({text.item for text in scored}) if _have_several_answers(scored) else len(scored))
+    if not counts:
         return "no text could be evaluated"
-    return f"rests on {count} texts; at least {FEW} make an interval meaningful" if count < FEW else None
+    what = "prompts" if _have_several_answers(texts) else "texts"
+    return f"rests on {min(counts)} {what}; at least {FEW} make an interval meaningful" if min(counts) < FEW else None
+
+
+def _have_several_answers(texts: Sequence[StoredText]) -> bool:
+    return any(text.key.get("answer") is not None for text in texts)

@@ -19,7 +19,7 @@ from jobs.evaluation.judge import (
     parse_rating,
     rating_key,
 )
-from jobs.evaluation.metric import Scores, TextScore, Values, defined, mean_with_interval, note_on
+from jobs.evaluation.metric import Scores, TextScore, Values, mean_with_interval, note_on
 from jobs.evaluation.rating_store import RatingStore
 from jobs.evaluation.texts import StoredText
 
@@ -83,7 +83,7 @@ class Relevance:
             "relevance_unparsed": _count(column, UNPARSED),
             "relevance_too_long": _count(column, TOO_LONG),
             "judge": self.identity,
-            "note": note_on(defined(column)),
+            "note": note_on(texts, column),
         }
 
     async def _ask(self, texts: Mapping[str, StoredText], *, done: int, total: int) -> dict[str, TextScore]:

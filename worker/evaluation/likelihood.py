@@ -10,7 +10,7 @@ import numpy as np
 
 from ampsweep.errors import InvalidRequest
 from engine.base import Engine, Priority, ScoreRequest
-from jobs.evaluation.metric import Scores, TextScore, Values, defined, mean_with_interval, note_on
+from jobs.evaluation.metric import Scores, TextScore, Values, mean_with_interval, note_on
 from jobs.evaluation.texts import StoredText
 
 CONCURRENCY = 256
@@ -67,7 +67,7 @@ class AnswerLikelihood:
         """Return `answer_nll`, the mean over the texts, and `nll_model`."""
         column = scores[self.name]
         values = mean_with_interval(self.name, texts, column, rng)
-        return {**values, "nll_model": self.identity, "note": note_on(defined(column))}
+        return {**values, "nll_model": self.identity, "note": note_on(texts, column)}
 
     async def _score(self, text: StoredText) -> TextScore:
         request = ScoreRequest(context=text.input or "", continuation=text.text, priority=Priority.BATCH)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ampsweep.errors import InvalidRequest
 from ampsweep.hashing import cached_hash
-from jobs.evaluation.metric import Scores, TextScore, Values, defined, mean_with_interval, note_on
+from jobs.evaluation.metric import Scores, TextScore, Values, mean_with_interval, note_on
 from jobs.evaluation.texts import StoredText
 
 
@@ -35,4 +35,4 @@ def mean_by_model(
 ) -> Values:
     """Return the mean of a metric with its interval, and the identity of its model under `<name>_model`."""
     column = scores[name]
-    return {**mean_with_interval(name, texts, column, rng), f"{name}_model": identity, "note": note_on(defined(column))}
+    return {**mean_with_interval(name, texts, column, rng), f"{name}_model": identity, "note": note_on(texts, column)}

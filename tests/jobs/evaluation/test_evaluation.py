@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jobs.evaluation.evaluation import evaluate_texts
-from jobs.evaluation.metric import Scores, TextScore, Values, mean_with_interval
+from jobs.evaluation.metric import Scores, TextScore, Values, mean_with_interval, note_on
 from jobs.evaluation.texts import StoredText
 
 
@@ -52,6 +52,26 @@ def test_several_answers_to_a_prompt_are_one_unit_of_the_interval() -> None:
     single = [StoredText(text="x", language="fr", group=(), key={"file": "a", "row": row}) for row in range(20)]
     low, high = asyncio.run(evaluate_texts(single, [metric])).groups[()]["m_ci"]
     assert 0.2 < low < high < 0.8
+
+
+def test_a_note_counts_what_the_interval_resamples() -> None:
+    def texts(prompts: int, answers: int | None) -> list[StoredText]:
+        keys = [
+            {"file": "a", "cell_id": "c", "doc_id": str(prompt), "answer": answer if answers else None}
+            for prompt in range(prompts)
+            for answer in range(answers or 1)
+        ]
+        return [StoredText(text="x", language="fr", group=(), key=key) for key in keys]
+
+    def column(count: int, scored: int) -> list[TextScore]:
+        return [TextScore(1.0 if number < scored else None) for number in range(count)]
+
+    assert note_on(texts(20, None), column(20, 20)) is None
+    assert note_on(texts(2, 10), column(20, 20)) == "rests on 2 prompts; at least 20 make an interval meaningful"
+    assert note_on(texts(20, 2), column(40, 40)) is None
+    some = note_on(texts(30, None), column(30, 30), column(30, 4), column(30, 0))
+    assert some == "rests on 4 texts; at least 20 make an interval meaningful"
+    assert note_on(texts(2, None), column(2, 0)) == "no text could be evaluated"
 
 
 def test_the_steering_score_is_the_harmonic_mean_of_the_groups_values() -> None:
