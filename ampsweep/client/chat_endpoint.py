@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import httpx
 
-from ampsweep.client.errors import check_url, retry_after, translate_errors
+from ampsweep.client.errors import check_key, check_url, retry_after, translate_errors
 from ampsweep.client.retries import Retries
 from ampsweep.client.transport import AsyncTransport, Request
 from ampsweep.domain.prompt import ChatMessage
@@ -60,9 +60,7 @@ class ChatEndpoint:
         max_tokens: int = 512,
         retries: Retries = RETRIES,
     ) -> None:
-        if not (api_key.isascii() and api_key.isprintable()):
-            message = "the API key has characters other than printable ASCII; copy it again"
-            raise InvalidRequest(message, param=key_variable)
+        check_key(api_key, param=key_variable)
         self.model = model
         self._url = url.rstrip("/")
         check_url(self._url)

@@ -15,12 +15,11 @@ import httpx
 
 from ampsweep.client.api import Api
 from ampsweep.client.environment import API_KEY, DEFAULT_URL, URL
-from ampsweep.client.errors import check_url
+from ampsweep.client.errors import check_key, check_url
 from ampsweep.client.models import Summary
 from ampsweep.client.retries import Retries
 from ampsweep.client.session import Session
 from ampsweep.client.transport import AsyncTransport, BlockingTransport, TransportOptions, run_coroutine
-from ampsweep.errors import InvalidRequest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -211,10 +210,6 @@ def _server_url(url: str | None) -> str:
 
 def _options(url: str, api_key: str | None, timeout: float | httpx.Timeout) -> TransportOptions:
     key = (api_key or os.environ.get(API_KEY) or "").strip()
-    if not (key.isascii() and key.isprintable()):
-        raise InvalidRequest(
-            "the API key has characters other than printable ASCII; copy it again",
-            param="api_key" if api_key else API_KEY,
-        )
+    check_key(key, param="api_key" if api_key else API_KEY)
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     return {"base_url": f"{url}/v1", "timeout": timeout, "headers": headers}

@@ -32,6 +32,12 @@ def check_url(url: str) -> None:
         raise InvalidRequest(f"{url!r} is not the URL of a server; give one such as http://127.0.0.1:8700", param="url")
 
 
+def check_key(key: str, *, param: str) -> None:
+    """Raise InvalidRequest if an API key cannot be sent in a header; `param` names where it came from."""
+    if not (key.isascii() and key.isprintable()):
+        raise InvalidRequest("the API key has characters other than printable ASCII; copy it again", param=param)
+
+
 @contextmanager
 def translate_errors(url: str) -> Iterator[None]:
     """Re-raise the exceptions of httpx as AmpsweepError; `url` is the URL of the server."""

@@ -37,6 +37,11 @@ class Principal:
         if scope not in self.scopes and not self.is_admin:
             raise Forbidden(f"the API key lacks the scope {scope.value!r}; use a key that has it")
 
+    def need_ownership(self, owner: str, what: str) -> None:
+        """Raise Forbidden unless the principal is the owner of something, or an admin."""
+        if owner != self.id and not self.is_admin:
+            raise Forbidden(f"{what} was created with another API key; use that key or one with scope 'admin'")
+
 
 LOCAL = Principal(id="local", name="local", scopes=frozenset({KeyScope.ADMIN}))
 """The user of a server without keys, which accepts requests from its own machine only."""

@@ -18,7 +18,7 @@ from api.openai.batch_rows import Endpoint
 from api.openai.messages import Metadata
 from api.openai.route import OpenAIRoute
 from api.openapi import request_body
-from api.routes.files import ExpiresAfter, require_owner
+from api.routes.files import ExpiresAfter
 from api.services import Services, ServicesDep
 from jobs.batches.records import BatchRecord, BatchState
 
@@ -76,7 +76,7 @@ async def get_batch(services: ServicesDep, batch_id: str) -> dict[str, Any]:
 async def cancel_batch(services: ServicesDep, principal: CurrentPrincipal, batch_id: str) -> dict[str, Any]:
     """Cancel a batch. It is `cancelled` once its results so far are published. 409 if it has ended."""
     record = await asyncio.to_thread(services.batch_service.batches.get, batch_id)
-    require_owner(principal, record.owner, f"batch {batch_id}")
+    principal.need_ownership(record.owner, f"batch {batch_id}")
     return batch_object(await services.batch_service.cancel(batch_id))
 
 

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from ampsweep.domain.validation import StrictModel, validate
-from ampsweep.errors import Forbidden, InvalidRequest
+from ampsweep.errors import InvalidRequest
 from api.auth.principal import CurrentPrincipal, Principal
 from api.http.pagination import After, Limit, list_object
 from api.http.range_response import file_response
@@ -103,12 +103,6 @@ async def delete_file(services: ServicesDep, principal: CurrentPrincipal, file_i
     return {"id": file_id, "object": "file", "deleted": True}
 
 
-def require_owner(principal: Principal, owner: str, what: str) -> None:
-    """Raise Forbidden unless the principal is the owner of something, or an admin."""
-    if owner != principal.id and not principal.is_admin:
-        raise Forbidden(f"{what} was created with another API key; use that key or one with scope 'admin'")
-
-
 def file_object(record: FileRecord) -> dict[str, Any]:
     """Return the JSON object of a file. Times are in seconds since the epoch."""
     return {
@@ -170,6 +164,6 @@ def _parsed(form: FormData) -> tuple[_Upload, UploadFile]:
 
 def _delete(services: Services, principal: Principal, file_id: str) -> None:
     files = services.batch_service.batches.files
-    require_owner(principal, files.get(file_id).owner, f"file {file_id}")
+    principal.need_ownership(files.get(file_id).owner, f"file {file_id}")
     files.delete(file_id)
     services.batch_service.files.delete(file_id)

@@ -15,7 +15,6 @@ from pydantic_core import PydanticCustomError
 from starlette.responses import JSONResponse, Response
 
 from ampsweep.domain.validation import Name, StrictModel, unique, validate
-from ampsweep.errors import Forbidden
 from api.auth.principal import CurrentPrincipal, Principal
 from api.http.idempotency import IdempotencyKey
 from api.http.json_body import JsonBody, json_response
@@ -187,8 +186,7 @@ async def _change_state(
 async def _check_owner(services: Services, principal: Principal, sweep_id: str) -> None:
     """Raise Forbidden unless a sweep is the principal's own, or the principal is an admin."""
     sweep = await asyncio.to_thread(services.store.get_sweep, sweep_id)
-    if sweep.owner != principal.id and not principal.is_admin:
-        raise Forbidden(f"sweep {sweep_id} was submitted with another API key; use that key or one with scope 'admin'")
+    principal.need_ownership(sweep.owner, f"sweep {sweep_id}")
 
 
 def _with_errors(services: Services, sweep_id: str) -> dict[str, Any]:
