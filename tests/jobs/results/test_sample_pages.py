@@ -101,6 +101,23 @@ def test_pages_follow_each_other_without_gaps(tmp_path: Path, row_group_size: in
     assert found == ["un", "deux", "trois", "bir", "z"]
 
 
+def test_a_page_reads_no_row_group_that_it_does_not_need(tmp_path: Path) -> None:
+    file = stored(tmp_path)
+    path = tmp_path / "results.parquet"
+    metadata = pq.read_metadata(path)
+    last = metadata.row_group(metadata.num_row_groups - 1)
+    content = bytearray(path.read_bytes())
+    for index in range(last.num_columns):
+        column = last.column(index)
+        start = column.dictionary_page_offset or column.data_page_offset
+        content[start : start + column.total_compressed_size] = bytes(column.total_compressed_size)
+    path.write_bytes(content)
+    (sample,) = read_page(file, SampleFilter(equal={}), after=-1, limit=1).samples
+    assert (sample["completion"], sample["baseline"]["completion"]) == ("un", "one")
+    with pytest.raises(OSError, match=r"."):
+        read_page(file, SampleFilter(equal={}), after=-1, limit=20)
+
+
 def test_a_sample_has_the_unsteered_sample_of_its_item(tmp_path: Path) -> None:
     page = read_page(stored(tmp_path), SampleFilter(equal={}), after=-1, limit=20)
     baselines = {sample["completion"]: sample["baseline"] for sample in page.samples}
