@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from math import ceil
 from typing import Any
@@ -100,12 +101,14 @@ def retry_after(header: str | None, *, now: float) -> int | None:
     """Parse a Retry-After header, which is in seconds or a date, to seconds; `now` is in seconds since the epoch."""
     if not header:
         return None
-    if header.strip().isdecimal():
-        return int(header)
     try:
-        return max(0, ceil(parsedate_to_datetime(header).timestamp() - now))
-    except ValueError:
+        if header.strip().isdecimal():
+            return int(header)
+        date = parsedate_to_datetime(header)
+    except (ValueError, OverflowError):
         return None
+    utc = date if date.tzinfo is not None else date.replace(tzinfo=UTC)  # "-0000" is UTC of an unknown place
+    return max(0, ceil(utc.timestamp() - now))
 
 
 def _via_proxy(url: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from ampsweep.client.errors import retry_after
@@ -57,7 +59,17 @@ def test_requests_that_would_fail_again_are_not_retried(error: AmpsweepError) ->
         ("-3", None),
         ("Thu, 01 Jan 1970 00:01:40 GMT", 40),
         ("Thu, 01 Jan 1970 00:00:10 GMT", 0),
+        ("Thu, 01 Jan 99999999999 00:01:40 GMT", None),
+        ("9" * 5000, None),
     ],
 )
 def test_retry_after_is_seconds_or_a_date(header: str | None, seconds: int | None) -> None:
     assert retry_after(header, now=60.0) == seconds
+
+
+def test_a_date_without_a_zone_is_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as tokyo:
+        tokyo.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        assert retry_after("Thu, 01 Jan 1970 00:01:40 -0000", now=60.0) == 40
+    time.tzset()
