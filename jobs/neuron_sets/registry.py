@@ -6,6 +6,7 @@ import logging
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 _Stamp = tuple[int, int, int, int]
 _ID = re.compile(NEURON_SET_ID)
+ABANDONED_SECONDS = 3600.0
+"""Age at which an unpublished folder belongs to a process that was killed; publishing takes seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +93,7 @@ class NeuronSets:
         target = self.path(neuron_set_id)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
+            _delete_abandoned(target.parent)
             temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{neuron_set_id}."))
             try:
                 write(temporary)
@@ -174,6 +178,14 @@ class NeuronSets:
         if isinstance(cached[1], DamagedFile):
             raise DamagedFile(cached[1].message)
         return cached[1]
+
+
+def _delete_abandoned(folder: Path) -> None:
+    """Delete what killed processes began to publish."""
+    for path in folder.glob(".ns_*"):
+        with suppress(OSError):  # deleted meanwhile
+            if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def cannot_save(neuron_set_id: str, address: str, error: OSError) -> Unavailable:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 
 from ampsweep.errors import DamagedFile, NotFound
 from engine.neurons.neuron_set import NeuronSet, PatchValues
-from jobs.neuron_sets.registry import NeuronSets
+from jobs.neuron_sets.registry import ABANDONED_SECONDS, NeuronSets
 from jobs.planning.catalog import Catalog
 
 
@@ -72,3 +74,14 @@ def test_a_damaged_set_is_rejected_only_when_it_is_read(sets: NeuronSets, catalo
     with pytest.raises(DamagedFile, match=r"metadata\.json of neuron set ns_2 cannot be read"):
         sets.get("ns_2")
     assert [info.id for info in sets.infos()] == ["ns_1"]
+
+
+def test_what_a_killed_process_began_to_publish_is_deleted(sets: NeuronSets) -> None:
+    killed, writing = sets.folder / ".ns_1.abc", sets.folder / ".ns_2.def"
+    for folder in (killed, writing):
+        folder.mkdir(parents=True)
+        (folder / "neurons.npz").write_bytes(b"half")
+    long_ago = time.time() - ABANDONED_SECONDS - 60
+    os.utime(killed, (long_ago, long_ago))
+    sets.publish("ns_3", lambda folder: (folder / "neurons.npz").touch())
+    assert sorted(path.name for path in sets.folder.iterdir()) == [".ns_2.def", "ns_3"]
