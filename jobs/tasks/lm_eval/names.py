@@ -160,11 +160,16 @@ def _in_folder(folder: Path, _stamp: str) -> dict[str, dict[str, Path]]:
     return files
 
 
-def require_inside(path: Path, folder: Path) -> None:
-    """Reject a YAML file that is, includes a file, or names a function, outside the server's folder of tasks."""
-    folder = folder.resolve()
-    if not path.resolve().is_relative_to(folder):
+def require_inside(path: Path, folder: Path, *, included_by: tuple[Path, ...] = ()) -> None:
+    """Reject a YAML file that is, includes a file, or names a function, outside the server's folder of tasks.
+
+    A file that includes itself, directly or by another, is rejected too.
+    """
+    folder, resolved = folder.resolve(), path.resolve()
+    if not resolved.is_relative_to(folder):
         raise InvalidRequest(f"{path.name} includes or is a file outside the server's folder of tasks", param="name")
+    if resolved in included_by:
+        raise InvalidRequest(f"{path.name} includes itself; remove one of the includes", param="name")
     functions, includes = _references(path)
     for function in functions:
         module = (path.parent / (function.rpartition(".")[0].replace(".", "/") + ".py")).resolve()
@@ -173,7 +178,7 @@ def require_inside(path: Path, folder: Path) -> None:
                 f"{path.name} names the function {function}, which is not in the server's folder of tasks", param="name"
             )
     for include in includes:
-        require_inside(path.parent / include, folder)
+        require_inside(path.parent / include, folder, included_by=(*included_by, resolved))
 
 
 def _references(path: Path) -> tuple[list[str], list[str]]:
@@ -189,7 +194,7 @@ def _references(path: Path) -> tuple[list[str], list[str]]:
     Loader.add_constructor("!function", collect)
     try:
         raw = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=Loader)  # noqa: S506  # a subclass of SafeLoader
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise InvalidRequest(f"{path.name} cannot be read: {error}", param="name") from error
     return functions, list(_includes(raw))
 
