@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ampsweep.errors import InvalidRequest
-from ampsweep.hashing import content_hash, files_hash
+from ampsweep.hashing import content_hash
 from jobs.metrics.lm_eval_group import group_aggregation
 from jobs.tasks.lm_eval.loaded_task import LoadedTask, measure_name, prepare
 from jobs.tasks.lm_eval.loading_errors import loading_error
 from jobs.tasks.lm_eval.members import folders_of, task_manager
-from jobs.tasks.lm_eval.names import bundled_folder
+from jobs.tasks.lm_eval.names import bundled_folder, code_hash
 
 _LISTED = 5
 """Number of tasks that an error names."""
@@ -52,8 +52,7 @@ def load_group(name: str, folder: Path, *, limit: int | None, chat: bool) -> Loa
     """
     folders = folders_of(name, folder)
     own = [path for path in folders if not path.is_relative_to(bundled_folder())]
-    files = files_hash([file for path in own for file in path.rglob("*") if file.suffix in (".yaml", ".py")])
-    return _load_cached(name, folders, files if own else "", limit, chat)
+    return _load_cached(name, folders, code_hash(own) if own else "", limit, chat)
 
 
 @lru_cache(maxsize=16)

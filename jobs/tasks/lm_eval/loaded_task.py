@@ -13,9 +13,9 @@ from typing import Any
 
 from ampsweep.domain.prompt import ChatMessage
 from ampsweep.errors import InvalidRequest
-from ampsweep.hashing import content_hash, files_hash
+from ampsweep.hashing import content_hash
 from jobs.tasks.lm_eval.loading_errors import loading_error
-from jobs.tasks.lm_eval.names import bundled_folder, yaml_of
+from jobs.tasks.lm_eval.names import bundled_folder, code_hash, yaml_of
 
 FEWSHOT_SEED = 1234
 """Seed of the few-shot examples, the default of lm-eval's `simple_evaluate`."""
@@ -58,8 +58,7 @@ def load(name: str, folder: Path, *, limit: int | None, chat: bool) -> LoadedTas
         DataUnavailable: The Hub cannot be reached.
     """
     path = yaml_of(name, folder)
-    files = files_hash([file for file in path.parent.rglob("*") if file.suffix in (".yaml", ".py")])
-    return _load_cached(name, path, files, limit, chat)
+    return _load_cached(name, path, code_hash([path.parent]), limit, chat)
 
 
 @lru_cache(maxsize=64)

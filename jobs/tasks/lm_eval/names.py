@@ -7,7 +7,7 @@ YAML file of the server's folder includes, and the functions that it names, must
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +17,7 @@ import yaml
 
 from ampsweep.domain.languages import ENGLISH_NAMES, FLORES_CODES, flores_codes, short_code
 from ampsweep.errors import InvalidRequest, UnknownName
-from ampsweep.hashing import cached_hash
+from ampsweep.hashing import cached_hash, files_hash
 
 LANGUAGE, FLORES = "{language}", "{flores}"
 """Placeholders in a name: the two-letter code of the data language, and its FLORES code."""
@@ -147,14 +147,25 @@ def folder_stamp(folder: Path) -> str:
     """Return a text that changes with the YAML files of the server's folder; empty for the tasks of lm-eval."""
     if folder == bundled_folder():
         return ""
-    return "".join(cached_hash(path) for path in sorted(folder.rglob("*.yaml")))
+    return "".join(map(cached_hash, _yaml_files(folder)))
+
+
+def code_hash(folders: Iterable[Path]) -> str:
+    """Return a hash of the YAML and Python files in folders, at any depth."""
+    files = (path for folder in folders for path in folder.rglob("*") if path.suffix in (".yaml", ".py"))
+    return files_hash([path for path in files if path.is_file()])
+
+
+def _yaml_files(folder: Path) -> list[Path]:
+    """Return the YAML files of a folder in a fixed order, without folders and broken links."""
+    return [path for path in sorted(folder.rglob("*.yaml")) if path.is_file()]
 
 
 @lru_cache(maxsize=8)
 def _in_folder(folder: Path, _stamp: str) -> dict[str, dict[str, Path]]:
     """Return the files of the tasks and of the groups by name."""
     files: dict[str, dict[str, Path]] = {"task": {}, "group": {}}
-    for path in sorted(folder.rglob("*.yaml")):
+    for path in _yaml_files(folder):
         for kind, name in _NAME_LINE.findall(path.read_text(encoding="utf-8-sig", errors="replace")):
             files[kind].setdefault(name, path)
     return files

@@ -111,6 +111,12 @@ def test_a_link_out_of_the_folder_is_refused(folder: Path) -> None:
         yaml_of("linked", folder)
 
 
+def test_folders_and_broken_links_hide_no_task(folder: Path) -> None:
+    (folder / "archive.yaml").mkdir()
+    (folder / "gone.yaml").symlink_to(folder / "nowhere.yaml")
+    assert yaml_of("tiny_until", folder).name == "tiny_until.yaml"
+
+
 def test_tasks_whose_data_is_known_to_be_wrong_are_named(folder: Path) -> None:
     def warned(name: str, *languages: str) -> list[str]:
         refs = [
