@@ -47,7 +47,10 @@ DESCRIPTIONS = {
     IDLE: "the plug-in, unsteered requests, over stock vLLM",
     DISTINCT: "the plug-in, each request with an intervention of its own, over stock vLLM",
 }
-OPTIONS = ("--dtype", "float32", "--max-model-len", "256", "--kv-cache-memory-bytes", str(1024**3))
+OPTIONS = (
+    *("--dtype", "float32", "--max-model-len", "256", "--kv-cache-memory-bytes", str(1024**3)),
+    "--disable-uvicorn-access-log",
+)
 
 
 class Server:

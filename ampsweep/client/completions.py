@@ -40,7 +40,7 @@ class CompletionMethods:
                 leaves the model unsteered.
             options: Other fields of `POST /v1/completions`: those of OpenAI (max_tokens, temperature, top_p, n, seed,
                 stop, logprobs, logit_bias, response_format), those of vLLM (top_k, min_p, repetition_penalty,
-                min_tokens, stop_token_ids, bad_words, include_stop_str_in_output, structured_outputs,
+                min_tokens, ignore_eos, stop_token_ids, bad_words, include_stop_str_in_output, structured_outputs,
                 add_special_tokens, truncate_prompt_tokens, truncation_side, priority), `neurons`, the id of a neuron
                 set (by default the model's default or only set), and `adapter`, the name of a LoRA adapter of the
                 model.

@@ -131,7 +131,7 @@ class _ModelRequest(PromptFields):
 if TYPE_CHECKING:
     _SamplingRequest = _ModelRequest
 else:
-    _OTHERWISE = {"max_tokens", "top_logprobs", "ignore_eos"}  # the first two have other names or defaults below
+    _OTHERWISE = {"max_tokens", "top_logprobs"}  # they have other names or defaults below
     _SamplingRequest = create_model(
         "_SamplingRequest",
         __base__=_ModelRequest,
@@ -145,9 +145,9 @@ class GenerationRequest(_SamplingRequest):
     The sampling parameters are those of `SamplingParams`. A parameter that is missing or null has the default there;
     that of `temperature` is 0, not 1 as in OpenAI's API.
 
-    `top_k` (0 or -1: all tokens), `min_p`, `repetition_penalty`, `min_tokens`, `stop_token_ids`, `bad_words` and
-    `include_stop_str_in_output` are vLLM's, and so is `structured_outputs`, the form of the text; a `response_format`
-    of JSON means the same. With a `seed`, the i-th of `n` choices is sampled with seed + i. `neurons` is the id of the
+    `top_k` (0 or -1: all tokens), `min_p`, `repetition_penalty`, `min_tokens`, `ignore_eos`, `stop_token_ids`,
+    `bad_words` and `include_stop_str_in_output` are vLLM's, and so is `structured_outputs`, the form of the text; a
+    `response_format` of JSON means the same. With a `seed`, the i-th of `n` choices is sampled with seed + i. `neurons` is the id of the
     neuron set that steers; by default it is the default neuron set of the model, or its only one. `adapter` is the name
     of a LoRA adapter of the model (`GET /v1/models` lists them); as `model`, the name of an adapter stands for both.
     `priority` 0 is that of interactive requests, 1 that of sweeps; requests with a higher number run later.

@@ -87,7 +87,8 @@ def test_the_recording_is_that_of_the_reference_engine(engine: TransformersEngin
 @pytest.mark.skipif(
     None in (REAL_MODELS, DATA, CORPUS), reason="AMPSWEEP_REAL_MODELS, _DATA and _CORPUS name no folders"
 )
-def test_real_models_differ_only_by_rounding() -> None:
+@pytest.mark.parametrize("adapter", [False, True], ids=["model", "adapter"])
+def test_real_models_differ_only_by_rounding(adapter: bool) -> None:
     assert REAL_MODELS and DATA and CORPUS  # noqa: PT018  # for the types
     options = argparse.Namespace(
         data=Path(DATA),
@@ -95,7 +96,7 @@ def test_real_models_differ_only_by_rounding() -> None:
         languages="en,fr,id,ja,ru,tr",
         items=4,
         sentences=4,
-        adapter=False,
+        adapter=adapter,
         eager=False,
     )
     for model in sorted(Path(REAL_MODELS).iterdir()):

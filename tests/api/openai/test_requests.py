@@ -29,6 +29,7 @@ GIVEN: dict[str, Any] = {
     "min_tokens": 2,
     "stop_token_ids": [7, 9],
     "include_stop_str_in_output": True,
+    "ignore_eos": True,
     "bad_words": ["z"],
     "logit_bias": {"5": -1.5, "6": 100},
     "structured_outputs": {"regex": "[a-z]+"},
@@ -54,7 +55,7 @@ def chat(**changes: Any) -> SamplingParams:
 
 
 def test_each_parameter_reaches_the_engine() -> None:
-    expected = {**GIVEN, **AS_VALUES, "ignore_eos": False}
+    expected = {**GIVEN, **AS_VALUES}
     assert vars(completion(**GIVEN, max_tokens=7, logprobs=4)) == {**expected, "max_tokens": 7, "top_logprobs": 4}
     chat_sampling = chat(**GIVEN, max_completion_tokens=8, logprobs=True, top_logprobs=2)
     assert vars(chat_sampling) == {**expected, "max_tokens": 8, "top_logprobs": 2}
@@ -115,7 +116,7 @@ def test_an_image_is_refused_by_its_field(kind: str) -> None:
 @pytest.mark.parametrize(
     ("field", "wrong"),
     [
-        ("ignore_eos", True),
+        ("ignore_eos", "yes"),
         ("n", 129),
         ("seed", -1),
         ("top_p", 0.0),
