@@ -134,6 +134,7 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
 
         from engine.checkpoint import read_config, read_quantization
         from engine.vllm.adapters import Adapters
+        from engine.vllm.interactive import prefer_interactive_requests
         from engine.vllm.language_model import language_model_arguments
         from engine.vllm.patches import limit_prefix_reads, separate_switched_blocks, skip_logprob_texts
         from engine.vllm.platform_support import check_platform
@@ -162,6 +163,7 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         adapters.load(engine)
         limit_prefix_reads(engine)
         separate_switched_blocks(engine)
+        prefer_interactive_requests(engine)
         _check_unchanged(folder, model_fingerprint, adapters, settings.adapters)
     except BaseException:
         engine.engine_core.shutdown()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -324,6 +324,58 @@ def test_interactive_requests_do_not_wait_for_a_batch(both: Both) -> None:
     both.run(check())
     assert finished.index("urgent") <= 6, finished
     assert len(finished) == 13
+
+
+def test_an_interactive_request_takes_the_place_of_a_batch_request(both: Both) -> None:
+    """The batch is full. The step that computes its prompt has no other tokens, and no answer changes."""
+    choices = steerings(both)[:2]
+    batch = [
+        GenerateRequest(prompt=TEXT[:50] + ending, sampling=GREEDY, steering=steering, priority=Priority.BATCH)
+        for ending in ("", " and", " the", " in")
+        for steering in choices
+    ]
+    urgent = GenerateRequest(prompt=TEXT[:9], sampling=replace(GREEDY, max_tokens=5), steering=choices[0])
+
+    async def both_kinds() -> Any:
+        answering = asyncio.create_task(answers(both.vllm, batch))
+        while both.vllm.stats().running < SETTINGS.max_num_seqs:  # noqa: ASYNC110  # the engine signals no such event
+            await asyncio.sleep(0.001)
+        first = await answers(both.vllm, [urgent])
+        return answering.done(), first, await answering
+
+    with preempted(both) as counts, steps(both) as by_priority:
+        overtaken, first, answered = both.run(both_kinds())
+    assert not overtaken
+    assert counts["steer"] >= 1
+    (prompt,) = [step for step in by_priority if step[Priority.INTERACTIVE] > 1]
+    assert prompt[Priority.BATCH] == 0
+    assert any(step[Priority.INTERACTIVE] == 1 and step[Priority.BATCH] for step in by_priority)
+    assert_same([*first, *answered], both.run(answers(both.reference, [urgent, *batch])))
+
+
+@contextmanager
+def steps(both: Both) -> Iterator[list[Counter[int]]]:
+    """Yield the tokens of each step within the block, by the priority of their requests."""
+    counted: list[Counter[int]] = []
+
+    def wrap(engine: Any) -> Callable[..., Any]:
+        schedule = scheduler(engine).schedule
+
+        def counting(*args: Any) -> Any:
+            output = schedule(*args)
+            requests = scheduler(engine).requests
+            tokens = Counter[int]()
+            for request_id, count in output.num_scheduled_tokens.items():
+                tokens[requests[request_id].priority] += count
+            counted.append(tokens)
+            return output
+
+        scheduler(engine).schedule = counting
+        return cast("Callable[..., Any]", schedule)
+
+    schedule = both.run(both.vllm._loop.call(wrap))
+    yield counted
+    both.run(both.vllm._loop.call(lambda engine: setattr(scheduler(engine), "schedule", schedule)))
 
 
 def test_vllm_counts_as_the_reference_does_and_reports_its_load(both: Both) -> None:
