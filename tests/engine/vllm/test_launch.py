@@ -81,6 +81,7 @@ class Launch:
             stand_in("vllm", __version__="0.32.0", EngineArgs=dict, LLMEngine=Engine, envs=self),
             stand_in("vllm.platforms", current_platform=platform),
             stand_in("vllm.config", StructuredOutputsConfig=dict),
+            stand_in("engine.vllm.interactive", prefer_interactive_requests=lambda engine: None),
             stand_in(
                 "engine.vllm.patches",
                 skip_logprob_texts=lambda: None,

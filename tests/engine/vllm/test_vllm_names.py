@@ -17,6 +17,7 @@ from tests.engine.vllm.vllm_source import MissingName, VllmSource
 WHEEL = "AMPSWEEP_VLLM_WHEEL"
 V1 = "vllm.v1.worker.gpu_model_runner:GPUModelRunner"
 V2 = "vllm.v1.worker.gpu.model_runner:GPUModelRunner"
+SCHEDULER = "vllm.v1.core.sched.scheduler:Scheduler"
 ENGINE = "vllm.v1.engine.llm_engine:LLMEngine"
 MOE = "vllm.model_executor.layers.fused_moe"
 EXPERTS = f"{MOE}.unquantized_fused_moe_method:UnquantizedFusedMoEMethod"
@@ -35,6 +36,11 @@ SIGNATURES = {
     f"{V2}.execute_model": ["self", "scheduler_output", "intermediate_tensors", "dummy_run"],
     f"{V2}._dummy_run": ["self", "num_tokens"],
     f"{V2}.get_model": ["self"],
+    f"{SCHEDULER}.schedule": ["self"],
+    f"{SCHEDULER}.add_request": ["self", "request"],
+    f"{SCHEDULER}.update_from_output": ["self", "scheduler_output"],
+    f"{SCHEDULER}._preempt_request": ["self", "request", "timestamp"],
+    f"{SCHEDULER}._is_blocked_waiting_status": ["status"],
     f"{ENGINE}.from_engine_args": ["cls", "engine_args"],
     f"{ENGINE}.add_request": ["self", "request_id", "prompt", "params"],
     f"{ENGINE}.add_lora": ["self", "lora_request"],
@@ -136,8 +142,9 @@ ASSIGNED = {
     f"{V1}.load_model": ["self.model_memory_usage ="],
     f"{V2}.load_model": ["self.model_memory_usage ="],
     "vllm.v1.worker.gpu_worker:Worker.determine_available_memory": ["self.model_runner.model_memory_usage"],
-    "vllm.v1.core.sched.scheduler:Scheduler.__init__": [
+    f"{SCHEDULER}.__init__": [
         *("self.kv_cache_manager =", "self.max_num_running_reqs =", "self.scheduler_config ="),
+        *("self.max_num_scheduled_tokens =", "self.requests:", "self.running:"),
     ],
     f"{ENGINE}.__init__": [
         *("self.vllm_config =", "self.model_config =", "self.engine_core =", "self.model_executor ="),
