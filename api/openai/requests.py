@@ -147,9 +147,10 @@ class GenerationRequest(_SamplingRequest):
 
     `top_k` (0 or -1: all tokens), `min_p`, `repetition_penalty`, `min_tokens`, `ignore_eos`, `stop_token_ids`,
     `bad_words` and `include_stop_str_in_output` are vLLM's, and so is `structured_outputs`, the form of the text; a
-    `response_format` of JSON means the same. With a `seed`, the i-th of `n` choices is sampled with seed + i. `neurons` is the id of the
-    neuron set that steers; by default it is the default neuron set of the model, or its only one. `adapter` is the name
-    of a LoRA adapter of the model (`GET /v1/models` lists them); as `model`, the name of an adapter stands for both.
+    `response_format` of JSON means the same. With a `seed`, the i-th of `n` choices is sampled with seed + i. `neurons`
+    is the id of the neuron set that steers; by default it is the default neuron set of the model, or its only one.
+    `adapter` is the name of a LoRA adapter of the model (`GET /v1/models` lists them); as `model`, the name of an
+    adapter stands for both.
     `priority` 0 is that of interactive requests, 1 that of sweeps; requests with a higher number run later.
     `vllm_xargs` can have the intervention instead, as on vLLM's own server.
     """

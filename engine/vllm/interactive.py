@@ -114,7 +114,7 @@ class InteractiveScheduling:
 
     def _add_request(self, request: Any) -> None:
         self._add(request)
-        if request.priority == Priority.INTERACTIVE:
+        if _is_interactive(request):
             self._interactive[request.request_id] = request
 
     def _schedule(self, *args: Any, **kwargs: Any) -> Any:
@@ -160,7 +160,7 @@ class InteractiveScheduling:
         missing = len(scheduler.running) + waiting - scheduler.max_num_active_reqs
         if self._found_no_room and waiting:
             missing = max(missing, 1)
-        batch = [request for request in scheduler.running if request.priority != Priority.INTERACTIVE]
+        batch = [request for request in scheduler.running if not _is_interactive(request)]
         for request in batch[::-1][: max(0, missing)]:
             scheduler.running.remove(request)
             scheduler._preempt_request(request, time.monotonic())  # noqa: SLF001
@@ -192,7 +192,7 @@ class InteractiveScheduling:
         """Leave the running batch requests that exceed `tokens` out of the next step."""
         left, limit = tokens, tokens
         for request in self._scheduler.running:
-            if request.priority == Priority.INTERACTIVE:
+            if _is_interactive(request):
                 continue
             needed = min(_tokens_to_compute(request), limit)
             if needed <= left and tokens:
@@ -247,6 +247,10 @@ def can_hold_requests(scheduler: Any) -> bool:
 
     set_by_request = Request.__init__.__code__.co_names
     return "next_decode_eligible_step" in set_by_request and hasattr(scheduler, "max_num_active_reqs")
+
+
+def _is_interactive(request: Any) -> bool:
+    return bool(request.priority <= Priority.INTERACTIVE)
 
 
 def _tokens_to_compute(request: Any) -> int:
