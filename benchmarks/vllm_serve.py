@@ -79,7 +79,7 @@ class Server:
         """Return the CPU time that the server and its processes have taken so far."""
         server = psutil.Process(self._process.pid)
         times = [each.cpu_times() for each in (server, *server.children(recursive=True))]
-        return sum(each.user + each.system for each in times)
+        return float(sum(each.user + each.system for each in times))
 
     def wait(self) -> None:
         """Return when the server is ready; raise RuntimeError if it ends or takes too long."""
