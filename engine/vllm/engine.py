@@ -112,6 +112,7 @@ class VllmEngine:
         self._entries = EntryCounts(info, statistics=takes_statistics)
         self._tokens = TokenCounts()
         self._one_pass = OnePassRequests(loop, self._tokens)
+        self._recording_rows = asyncio.Semaphore(recording_rows(info.widths))  # all recordings share the workers' rows
 
     @classmethod
     async def open(
@@ -309,12 +310,14 @@ class VllmEngine:
             sentence_means=sentence_means,
             tracker=tracker,
         )
-        permits = asyncio.Semaphore(recording_rows(self._info.widths))
         try:
             async with asyncio.TaskGroup() as group:
                 async for admission, tokens in recording.admitted(sentences):
-                    await permits.acquire()
-                    group.create_task(self._record_one(recording, admission, tokens, permits, residual_counts))
+                    await self._recording_rows.acquire()
+                    task = group.create_task(self._record_one(recording, admission, tokens, residual_counts))
+                    # Only after its parts are summed, because until then they are in memory. A callback also runs for a
+                    # task that is cancelled before it starts.
+                    task.add_done_callback(lambda _: self._recording_rows.release())
             return await recording.finish()
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
@@ -373,12 +376,7 @@ class VllmEngine:
         await self._loop.stop()
 
     async def _record_one(
-        self,
-        recording: RecordingThread,
-        admission: AdmittedSentence,
-        tokens: SentenceTokens,
-        permits: asyncio.Semaphore,
-        residual_counts: bool,
+        self, recording: RecordingThread, admission: AdmittedSentence, tokens: SentenceTokens, residual_counts: bool
     ) -> None:
         key = self._one_pass.name("record")
         result = WorkerResult(kind="recording", key=key)
@@ -386,11 +384,8 @@ class VllmEngine:
             key=key, skip=tokens.special, sums=admission.mean_wanted, residual_counts=residual_counts
         )
         prompt, extras = token_prompt(tokens.ids, None), RequestExtras(record=record)
-        try:
-            await self._one_pass.run(prompt, extras, Priority.BATCH, result)
-            await recording.add(admission, result.parts)
-        finally:
-            permits.release()  # only after the parts are summed: until then they are in memory
+        await self._one_pass.run(prompt, extras, Priority.BATCH, result)
+        await recording.add(admission, result.parts)
 
     def _slot(self, steering: Steering | None, priority: int) -> AbstractAsyncContextManager[None]:
         """Return a context manager that holds a slot, after checking that a worker can resolve the intervention."""

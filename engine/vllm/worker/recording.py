@@ -24,7 +24,7 @@ RECORDING_BYTES = 256 * 1024**2
 
 
 def recording_rows(widths: LayerWidths) -> int:
-    """Return how many sentences are recorded at once: as many as fit into RECORDING_BYTES, from 2 to 256."""
+    """Return how many sentences an engine records at once: as many as fit into RECORDING_BYTES, from 2 to 256."""
     return int(np.clip(RECORDING_BYTES // (8 * widths.layers * max(widths.by_layer)), 2, 256))
 
 
@@ -65,6 +65,7 @@ class Recording:
             sums: Whether its activations are summed, besides being counted.
             residual_counts: Whether its residual stream is counted, besides being summed.
         """
+        assert self._free, "more sentences in flight than the recording has rows: the engine admitted too many"
         row = self._free.pop()
         self._open[key] = (row, sums, residual_counts)
         if residual_counts and self.residual_counts is None:

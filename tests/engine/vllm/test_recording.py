@@ -106,8 +106,8 @@ async def test_a_long_prompt_is_not_tokenized_in_the_loop(monkeypatch: pytest.Mo
 
 
 async def test_few_sentences_are_in_memory_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine, loop, _ = stub_engine(monkeypatch)
     monkeypatch.setattr("engine.vllm.engine.recording_rows", lambda *_: 4)
+    engine, loop, _ = stub_engine(monkeypatch)
     read = added = ahead = 0
     add = Recorder.add
 
@@ -128,6 +128,40 @@ async def test_few_sentences_are_in_memory_at_once(monkeypatch: pytest.MonkeyPat
     assert added == 600
     assert loop.most <= 4
     assert ahead <= 200
+
+
+async def test_recordings_at_the_same_time_share_the_rows_of_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.vllm.engine.recording_rows", lambda *_: 4)
+    engine, loop, _ = stub_engine(monkeypatch)
+    recordings = await asyncio.gather(*(engine.record(corpus(60), max_tokens=1000) for _ in range(3)))
+    assert [stats.sentences.tolist() for stats in recordings] == [[60]] * 3
+    assert loop.most == 4
+
+
+async def test_cancelled_and_failed_recordings_give_their_rows_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.vllm.engine.recording_rows", lambda *_: 4)
+    engine, loop, _ = stub_engine(monkeypatch)
+
+    def full_disk(*_: object, **__: object) -> None:
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "add", full_disk)
+        with pytest.raises(OSError, match="full"):
+            await engine.record(corpus(60), max_tokens=1000)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "submit", lambda *_, **__: "never answered")
+        for passes in range(5):  # of the loop, before the tasks start and after
+            recording = asyncio.create_task(engine.record(corpus(60), max_tokens=1000))
+            while not engine._recording_rows.locked():  # noqa: ASYNC110  # the first tasks have just been created
+                await asyncio.sleep(0)
+            for _ in range(passes):
+                await asyncio.sleep(0)
+            recording.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await recording
+    async with asyncio.timeout(10):
+        assert (await engine.record(corpus(60), max_tokens=1000)).sentences.tolist() == [60]
 
 
 async def test_errors_of_a_corpus_are_raised_unchanged(engine: Engine) -> None:
