@@ -132,7 +132,7 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
     ),
     "tests/engine/vllm/backends/test_fused_activation.py": ("engine/vllm/backends/device_residual.py",),
     "tests/engine/vllm/test_sampling.py": ("engine/vllm/request_extras.py",),
-    "tests/engine/vllm/test_engine.py": ("engine/vllm/one_pass.py", "engine/vllm/worker/scoring.py"),
+    "tests/engine/vllm/test_engine.py": ("engine/vllm/one_pass.py",),
 }
 
 

@@ -15,8 +15,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.language_identifier import LanguageIdentifier
 from ampsweep.errors import EngineFailed, InvalidRequest
@@ -276,12 +274,12 @@ class VllmEngine:
         async with self._slot(request.steering, request.priority):
             result = WorkerResult(kind="score", key=key)
             await self._one_pass.run(prompt, extras, request.priority, result, adapter=adapter)
-        logprobs = next((part for part in result.parts if not np.isnan(part).any()), None)
-        if logprobs is None:
+        computed = next((part for part in result.parts if part is not None), None)
+        if computed is None:
             raise EngineFailed("no worker scored the continuation")
         return Score(
             token_ids=tokens.continuation,
-            logprobs=tuple(logprobs.tolist()),
+            logprobs=tuple(computed.tolist()),
             context_tokens=boundary,
             spanned_join=tokens.spanned_join,
         )

@@ -120,8 +120,8 @@ class SteeringWorkerMixin:
         """Drop a neuron set that no request names any more."""
         self._steering.drop_neurons(neuron_set_id)
 
-    def steering_take_scores(self, keys: Sequence[str]) -> list[NDArray[np.float32]]:
-        """Return the log-probabilities of scored requests, float32 [scored tokens] each; see `Scoring.take`."""
+    def steering_take_scores(self, keys: Sequence[str]) -> list[NDArray[np.float32] | None]:
+        """Return the log-probabilities of scored requests, float32 [scored tokens] each or None; see `Scoring.take`."""
         return list(map(self._steering.take_score, keys))
 
     def steering_drop_score(self, key: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,26 +22,50 @@ take no more memory than the sampler's logits of as many requests, which vLLM re
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Scored:
-    """One request: the scored token ids int64 [n], the position of the first, and their log-probabilities."""
+    """One request.
+
+    Attributes:
+        tokens: The scored token ids, int64 [n].
+        first: The position of the first of them.
+        logprobs: Their log-probabilities, float32 [n].
+        computed: Which of these are set, bool [n].
+    """
 
     tokens: NDArray[np.int64]
     first: int
     logprobs: NDArray[np.float32]
+    computed: NDArray[np.bool_]
+
+
+class _Unread(NamedTuple):
+    """What a step has scored: log-probabilities in host memory, float32 [n], complete once `wait` has returned.
+
+    `outputs` are the requests that they belong to, in order, each with their places in it.
+    """
+
+    logprobs: torch.Tensor
+    wait: Callable[[], object]
+    outputs: Sequence[tuple[_Scored, slice]]
 
 
 class Scoring:
-    """The scoring requests of one worker, and the results that have not been collected yet."""
+    """The scoring requests of one worker, and the results that have not been collected yet.
+
+    The host does not wait for a step's scores before it prepares the next step: it reads them when that step has been
+    launched, or when a request is taken.
+    """
 
     def __init__(self, compute_logits: Callable[[torch.Tensor], torch.Tensor | None]) -> None:
         """Score with `compute_logits`, the head: states [n, H] to logits [n, V], or None if another rank has it."""
         self._compute_logits = compute_logits
         self._scored: dict[str, _Scored] = {}
+        self._unread: _Unread | None = None  # of the last step
 
     def open(self, key: str, prompt: Sequence[int], first: int, last: int) -> None:
         """Start to score a prompt's tokens from position `first` on and then `last`, each given all before it."""
         tokens = np.array([*prompt[first:], last], dtype=np.int64)
-        logprobs = np.full(len(tokens), np.nan, dtype=np.float32)
-        self._scored[key] = _Scored(tokens=tokens, first=first, logprobs=logprobs)
+        logprobs, computed = np.empty(len(tokens), dtype=np.float32), np.zeros(len(tokens), dtype=np.bool_)
+        self._scored[key] = _Scored(tokens=tokens, first=first, logprobs=logprobs, computed=computed)
 
     def collect(self, hidden: torch.Tensor, chunks: Sequence[tuple[str, int, int, int]]) -> None:
         """Score the tokens that a step computed.
@@ -50,7 +75,8 @@ class Scoring:
             chunks: For each scored request its key, the row of its first token in `hidden`, that token's position in
                 the request, and the number of its tokens in the step.
         """
-        rows, targets, outputs = [], [], []
+        self._read()
+        rows, targets, outputs = [], [], list[tuple[_Scored, slice]]()
         for key, row, position, count in chunks:
             scored = self._scored.get(key)
             if scored is None:
@@ -61,37 +87,68 @@ class Scoring:
                 rows.append(np.arange(start, end) - position + row)
                 predicted = slice(start + 1 - scored.first, end + 1 - scored.first)
                 targets.append(scored.tokens[predicted])
-                outputs.append(scored.logprobs[predicted])
-        if rows:
-            logprobs = self._logprobs(hidden, np.concatenate(rows), np.concatenate(targets))
-            borders = np.cumsum([len(output) for output in outputs])[:-1]
-            for output, values in zip(outputs, np.split(logprobs, borders), strict=True):
-                output[:] = values
+                outputs.append((scored, predicted))
+        if rows and (logprobs := self._logprobs(hidden, np.concatenate(rows), np.concatenate(targets))) is not None:
+            self._unread = _Unread(*_to_host(logprobs), outputs)
 
-    def take(self, key: str) -> NDArray[np.float32]:
+    def take(self, key: str) -> NDArray[np.float32] | None:
         """Return and drop a request's log-probabilities (natural logarithms), float32 [scored tokens].
 
-        They are NaN where nothing was computed: on a rank without the head, or for an aborted request.
+        None if they were not all computed: on a rank without the head. NaN is what a model computes that overflows.
         """
-        return self._scored.pop(key).logprobs
+        self._read()
+        scored = self._scored.pop(key)
+        return scored.logprobs if scored.computed.all() else None
 
     def drop(self, key: str) -> None:
         """Drop a request whose result is not collected."""
         self._scored.pop(key, None)
 
+    def _read(self) -> None:
+        """Read the scores of the last step, if it had any, as soon as they are in host memory."""
+        if self._unread is None:
+            return
+        logprobs, wait, outputs = self._unread
+        self._unread = None
+        wait()
+        first = 0
+        for scored, places in outputs:
+            count = places.stop - places.start
+            scored.logprobs[places] = logprobs[first : first + count].numpy()
+            scored.computed[places] = True
+            first += count
+
     def _logprobs(
         self, hidden: torch.Tensor, rows: NDArray[np.int64], targets: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
-        """Return the log-probability of each target, given the state in its row; all are read back at once."""
-        positions, tokens = (torch.from_numpy(array).to(hidden.device) for array in (rows, targets))
-        logprobs = torch.full((len(rows),), torch.nan, device=hidden.device)
+    ) -> torch.Tensor | None:
+        """Return the log-probability of each target, given the state in its row, on the device of `hidden`.
+
+        Return None if another rank has the head.
+        """
+        positions, tokens = (_to_device(array, hidden.device) for array in (rows, targets))
+        parts = []
         for start in range(0, len(rows), ROWS_AT_ONCE):
             batch = slice(start, start + ROWS_AT_ONCE)
             logits = self._compute_logits(hidden[positions[batch]])
             if logits is not None:
-                logprobs[batch] = _log_softmax_at(logits, tokens[batch])
-        values: NDArray[np.float32] = logprobs.cpu().numpy()
-        return values
+                parts.append(_log_softmax_at(logits, tokens[batch]))
+        return torch.cat(parts) if parts else None
+
+
+def _to_device(array: NDArray[np.int64], device: torch.device) -> torch.Tensor:
+    """Copy an array to a device without waiting for what runs there."""
+    tensor = torch.from_numpy(array)
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+
+
+def _to_host(values: torch.Tensor) -> tuple[torch.Tensor, Callable[[], object]]:
+    """Copy values to host memory without waiting for the device; return the copy, and what waits for it."""
+    if not values.is_cuda:
+        return values, lambda: None
+    copy = torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(values, non_blocking=True)
+    copied: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    copied.record()
+    return copy, copied.synchronize
 
 
 def _log_softmax_at(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:

@@ -248,7 +248,7 @@ class WorkerSteering:
         if self._scored:
             self._scoring.collect(hidden, self._scored)
 
-    def take_score(self, key: str) -> NDArray[np.float32]:
+    def take_score(self, key: str) -> NDArray[np.float32] | None:
         """Return a scored request's log-probabilities; see `Scoring.take`."""
         return self._scoring.take(key)
 

@@ -249,7 +249,9 @@ def test_scoring_over_chunks_gives_the_log_softmax_at_the_scored_positions(worke
     worker.steering.begin_step(["s"], [2], [2])
     worker.steering.end_step(hidden[2:])
     expected = [float(torch.log_softmax(head(hidden[row]), 0)[token]) for row, token in ((1, 1), (2, 9), (3, 3))]
-    np.testing.assert_allclose(worker.steering.take_score("k"), expected, atol=1e-6)
+    logprobs = worker.steering.take_score("k")
+    assert logprobs is not None
+    np.testing.assert_allclose(logprobs, expected, atol=1e-6)
 
 
 def test_a_dropped_neuron_set_steers_from_its_slot_and_again_after_reloading(
