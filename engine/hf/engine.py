@@ -40,6 +40,7 @@ from engine.identify.stats import ActivationStats
 from engine.identify.tracker import RecordingTracker
 from engine.neurons.loaded import LoadedNeurons
 from engine.neurons.neuron_set import NeuronSet
+from engine.overflow import require_numbers
 from engine.sampling import reject_structured_outputs
 from engine.steering.answer_switch import reject_running_text, switches_of
 from engine.steering.edits import Edits
@@ -171,6 +172,7 @@ class TransformersEngine:
 
         logprobs = await self._run(run)
         self._tokens.prompt += before + len(tokens.continuation)
+        require_numbers(logprobs, dtype=self.info.dtype, steered=edits is not None)
         return Score(
             token_ids=tokens.continuation,
             logprobs=logprobs,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -11,6 +12,7 @@ from ampsweep.domain.sampling import SamplingParams
 from engine.detokenizer import TextOffsets, TextStream, prompt_part
 from engine.hf.model import TransformersModel
 from engine.hf.sampler import Sampler
+from engine.overflow import require_numbers
 from engine.sampling import bad_word_tokens
 from engine.steering.answer_switch import AnswerSwitch
 from engine.steering.drift import SwitchHistory
@@ -73,7 +75,11 @@ class Generation:
         )
 
     def step(self) -> Chunk:
-        """Sample the next token; must not be called after a chunk with a finish reason."""
+        """Sample the next token; must not be called after a chunk with a finish reason.
+
+        Raises:
+            InvalidRequest: The model computes NaN, see `require_numbers`.
+        """
         logits, self._cache = self._model.logits(
             self._pending,
             start=self._done,
@@ -84,6 +90,7 @@ class Generation:
         prompt = self._prompt_part(logits) if self._done == 0 and self._prompt_logprobs is not None else None
         self._done += len(self._pending)
         logprobs = logits[-1].log_softmax(dim=-1)
+        self._require_numbers(logprobs.max(), () if prompt is None else prompt.logprobs)
         token = self._sampler.next(logits[-1])
         self._pending = (token,)
         text, reason = self._read(token)
@@ -104,6 +111,10 @@ class Generation:
             prompt=prompt,
             steered_spans=None if self._switch is None else self._history.spans(index, index + 1),
         )
+
+    def _require_numbers(self, likeliest: Tensor, of_prompt: Sequence[float | None]) -> None:
+        values = (float(likeliest), *of_prompt)
+        require_numbers(values, dtype=self._model.info.dtype, steered=self._edits is not None)
 
     def _steers(self) -> bool:
         """Whether the pending tokens are edited: those of the prompt, or one token of the answer."""

@@ -12,6 +12,7 @@ unchanged.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -95,7 +96,8 @@ class Hooks:
                     statistics = [pass_statistic(activation[0], edits.statistic, changed=indices[coef != 0])]
                 else:
                     statistics = [row_statistic(activation[0, row], edits.statistic) for row in rows]
-                values += strength * coef * torch.tensor(statistics, device=activation.device).reshape(-1, 1)
+                taken = coef * torch.tensor(statistics, device=activation.device).reshape(-1, 1)
+                values += strength * torch.where(coef != 0, taken, 0.0)  # the statistic may be infinite too
             edited[0, rows, indices] = values.to(activation.dtype)
             return edited
 
@@ -201,6 +203,8 @@ def row_statistic(activations: Tensor, statistic: Statistic) -> float:
     Neurons of experts that a token does not reach are left out.
     """
     values = _reached(activations)
+    if not len(values):  # the model computes NaN in a layer below
+        return math.nan
     if statistic.name == "mad":
         return float((values - values.median()).abs().median())
     if statistic.name == "iqr":

@@ -262,7 +262,16 @@ class Recorder:
                 `widths.shape`; otherwise None.
             residual_counts: Number of tokens whose residual is above 0, integers [L, H]; None if they are not recorded,
                 which is the same for all sentences.
+
+        Raises:
+            InvalidRequest: The residual is not finite, so the other measurements mean nothing (param "dtype").
         """
+        if not np.isfinite(residual).all():
+            raise InvalidRequest(
+                f"a sentence in {admission.language} has activations that the dtype of the model cannot hold (infinity "
+                "or NaN); load the model in another dtype, such as bfloat16",
+                param="dtype",
+            )
         sums = self._languages[admission.language]
         sums.counts += counts
         if reached is not None:

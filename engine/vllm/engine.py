@@ -41,6 +41,7 @@ from engine.identify.sentence_means import SentenceMeans
 from engine.identify.stats import ActivationStats
 from engine.identify.tracker import RecordingTracker
 from engine.neurons.neuron_set import NeuronSet
+from engine.overflow import require_numbers
 from engine.steering.answer_switch import reject_running_text, switches_of
 from engine.steering.self_test import self_test
 from engine.steering.thinking import markers_of
@@ -255,6 +256,8 @@ class VllmEngine:
                     else:
                         chunk = answers.readers[index].read(output)
                     self._tokens.generated += len(chunk.token_ids)
+                    self._require_numbers(chunk.logprobs, request.steering)
+                    self._require_numbers(() if chunk.prompt is None else chunk.prompt.logprobs, request.steering)
                     yield chunk
             finally:
                 answers.abort()
@@ -274,12 +277,13 @@ class VllmEngine:
         async with self._slot(request.steering, request.priority):
             result = WorkerResult(kind="score", key=key)
             await self._one_pass.run(prompt, extras, request.priority, result, adapter=adapter)
-        computed = next((part for part in result.parts if part is not None), None)
-        if computed is None:
+        if (computed := next((part for part in result.parts if part is not None), None)) is None:
             raise EngineFailed("no worker scored the continuation")
+        logprobs = tuple(computed.tolist())
+        self._require_numbers(logprobs, request.steering)
         return Score(
             token_ids=tokens.continuation,
-            logprobs=tuple(computed.tolist()),
+            logprobs=logprobs,
             context_tokens=boundary,
             spanned_join=tokens.spanned_join,
         )
@@ -313,8 +317,7 @@ class VllmEngine:
                 async for admission, tokens in recording.admitted(sentences):
                     await self._recording_rows.acquire()
                     task = group.create_task(self._record_one(recording, admission, tokens, residual_counts))
-                    # Only after its parts are summed, because until then they are in memory. A callback also runs for a
-                    # task that is cancelled before it starts.
+                    # Once its parts, which are in memory, are summed; also if it is cancelled before it starts.
                     task.add_done_callback(lambda _: self._recording_rows.release())
             return await recording.finish()
         except BaseExceptionGroup as errors:
@@ -384,6 +387,9 @@ class VllmEngine:
         prompt, extras = token_prompt(tokens.ids, None), RequestExtras(record=record)
         await self._one_pass.run(prompt, extras, Priority.BATCH, result)
         await recording.add(admission, result.parts)
+
+    def _require_numbers(self, logprobs: Iterable[float | None], steering: Steering | None) -> None:
+        require_numbers(logprobs, dtype=self._info.dtype, steered=steering is not None)
 
     def _slot(self, steering: Steering | None, priority: int) -> AbstractAsyncContextManager[None]:
         """Return a context manager that holds a slot, after checking that a worker can resolve the intervention."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,13 @@ from numpy.typing import NDArray
 
 from ampsweep.bundled import ATLAS_MODEL
 from ampsweep.domain.intervention import Intervention
+from ampsweep.domain.sampling import SamplingParams
+from ampsweep.errors import InvalidRequest
 from benchmarks.mixed_load import SETTINGS, random_neurons
 from benchmarks.tiny_models import Family
-from engine.base import Engine, ScoreRequest, Steering
+from engine.base import Engine, GenerateRequest, ScoreRequest, Steering
 from engine.hf.engine import TransformersEngine
+from engine.neurons.neuron_set import NeuronSet
 from engine.vllm.engine import VllmEngine
 
 pytestmark = pytest.mark.engine
@@ -61,8 +65,25 @@ async def scored(engine: Engine) -> list[NDArray[np.float64]]:
         requests = [ScoreRequest(context="", continuation=text, steering=steering) for text in TEXTS]
         scores = await asyncio.gather(*(engine.score(request) for request in requests))
         logprobs.append(np.concatenate([score.logprobs for score in scores]))
+    if engine.info.dtype == "float16":
+        await _overflow(engine, neurons)
     await engine.close()
     return logprobs
+
+
+async def _overflow(engine: Engine, neurons: NeuronSet) -> None:
+    """Check that float16, whose largest number is 65504, gives no NaN but an error that names the remedy."""
+    intervention = Intervention.from_dict({"languages": ["fr"], "op": "set", "factor": 1e6, "scope": "generation"})
+    steering = Steering(intervention=intervention, neurons=neurons.id)
+    with pytest.raises(InvalidRequest, match=r"too strong.*bfloat16"):
+        await engine.score(ScoreRequest(context=TEXTS[0], continuation=TEXTS[1], steering=steering))
+    for temperature in (0.0, 1.0):
+        sampling = SamplingParams(max_tokens=3, temperature=temperature, ignore_eos=True)
+        request = GenerateRequest(prompt=TEXTS[0], sampling=sampling, steering=steering)
+        async with aclosing(engine.generate(request)) as chunks:
+            await anext(chunks)  # the first token does not depend on the answer
+            with pytest.raises(InvalidRequest, match=r"too strong.*bfloat16"):
+                await anext(chunks)
 
 
 def rms(difference: NDArray[np.float64]) -> float:

@@ -133,6 +133,27 @@ def test_with_factor_0_an_infinite_activation_is_not_read() -> None:
             assert torch.equal(model(IDS).logits, expected)
 
 
+def test_a_neuron_that_takes_no_statistic_is_not_changed_by_an_infinite_one() -> None:
+    model = OPTForCausalLM(OPTConfig(**SHAPE, ffn_dim=24, word_embed_proj_dim=16)).eval()
+    hooks = Hooks(model)
+    other = {"op": "scale", "factor": 2.0}
+    raw = {"languages": ["fr"], "op": "add", "factor": 1.0, "statistic": "max", "non_target": other}
+    edits = resolve(Intervention.from_dict(raw), make_neuron_set({"fr": [(0, 1)], "en": [(0, 2)]}, width=24))
+    read: list[torch.Tensor] = []
+    second = model.get_submodule("model.decoder.layers.0.fc2")
+    second.register_forward_pre_hook(lambda _module, inputs: read.append(inputs[0].reshape(5, 24)))
+    with torch.inference_mode():
+        model.get_parameter("model.decoder.layers.0.fc1.bias")[5] = torch.inf
+        model.get_parameter("model.decoder.layers.0.fc1.bias")[2] = 1.0
+        model(IDS)
+        with hooks.steer(edits, torch.ones(5)):
+            model(IDS)
+    plain, steered = read
+    assert steered[:, 1].isinf().all()
+    assert torch.equal(steered[:, 2], 2 * plain[:, 2])
+    assert plain[:, 2].any()
+
+
 @pytest.mark.parametrize(
     ("model", "name"),
     [

@@ -49,6 +49,19 @@ def test_the_mean_residual_is_over_all_tokens_of_a_language() -> None:
     np.testing.assert_allclose(means, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_activations_that_overflow_are_not_recorded(value: float) -> None:
+    recorder = _recorder()
+    admission = recorder.admit("fr", 3)
+    assert admission is not None
+    residual = RESIDUAL.copy()
+    residual[1, 2] = value
+    nothing = np.zeros((LAYERS, WIDTH), dtype=np.int32)
+    with pytest.raises(InvalidRequest, match=r"in fr .*bfloat16") as rejected:
+        recorder.add(admission, counts=nothing, mean=nothing.astype(np.float32), residual=residual)
+    assert rejected.value.param == "dtype"
+
+
 def test_residual_counts_are_summed_and_survive_a_checkpoint(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     counts = rng.integers(0, 3, size=(3, LAYERS, HIDDEN)).astype(np.int32)

@@ -9,20 +9,21 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ampsweep.bundled import ATLAS_MODEL
 from ampsweep.domain.choices import Mode
 from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.sampling import SamplingParams
-from ampsweep.errors import InvalidRequest, UnknownName, UnsupportedModel
+from ampsweep.errors import AmpsweepError, EngineFailed, InvalidRequest, UnknownName, UnsupportedModel
 from ampsweep.folders.model import read_model_folder
 from engine.base import EngineInfo, GenerateRequest, Priority, ScoreRequest, Steering
 from engine.vllm import engine as engine_module
 from engine.vllm.engine import VllmEngine
 from engine.vllm.launch import VllmSettings
 from engine.vllm.launch import describe as describe_engine
-from engine.vllm.loop import EngineLoop
+from engine.vllm.loop import EngineLoop, WorkerResult
 from engine.vllm.request_extras import RequestExtras
 from tests.engine.neuron_sets import make_neuron_set
 from tests.engine.vllm.stub_vllm import stub_engine
@@ -120,6 +121,29 @@ def test_the_residual_is_not_counted_on_the_cuda_backend() -> None:
     with pytest.raises(InvalidRequest, match="identify on a CPU") as refused:
         asyncio.run(record())
     assert refused.value.param == "residual_counts"
+
+
+@pytest.mark.parametrize(
+    ("parts", "kind", "message"),
+    [
+        ([None, np.array([-1.0, np.nan], dtype=np.float32)], InvalidRequest, "NaN.*even without an intervention"),
+        ([None, None], EngineFailed, "no worker scored"),
+    ],
+)
+def test_what_no_worker_scored_is_told_from_what_is_no_number(
+    parts: list[Any], kind: type[AmpsweepError], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ask() -> None:
+        engine = _engine(takes_statistics=True)
+
+        async def run(prompt: object, extras: object, priority: object, result: WorkerResult, **_: object) -> None:
+            result.parts.extend(parts)
+
+        monkeypatch.setattr(engine._one_pass, "run", run)
+        await engine.score(ScoreRequest(context="a", continuation="bc"))
+
+    with pytest.raises(kind, match=message):
+        asyncio.run(asyncio.wait_for(ask(), timeout=5))
 
 
 def test_a_statistic_is_rejected_in_mode_paper() -> None:
