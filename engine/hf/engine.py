@@ -17,6 +17,7 @@ import torch
 
 from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.language_identifier import LanguageIdentifier
+from ampsweep.errors import EngineFailed
 from ampsweep.folders.corpus import Sentence
 from engine.base import (
     Capture,
@@ -48,6 +49,7 @@ from engine.steering.token_scope import EVERY_TOKEN, TokenScope
 from engine.tokenization import TextEncoder, encoded
 
 _Result = TypeVar("_Result")
+_CLOSED = "the engine was closed"
 
 
 class TransformersEngine:
@@ -241,12 +243,12 @@ class TransformersEngine:
     async def ended(self) -> str:
         """Wait for `close`: a model in this process cannot die on its own."""
         await self._closed.wait()
-        return "the engine was closed"
+        return _CLOSED
 
     async def close(self) -> None:
-        """Finish the running step and drop the others. The model is freed with the engine object."""
+        """Finish the running step and fail the others. The model is freed with the engine object."""
         self._closed.set()
-        self._thread.shutdown(wait=True, cancel_futures=True)
+        await asyncio.to_thread(self._thread.shutdown, wait=True, cancel_futures=True)
 
     def _record(self, recorder: Recorder, residual_counts: bool, sentence: Sentence) -> AdmittedSentence | None:
         if recorder.is_full(sentence.language):
@@ -274,9 +276,18 @@ class TransformersEngine:
         return None if steering is None else self._neurons.resolve(steering)
 
     async def _run(self, work: Callable[[], _Result]) -> _Result:
+        """Run one step in the thread; raise EngineFailed if the engine is closed before."""
+        if self._closed.is_set():
+            raise EngineFailed(_CLOSED)
         self._in_turn += 1
+        step = asyncio.get_running_loop().run_in_executor(self._thread, work)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+            return await step
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._closed.is_set() and task is not None and not task.cancelling():  # `close` has cancelled the step
+                raise EngineFailed(_CLOSED) from None
+            raise
         finally:
             self._in_turn -= 1
             self._steps += 1

@@ -16,7 +16,7 @@ from ampsweep.domain.choices import Mode
 from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.sampling import SamplingParams
-from ampsweep.errors import InvalidRequest, UnknownName
+from ampsweep.errors import EngineFailed, InvalidRequest, UnknownName
 from ampsweep.folders.corpus import Sentence
 from benchmarks.tiny_models import FAMILIES, LAYERS, MAX_MODEL_LEN, WIDTH, Family
 from engine.base import GenerateRequest, Score, ScoreRequest, Steering
@@ -306,6 +306,35 @@ def test_concurrent_requests_do_not_affect_each_other(engine: TransformersEngine
     sequential = [_score(engine, "The end is", " in the north", raw) for raw in [None, *INTERVENTIONS, None]]
     assert scores == sequential
     assert len({score.logprobs for score in scores}) == len(INTERVENTIONS) + 1
+
+
+def test_requests_in_flight_fail_when_the_engine_is_closed(model_folder: Callable[[Family], Path]) -> None:
+    engine = TransformersEngine(model_folder("llama"))
+    request = ScoreRequest(context="The end is", continuation=" in the north")
+
+    async def answer() -> list[Chunk]:
+        sampling = SamplingParams(max_tokens=40, ignore_eos=True)
+        return [chunk async for chunk in engine.generate(GenerateRequest(prompt="The end", sampling=sampling))]
+
+    async def close_meanwhile() -> list[object]:
+        cancelled = asyncio.create_task(engine.score(request))
+        answering = asyncio.create_task(answer())
+        scoring = [asyncio.create_task(engine.score(request)) for _ in range(8)]
+        await asyncio.sleep(0)  # all have begun
+        closing = asyncio.create_task(engine.close())
+        cancelled.cancel()
+        await closing
+        results = await asyncio.gather(answering, *scoring, return_exceptions=True)
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
+        with pytest.raises(EngineFailed, match="closed"):
+            await engine.score(request)
+        return list(results)
+
+    answered, *scored = asyncio.run(close_meanwhile())
+    assert isinstance(answered, EngineFailed)
+    assert isinstance(scored[-1], EngineFailed)
+    assert all(isinstance(score, Score | EngineFailed) for score in scored)
 
 
 def test_a_recording_equals_the_statistics_of_stored_activations(engine: TransformersEngine, hand: HandModel) -> None:
