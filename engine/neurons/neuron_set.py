@@ -8,9 +8,8 @@ number of layers and their widths with those of a model.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,18 +46,30 @@ class PatchValues:
     max: NDArray[np.float32] | None = None
     median: NDArray[np.float32] | None = None
 
-    @cached_property
-    def difference(self) -> NDArray[np.float32]:
-        """The mean in each language minus the mean of the means in the others, with G at least 2."""
-        total = self.mean.sum(axis=0, dtype=np.float64)
-        others = (total - self.mean) / (len(self.mean) - 1)
-        difference: NDArray[np.float32] = (self.mean - others).astype(np.float32)
-        return difference
-
-    def of(self, kind: Patch) -> NDArray[np.float32] | None:
+    def of(self, kind: RecordedPatch) -> NDArray[np.float32] | None:
         """Return the values of one kind; None if they are not known."""
         values: NDArray[np.float32] | None = getattr(self, kind)
         return values
+
+    def of_neurons(
+        self, kind: Patch, languages: Sequence[int], neurons: NDArray[np.int64]
+    ) -> NDArray[np.float32] | None:
+        """Return the values of some neurons in some languages, float32 [languages, neurons]; None if not known.
+
+        `difference` is the mean in a language minus the mean of the means in all others, with G at least 2.
+
+        Args:
+            kind: The kind of the values.
+            languages: Their places on the axis G.
+            neurons: Numbers of the neurons, counted through all layers.
+        """
+        if (all_values := self.of("mean" if kind == "difference" else kind)) is None:
+            return None
+        values = np.take(all_values.reshape(len(all_values), -1), neurons, axis=1)
+        if kind == "difference":
+            others = (values.sum(axis=0, dtype=np.float64) - values) / (len(values) - 1)
+            values = (values - others).astype(np.float32)
+        return values[list(languages)]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

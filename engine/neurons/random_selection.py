@@ -32,9 +32,21 @@ def draw_neurons(per_layer: NDArray[np.int64], *, widths: LayerWidths, key: Any)
     digest = hashlib.sha256(canonical_json(key).encode()).digest()
     bits = np.random.PCG64(int.from_bytes(digest[:16], "big"))
     drawn = [
-        np.sort(np.argsort(bits.random_raw(width), kind="stable")[:count])
-        for width, count in zip(widths.by_layer, per_layer, strict=True)
+        _lowest(bits.random_raw(width), int(count)) for width, count in zip(widths.by_layer, per_layer, strict=True)
     ]
     layers = np.repeat(np.arange(len(per_layer)), per_layer)
     indices = np.concatenate(drawn) if drawn else np.empty(0)
     return np.stack([layers, indices], axis=1).astype(np.int32)
+
+
+def _lowest(values: NDArray[np.uint64], count: int) -> NDArray[np.int64]:
+    """Return the ascending indices of the `count` lowest values; ties go to the lower index.
+
+    A partition takes a tenth of the time of sorting, which would block an event loop with the layers of a large model.
+    """
+    if count >= len(values):
+        return np.arange(len(values))
+    limit = np.partition(values, count)[count]  # the lowest one that is left out, or equal to it
+    below = np.flatnonzero(values < limit)
+    tied: NDArray[np.int64] = np.flatnonzero(values == limit)[: count - len(below)]
+    return np.sort(np.append(below, tied))

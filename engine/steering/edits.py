@@ -239,13 +239,14 @@ def _highest_entropy(neuron_set: NeuronSet, per_layer: NDArray[np.int64]) -> NDA
             "identified by an earlier version; delete it and identify it again",
             param="intervention.selection",
         )
-    entropy = neuron_set.entropy.copy().ravel()
-    entropy[_union(neuron_set, list(neuron_set.languages))] = np.nan
+    is_candidate = np.isfinite(neuron_set.entropy).ravel()
+    is_candidate[_union(neuron_set, list(neuron_set.languages))] = False
+    entropy = neuron_set.entropy.ravel()
     chosen: list[NDArray[np.int64]] = []
     for (first, end), count in zip(pairwise(neuron_set.widths.offsets), per_layer.tolist(), strict=True):
-        values = entropy[first:end]
-        highest = np.argsort(-values, kind="stable")[:count]  # NaN comes last
-        chosen.append(first + np.sort(highest[np.isfinite(values[highest])]))
+        candidates = first + np.flatnonzero(is_candidate[first:end])
+        highest = np.argsort(-entropy[candidates], kind="stable")[:count]
+        chosen.append(np.sort(candidates[highest]))
     return np.concatenate(chosen)
 
 
@@ -264,13 +265,15 @@ def _magnitude(
     weights = belongs * np.array(intervention.weights or [1.0] * len(belongs))[:, None]
     magnitudes = weights * intervention.factor
     if intervention.patch is not None:
-        magnitudes *= _patch(intervention.patch, intervention, neuron_set)[:, target]
+        magnitudes *= _patch(intervention.patch, intervention, neuron_set, target)
     languages = belongs.sum(axis=0)
     return weights.sum(axis=0) / languages, magnitudes.sum(axis=0) / languages
 
 
-def _patch(kind: Patch, intervention: Intervention, neuron_set: NeuronSet) -> NDArray[np.float32]:
-    """Return the patch values of the languages, float32 [languages, neurons of all layers]."""
+def _patch(
+    kind: Patch, intervention: Intervention, neuron_set: NeuronSet, target: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Return the patch values of the target neurons in the languages, float32 [languages, neurons]."""
     if neuron_set.patch is None:
         raise InvalidRequest(
             f"neuron set {neuron_set.id} has no patch values: it was imported, not recorded; use a factor alone",
@@ -282,14 +285,14 @@ def _patch(kind: Patch, intervention: Intervention, neuron_set: NeuronSet) -> ND
             "compare with; use a set of several languages",
             param="intervention.patch",
         )
-    if (values := neuron_set.patch.of(kind)) is None:
+    rows = [neuron_set.languages.index(code) for code in intervention.languages]
+    if (values := neuron_set.patch.of_neurons(kind, rows, target)) is None:
         raise InvalidRequest(
             f"neuron set {neuron_set.id} has no patch values {kind}: only mean activations were imported; use mean or "
             "difference",
             param="intervention.patch",
         )
-    rows = [neuron_set.languages.index(code) for code in intervention.languages]
-    return values[rows].reshape(len(rows), -1)
+    return values
 
 
 def _affine(
