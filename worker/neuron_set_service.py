@@ -118,10 +118,12 @@ class PoolNeuronSetService:
         due = monotonic() + HEARTBEAT_SECONDS
         while True:
             await asyncio.sleep(PROGRESS_SECONDS)
-            self._progress |= await self._pool.recordings()
-            progress = self._progress.get(neuron_set_id)
+            recordings = await self._pool.recordings()  # also of the cells that wait for other sets
+            if neuron_set_id in recordings:
+                self._progress[neuron_set_id] = recordings[neuron_set_id]
             if monotonic() >= due:
                 due = monotonic() + HEARTBEAT_SECONDS
+                progress = self._progress.get(neuron_set_id)
                 await self._record(self._identifications.heartbeat, neuron_set_id, progress)
 
     async def _record(self, write: Callable[..., None], *arguments: object) -> None:

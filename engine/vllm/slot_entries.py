@@ -10,6 +10,9 @@ from engine.neurons.loaded import LoadedNeurons
 from engine.neurons.neuron_set import NeuronSet
 from engine.vllm.request_extras import steering_key
 
+_REMEMBERED = 65_536
+"""Interventions on a neuron set whose entries are remembered: a server may be asked for any number of them."""
+
 
 def workers_take_statistics(vllm_config: Any) -> bool:
     """Say whether the workers support statistics: the CUDA backend sees only the neurons of its own worker."""
@@ -59,5 +62,7 @@ class EntryCounts:
                 message = "statistics are not supported with tensor parallelism; use one GPU or backend 'cpu'"
                 raise InvalidRequest(message, param="intervention.statistic")
             entries = self._entries.setdefault(steering.neurons, {})
+            if len(entries) >= _REMEMBERED:
+                entries.clear()
             entries[key] = len(edits.indices)
         return entries[key]

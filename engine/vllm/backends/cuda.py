@@ -129,8 +129,9 @@ class CudaBackend:
         self._slots.write(layout.slots, layout.strengths)
         if layout.recorded or self._spans_filled:
             spans = torch.zeros(self._spans.shape, dtype=torch.int32, pin_memory=self._spans.is_cuda)
+            written = spans.numpy()
             for span in layout.recorded:
-                spans[span.row] = torch.tensor([span.first, span.end])
+                written[span.row] = span.first, span.end
             self._spans.copy_(spans, non_blocking=True)
             self._spans_filled = bool(layout.recorded)
 

@@ -9,6 +9,7 @@ import pytest
 from ampsweep.domain.intervention import Intervention
 from ampsweep.errors import UnknownName
 from engine.base import EngineInfo, Steering
+from engine.vllm import slot_entries
 from engine.vllm.slot_entries import EntryCounts, workers_take_statistics
 from tests.engine.neuron_sets import make_neuron_set
 
@@ -43,6 +44,16 @@ def test_an_intervention_takes_an_entry_for_each_neuron_that_it_edits() -> None:
     for languages, entries in (["fr"], 2), (["fr", "tr"], 3):
         intervention = Intervention.from_dict({"languages": languages, "op": "scale", "factor": 2.0})
         assert counts.of(Steering(intervention=intervention, neurons=NEURONS.id)) == entries
+
+
+def test_only_so_many_interventions_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slot_entries, "_REMEMBERED", 3)
+    counts = EntryCounts(INFO, statistics=True)
+    counts.add(NEURONS)
+    for factor in (*range(1, 9), *range(1, 9)):
+        intervention = Intervention.from_dict({"languages": ["fr"], "op": "scale", "factor": float(factor)})
+        assert counts.of(Steering(intervention=intervention, neurons=NEURONS.id)) == 2
+        assert len(counts._entries[NEURONS.id]) <= 3
 
 
 def test_a_set_that_was_dropped_is_unknown() -> None:
