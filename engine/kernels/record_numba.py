@@ -6,12 +6,13 @@ activation is above 0 exactly where its gate is, so none is computed.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.kernels.compiled import compiled
 
-@numba.njit("(float32[:, ::1], int64[:, ::1], int32[:, ::1], int64)", nogil=True, cache=True)  # type: ignore[untyped-decorator]
+
+@compiled("(float32[:, ::1], int64[:, ::1], int32[:, ::1], int64)")
 def count_positive(x: NDArray[np.float32], spans: NDArray[np.int64], counts: NDArray[np.int32], width: int) -> None:
     """Count the tokens in which each neuron is above 0.
 

@@ -5,12 +5,11 @@ Both gather each token's vector by its slot. So their cost does not depend on ho
 
 from __future__ import annotations
 
-from typing import Any
-
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+from engine.kernels.compiled import compiled
 
 
 def add_vectors(
@@ -43,7 +42,8 @@ def add_vectors(
         hidden[on] = (hidden[on].float() + added).to(hidden.dtype)
 
 
-def _add_in_place(
+@compiled("(float32[:, :], int32[::1], boolean[:, ::1], float32[:, :, ::1], int64, float32[::1])")
+def _add_vectors(
     hidden: NDArray[np.float32],
     slots: NDArray[np.int32],
     adds: NDArray[np.bool_],
@@ -56,8 +56,3 @@ def _add_in_place(
         if adds[slot, layer]:
             for column in range(hidden.shape[1]):
                 hidden[token, column] += strengths[token] * vectors[slot, layer, column]
-
-
-_add_vectors: Any = numba.njit(
-    "(float32[:, :], int32[::1], boolean[:, ::1], float32[:, :, ::1], int64, float32[::1])", nogil=True, cache=True
-)(_add_in_place)

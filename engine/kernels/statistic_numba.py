@@ -7,14 +7,16 @@ percentile. It runs on one thread, like the steering kernel: the matrix products
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from ampsweep.domain.statistic import DEVIATION, MAX, MEAN, QUANTILE, SPREAD, STD
+from engine.kernels.compiled import compiled
+
+_compiled = partial(compiled, error_model="numpy")
 
 
 def take_statistics(
@@ -30,11 +32,6 @@ def take_statistics(
     out = np.zeros(len(activations), dtype=np.float32)
     _take(np.ascontiguousarray(activations), plan, weights, out)
     return out
-
-
-def _compiled(signature: str) -> Callable[..., Any]:
-    decorator: Callable[..., Any] = numba.njit(signature, nogil=True, cache=True, error_model="numpy")
-    return decorator
 
 
 @_compiled("float32(uint32)")

@@ -6,22 +6,15 @@ per cent of the time of a layer's matrix products.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from engine.kernels.compiled import compiled
 
 _ENTRIES = f"int32[::1], int64[:, ::1], int64, int32[::1], {', '.join(['float32[::1]'] * 5)}"
 
 
-def _compiled(signature: str) -> Callable[..., Any]:
-    decorator: Callable[..., Any] = numba.njit(signature, nogil=True, cache=True, fastmath=False)
-    return decorator
-
-
-@_compiled(f"(float32[:, :], float32[:, :], {_ENTRIES})")
+@compiled(f"(float32[:, :], float32[:, :], {_ENTRIES})")
 def steer_gated(
     up: NDArray[np.float32],
     out: NDArray[np.float32],
@@ -69,7 +62,7 @@ def steer_gated(
                 out[token, neuron] = value
 
 
-@_compiled(f"(float32[:, :], {_ENTRIES})")
+@compiled(f"(float32[:, :], {_ENTRIES})")
 def steer_plain(
     out: NDArray[np.float32],
     slots: NDArray[np.int32],

@@ -151,7 +151,9 @@ class LapeScores:
                 "entropy": None if np.isnan(scores.entropy[number]) else float(scores.entropy[number]),
                 "candidate": bool(scores.candidate[number]),
                 "probability": dict(zip(self.languages, scores.probability[:, number].tolist(), strict=True)),
-                "selected": [code for code, own in zip(self.languages, scores.selected[:, number], strict=True) if own],
+                "selected": [
+                    code for code, chosen in zip(self.languages, scores.selected[:, number], strict=True) if chosen
+                ],
             }
             for number in numbers
         ]

@@ -234,6 +234,7 @@ def written_call(tokenizer: Any) -> str | None:
         )
     except Exception:  # noqa: BLE001  # templates can raise anything
         return None
-    shared = next((at for at, pair in enumerate(zip(before, after, strict=False)) if pair[0] != pair[1]), len(before))
+    pairs = enumerate(zip(before, after, strict=False))
+    shared = next((position for position, (one, other) in pairs if one != other), len(before))
     written = after[shared:]
     return written if "probe" in written else None
