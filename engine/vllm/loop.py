@@ -8,6 +8,7 @@ flight and every later one gets EngineFailed.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import queue
 import re
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from vllm.lora.request import LoRARequest
 
     from engine.vllm.answers import SwitchedAnswer
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 ResultKind = Literal["score", "recording", "capture"]
@@ -247,7 +250,8 @@ class EngineLoop:
                     self._step(engine)
                 self.scheduled = _read_scheduler(engine)
             self._fail(EngineFailed("the engine was stopped"))
-        except BaseException as error:  # noqa: BLE001  # after any exception, SystemExit included, the engine is unusable
+        except BaseException as error:  # after any exception, SystemExit included, the engine is unusable
+            log.exception("the engine died")  # callers get the error, but not where it was raised
             self._fail(EngineFailed(f"the engine died: {type(error).__name__}: {error}"))
         finally:
             engine.engine_core.shutdown()
@@ -369,9 +373,12 @@ def _is_refusal(error: Exception) -> bool:
 def _refusal(error: Exception, params: SamplingParams) -> InvalidRequest:
     """Return the error of a rejected request. Only structured outputs have not been checked before."""
     if getattr(params, FIELD, None) is None:
-        return InvalidRequest(str(error))
-    reason = _SOURCE_LINE.sub("", " ".join(str(error).split())).rstrip(".")
-    return InvalidRequest(f"{FIELD}: {reason}; correct or simplify it", param=FIELD)
+        refusal = InvalidRequest(str(error))
+    else:
+        reason = _SOURCE_LINE.sub("", " ".join(str(error).split())).rstrip(".")
+        refusal = InvalidRequest(f"{FIELD}: {reason}; correct or simplify it", param=FIELD)
+    refusal.__cause__ = error
+    return refusal
 
 
 def _scheduler(engine: LLMEngine) -> Any:

@@ -113,6 +113,7 @@ def test_requests_are_answered_and_a_bad_one_fails_alone() -> None:
         with pytest.raises(InvalidRequest, match="too long") as refused:
             await bad
         assert refused.value.param is None
+        assert isinstance(refused.value.__cause__, ValueError)
         with pytest.raises(InvalidRequest, match="structured_outputs: too long; correct or simplify it") as refused:
             await ask(loop, "too long", params=SimpleNamespace(structured_outputs=object()))
         assert refused.value.param == "structured_outputs"
@@ -189,7 +190,9 @@ def test_steps_and_their_requests_are_counted_and_the_queue_is_reported() -> Non
 
 
 @pytest.mark.parametrize("cause", [MemoryError("out of it"), SystemExit("out of it")])
-def test_a_dead_engine_fails_requests_in_flight_and_later_ones(cause: BaseException) -> None:
+def test_a_dead_engine_fails_requests_in_flight_and_later_ones(
+    cause: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
     async def check() -> None:
         loop = make(StandIn(dies_of=cause))
         await loop.start()
@@ -200,6 +203,9 @@ def test_a_dead_engine_fails_requests_in_flight_and_later_ones(cause: BaseExcept
             await loop.call(lambda _: None)
 
     run(check())
+    (record,) = (record for record in caplog.records if record.name == "engine.vllm.loop")
+    assert record.exc_info is not None
+    assert record.exc_info[1] is cause, "the log has the place of the error"
 
 
 def test_a_worker_that_dies_ends_an_idle_engine() -> None:
