@@ -168,8 +168,8 @@ class TransformersEngine:
         def run() -> tuple[float, ...]:
             ids = tokens.context + tokens.continuation
             scope = _scope(request.steering, prompt_tokens=before)
-            logits, _ = self._model.logits(ids, edits=edits, scope=scope)
-            logprobs = logits[before - 1 : -1].log_softmax(dim=-1)
+            logits, _ = self._model.logits(ids, edits=edits, scope=scope, last=len(tokens.continuation) + 1)
+            logprobs = logits[:-1].log_softmax(dim=-1)
             return tuple(logprobs[range(len(logprobs)), tokens.continuation].tolist())
 
         logprobs = await self._run(run)

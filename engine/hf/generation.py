@@ -80,14 +80,16 @@ class Generation:
         Raises:
             InvalidRequest: The model computes NaN, see `require_numbers`.
         """
+        returns_prompt = self._done == 0 and self._prompt_logprobs is not None
         logits, self._cache = self._model.logits(
             self._pending,
             start=self._done,
             cache=self._cache,
             edits=self._edits if self._steers() else None,
             scope=self._scope,
+            last=0 if returns_prompt else 1,
         )
-        prompt = self._prompt_part(logits) if self._done == 0 and self._prompt_logprobs is not None else None
+        prompt = self._prompt_part(logits) if returns_prompt else None
         self._done += len(self._pending)
         logprobs = logits[-1].log_softmax(dim=-1)
         self._require_numbers(logprobs.max(), () if prompt is None else prompt.logprobs)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ class TransformersModel:
         self.model.eval().to(device)
         self._text_config: Any = self.model.config.get_text_config()
         self.encoder = TextEncoder(self.tokenizer, embedding_rows=self.model.get_input_embeddings().num_embeddings)
+        self._can_leave_logits_out = "logits_to_keep" in inspect.signature(self.model.forward).parameters
         self.device = device
         self.hooks = Hooks(self.model)
         self.info = EngineInfo(
@@ -90,7 +92,7 @@ class TransformersModel:
         cache: Any = None,
         edits: Edits | None = None,
         scope: TokenScope = EVERY_TOKEN,
-        see: Callable[[Part, Tensor], None] | None = None,
+        last: int = 0,
     ) -> tuple[Tensor, Any]:
         """Run tokens through the model and return their logits.
 
@@ -100,16 +102,17 @@ class TransformersModel:
             cache: The KV cache of the tokens before `start`, None for none.
             edits: The edits to apply, None for none.
             scope: The tokens that they are applied to.
-            see: Called with each part of a layer and its activations [T, F] before they are edited.
+            last: How many tokens at the end logits are needed of, 0 for all. Those of a long prompt can take gigabytes.
 
         Returns:
-            The logits of the token after each, float32 [T, vocabulary], and the cache with these tokens added.
+            The logits of the token after each, float32 [T or `last`, vocabulary], and the cache with the tokens added.
         """
         strengths = torch.from_numpy(scope.strengths(np.arange(start, start + len(ids)))).to(self.device)
-        with torch.inference_mode(), self.hooks.steer(edits, strengths, see=see):
+        with torch.inference_mode(), self.hooks.steer(edits, strengths):
             tokens = torch.tensor([list(ids)], device=self.device)
-            output = self.model(input_ids=tokens, past_key_values=cache, use_cache=True)
-        logits = output.logits[0].float()
+            wanted = {"logits_to_keep": last} if self._can_leave_logits_out else {}
+            output = self.model(input_ids=tokens, past_key_values=cache, use_cache=True, **wanted)
+        logits = output.logits[0, -last:].float()
         if self.info.model_class in _WITHOUT_LOGIT_SCALE:
             logits = logits * self._text_config.logit_scale
         return logits, output.past_key_values
@@ -136,7 +139,9 @@ class TransformersModel:
                 columns = torch.from_numpy(indices[places] - part.first).to(activations.device)
                 values[part.layer][:, places] = activations[:, columns].float().cpu().numpy()
 
-        self.logits(ids, edits=edits, scope=scope, see=see)
+        strengths = torch.from_numpy(scope.strengths(np.arange(len(ids)))).to(self.device)
+        with torch.inference_mode(), self.hooks.steer(edits, strengths, see=see):
+            self._run_layers(ids)
         return tuple(values.values())
 
     def observe(self, ids: Sequence[int]) -> tuple[list[Tensor], list[Tensor]]:
@@ -149,8 +154,12 @@ class TransformersModel:
         activations: dict[int, Tensor] = {}
         residuals: dict[int, Tensor] = {}
         with torch.inference_mode(), self.hooks.watch(activations.__setitem__, residuals.__setitem__):
-            self.model(input_ids=torch.tensor([list(ids)], device=self.device), use_cache=False)
+            self._run_layers(ids)
         return [activations[layer] for layer in sorted(activations)], [residuals[layer] for layer in sorted(residuals)]
+
+    def _run_layers(self, ids: Sequence[int]) -> None:
+        """Run a sequence through the model without its head: the logits of a long text can take gigabytes."""
+        self.model.base_model(input_ids=torch.tensor([list(ids)], device=self.device), use_cache=False)
 
     def _context_length(self) -> int:
         """Return the context length of the config; BLOOM has no position table and was trained with 2048 tokens."""

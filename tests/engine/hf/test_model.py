@@ -13,10 +13,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.intervention import Intervention
+from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest
+from ampsweep.folders.corpus import Sentence
 from benchmarks.tiny_models import LAYERS, WIDTH, Family
-from engine.base import Capture, CaptureRequest, Steering
+from engine.base import Capture, CaptureRequest, GenerateRequest, ScoreRequest, Steering
 from engine.capture.selection import NeuronSelection
 from engine.hf.engine import TransformersEngine
 from tests.engine.forward import HandModel
@@ -32,6 +35,14 @@ def captured(engine: TransformersEngine, neurons: NeuronSelection, raw: dict[str
     steering = None if raw is None else Steering(intervention=Intervention.from_dict(raw), neurons=neuron_set.id)
     request = CaptureRequest(prompt=TEXT, neurons=neurons, steering=steering, **more)
     return asyncio.run(engine.capture(request))
+
+
+def noted_logits(engine: TransformersEngine) -> list[int]:
+    """Return a list that gets the number of tokens whose logits are computed, at each forward pass."""
+    computed: list[int] = []
+    head = engine._model.model.get_output_embeddings()
+    head.register_forward_hook(lambda _head, _inputs, logits: computed.append(logits.shape[1]))
+    return computed
 
 
 @pytest.mark.parametrize("family", ["qwen2", "gemma2"])
@@ -93,6 +104,32 @@ def test_a_vector_changes_the_activations_of_the_layers_above(
     )
     np.testing.assert_array_equal(plain.activations[0], steered.activations[0])
     assert np.abs(plain.activations[1] - steered.activations[1]).max() > 1e-2
+
+
+def test_neither_a_capture_nor_a_recording_computes_logits(model_folder: Callable[[Family], Path]) -> None:
+    engine = TransformersEngine(model_folder("qwen2"))
+    computed = noted_logits(engine)
+    captured(engine, NeuronSelection.of({0: np.arange(2)}), {"languages": ["fr"], "op": "set", "factor": 4.0})
+    asyncio.run(engine.record([Sentence(language="en", text=TEXT)], max_tokens=100))
+    assert computed == []
+
+
+def test_only_the_logits_that_are_needed_are_computed(model_folder: Callable[[Family], Path]) -> None:
+    engine = TransformersEngine(model_folder("qwen2"))
+    computed = noted_logits(engine)
+    score = asyncio.run(engine.score(ScoreRequest(context=TEXT, continuation=" of the sea")))
+    assert computed == [len(score.token_ids) + 1]
+
+    async def answered(prompt_logprobs: int | None) -> list[Chunk]:
+        sampling = SamplingParams(max_tokens=2, ignore_eos=True)
+        request = GenerateRequest(prompt=TEXT, sampling=sampling, prompt_logprobs=prompt_logprobs)
+        return [chunk async for chunk in engine.generate(request)]
+
+    without, with_prompt = asyncio.run(answered(None)), asyncio.run(answered(0))
+    assert computed[1:] == [1, 1, with_prompt[0].prompt_tokens, 1]
+    assert [chunk.token_ids for chunk in without] == [chunk.token_ids for chunk in with_prompt]
+    assert with_prompt[0].prompt is not None
+    assert len(with_prompt[0].prompt.logprobs) == with_prompt[0].prompt_tokens
 
 
 def test_an_adapter_is_refused(reference: Callable[[Family], TransformersEngine]) -> None:
