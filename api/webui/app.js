@@ -20,8 +20,10 @@ async function show() {
   const { name, id, params } = readAddress();
   const view = views[name] ?? steerView;
   for (const link of document.querySelectorAll("nav a")) {
-    if (views[link.hash.slice(1)] === view) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
+    if (views[link.hash.slice(1)] === view) {
+      link.setAttribute("aria-current", "page");
+      document.title = `${link.textContent} – Ampsweep`;
+    } else link.removeAttribute("aria-current");
   }
   await view(main, { signal: currentView.signal, id, params });
 }
@@ -32,7 +34,9 @@ async function showEngines() {
   try {
     const { engines } = await (await fetch("readyz", { cache: "no-store" })).json();
     list.replaceChildren(
-      ...engines.map(({ model, state, error }) => h("li", { "data-state": state, title: error ?? state }, model)),
+      ...engines.map(({ model, state, error }) =>
+        h("li", { "data-state": state, title: error ?? state }, state === "ready" ? model : `${model} (${state})`),
+      ),
     );
   } catch {
     list.replaceChildren(h("li", { "data-state": "failed" }, "server unreachable"));

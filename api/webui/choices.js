@@ -32,6 +32,8 @@ const LABELS = {
     non_language: "neurons of no language, as many",
   },
   scope: { all: "all", prompt: "of the prompt", generation: "generated" },
+  when: { drift: "while the text is in another language" },
+  part: { thinking: "only what the model thinks", answer: "only the answer" },
   method: {
     lape: "LAPE",
     average_precision: "average precision",
@@ -52,32 +54,43 @@ const LABELS = {
   },
   baselines: { prompt_en: "instruction in English", prompt_native: "instruction in the language" },
 };
-const STEER_FIELDS = ["op", "patch", "statistic", "vector", "selection", "scope"];
+const STEER_FIELDS = ["op", "patch", "statistic", "vector", "selection"];
 
 /**
  * Return pairs of a value and its label for each field of an intervention that has a fixed set of values, and for the
  * `method` that identifies neurons.
  */
 export async function interventionChoices(signal) {
-  const { InterventionSpec, NeuronsByMethod } = await schemas(signal);
+  const { InterventionSpec, NeuronsByMethod, Drift } = await schemas(signal);
   const fields = STEER_FIELDS.map((name) => [name, choicesOf(name, InterventionSpec.properties[name])]);
-  return { ...Object.fromEntries(fields), method: choicesOf("method", NeuronsByMethod.properties.method) };
+  return {
+    ...Object.fromEntries(fields),
+    method: choicesOf("method", NeuronsByMethod.properties.method),
+    finer: finerChoices(InterventionSpec, Drift),
+  };
 }
 
 /** Return pairs of a value and its label for the fields of a sweep's spec that have a fixed set of values. */
 export async function sweepChoices(signal) {
-  const { InterventionsSpec, NeuronsByMethod, VectorBaseline } = await schemas(signal);
-  const { op, patch, statistic, scope, controls, baselines } = InterventionsSpec.properties;
+  const { InterventionsSpec, NeuronsByMethod, VectorBaseline, Drift } = await schemas(signal);
+  const { op, patch, statistic, controls, baselines } = InterventionsSpec.properties;
   return {
     method: choicesOf("method", NeuronsByMethod.properties.method),
     op: choicesOf("op", op),
     patch: choicesOf("patch", patch),
     statistic: choicesOf("statistic", statistic),
-    scope: choicesOf("scope", scope),
+    finer: finerChoices(InterventionsSpec, Drift),
     controls: choicesOf("controls", controls),
     prompts: choicesOf("baselines", baselines),
     vectors: choicesOf("vectors", VectorBaseline.properties.method),
   };
+}
+
+/** Return the choices of the fields that say which tokens are edited, and the settings of `drift` with their defaults. */
+function finerChoices({ properties }, drift) {
+  const fields = ["scope", "when", "part"].map((name) => [name, choicesOf(name, properties[name])]);
+  const settings = Object.entries(drift.properties).map(([name, schema]) => [name, schema.default]);
+  return { ...Object.fromEntries(fields), drift: settings };
 }
 
 async function schemas(signal) {
@@ -88,6 +101,7 @@ const choicesOf = (name, schema) => labelled(valuesOf(schema), LABELS[name]);
 
 /** Return the values that a schema names, of a field or of the items of a list. */
 function valuesOf(schema) {
+  if (schema.const !== undefined) return [schema.const];
   const parts = [...(schema.anyOf ?? []), ...(schema.oneOf ?? []), ...(schema.items ? [schema.items] : [])];
   return schema.enum ?? schema.examples ?? parts.flatMap(valuesOf);
 }

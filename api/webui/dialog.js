@@ -4,12 +4,12 @@ import { errorMessage, h } from "./dom.js";
 
 /**
  * Open a dialog with a `title`, `content` and a button with the text `button`, which awaits `act`, closes the dialog and calls
- * `ondone`. An error of `act` is shown, and the dialog stays open. `signal` closes it.
+ * `ondone`. An error of `act` is shown, and the dialog stays open. `signal` closes it, and so does the button with the text `dismissal`.
  */
-export function openDialog({ title, content, button, act, ondone, signal }) {
+export function openDialog({ title, content, button, dismissal = "Cancel", act, ondone, signal }) {
   const message = h("div");
   const confirm = h("button", { type: "submit", class: "main", name: "confirm" }, button);
-  const dismiss = h("button", { type: "button", name: "dismiss", onclick: () => element.close() }, "Cancel");
+  const dismiss = h("button", { type: "button", name: "dismiss", onclick: () => element.close() }, dismissal);
   const heading = h("h2", { id: "dialog-title" }, title);
   const form = h("form", {}, heading, ...content, message, h("div", { class: "row" }, confirm, dismiss));
   const element = h("dialog", { "aria-labelledby": "dialog-title" }, form);

@@ -1,6 +1,8 @@
 /** The client of the REST API: the API key, JSON requests, errors, event streams. */
 
 const STORAGE_KEY = "ampsweep-key";
+const UNREACHABLE = "the server cannot be reached; check that it is running";
+const CLOSED = "the connection to the server was lost before its answer was complete";
 
 /** The API key, kept for this tab until it is closed. */
 export const key = {
@@ -18,6 +20,11 @@ export class RestError extends Error {
   }
 }
 
+/** Throw an error of the network with a message for its reader; the browsers have different ones. */
+function lost(error, message) {
+  throw error.name === "AbortError" ? error : new Error(message);
+}
+
 /**
  * Send a request and return its response, or throw RestError. `body` becomes JSON, `yaml` is text that is sent as it is;
  * `path` is relative to the page.
@@ -26,13 +33,14 @@ export async function request(path, { method = "GET", body, yaml, headers = {}, 
   const authorization = key.get() ? { Authorization: `Bearer ${key.get()}` } : {};
   const type = yaml === undefined ? body && "application/json" : "application/yaml";
   const contentType = type ? { "Content-Type": type } : {};
-  const response = await fetch(path, {
+  const options = {
     method,
     headers: { ...authorization, ...contentType, ...headers },
     body: yaml ?? (body && JSON.stringify(body)),
     signal,
     cache: "no-store",
-  });
+  };
+  const response = await fetch(path, options).catch((error) => lost(error, UNREACHABLE));
   if (response.ok) return response;
   const content = await response.json().catch(() => null);
   throw new RestError(response.status, content?.error ?? { message: `the server answered ${response.status}` });
@@ -53,13 +61,17 @@ export async function listAll(path, params, { signal }) {
   }
 }
 
-/** Yield the Server-Sent Events of a response as `{id, type, data}`; comment lines are dropped. */
-export async function* events(response) {
+/**
+ * Yield the Server-Sent Events of a response as `{id, type, data}`; comment lines are dropped. A stream that ends before an event
+ * with the data `last`, if one is given, is an error.
+ */
+export async function* events(response, { last } = {}) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   try {
     for (;;) {
-      const { done, value } = await reader.read();
+      const { done, value } = await reader.read().catch((error) => lost(error, CLOSED));
+      if (done && last !== undefined) throw new Error(CLOSED);
       if (done) return;
       const blocks = (rest + value).split("\n\n");
       rest = blocks.pop();
@@ -70,7 +82,9 @@ export async function* events(response) {
           if (name === "data") event.data.push(text);
           else if (name) event[name === "event" ? "type" : "id"] = text;
         }
-        if (event.data.length) yield { ...event, data: event.data.join("\n") };
+        const data = event.data.join("\n");
+        if (last !== undefined && data === last) return;
+        if (event.data.length) yield { ...event, data };
       }
     }
   } finally {

@@ -73,10 +73,10 @@ class Browser:
         """Click the first element of a selector."""
         self.run(f"document.querySelector({json.dumps(selector)}).click()")
 
-    def press(self, key: str, code: int) -> None:
-        """Press a key by its name (`Tab`) and its virtual key code."""
-        for kind in ("rawKeyDown", "keyUp"):
-            self._call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
+    def press(self, key: str, code: int, *, text: str = "") -> None:
+        """Press a key by its name (`Tab`) and its virtual key code; `text` is the character that it types."""
+        for kind in ("keyDown" if text else "rawKeyDown", "keyUp"):
+            self._call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, text=text)
 
     def show_as(self, *, width: int, height: int = 900, scheme: str = "light") -> None:
         """Change the size of the window in pixels, and the colour scheme that the user prefers."""

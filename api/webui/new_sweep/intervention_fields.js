@@ -6,17 +6,14 @@ import { languagePicker } from "./languages.js";
 
 const VECTOR_FACTORS = [2, 4, 8];
 
-/** Return the fields. */
-export function interventionFields({ spec, offers, sets, edit }) {
+/** Return the fields; `finer` is the group of those that say which tokens are edited. */
+export function interventionFields({ spec, offers, sets, finer, edit }) {
   const interventions = spec.interventions ?? {};
   const { choices } = offers;
   const change = (apply, options) => edit((changed) => apply((changed.interventions ??= {})), options);
   const set = (key) => (value) => change((content) => assign(content, key, value));
   const op = select("op", choices.op, { value: interventions.op, onchange: ({ target }) => set("op")(target.value) });
-  const scope = select("scope", choices.scope, {
-    value: interventions.scope ?? "all",
-    onchange: ({ target }) => set("scope")(target.value === "all" ? "" : target.value),
-  });
+  finer.show(interventions);
   return h(
     "fieldset",
     {},
@@ -24,13 +21,13 @@ export function interventionFields({ spec, offers, sets, edit }) {
     targets(interventions, availableTargets(spec, sets), change),
     h(
       "div",
-      { class: "row" },
+      { class: "row what" },
       field("Activations", op),
       field("Factors", numbersInput("factors", interventions.factors, set("factors"))),
       field("times", magnitude(interventions, choices, change)),
       field("Layers", numbersInput("layers", interventions.layers ?? "all", set("layers"), { words: ["all", "each"] })),
-      field("Edited tokens", scope),
     ),
+    finer.element,
     controls(interventions, choices, change),
     baselines(interventions, choices, change),
   );
@@ -60,18 +57,21 @@ function targets({ languages }, available, change) {
   });
 }
 
-/** Return the select of what the factors multiply: nothing, a patch value or a statistic. */
+/** Return the select of what the factors multiply: nothing, patch values or statistics. Those of the text may be several. */
 function magnitude({ patch, statistic }, choices, change) {
   const of = (key, pairs) => pairs.map(([value, label]) => [`${key}:${value}`, label]);
-  const first = (key, values) => `${key}:${[values].flat()[0]}`;
-  return select("magnitude", [[":", "1"], ...of("patch", choices.patch), ...of("statistic", choices.statistic)], {
-    value: patch ? first("patch", patch) : statistic ? first("statistic", statistic) : ":",
+  const given = Object.entries({ patch, statistic }).find(([, values]) => values);
+  const value = given ? `${given[0]}:${[given[1]].flat().join(",")}` : ":";
+  const pairs = [[":", "1"], ...of("patch", choices.patch), ...of("statistic", choices.statistic)];
+  if (!pairs.some(([known]) => known === value)) pairs.push([value, value.replace(":", " ").replaceAll(",", ", ")]);
+  return select("magnitude", pairs, {
+    value,
     onchange: ({ target }) =>
       change((content) => {
-        const [key, value] = target.value.split(":");
+        const [key, names] = target.value.split(":");
         delete content.patch;
         delete content.statistic;
-        if (key) content[key] = [value];
+        if (key) content[key] = names.split(",");
       }),
   });
 }

@@ -1,14 +1,14 @@
 /** The view that writes the spec of a new sweep, by a form and as YAML, shows its plan, and submits it. */
 
 import { errorMessage, field, h } from "../dom.js";
-import { json } from "../rest.js";
+import { json, RestError } from "../rest.js";
 import { firstSpec, loadOffers, withoutDefaults } from "./offers.js";
 import { planElements } from "./plan.js";
-import { specForm } from "./spec_form.js";
+import { POSITION, specForm } from "./spec_form.js";
 import { toYaml } from "./yaml.js";
 
 const TYPING_PAUSE_MS = 400;
-const POSITION = / \(line (\d+), column (\d+)\)$/;
+const RETRY_MS = 3000;
 
 /** Show the view until `signal` is aborted; the parameter `from` is the id of a sweep whose spec the form begins with. */
 export async function newSweepView(main, { signal, params }) {
@@ -27,6 +27,7 @@ export async function newSweepView(main, { signal, params }) {
   const plan = h("div", { class: "plan-box", "aria-live": "polite" });
   let isTyped = false; // whether the text, not the form, was changed last
   let typing = null;
+  let sent = { text: null, key: null }; // what was submitted last
 
   const form = specForm({
     offers,
@@ -41,6 +42,7 @@ export async function newSweepView(main, { signal, params }) {
     onPlan: (answer) => {
       problem.replaceChildren();
       form.element.inert = form.element.disabled = false;
+      form.showError(null);
       plan.replaceChildren(...planElements(answer));
       if (isTyped) form.show(answer.spec);
       isTyped = false;
@@ -48,8 +50,9 @@ export async function newSweepView(main, { signal, params }) {
     onError: (error) => {
       form.element.disabled = isTyped;
       form.element.inert = false;
+      form.showError(isTyped ? null : error);
       problem.replaceChildren(errorMessage(error), position(error, text), isTyped ? followsNote() : "");
-      plan.replaceChildren();
+      plan.replaceChildren(h("p", { class: "note" }, "There is a plan once the spec has no error."));
     },
   });
   text.addEventListener("input", () => {
@@ -76,19 +79,29 @@ export async function newSweepView(main, { signal, params }) {
   element.addEventListener("submit", async (event) => {
     event.preventDefault();
     submit.disabled = true;
+    if (sent.text !== text.value) sent = { text: text.value, key: randomKey() };
     try {
-      const sweep = await json("v1/sweeps", { method: "POST", yaml: text.value, signal });
+      const headers = { "Idempotency-Key": sent.key }; // so that a second try submits no second sweep
+      const sweep = await json("v1/sweeps", { method: "POST", yaml: sent.text, headers, signal });
       location.hash = `sweeps/${sweep.id}`;
     } catch (error) {
       if (!signal.aborted) problem.replaceChildren(errorMessage(error), position(error, text));
       submit.disabled = false;
     }
   });
+  element.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.isComposing || event.target.tagName !== "INPUT") return;
+    event.preventDefault(); // which would submit the sweep
+    event.target.dispatchEvent(new Event("change", { bubbles: true }));
+  });
   main.replaceChildren(h("h2", {}, "New sweep"), element);
   form.show(spec);
   text.value = toYaml(spec);
   ask();
 }
+
+/** Return a random text; `crypto.randomUUID` is missing where the page is not served by HTTPS. */
+const randomKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 
 /** Return the note below an error of a text that was typed. */
 const followsNote = () => h("p", { class: "note" }, "The form follows the text again once the text has no error.");
@@ -103,11 +116,14 @@ function planner(textOf, signal, { onPlan, onError }) {
     isRunning = true;
     while (isStale && !signal.aborted) {
       isStale = false;
+      const planned = textOf();
+      const isLatest = () => !isStale && !signal.aborted && planned === textOf();
       try {
-        const answer = await json("v1/sweeps/plan", { method: "POST", yaml: textOf(), signal });
-        if (!isStale) onPlan(answer);
+        const answer = await json("v1/sweeps/plan", { method: "POST", yaml: planned, signal });
+        if (isLatest()) onPlan(answer);
       } catch (error) {
-        if (!isStale && !signal.aborted) onError(error);
+        if (isLatest()) onError(error);
+        if (!(error instanceof RestError) && !signal.aborted) setTimeout(ask, RETRY_MS); // the server cannot be reached
       }
     }
     isRunning = false;

@@ -1,20 +1,30 @@
 /** The form that shows a spec and changes it. Keys of a spec that the form does not show stay as they are. */
 
 import { field, h, select } from "../dom.js";
+import { finerControl } from "../finer_control.js";
+import { assign } from "./controls.js";
 import { interventionFields } from "./intervention_fields.js";
 import { neuronFields } from "./neuron_fields.js";
 import { neuronSets } from "./offers.js";
 import { taskFields } from "./task_fields.js";
 
+/** Where the end of a message says that an error is in the text. */
+export const POSITION = / \(line (\d+), column (\d+)\)$/;
+
 /**
- * Return the form: its `element`, and `show(spec)`, which shows another spec and writes every later change into it.
- * `onchange` is called after each change.
+ * Return the form: its `element`, `show(spec)`, which shows another spec and writes every later change into it, and
+ * `showError(error)`, which shows the error of the server at the control of its field, or none. `onchange` is called after each
+ * change.
  */
 export function specForm({ offers, signal, onchange }) {
   const element = h("fieldset", { class: "spec-form", "aria-label": "Spec" });
   let spec;
   let sets = [];
   let setsOf = null;
+  // one element, so that it stays open when the form is drawn anew
+  const finer = finerControl(offers.choices.finer, (name) =>
+    edit((changed) => assign((changed.interventions ??= {}), name, finer.value()[name])),
+  );
 
   /** Change the spec; with `again` the form is drawn anew, because other fields depend on the changed one. */
   function edit(change, { again = false } = {}) {
@@ -25,7 +35,7 @@ export function specForm({ offers, signal, onchange }) {
 
   function draw() {
     const { name, value, type } = element.contains(document.activeElement) ? document.activeElement : {};
-    const context = { spec, offers, sets, edit };
+    const context = { spec, offers, sets, finer, edit };
     element.replaceChildren(general(context), neuronFields(context), interventionFields(context), taskFields(context));
     if (name) {
       const controls = [...element.querySelectorAll(`[name="${CSS.escape(name)}"]`)];
@@ -46,7 +56,13 @@ export function specForm({ offers, signal, onchange }) {
     spec = shown;
     draw();
   }
-  return { element, show };
+
+  function showError(error) {
+    finer.clearError();
+    const [, path] = /^interventions\.(.+)$/.exec(error?.param ?? "") ?? [];
+    if (path) finer.showError(path, error.message.replace(/^interventions\./, "").replace(POSITION, ""));
+  }
+  return { element, show, showError };
 }
 
 function general({ spec, offers, edit }) {

@@ -25,7 +25,7 @@ async function show(content, body, signal) {
     const region = { class: "scroll", tabIndex: 0, role: "region", "aria-label": "Language neurons at each token" };
     content.replaceChildren(h("div", region, activityTable(answer)));
   } catch (error) {
-    content.replaceChildren(errorMessage(error));
+    if (!signal.aborted) content.replaceChildren(errorMessage(error));
   }
 }
 
@@ -33,7 +33,7 @@ async function show(content, body, signal) {
 function activityTable({ languages, neurons, tokens, active, relative }) {
   const columns = languages.map((_, index) => index).filter((index) => neurons[index] > 0);
   const shares = active.flatMap((row) => columns.map((index) => row[index]));
-  const [low, high] = [Math.min(...shares), Math.max(...shares)];
+  const [low, high] = shares.reduce(([least, most], share) => [Math.min(least, share), Math.max(most, share)], [1, 0]);
   const strength = (share) => (high > low ? (share - low) / (high - low) : 0);
   const head = (index) =>
     h("th", { scope: "col", title: `${languageName(languages[index])}, ${neurons[index]} neurons` }, languages[index]);

@@ -6,6 +6,7 @@
 import { h } from "../dom.js";
 import { json } from "../rest.js";
 import { withIds } from "./encoding.js";
+import { appendPiece, followsText } from "./steered_tokens.js";
 
 /** From which change of the log-probability (in nats) on a token is marked, how, and what the legend says. */
 const LEVELS = [
@@ -39,14 +40,16 @@ export async function markChanges(lanes, inputs, model, signal) {
     const lane = lanes[index];
     const scores = logprobs.token_logprobs.slice(-lane.tokens.length);
     const scored = lane.tokens.map((token, order) => ({ ...token, unsteered: scores[order], change: token.logprob - scores[order] }));
-    lane.text.replaceChildren(...pieces(lane.raw, scored).map(markedText));
-    lane.note.after(tokenTable(scored));
+    lane.text.replaceChildren();
+    for (const piece of pieces(lane.raw, scored)) appendPiece(lane.text, markedText(piece), piece.steered);
+    lane.note.after(tokenTable(scored, followsText(lane.intervention)));
   }
 }
 
 /**
- * Return the text in pieces with the change of each. Tokens that are parts of one character are one piece, whose change is the
- * sum of theirs. Offsets count code points.
+ * Return the text in pieces with the change of each, and whether it is steered. Tokens that are parts of one character are one piece,
+ * whose change is the sum of theirs, and which is steered if the last of them is. Offsets count code points. White space at the
+ * start is left out.
  */
 export function pieces(raw, tokens) {
   const characters = [...raw];
@@ -56,7 +59,8 @@ export function pieces(raw, tokens) {
     change += token.change;
     const text = characters.slice(token.offset, tokens[index + 1]?.offset ?? characters.length).join("");
     if (!text) continue;
-    list.push({ text: list.length ? text : text.trimStart(), change });
+    const shown = list.length ? text : text.trimStart();
+    if (shown) list.push({ text: shown, change, steered: token.steered });
     change = 0;
   }
   return list;
@@ -71,12 +75,22 @@ function markedText({ text, change }) {
 
 const signed = (value) => (value > 0 ? "+" : "") + value.toFixed(2);
 
-/** Return the tokens with both log-probabilities, for those who see neither colours nor the texts of a pointer. */
-function tokenTable(tokens) {
-  const rows = tokens.map(({ text, logprob, unsteered, change }) =>
-    h("tr", {}, h("td", {}, h("code", {}, text)), ...[logprob.toFixed(2), unsteered.toFixed(2), signed(change)].map((each) => h("td", { class: "number" }, each))),
+/**
+ * Return the tokens with both log-probabilities, for those who see neither colours nor the texts of a pointer; `hasParts` also lists
+ * which of them were steered.
+ */
+function tokenTable(tokens, hasParts) {
+  const number = (text) => h("td", { class: "number" }, text);
+  const rows = tokens.map(({ text, logprob, unsteered, change, steered }) =>
+    h(
+      "tr",
+      {},
+      h("td", {}, h("code", { dir: "auto" }, text)),
+      ...[logprob.toFixed(2), unsteered.toFixed(2), signed(change)].map(number),
+      hasParts ? h("td", {}, steered ? "yes" : "no") : null,
+    ),
   );
-  const heads = TITLES.map((title) => h("th", { scope: "col" }, title));
+  const heads = [...TITLES, ...(hasParts ? ["Was steered"] : [])].map((title) => h("th", { scope: "col" }, title));
   const table = h("table", {}, h("caption", {}, "Log-probabilities in nats"), h("thead", {}, h("tr", {}, ...heads)), h("tbody", {}, ...rows));
   return h(
     "details",

@@ -2,10 +2,12 @@
 
 import { json } from "../rest.js";
 
-/** Return what a prompt is shown as: a text, or the last question of a chat. */
+const TITLE_LENGTH = 500;
+
+/** Return what a prompt is shown as: the beginning of a text, or of the last question of a chat. */
 export function titleOf(prompt) {
-  if (typeof prompt === "string") return prompt;
-  return (prompt.findLast(({ role }) => role === "user") ?? prompt.at(-1)).content;
+  const text = typeof prompt === "string" ? prompt : (prompt.findLast(({ role }) => role === "user") ?? prompt.at(-1)).content;
+  return text.length > TITLE_LENGTH ? `${text.slice(0, TITLE_LENGTH)}…` : text;
 }
 
 /** Return the inputs of a completion for prompts, which are texts or lists of messages: a text, or token ids of a chat. */

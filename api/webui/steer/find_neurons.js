@@ -23,8 +23,8 @@ const TITLES = { top_rate: "Share of neurons", k: "Neurons of each language", se
 export function findNeurons(model, { methods, text, signal, onCompleted }) {
   const method = select("method", methods);
   const params = h("span", { class: "row" });
-  const corpus = h("input", { name: "corpus", value: "atlas", required: true });
-  const languages = h("input", { name: "codes", value: "en, fr, id, ja, ru, tr, zh", required: true });
+  const corpus = h("input", { name: "corpus", value: "atlas" });
+  const languages = h("input", { name: "codes", value: "en, fr, id, ja, ru, tr, zh" });
   const status = h("p", {}, text);
   const button = h("button", { type: "button" }, "Identify neurons");
 
@@ -59,9 +59,14 @@ export function findNeurons(model, { methods, text, signal, onCompleted }) {
       button.disabled = false;
     }
   });
+  function onkeydown(event) {
+    if (event.key !== "Enter" || event.isComposing || event.target.tagName !== "INPUT") return;
+    event.preventDefault(); // which would send the prompts
+    button.click();
+  }
   return h(
     "div",
-    { class: "row find" },
+    { class: "row find", onkeydown },
     status,
     field("Method", method),
     field("Corpus", corpus),

@@ -5,21 +5,26 @@ import { events, json, request } from "../rest.js";
 import { activity } from "./activity.js";
 import { legend, markChanges } from "./changes.js";
 import { encode, titleOf } from "./encoding.js";
+import { appendPiece, covers, followsText, steeredLegend, steeredText } from "./steered_tokens.js";
 
 /** They estimate the height of an answer, so that the page does not jump while it is generated. */
 const CHARACTERS_PER_TOKEN = 4;
 const CHARACTERS_PER_LINE = 36;
 /** How many texts the server identifies the languages of at once. */
 const MAX_TEXTS = 256;
+/** The parameter of an error about one intervention, and what its message begins with: the position says nothing to the user. */
+const REJECTED = /^interventions\.(\d+)\.?(.*)$/;
+const POSITION = /^interventions\.\d+\.?/;
 
 /**
  * Return the sections of the prompts with the cards of their lanes, and a promise that is resolved when all have ended.
  *
  * `variants` are what each prompt is continued by: `title`, `language` (null without steering) and `intervention` (null without
  * one). `prompts` are texts or lists of messages, `body` is the request without both; `signal` aborts it. If `oncontinue` is given, it is
- * called with the position of a prompt and an answer when the user continues a chat from there.
+ * called with the position of a prompt and an answer when the user continues a chat from there. `onrejected` is called with the
+ * path of a field of an intervention, such as "tokens.end", and the message of the server that rejects it.
  */
-export function startLanes({ variants, prompts, body, oncontinue, signal }) {
+export function startLanes({ variants, prompts, body, oncontinue, onrejected, signal }) {
   const rows = variants.map((variant) => ({
     ...variant,
     lanes: prompts.map((_, position) => lane(variant, { position, tokens: body.max_tokens, oncontinue })),
@@ -32,8 +37,9 @@ export function startLanes({ variants, prompts, body, oncontinue, signal }) {
       h("div", { class: "lanes" }, ...rows.map(({ lanes }) => lanes[position].card)),
     ),
   );
-  const marks = variants.some(({ intervention }) => intervention !== null) ? [legend()] : [];
-  return { elements: [...marks, ...sections], ended: run(rows, prompts, body, signal) };
+  const has = (test) => variants.some(({ intervention }) => intervention !== null && test(intervention));
+  const legends = [has(() => true) && legend(), has(followsText) && steeredLegend()].filter(Boolean);
+  return { elements: [...legends, ...sections], ended: run(rows, prompts, body, { onrejected, signal }) };
 }
 
 function lane({ title, language, intervention }, { position, tokens, oncontinue }) {
@@ -52,13 +58,14 @@ function lane({ title, language, intervention }, { position, tokens, oncontinue 
   const own = { card, text, tags, note, position, intervention, raw: "", tokens: [], neuronSet: null };
   if (oncontinue) {
     const onclick = () => oncontinue(position, own.raw.trim());
-    note.after(h("button", { type: "button", name: "continue", onclick }, "Continue the chat from here"));
+    own.proceed = h("button", { type: "button", name: "continue", disabled: true, onclick }, "Continue the chat from here");
+    note.after(own.proceed);
   }
   return own;
 }
 
 /** Run the rows in one request. A row whose intervention is rejected shows why; the request is repeated without it. */
-async function run(rows, prompts, body, signal) {
+async function run(rows, prompts, body, { onrejected, signal }) {
   let asked = rows;
   let inputs;
   const started = performance.now();
@@ -68,17 +75,21 @@ async function run(rows, prompts, body, signal) {
     try {
       inputs ??= await encode(prompts, body.model, signal);
       await stream(asked, lanes, inputs, body, signal);
-      const seconds = (performance.now() - started) / 1000;
       for (const each of lanes) {
-        end(each, `${each.tokens.length} tokens in ${seconds.toFixed(1)} s${steeredBy(each)}`);
-        each.note.after(activity(activityBody(each, prompts, body), signal));
+        end(each, about(each, started));
+        // an intervention that follows a running text has no activity in a given one
+        if (!followsText(each.intervention)) each.note.after(activity(activityBody(each, prompts, body), signal));
       }
       await Promise.all([tag(lanes, signal), compare(lanes, inputs, body.model, signal)]);
       return;
     } catch (error) {
-      const [, rejected] = /^interventions\.(\d+)/.exec(error.param ?? "") ?? [];
+      const [, rejected, path] = REJECTED.exec(error.param ?? "") ?? [];
       const failed = signal.aborted || rejected === undefined ? asked : [asked[rejected]];
-      for (const each of failed.flatMap((row) => row.lanes)) end(each, signal.aborted ? "stopped" : errorMessage(error));
+      const shown = rejected === undefined ? error : { param: path, message: error.message.replace(POSITION, "") };
+      for (const each of failed.flatMap((row) => row.lanes)) {
+        end(each, each.isComplete ? about(each, started) : signal.aborted ? "stopped" : errorMessage(shown));
+      }
+      if (path && !signal.aborted) onrejected(path, shown.message);
       asked = asked.filter((each) => !failed.includes(each));
     }
   }
@@ -86,14 +97,19 @@ async function run(rows, prompts, body, signal) {
 
 function restart(lane) {
   lane.text.replaceChildren();
-  lane.raw = "";
-  lane.tokens = [];
+  Object.assign(lane, { raw: "", tokens: [], isComplete: false });
 }
 
-const steeredBy = ({ neuronSet }) => (neuronSet === null ? "" : `, steered by ${neuronSet}`);
+/** Return the line below a complete answer; `started` is when its request began. */
+function about(lane, started) {
+  const seconds = (performance.now() - started) / 1000;
+  const { length } = lane.tokens;
+  return `${length} ${length === 1 ? "token" : "tokens"} in ${seconds.toFixed(1)} s${steeredText(lane)}`;
+}
 
-function end({ card, note }, content) {
+function end({ card, note, proceed, raw }, content) {
   note.replaceChildren(content);
+  if (proceed) Object.assign(proceed, { disabled: false, hidden: !raw.trim() });
   card.toggleAttribute("data-ended", true);
 }
 
@@ -105,22 +121,35 @@ async function stream(rows, lanes, inputs, body, signal) {
     signal,
     body: { ...body, prompt, ...interventionsOf(rows, body), stream: true, logprobs: 0 },
   });
-  for await (const { data } of events(response)) {
-    if (data === "[DONE]") return;
+  for await (const { data } of events(response, { last: "[DONE]" })) {
     const chunk = JSON.parse(data);
     if (chunk.error) throw Object.assign(new Error(chunk.error.message), { param: chunk.error.param });
     for (const choice of chunk.choices) add(lanes[choice.index], choice, chunk.neuron_set);
   }
 }
 
-function add(lane, { text, logprobs }, neuronSet) {
-  lane.raw += text;
-  lane.text.append(lane.text.textContent ? text : text.trimStart());
-  lane.neuronSet = neuronSet;
-  for (const [index, id] of (logprobs?.token_ids ?? []).entries()) {
-    const { token_logprobs: scores, text_offset: offsets, tokens } = logprobs;
-    lane.tokens.push({ id, logprob: scores[index], offset: offsets[index], text: tokens[index] });
+function add(lane, { text, logprobs, finish_reason: ending, steered_spans: spans = [] }, neuronSet) {
+  const { token_ids: ids = [], token_logprobs: scores, text_offset: offsets, tokens } = logprobs ?? {};
+  const first = lane.tokens.length;
+  const before = lane.tokens.at(-1)?.steered ?? false;
+  for (const [index, id] of ids.entries()) {
+    const steered = covers(spans, first + index);
+    lane.tokens.push({ id, logprob: scores[index], offset: offsets[index], text: tokens[index], steered });
   }
+  lane.raw += text;
+  lane.neuronSet = neuronSet;
+  lane.isComplete = ending !== null;
+  for (const piece of split(text, lane.tokens.slice(first), before)) {
+    appendPiece(lane.text, lane.text.textContent ? piece.text : piece.text.trimStart(), piece.steered);
+  }
+}
+
+/** Return a new text in one piece for each of its tokens; a text without a token belongs to the token `before`. */
+function split(text, tokens, before) {
+  if (tokens.length < 2) return [{ text, steered: tokens[0]?.steered ?? before }];
+  const characters = [...text]; // offsets count code points
+  const starts = tokens.map(({ offset }) => offset - tokens[0].offset);
+  return tokens.map(({ steered }, index) => ({ text: characters.slice(starts[index], starts[index + 1]).join(""), steered }));
 }
 
 /** Return the fields of the request that steer; without any intervention it must not name a neuron set. */

@@ -13,6 +13,7 @@ const ROLES = [["user", "User"], ["assistant", "Assistant"], ["system", "System"
 export function promptFields({ onchange }) {
   // A prompt is a list of messages. As a text it is the last one, so that nothing is lost when the format is changed.
   let prompts = [ofText(FIRST)];
+  const areas = new WeakMap(); // of messages
   let supportsChat = false;
   let wanted = null; // the format of the address; the default is that of the model
   const format = select("format", FORMATS, { value: "text" });
@@ -27,11 +28,11 @@ export function promptFields({ onchange }) {
     list.replaceChildren(...prompts.map((messages, index) => (isChat() ? chat(messages, index) : text(messages, index))));
   }
 
-  /** Change the prompts, show them, and focus the last of their text areas if something was added. */
-  function change(action, { focus = false } = {}) {
+  /** Change the prompts, show them, and focus the text area of a message, if one is given. */
+  function change(action, focused) {
     action();
     draw();
-    if (focus) [...list.querySelectorAll("textarea")].at(-1).focus();
+    areas.get(focused)?.focus();
     onchange();
   }
 
@@ -39,12 +40,15 @@ export function promptFields({ onchange }) {
 
   function area(name, label, message) {
     const props = { name, rows: 3, required: true, dir: "auto", value: message.content };
-    return field(label, h("textarea", { ...props, oninput: (event) => (message.content = event.target.value) }));
+    const control = h("textarea", { ...props, oninput: (event) => (message.content = event.target.value) });
+    areas.set(message, control);
+    return field(label, control);
   }
 
   function removeButton(label, items, index) {
     if (items.length === 1) return "";
-    const onclick = () => change(() => items.splice(index, 1));
+    const neighbour = [items[index + 1] ?? items[index - 1]].flat().at(-1); // a prompt is a list of messages
+    const onclick = () => change(() => items.splice(index, 1), neighbour);
     return h("button", { type: "button", name: "remove", onclick, "aria-label": `Remove ${label}` }, "Remove");
   }
 
@@ -56,18 +60,24 @@ export function promptFields({ onchange }) {
     const name = prompts.length > 1 ? `${title(index)}, message` : "Message";
     const turns = messages.map((message, position) => {
       const label = `${name} ${position + 1}`;
-      const role = select("role", ROLES, { value: message.role, onchange: (event) => (message.role = event.target.value) });
+      const role = select("role", ROLES, { value: message.role, oninput: (event) => (message.role = event.target.value) });
       role.setAttribute("aria-label", `Role of ${label}`);
       return h("li", {}, field("Role", role), area("message", label, message), removeButton(label, messages, position));
     });
-    const onclick = () => change(() => messages.push({ role: next(messages), content: "" }), { focus: true });
+    const onclick = () => {
+      const message = { role: next(messages), content: "" };
+      change(() => messages.push(message), message);
+    };
     const addMessage = h("button", { type: "button", name: "add-message", onclick }, "Add a message");
     return h("div", { class: "prompt" }, h("ol", {}, ...turns), h("div", { class: "row" }, addMessage, removeButton(title(index), prompts, index)));
   }
 
   const next = (messages) => (messages.at(-1).role === "user" ? "assistant" : "user");
 
-  add.addEventListener("click", () => change(() => prompts.push(ofText("")), { focus: !isChat() }));
+  add.addEventListener("click", () => {
+    const messages = ofText("");
+    change(() => prompts.push(messages), messages[0]);
+  });
   format.addEventListener("change", () => change(() => (wanted = format.value)));
 
   /** Return the texts, or the messages of the chats. */
@@ -86,7 +96,8 @@ export function promptFields({ onchange }) {
   function params() {
     const contents = values();
     const isText = !isChat() && contents.length === 1;
-    const isFirst = prompts.length === 1 && (isText || prompts[0].length === 1) && prompts[0].at(-1).content === FIRST;
+    const { role, content } = prompts[0].at(-1);
+    const isFirst = prompts.length === 1 && content === FIRST && (isText || (prompts[0].length === 1 && role === "user"));
     return {
       prompt: isText && !isFirst ? contents[0] : "",
       prompts: isText || isFirst ? "" : JSON.stringify(contents),
@@ -98,19 +109,30 @@ export function promptFields({ onchange }) {
   function setModel(chats) {
     supportsChat = chats;
     formatField.hidden = !chats;
-    format.value = chats ? wanted ?? "chat" : "text";
+    format.value = chats && wanted !== "text" ? "chat" : "text";
     draw();
   }
 
-  /** Append an answer and an empty message to a chat, so that it can be continued. */
-  function continueFrom(index, answer) {
-    const turns = [{ role: "assistant", content: answer }, { role: "user", content: "" }];
-    change(() => prompts[index].push(...turns));
-    list.children[index].querySelector("li:last-child textarea").focus();
+  /**
+   * Return a function that continues the present chats, whatever becomes of them: with the position of one and an answer, it shows
+   * the chat as it was asked, the answer and an empty message, in place of the chat or, if it was removed, as another prompt.
+   */
+  function continuation() {
+    const chats = [...prompts];
+    const asked = values();
+    return (position, answer) => {
+      const last = { role: "user", content: "" };
+      const turns = [...asked[position].map((each) => ({ ...each })), { role: "assistant", content: answer }, last];
+      const isRemoved = !prompts.includes(chats[position]);
+      wanted = "chat";
+      setModel(supportsChat);
+      change(() => (isRemoved ? prompts.push(turns) : (prompts[prompts.indexOf(chats[position])] = turns)), last);
+      chats[position] = turns;
+    };
   }
 
   draw();
-  return { element, values, isChat, restore, params, setModel, continueFrom };
+  return { element, values, isChat, restore, params, setModel, continuation };
 }
 
 const ofText = (content) => [{ role: "user", content }];

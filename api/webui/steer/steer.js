@@ -1,14 +1,15 @@
 /** The view that continues prompts side by side: unsteered, and steered to each selected language, in one batch. */
 
-import { readAddress, setParams } from "../address.js";
+import { setParams } from "../address.js";
 import { interventionChoices } from "../choices.js";
 import { errorMessage, h, languageName } from "../dom.js";
 import { neuronSetTitle } from "../format.js";
 import { json, key, listAll } from "../rest.js";
-import { interventionOf, keep, restore, setValue, showIntervention, steerControls } from "./controls.js";
+import { interventionOf, NO_LANGUAGE, paramsOf, restore, setValue, showIntervention, steerControls } from "./controls.js";
 import { findNeurons } from "./find_neurons.js";
 import { importNeurons } from "./import_neurons.js";
 import { startLanes } from "./lanes.js";
+import { linkNotes } from "./link_notes.js";
 import { presets } from "./presets.js";
 import { promptFields } from "./prompts.js";
 
@@ -30,6 +31,7 @@ export async function steerView(main, { signal, params }) {
   const another = h("details", { class: "another" }, h("summary", {}, "Identify or import another neuron set"));
   const answers = h("section", { class: "answers", "aria-label": "Answers" });
   const code = h("pre", { tabIndex: 0 });
+  const notes = linkNotes();
   // What the address or the user has chosen; it is selected again whenever the sets or their languages are renewed.
   const wanted = { neurons: params.get("neurons"), languages: params.get("languages")?.split(",").filter(Boolean) };
   let running = new AbortController();
@@ -37,21 +39,25 @@ export async function steerView(main, { signal, params }) {
 
   async function showSets() {
     const model = form.model.value;
+    let listed;
     let modelDefault;
     try {
-      sets = (await listAll("v1/neuron-sets", { model }, { signal })).reverse();
+      listed = (await listAll("v1/neuron-sets", { model }, { signal })).reverse();
       modelDefault = await json(`v1/models/${pathOf(model)}/default-neuron-set`, { signal });
     } catch (error) {
-      if (!signal.aborted) answers.replaceChildren(errorMessage(error));
+      if (!signal.aborted && model === form.model.value) answers.replaceChildren(errorMessage(error));
       return;
     }
+    if (model !== form.model.value) return; // another one was chosen meanwhile
+    sets = listed;
     const options = sets.map((set) =>
       h("option", { value: set.id }, neuronSetTitle(set) + (set.id === modelDefault.neuron_set ? ", the default" : "")),
     );
     const hasDefault = sets.some((set) => set.id === modelDefault.neuron_set);
     form.neurons.replaceChildren(hasDefault ? "" : h("option", { value: "" }, "choose a neuron set"), ...options);
     form.neurons.value = hasDefault ? modelDefault.neuron_set : "";
-    if (wanted.neurons) setValue(form.neurons, wanted.neurons);
+    const isKnown = !wanted.neurons || setValue(form.neurons, wanted.neurons);
+    notes.show("neurons", isKnown ? "" : `This model has no neuron set ${wanted.neurons}.`);
     another.replaceChildren(another.firstChild, finder("Select neurons by another method, or on another corpus:"));
     another.hidden = !sets.length;
     showLanguages();
@@ -59,13 +65,12 @@ export async function steerView(main, { signal, params }) {
 
   /** Return the forms that identify and that import a neuron set, which is then selected. */
   function finder(text) {
-    async function onCompleted({ id }) {
-      await showSets();
-      form.neurons.value = id;
-      wanted.languages = undefined;
-      showLanguages();
-    }
     const model = form.model.value;
+    function onCompleted({ id }) {
+      if (model !== form.model.value) return; // another one was chosen meanwhile
+      Object.assign(wanted, { neurons: id, languages: undefined });
+      showSets();
+    }
     const identify = findNeurons(model, { methods: choices.method, text, signal, onCompleted });
     return h("div", {}, identify, importNeurons(model, { signal, onCompleted }));
   }
@@ -73,6 +78,7 @@ export async function steerView(main, { signal, params }) {
   function showLanguages() {
     const set = sets.find(({ id }) => id === form.neurons.value);
     const legend = h("legend", {}, "Languages");
+    let missing = [];
     if (set === undefined && sets.length) {
       const message = "this model has several neuron sets and no default; choose one";
       languages.replaceChildren(legend, errorMessage({ param: "neurons", message }));
@@ -82,8 +88,10 @@ export async function steerView(main, { signal, params }) {
       const available = Object.entries(set.languages).filter(([, count]) => count > 0);
       const codes = available.map(([language]) => language);
       const selected = wanted.languages ?? codes.filter((language) => language !== "en").slice(0, 3);
+      missing = selected.filter((language) => language !== NO_LANGUAGE && !codes.includes(language));
       languages.replaceChildren(legend, ...available.map((each) => languageBox(...each, selected)), selectAll());
     }
+    notes.show("languages", missing.length ? `This neuron set has no neurons of ${missing.map(languageName).join(", ")}.` : "");
     showCode();
   }
 
@@ -91,6 +99,7 @@ export async function steerView(main, { signal, params }) {
     const button = h("button", { type: "button", name: "all-languages" }, "Select all");
     button.addEventListener("click", () => {
       for (const box of boxes()) box.checked = true;
+      named.leave();
       changed();
     });
     return button;
@@ -129,11 +138,26 @@ export async function steerView(main, { signal, params }) {
 
   function changed() {
     showCode();
-    if (!boxes().length) return; // the languages are not known yet
+    if (!boxes().length) {
+      setParams(prompts.params()); // the languages are not known yet
+      return;
+    }
     wanted.languages = targets();
     wanted.neurons = form.neurons.value;
-    keep(form, wanted.languages);
-    setParams(prompts.params());
+    const left = setParams({ ...paramsOf(form, wanted.languages), ...prompts.params() });
+    notes.show("address", left.length ? "The prompts are too long for a link: the address does not have them." : "");
+  }
+
+  /** Return what each prompt is continued by: nothing, the intervention for each language, and its control. */
+  function variants() {
+    const { value: control, selectedOptions } = form.control;
+    const steered = targets().flatMap((language) => {
+      const title = languageName(language);
+      const own = { title, language, intervention: intervention(language, "") };
+      if (!control) return [own];
+      return [own, { title: `${title}: ${selectedOptions[0].text}`, language, intervention: intervention(language, control) }];
+    });
+    return [{ title: "Unsteered", language: null, intervention: null }, ...steered];
   }
 
   async function steer(event) {
@@ -142,21 +166,23 @@ export async function steerView(main, { signal, params }) {
     running = new AbortController();
     const mine = running; // another click replaces `running`
     form.stop.disabled = false;
-    const variants = [{ title: "Unsteered", language: null, intervention: null }];
-    const { value: control, selectedOptions } = form.control;
-    for (const language of targets()) {
-      const title = languageName(language);
-      variants.push({ title, language, intervention: intervention(language, "") });
-      if (!control) continue;
-      variants.push({ title: `${title}: ${selectedOptions[0].text}`, language, intervention: intervention(language, control) });
-    }
-    const tokens = Number(form.tokens.value);
-    const body = { model: form.model.value, max_tokens: tokens, ...sampling(), neurons: form.neurons.value };
-    const oncontinue = prompts.isChat() ? prompts.continueFrom : undefined;
-    const started = startLanes({ variants, prompts: prompts.values(), body, oncontinue, signal: mine.signal });
+    form.state.replaceChildren("Generating …");
+    form.finer.clearError();
+    const body = { model: form.model.value, max_tokens: Number(form.tokens.value), ...sampling(), neurons: form.neurons.value };
+    const started = startLanes({
+      variants: variants(),
+      prompts: prompts.values(),
+      body,
+      oncontinue: prompts.isChat() ? prompts.continuation() : undefined,
+      onrejected: form.finer.showError,
+      signal: mine.signal,
+    });
     answers.replaceChildren(...started.elements);
     await started.ended;
-    if (mine === running) form.stop.disabled = true;
+    if (mine !== running) return;
+    form.stop.disabled = true;
+    const hasErrors = answers.querySelector(".lane .error") !== null;
+    form.state.replaceChildren(mine.signal.aborted ? "Stopped." : hasErrors ? "Ended with errors." : "Done.");
   }
 
   /** Offer chats if the model has a chat template. */
@@ -164,13 +190,18 @@ export async function steerView(main, { signal, params }) {
     prompts.setModel(models.find(({ id }) => id === form.model.value)?.supports_chat ?? false);
   }
 
-  /** Show a preset in the form: its intervention, its languages and its neuron set. */
-  function showPreset({ intervention: shown, neurons }) {
-    showIntervention(form, shown);
+  /** Show a preset in the form: its intervention, its languages, its neuron set and its model. Return what the form cannot show. */
+  function showPreset({ intervention: shown, neurons, model }) {
+    const hidden = showIntervention(form, shown);
+    const isOther = model && model !== form.model.value && setValue(form.model, model);
+    if (isOther) form.model.dispatchEvent(new Event("change"));
     wanted.languages = Array.isArray(shown.languages) ? shown.languages : Object.keys(shown.languages);
+    if (neurons) wanted.neurons = neurons;
+    if (isOther) return hidden; // its neuron sets are loading
     if (neurons) setValue(form.neurons, neurons);
     showLanguages();
     changed();
+    return hidden;
   }
 
   const named = presets({
@@ -182,22 +213,28 @@ export async function steerView(main, { signal, params }) {
     chosen: params.get("preset") ?? "",
     signal,
   });
-  named.list.addEventListener("change", () => setParams({ preset: named.list.value }));
   form.element.addEventListener("submit", steer);
-  form.element.addEventListener("input", changed);
+  form.element.addEventListener("input", ({ target }) => {
+    if (form.describes.has(target.name)) named.leave();
+    changed();
+  });
   form.stop.addEventListener("click", () => running.abort());
   form.model.addEventListener("change", () => {
+    wanted.neurons = null;
     showFormats();
     showSets();
   });
-  form.neurons.addEventListener("change", showLanguages);
+  form.neurons.addEventListener("change", () => {
+    notes.show("neurons", "");
+    showLanguages();
+  });
   form.op.addEventListener("change", () => {
     form.magnitude.disabled = form.op.value === "scale";
   });
   form.element.querySelector(".where").after(languages, another);
   form.element.querySelector(".buttons").after(named.element);
-  main.replaceChildren(form.element, answers, h("details", {}, h("summary", {}, "The same in a shell"), code));
-  restore(form);
+  main.replaceChildren(notes.element, form.element, answers, h("details", {}, h("summary", {}, "The same in a shell"), code));
+  for (const name of restore(form)) notes.show(name, `The link has ${name} “${params.get(name)}”, which this server does not offer.`);
   prompts.restore(params);
   showFormats();
   form.op.dispatchEvent(new Event("change"));

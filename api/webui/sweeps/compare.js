@@ -12,7 +12,7 @@ const TITLES = ["Data", "Target", "Method", "Intervention", "This", "Other", "Di
 
 /** Return a select of another sweep, and the table of the cells that both have; `rows` are those of this sweep. */
 export function comparison(sweep, rows, signal) {
-  const place = h("div");
+  const place = h("div", { class: "compare" });
   const other = select("with", [["", "no other"]]);
   other.addEventListener("change", () => {
     setParams({ with: other.value });
@@ -24,20 +24,27 @@ export function comparison(sweep, rows, signal) {
       const { data } = await json("v1/sweeps?limit=100", { signal });
       const ended = data.filter(({ id, status, expired_at: expired }) => id !== sweep.id && status === "completed" && expired === null);
       other.append(...ended.map(({ id, name, spec }) => h("option", { value: id }, `${name} (${spec.model}, ${id.slice(0, 14)})`)));
-      other.value = readAddress().params.get("with") ?? "";
-      if (other.value) show();
+      other.disabled = !ended.length;
+      if (!ended.length) place.replaceChildren(h("p", { class: "note" }, "No other completed sweep has results."));
+      const wanted = readAddress().params.get("with");
+      if (ended.some(({ id }) => id === wanted)) {
+        other.value = wanted;
+        await show();
+      } else if (wanted) {
+        place.replaceChildren(h("p", { class: "warning" }, `The link compares with ${wanted}, which is no completed sweep with results.`));
+      }
     } catch (error) {
       if (!signal.aborted) place.replaceChildren(errorMessage(error));
     }
   }
 
   async function show() {
-    if (!other.value) {
-      place.replaceChildren();
-      return;
-    }
+    const id = other.value;
+    place.replaceChildren();
+    if (!id) return;
     try {
-      const summary = await json(`v1/sweeps/${encodeURIComponent(other.value)}/summary`, { signal });
+      const summary = await json(`v1/sweeps/${encodeURIComponent(id)}/summary`, { signal });
+      if (id !== other.value) return; // another one was chosen meanwhile
       place.replaceChildren(...tables(steeredRows(rows), steeredRows(summary.rows)));
     } catch (error) {
       if (!signal.aborted) place.replaceChildren(errorMessage(error));

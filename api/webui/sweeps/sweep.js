@@ -1,6 +1,6 @@
 /** The view of one sweep: its progress, live from its events, and its results once it has ended. */
 
-import { isDialogOpen } from "../dialog.js";
+import { isDialogOpen, openDialog } from "../dialog.js";
 import { errorMessage, h, renew } from "../dom.js";
 import { duration, time } from "../format.js";
 import { events, json, request } from "../rest.js";
@@ -11,6 +11,7 @@ import { resultElements } from "./results.js";
 import { ENDED, hasFailures, progress, status } from "./sweep_parts.js";
 
 const ACTIONS = { in_progress: ["pause", "cancel"], validating: ["cancel"], paused: ["resume", "cancel"] };
+const TITLES = { pause: "Pause", resume: "Resume", cancel: "Cancel" };
 const REFRESH_MS = 1000;
 
 /** Show the view of the sweep `id`; `signal` ends it. */
@@ -42,15 +43,34 @@ export async function sweepView(main, { signal, id }) {
     }
   }
 
-  const act = (name) => change(() => request(`${path}/${name}`, { method: "POST", signal }));
+  const send = (name) => request(`${path}/${name}`, { method: "POST", signal });
+
+  /** Pause or resume the sweep; cancel it after a confirmation, because it cannot be resumed. */
+  function act(name, sweep) {
+    if (name !== "cancel") return change(() => send(name));
+    const text = "A cancelled sweep cannot be resumed. Another sweep reuses the cells that are completed.";
+    return openDialog({
+      title: `Cancel “${sweep.name}”?`,
+      content: [h("p", {}, text)],
+      button: "Cancel the sweep",
+      dismissal: "Go on",
+      act: () => send(name),
+      ondone: () => change(() => {}),
+      signal,
+    });
+  }
+
   const ondeleted = () => (location.hash = "sweeps");
   const organize = (sweep) => organizeButtons(sweep, { signal, onchanged: () => change(() => {}), ondeleted });
 
   main.replaceChildren(h("p", {}, h("a", { href: "#sweeps" }, "All sweeps")), head, speed, message, results);
   let lastEvent = 0;
+  let isLost = false; // whether the message is about a connection that was lost
   while (!signal.aborted) {
     try {
       const sweep = await refresh();
+      if (isLost) message.replaceChildren();
+      isLost = false;
       if (ENDED.has(sweep.status)) {
         results.replaceChildren(...(sweep.status === "cancelled" ? [] : await resultElements(path, sweep, signal)));
         return;
@@ -66,8 +86,9 @@ export async function sweepView(main, { signal, id }) {
       }
     } catch (error) {
       if (signal.aborted) return;
-      message.replaceChildren(errorMessage(error));
+      if (!isLost) message.replaceChildren(errorMessage(error)); // it is an alert, which is read out once
       if (error.status === 404) return;
+      isLost = true;
     }
     await new Promise((resolve) => setTimeout(resolve, REFRESH_MS));
   }
@@ -75,7 +96,7 @@ export async function sweepView(main, { signal, id }) {
 
 function headElements(sweep, path, { act, organize, signal }) {
   const buttons = (ACTIONS[sweep.status] ?? []).map((name) =>
-    h("button", { type: "button", name, onclick: () => act(name), "data-key": name }, name),
+    h("button", { type: "button", name, onclick: () => act(name, sweep), "data-key": name }, TITLES[name]),
   );
   const failures = sweep.errors.filter(({ code }) => code === "completed_with_failures");
   return [

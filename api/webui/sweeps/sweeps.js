@@ -25,6 +25,8 @@ export async function sweepsView(main, { signal, id }) {
   const search = h("input", { type: "search", name: "search", value: params.get("search") ?? "" });
   const tag = select("tag", [["", "any"]]);
   const message = h("div", { role: "status" });
+  const heads = TITLES.map((title) => h("th", { scope: "col", class: title === "Samples" ? "number" : "" }, title));
+  const table = h("table", { class: "sweeps", hidden: true }, h("thead", {}, h("tr", {}, ...heads)), list);
   let shown = "";
   let latest = 0;
   let typing;
@@ -38,15 +40,18 @@ export async function sweepsView(main, { signal, id }) {
       const page = await json(`v1/sweeps?${query}`, { signal });
       if (mine === latest && !isDialogOpen()) draw(page);
     } catch (error) {
-      if (!signal.aborted && mine === latest) message.replaceChildren(errorMessage(error));
+      if (signal.aborted || mine !== latest) return;
+      const element = errorMessage(error);
+      if (message.textContent !== element.textContent) message.replaceChildren(element); // it is read out once
     }
   }
 
   /** Show a page. Nothing is renewed if it is the one that is shown. */
   function draw({ data, has_more: hasMore }) {
-    const none = search.value.trim() || tag.value ? "No sweep matches." : "No sweep has been submitted yet.";
+    const none = search.value.trim() || tag.value ? "No sweep matches." : "No sweep has been submitted yet. “New sweep” opens a form that describes one.";
     const text = data.length ? (hasMore ? `The newest ${LIMIT}; find others by name, model, id or tag.` : "") : none;
     if (message.textContent !== text) message.replaceChildren(text ? h("p", {}, text) : "");
+    table.hidden = !data.length;
     const content = JSON.stringify(data);
     if (content === shown) return;
     shown = content;
@@ -79,12 +84,7 @@ export async function sweepsView(main, { signal, id }) {
   main.replaceChildren(
     h("div", { class: "row" }, h("a", { class: "button", href: "#new" }, "New sweep"), ...filters),
     message,
-    h(
-      "table",
-      { class: "sweeps" },
-      h("thead", {}, h("tr", {}, ...TITLES.map((title) => h("th", { scope: "col" }, title)))),
-      list,
-    ),
+    table,
   );
   while (!signal.aborted) {
     await refresh();

@@ -47,13 +47,25 @@ def violations(tab: Browser) -> list[Any]:
     return found
 
 
+def fill_drift(tab: Browser) -> None:
+    """Let the answers of the fake engine be steered in part; the form of a sweep with scored texts rejects it."""
+    tab.fill("select[name=when]", "drift")
+    for name, value in {"min_characters": 20, "every": 10, "confidence": 0}.items():
+        tab.fill(f"input[name=drift-{name}]", str(value))
+
+
 def show(tab: Browser, url: str, view: str, sweep_id: str) -> None:
     tab.open("about:blank")
     tab.open(f"{url}/#{view if view != 'sweep' else f'sweeps/{sweep_id}'}")
     tab.until(SHOWN[view])
+    if view in {"steer", "new"}:
+        fill_drift(tab)
     if view == "steer":
         tab.click("button.main")
         tab.until("document.querySelector('.tag') && document.querySelectorAll('details.tokens').length === 2")
+        assert tab.run("document.querySelectorAll('.lane mark.steered').length") == 2
+    if view == "new":
+        tab.until("document.querySelector('#finer-error .error') && document.querySelector('[aria-invalid]')")
     tab.run("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
 
 

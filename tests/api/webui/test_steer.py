@@ -263,6 +263,8 @@ def test_a_link_restores_the_form_and_presets_are_shared(installation: Installat
         assert sorted(tab.run(checked)) == ["ja", "tr"]
         assert form("which", "decay") == ["1:8", "0.5"]
         tab.click("button[name=delete-preset]")
+        tab.until("document.querySelector('dialog[open]')")
+        tab.click("button[name=confirm]")
         tab.until("document.querySelector('.presets').textContent.includes('deleted')")
         assert httpx.get(f"{url}/v1/interventions").json()["data"] == []
 

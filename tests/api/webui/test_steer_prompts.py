@@ -177,14 +177,18 @@ def kind_of(change: float) -> str:
 
 def test_the_parts_of_a_character_are_one_piece(url: str, tab: Browser) -> None:
     tokens = [
-        {"offset": 0, "change": 1.0},
-        {"offset": 2, "change": 0.5},  # the first bytes of the character, which add no text
-        {"offset": 2, "change": 0.25},
-        {"offset": 3, "change": -1.0},
+        {"offset": 0, "change": 1.0, "steered": False},
+        {"offset": 2, "change": 0.5, "steered": False},  # the first bytes of the character, which add no text
+        {"offset": 2, "change": 0.25, "steered": True},
+        {"offset": 3, "change": -1.0, "steered": True},
     ]
     tab.open(url)
     found = tab.run(f"import('/page/steer/changes.js').then(({{pieces}}) => pieces(' a😀ب', {json.dumps(tokens)}))")
-    assert found == [{"text": "a", "change": 1.0}, {"text": "😀", "change": 0.75}, {"text": "ب", "change": -1.0}]
+    assert found == [
+        {"text": "a", "change": 1.0, "steered": False},
+        {"text": "😀", "change": 0.75, "steered": True},
+        {"text": "ب", "change": -1.0, "steered": True},
+    ]
 
 
 def test_answers_that_cannot_be_compared_say_why(installation: Installation, tab: Browser) -> None:

@@ -141,6 +141,10 @@ def test_a_sweep_is_paused_resumed_and_cancelled(installation: Installation, tab
         for button, status in (("pause", "paused"), ("resume", "in progress"), ("cancel", "cancelled")):
             tab.until(f"document.querySelector('main button[name={button}]')")
             tab.click(f"main button[name={button}]")
+            if button == "cancel":
+                tab.until("document.querySelector('dialog[open]')")
+                assert "cannot be resumed" in tab.run("document.querySelector('dialog').textContent")
+                tab.click("button[name=confirm]")
             tab.until(f"document.querySelector('.status').textContent === '{status}'")
             assert httpx.get(f"{url}/v1/sweeps/{sweep['id']}").json()["status"] == status.replace(" ", "_")
         assert tab.run("document.querySelectorAll('main .progress ~ button').length") == 0
