@@ -23,7 +23,8 @@ async function show(content, body, signal) {
   try {
     const answer = await json("v1/activations/languages", { method: "POST", body, signal });
     const region = { class: "scroll", tabIndex: 0, role: "region", "aria-label": "Language neurons at each token" };
-    content.replaceChildren(h("div", region, activityTable(answer)));
+    const about = `${SHARE}${answer.relative ? RELATIVE : ""}${COLOUR}`;
+    content.replaceChildren(h("p", { class: "note" }, about), h("div", region, activityTable(answer)));
   } catch (error) {
     if (!signal.aborted) content.replaceChildren(errorMessage(error));
   }
@@ -51,7 +52,6 @@ function activityTable({ languages, neurons, tokens, active, relative }) {
   return h(
     "table",
     { class: "map" },
-    h("caption", {}, `${SHARE}${relative ? RELATIVE : ""}${COLOUR}`),
     h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "token"), ...columns.map(head))),
     h(
       "tbody",
