@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import atexit
 import gc
+import logging
 import os
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+from _pytest.logging import catching_logs
 
 from tests.loop_stalls import LIMIT, watched_loops
 from tests.postgres import postgres_server
@@ -59,6 +61,16 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if tier is not None and tier[1] in excluded else None
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect no garbage while modules are imported, most of whose objects stay."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
 def pytest_collection_finish() -> None:
     """Exclude all modules and tests from garbage collection: they stay, and searching them takes a second each time.
 
@@ -67,6 +79,24 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     atexit.register(gc.unfreeze)
+
+
+def _capture_from_root(self: catching_logs[logging.Handler]) -> logging.Handler:
+    """Enter `catching_logs` without looking for loggers that do not propagate.
+
+    pytest looks through the thousands of loggers of all libraries six times in each test.
+    """
+    root = logging.getLogger()
+    root.addHandler(self.handler)
+    self.attached_loggers.append(root)
+    if self.level is not None:
+        self.handler.setLevel(self.level)
+        self.orig_level = root.level
+        root.setLevel(min(self.orig_level, self.level))
+    return self.handler
+
+
+catching_logs.__enter__ = _capture_from_root  # type: ignore[method-assign,assignment]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import sys
 import threading
 import time
@@ -23,7 +24,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -70,7 +70,7 @@ class LoopWatch:
                 run(handle)
             finally:
                 del self._running[thread]
-                where = self._stacks.pop(thread, None) or repr(handle)
+                where = self._stacks.pop(thread, "")
                 seconds = time.monotonic() - began
                 if seconds > self._limit / 4:
                     computed = time.thread_time() - computed
@@ -78,7 +78,7 @@ class LoopWatch:
                     seconds = computed + slept - (self._collecting - collecting)
                 self.longest = max(self.longest, seconds)
                 if seconds > self._limit:
-                    self.stalls.append(Stall(seconds, where))
+                    self.stalls.append(Stall(seconds, where or repr(handle)))
 
         self._waits.append((time.monotonic(), _waited()))
         sampler = threading.Thread(target=self._sample, daemon=True)
@@ -139,7 +139,13 @@ def _stack(frame: FrameType, depth: int = 12) -> str:
 def _waited() -> dict[str, float]:
     """Return the seconds for which each thread of this process was ready without a processor, since it began."""
     waited = {}
-    for statistics in Path("/proc/self/task").glob("*/schedstat"):
+    with os.scandir("/proc/self/task") as threads:  # this and `os.open` take a quarter of the time of `Path.glob`
+        names = [thread.name for thread in threads]
+    for name in names:
         with suppress(OSError):  # a thread that has ended
-            waited[statistics.parent.name] = int(statistics.read_text(encoding="ascii").split()[1]) / 1e9
+            statistics = os.open(f"/proc/self/task/{name}/schedstat", os.O_RDONLY)
+            try:
+                waited[name] = int(os.read(statistics, 100).split()[1]) / 1e9
+            finally:
+                os.close(statistics)
     return waited

@@ -77,7 +77,12 @@ def opened() -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize(
-    "every", [pytest.param(1, marks=[pytest.mark.reliability, pytest.mark.timeout(900)], id="all"), 15]
+    "every",
+    [
+        pytest.param(1, marks=[pytest.mark.reliability, pytest.mark.timeout(900)], id="all"),
+        pytest.param(15, marks=pytest.mark.processes),  # takes seconds
+        60,
+    ],
 )
 async def test_no_name_leads_out_of_the_home_folder(
     tmp_path: Path, outside: Path, opened: list[str], every: int

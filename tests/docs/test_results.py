@@ -60,6 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+@pytest.mark.processes  # runs a sweep and three libraries for seconds
 def test_the_three_answers_to_each_question_are_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     answers: dict[str, list[list[tuple[Any, ...]]]] = {}
@@ -76,6 +77,7 @@ def test_the_three_answers_to_each_question_are_the_same(folder: Path, monkeypat
     assert gained > 0, "the sweep must be one in which something changes"
 
 
+@pytest.mark.processes
 def test_the_example_notebook_goes_from_results_to_figures(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("MPLBACKEND", "agg")

@@ -82,8 +82,12 @@ def _empty_database() -> bytes:
         return path.read_bytes()
 
 
+_COMPILED: dict[str, Any] = {}
+"""The dialect and the compiled statements of the first store, which all stores of the process share."""
+
+
 def quick_sql_store(folder: Path, clock: Clock, new_id: Callable[[str], str] | None = None) -> SqlStore:
-    """The SQL store, all but the waiting for the disk and the migration of a new database."""
+    """The SQL store without waiting for the disk, migrating a new database and compiling its statements."""
     path = folder / "store.db"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -91,6 +95,8 @@ def quick_sql_store(folder: Path, clock: Clock, new_id: Callable[[str], str] | N
     store = SqlStore(f"sqlite:///{path}", clock, new_id or CountingIds())
     engine = store._database._engine
     engine.dispose()
+    engine.dialect = _COMPILED.setdefault("dialect", engine.dialect)  # its identity is part of a statement's cache key
+    engine._compiled_cache = _COMPILED.setdefault("cache", engine._compiled_cache)
     event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
     return store
 

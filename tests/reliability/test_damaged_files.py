@@ -75,6 +75,7 @@ async def damaged(folder: Path, *, flips: int, cuts: int) -> None:
     installation.store.close()
 
 
+@pytest.mark.processes  # takes seconds
 async def test_damaged_files_are_not_served_and_computed_again(tmp_path: Path) -> None:
     await damaged(tmp_path, flips=3, cuts=2)
 

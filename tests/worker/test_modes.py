@@ -14,7 +14,7 @@ from jobs.report.queries import MODES
 from jobs.store.transitions import SweepState
 from tests.worker.installation import Installation, drain
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.processes, pytest.mark.anyio]  # a whole pipeline
 
 
 async def test_both_modes_are_computed_and_compared(installation: Installation, tmp_path: Path) -> None:

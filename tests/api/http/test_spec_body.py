@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -15,6 +16,16 @@ from tests.worker.installation import SPEC, Installation
 pytestmark = pytest.mark.anyio
 
 LIMITS = Limits(body_bytes=2 * MAX_YAML_BYTES, requests_a_minute=None)
+
+
+@pytest.fixture(scope="module")
+async def large_body_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
+    """A server that accepts bodies above the limit of YAML."""
+    installation = Installation.build(tmp_path_factory.mktemp("server"))
+    async with running_server(installation, working=False, limits=LIMITS) as server:
+        yield server
+
+
 TEXT = """\
 # a comment
 name: first-look
@@ -84,9 +95,8 @@ async def test_an_error_has_a_line_and_a_column(
         b"#" * (MAX_YAML_BYTES + 1),
     ],
 )
-async def test_no_yaml_makes_the_server_fail(installation: Installation, text: bytes) -> None:
-    async with running_server(installation, working=False, limits=LIMITS) as server:
-        answer = await post(server, "sweeps", text)
+async def test_no_yaml_makes_the_server_fail(large_body_server: Server, text: bytes) -> None:
+    answer = await post(large_body_server, "sweeps", text)
     assert answer.status_code == 422, answer.text
     assert answer.json()["error"]["message"]
 

@@ -42,8 +42,8 @@ def lines(stream: StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
-async def request_every_route(server: Server, headers: dict[str, str]) -> None:
-    """Request every route, with secrets in every field, parameter and header."""
+async def request_routes(server: Server, headers: dict[str, str], *, every: int) -> None:
+    """Request routes, all of them if `every` is 1, with secrets in every field, parameter and header."""
     bodies: list[Any] = [
         {"model": "tiny", "prompt": SECRET, "max_tokens": 2},
         {"model": "tiny", "prompt": [SECRET], "max_tokens": 2},
@@ -54,18 +54,25 @@ async def request_every_route(server: Server, headers: dict[str, str]) -> None:
         {"name": SECRET, SECRET: SECRET},
         SECRET,
     ]
-    for method, path in routes(server.app):
+    for method, path in list(routes(server.app))[::every]:
         for content in [json.dumps(body).encode() for body in bodies] + [b'{"prompt": "' + SECRET.encode()]:
             await server.http.request(method, path, content=content, headers=headers)
         await server.http.request(method, f"{path}?after={SECRET}&{SECRET}=1", headers=headers)
         await server.http.request(method, f"{path}/{SECRET}", headers={"Authorization": f"Bearer {SECRET}"})
 
 
-async def test_neither_keys_nor_prompts_are_written(installation: Installation, log_stream: StringIO) -> None:
+@pytest.mark.parametrize(
+    ("log_stream", "every"),
+    [("json", 4), ("console", 4), pytest.param("json", 1, marks=pytest.mark.processes)],
+    indirect=["log_stream"],
+)
+async def test_neither_keys_nor_prompts_are_written(
+    installation: Installation, log_stream: StringIO, every: int
+) -> None:
     async with running_server(installation) as server:
         _, headers = server.key(KeyScope.ADMIN)
         token = headers["Authorization"].removeprefix("Bearer ")
-        await request_every_route(server, headers)
+        await request_routes(server, headers, every=every)
     text = log_stream.getvalue()
     assert text.count("request") > 100
     assert SECRET not in text

@@ -15,7 +15,7 @@ from ampsweep.domain.chunk import Chunk
 from ampsweep.errors import EngineFailed
 from jobs.execution import CompletionCall
 from tests.api.openai.completion import REQUEST, SCALE, pieces
-from tests.api.running_server import running_server
+from tests.api.running_server import Server, running_server
 from tests.worker.installation import Installation
 from worker.completions import PoolCompletions
 
@@ -25,28 +25,26 @@ pytestmark = pytest.mark.anyio
 @pytest.mark.parametrize(
     "form", [{"response_format": {"type": "json_object"}}, {"structured_outputs": {"choice": ["a", "b"]}}]
 )
-async def test_an_engine_without_structured_outputs_refuses_them(
-    installation: Installation, form: dict[str, Any]
-) -> None:
-    async with running_server(installation) as server:
-        await server.pool.ready()
-        for path, asked in (
-            ("/v1/completions", {"prompt": "a"}),
-            ("/v1/chat/completions", {"messages": [{"role": "user", "content": "a"}]}),
-        ):
-            answer = await server.http.post(path, json={"model": "tiny", **asked, **form})
-            assert (answer.status_code, answer.json()["error"]["param"]) == (400, "structured_outputs")
-            assert "require the vllm engine, not fake" in answer.json()["error"]["message"]
+async def test_an_engine_without_structured_outputs_refuses_them(shared_server: Server, form: dict[str, Any]) -> None:
+    for path, asked in (
+        ("/v1/completions", {"prompt": "a"}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "a"}]}),
+    ):
+        answer = await shared_server.http.post(path, json={"model": "tiny", **asked, **form})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "structured_outputs")
+        assert "require the vllm engine, not fake" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
 @pytest.mark.parametrize("stream", [False, True])
 async def test_more_tokens_than_the_default_limit_allows_are_refused(
-    installation: Installation, path: str, *, stream: bool
+    shared_server: Server, path: str, *, stream: bool
 ) -> None:
-    asked = {"prompt": "a"} if path == "/v1/completions" else {"messages": [{"role": "user", "content": "a"}]}
-    async with running_server(installation) as server:
-        answer = await server.http.post(path, json={"model": "tiny", **asked, "min_tokens": 2000, "stream": stream})
+    asked: dict[str, Any] = (
+        {"prompt": "a"} if path == "/v1/completions" else {"messages": [{"role": "user", "content": "a"}]}
+    )
+    asked = {"model": "tiny", **asked, "min_tokens": 2000, "stream": stream}
+    answer = await shared_server.http.post(path, json=asked)
     assert answer.status_code == 400
     error = answer.json()["error"]
     assert (error["code"], error["param"]) == ("invalid_request", "min_tokens")
@@ -91,14 +89,13 @@ async def test_more_tokens_than_the_default_limit_allows_are_refused(
     ],
 )
 async def test_interventions_without_effect_or_meaning_are_refused_by_field(
-    installation: Installation, field: str, value: Any
+    shared_server: Server, field: str, value: Any
 ) -> None:
-    async with running_server(installation) as server:
-        for stream in (False, True):
-            body = {**REQUEST, "stream": stream, field.partition(".")[0]: value}
-            answer = await server.http.post("/v1/completions", json=body)
-            assert answer.status_code == 400, answer.text
-            assert answer.json()["error"]["param"] == field
+    for stream in (False, True):
+        body = {**REQUEST, "stream": stream, field.partition(".")[0]: value}
+        answer = await shared_server.http.post("/v1/completions", json=body)
+        assert answer.status_code == 400, answer.text
+        assert answer.json()["error"]["param"] == field
 
 
 @pytest.mark.parametrize("stream", [False, True])

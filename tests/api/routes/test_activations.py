@@ -166,11 +166,11 @@ async def test_a_model_is_named_by_its_preset_or_adapter(installation: Installat
     ],
 )
 async def test_a_wrong_field_is_refused_by_its_name(
-    installation: Installation, changes: dict[str, Any], status: int, param: str
+    shared_server: Server, changes: dict[str, Any], status: int, param: str
 ) -> None:
-    async with running_server(installation) as server:
-        await imported(server)
-        answer = await server.http.post("/v1/activations", json={**BODY, **changes})
+    if not (await shared_server.http.get("/v1/neuron-sets")).json()["data"]:
+        await imported(shared_server)
+    answer = await shared_server.http.post("/v1/activations", json={**BODY, **changes})
     assert answer.status_code == status, answer.text
     assert answer.json()["error"]["param"].startswith(param)
 

@@ -15,7 +15,10 @@ from tests.worker.installation import Installation
 
 pytestmark = pytest.mark.anyio
 
-GENERATION = {"tasks": [{"name": "generation", "data": "texts", "languages": ["en"]}]}
+GENERATION = {
+    "interventions": {"languages": ["fr", "tr"], "op": "scale", "factors": [0.5, 2.0]},
+    "tasks": [{"name": "generation", "data": "texts", "languages": ["en"]}],
+}
 TEXTS = 3
 RELEVANCE = {"metrics": ["lfs", "relevance"], "judge": {"model": "tiny"}}
 

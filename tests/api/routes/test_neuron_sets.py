@@ -244,18 +244,15 @@ async def test_lists_are_paginated(installation: Installation) -> None:
         ("wat", 1, "wat"),
     ],
 )
-async def test_wrong_neurons_are_refused_by_field(
-    installation: Installation, path: str, value: Any, param: str
-) -> None:
+async def test_wrong_neurons_are_refused_by_field(shared_server: Server, path: str, value: Any, param: str) -> None:
     body: Any = copy.deepcopy(NEURON_FILE)
     *parents, last = path.split(".")
     inner = body
     for step in parents:
         inner = inner[step]
     inner[last] = value
-    async with running_server(installation, working=False) as server:
-        refused = await server.http.post("/v1/neuron-sets", json=body)
-        listed = (await server.http.get("/v1/neuron-sets")).json()["data"]
+    refused = await shared_server.http.post("/v1/neuron-sets", json=body)
+    listed = (await shared_server.http.get("/v1/neuron-sets")).json()["data"]
     assert refused.status_code == 422, refused.text
     assert refused.json()["error"]["param"].startswith(param)
     assert listed == []

@@ -35,11 +35,6 @@ class Finished:
         return f"/v1/sweeps/{self.sweep_id}/{noun}"
 
 
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="module", params=["folder", IN_A_BUCKET])
 def published(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """A server with its results in a folder or in an object store."""
@@ -208,8 +203,9 @@ async def test_nan_and_infinity_are_null_in_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["lost", "changed", "cells too"])
 async def test_damaged_results_are_assembled_again_and_never_served(tmp_path: Path, damage: str) -> None:
     installation = Installation.build(tmp_path)
+    interventions = {"languages": ["fr"], "op": "scale", "factors": [2.0]}
     async with running_server(installation) as server:
-        sweep_id = await server.done()
+        sweep_id = await server.done(interventions=interventions)
         url = f"/v1/sweeps/{sweep_id}/results"
         whole = (await server.http.get(url)).content
         path = tmp_path / "results" / "sweeps" / sweep_id / "results.1.parquet"

@@ -14,7 +14,7 @@ import pytest
 
 from api.auth.api_keys import KeyScope
 from jobs.clock import SystemClock
-from tests.api.running_server import running_server
+from tests.api.running_server import Server, running_server
 from tests.jobs.cluster import write_jsonl
 from tests.postgres import empty_store
 from tests.worker.installation import SPEC, Installation, until
@@ -197,14 +197,13 @@ async def test_sweeps_are_renamed_tagged_and_listed_by_tag_and_text(installation
     ],
 )
 async def test_an_invalid_change_is_rejected_with_its_field(
-    installation: Installation, body: dict[str, Any], param: str, says: str
+    shared_server: Server, body: dict[str, Any], param: str, says: str
 ) -> None:
-    async with running_server(installation, working=False) as server:
-        path = f"/v1/sweeps/{(await server.submit())['id']}"
-        answer = await server.http.patch(path, json=body)
-        assert (answer.status_code, answer.json()["error"]["param"]) == (422, param)
-        assert says in answer.json()["error"]["message"]
-        assert (await server.http.get(path)).json()["name"] == SPEC["name"]
+    path = f"/v1/sweeps/{(await shared_server.submit())['id']}"
+    answer = await shared_server.http.patch(path, json=body)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (422, param)
+    assert says in answer.json()["error"]["message"]
+    assert (await shared_server.http.get(path)).json()["name"] == SPEC["name"]
 
 
 async def test_a_deleted_sweep_and_its_files_are_gone_and_another_sweep_keeps_its_own(
@@ -345,10 +344,9 @@ def _spec(path: str, value: Any) -> dict[str, Any]:
     ],
 )
 async def test_an_invalid_spec_is_rejected_with_its_field(
-    installation: Installation, path: str, value: Any, says: str
+    shared_server: Server, path: str, value: Any, says: str
 ) -> None:
-    async with running_server(installation, working=False) as server:
-        answer = await server.http.post("/v1/sweeps", json=_spec(path, value))
+    answer = await shared_server.http.post("/v1/sweeps", json=_spec(path, value))
     error = answer.json()["error"]
     assert answer.status_code == 422, answer.text
     assert error["param"] == path

@@ -101,11 +101,9 @@ async def test_several_models_need_a_name(installation: Installation) -> None:
     ],
 )
 async def test_a_wrong_field_is_refused_by_its_name(
-    installation: Installation, path: str, param: str, body: dict[str, Any]
+    shared_server: Server, path: str, param: str, body: dict[str, Any]
 ) -> None:
-    async with running_server(installation) as server:
-        await server.pool.ready()
-        answer = await server.http.post(path, json={"model": "tiny", **body})
+    answer = await shared_server.http.post(path, json={"model": "tiny", **body})
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"]["param"] == param
 

@@ -34,6 +34,12 @@ RAW: tuple[dict[str, Any] | None, ...] = (
 )
 
 
+def _first_here(families: list[Family]) -> list[Any]:
+    """Return the families as parameters, all but the first for the tier of tests that take seconds together."""
+    first, *others = families
+    return [first, *(pytest.param(family, marks=pytest.mark.processes) for family in others)]
+
+
 def logprobs(engine: TransformersEngine) -> list[tuple[float, ...]]:
     """Return the log-probabilities of a text, unsteered and steered with random neurons."""
     neurons = random_neurons(engine.info)
@@ -46,7 +52,7 @@ def logprobs(engine: TransformersEngine) -> list[tuple[float, ...]]:
     return scores
 
 
-@pytest.mark.parametrize("family", MULTIMODAL)
+@pytest.mark.parametrize("family", _first_here(MULTIMODAL))
 def test_layers_are_counted_and_steered_in_the_language_model(
     family: Family, model_folder: Callable[[Family], Path], reference: Callable[[Family], TransformersEngine]
 ) -> None:
@@ -60,7 +66,7 @@ def test_layers_are_counted_and_steered_in_the_language_model(
     asyncio.run(self_test(engine))
 
 
-@pytest.mark.parametrize("family", [family for family in MULTIMODAL if "qwen" not in family])
+@pytest.mark.parametrize("family", _first_here([family for family in MULTIMODAL if "qwen" not in family]))
 def test_the_answers_are_those_of_the_language_model_alone(
     family: Family,
     model_folder: Callable[[Family], Path],

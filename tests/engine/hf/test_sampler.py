@@ -19,11 +19,27 @@ def greedy(prompt: list[int], steps: int, **sampling: Any) -> list[int]:
     return [draw.next(LOGITS) for _ in range(steps)]
 
 
-def shares(**sampling: Any) -> dict[int, float]:
-    """Return the share of 2000 answers, whose numbers are added to the seed, in which each token is sampled first."""
-    params = SamplingParams(temperature=1.0, seed=0, **sampling)
-    drawn = [Sampler(params, [], index=index).next(LOGITS) for index in range(2000)]
-    return {token: drawn.count(token) / len(drawn) for token in set(drawn)}
+def odds(monkeypatch: pytest.MonkeyPatch, **sampling: Any) -> dict[int, float]:
+    """Return the weight with which each token is drawn, for tokens whose weight is not 0."""
+    weights: list[float] = []
+
+    def draw(probability: torch.Tensor, _count: int, *, generator: object) -> torch.Tensor:
+        """Draw one token after another, from the likeliest on."""
+        weights.append(float(probability[len(weights)]))
+        return torch.tensor([len(weights) - 1])
+
+    monkeypatch.setattr(torch, "multinomial", draw)
+    params = SamplingParams(temperature=1.0, **sampling)
+    tokens = [Sampler(params, [], index=0).next(LOGITS) for _ in LOGITS]
+    return {token: weight for token, weight in zip(tokens, weights, strict=True) if weight}
+
+
+def test_a_token_is_drawn_as_often_as_its_weight_says() -> None:
+    params = SamplingParams(temperature=1.0, top_k=2, seed=0)  # the number of an answer is added to the seed
+    drawn = [Sampler(params, [], index=index).next(LOGITS) for index in range(600)]
+    expected = 1 / (1 + math.exp(-0.1))
+    assert set(drawn) == {0, 1}
+    assert abs(drawn.count(0) / 600 - expected) <= 4 * (expected * (1 - expected) / 600) ** 0.5
 
 
 def test_presence_is_penalized_once_and_frequency_each_time() -> None:
@@ -82,14 +98,14 @@ def test_an_end_token_is_sampled_after_enough_others() -> None:
         ({}, [0, 1, 2, 3, 4]),
     ],
 )
-def test_truncation_keeps_the_odds_of_the_remaining_tokens(sampling: dict[str, Any], remaining: list[int]) -> None:
-    weights = {token: math.exp(float(LOGITS[token])) for token in remaining}
-    total = sum(weights.values())
-    measured = shares(**sampling)
-    assert set(measured) <= set(remaining)
-    for token in remaining:
-        expected = weights[token] / total
-        assert abs(measured.get(token, 0.0) - expected) <= 4 * (expected * (1 - expected) / 2000) ** 0.5
+def test_truncation_keeps_the_odds_of_the_remaining_tokens(
+    sampling: dict[str, Any], remaining: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = odds(monkeypatch, **sampling)
+    assert set(weights) == set(remaining)
+    total = sum(math.exp(float(LOGITS[token])) for token in remaining)
+    for token, weight in weights.items():
+        assert weight / sum(weights.values()) == pytest.approx(math.exp(float(LOGITS[token])) / total, rel=1e-5)
 
 
 def test_answer_i_is_sampled_with_the_seed_plus_i() -> None:

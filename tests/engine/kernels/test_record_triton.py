@@ -12,6 +12,8 @@ from benchmarks.float64_activation import activation_in_float64
 from engine.kernels.activation import ActivationName
 from tests.engine.kernels.triton_modules import DEVICE, kernel_constants, layer_index, record_triton, use_interpreter
 
+pytestmark = pytest.mark.processes  # Triton's interpreter takes seconds
+
 LAYERS, ROWS, WIDTH, TOKENS = 2, 3, 300, 7  # two blocks of neurons, the second one part full
 
 
@@ -20,12 +22,12 @@ def _interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
     use_interpreter(monkeypatch)
 
 
-@pytest.mark.parametrize(("gated", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+@pytest.mark.parametrize("gated", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("activation", get_args(ActivationName))
 def test_rows_hold_the_counts_and_sums_of_their_tokens(
-    activation: ActivationName, gated: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    activation: ActivationName, gated: bool, dtype: torch.dtype
 ) -> None:
-    monkeypatch.setattr(record_triton, "_UNROLLED", 4)  # more than a sentence's tokens; each takes the interpreter long
     x = 2 * torch.randn(TOKENS, WIDTH * (2 if gated else 1), generator=torch.Generator().manual_seed(0))
     x = x.to(dtype).to(DEVICE)
     spans = torch.tensor([[4, 7], [0, 0], [1, 3]], dtype=torch.int32, device=DEVICE)

@@ -47,7 +47,14 @@ def logprobs(engine: TransformersEngine, steering: Steering | None = None) -> li
 
 
 @pytest.mark.parametrize(
-    "family", ["qwen2", "gemma2", "mistral3", "nemotron_h", "lfm2", "olmo_hybrid", "qwen3_5_text", "glm4", "arcee"]
+    "family",
+    [
+        "qwen2",
+        *(
+            pytest.param(family, marks=pytest.mark.processes)  # they take seconds together
+            for family in ("gemma2", "mistral3", "nemotron_h", "lfm2", "olmo_hybrid", "qwen3_5_text", "glm4", "arcee")
+        ),
+    ],
 )
 @pytest.mark.parametrize("raw", SCALINGS, ids=lambda raw: str(raw["factor"]))
 def test_the_exported_model_gives_the_answers_of_the_steered_one(

@@ -13,7 +13,7 @@ from ampsweep.domain.tool_calls import CallPart, ParsedText, ToolParsing
 from ampsweep.errors import InvalidRequest, UnknownName
 from engine.vllm.tool_calls import CallParsers, StreamReader, written_call
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.engine, pytest.mark.anyio]
 
 TOOL = {
     "type": "function",

@@ -15,6 +15,7 @@ from ampsweep.cli.app import app
 from ampsweep.errors import DamagedFile, InvalidRequest
 from jobs.report.data import ReportData
 from jobs.report.queries import DOES_IT_WORK
+from jobs.report.questions import QUESTIONS
 from jobs.results.schema import SAMPLES
 from tests.jobs.report.control_sweep import STEERED, control_summary, write_sweep
 
@@ -98,7 +99,8 @@ def test_files_without_scores_of_the_sweep_are_refused(tmp_path: Path) -> None:
         answers(tmp_path, tmp_path / "broken.parquet")
 
 
-def test_the_command_shows_scores_and_names_a_missing_file(tmp_path: Path) -> None:
+def test_the_command_shows_scores_and_names_a_missing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.report.answers.QUESTIONS", QUESTIONS[:1])  # the one that shows scores
     samples = sweep_with_texts(tmp_path)
     values: dict[str, list[float | None]] = {method: [1.0, 0.5, 1.0] for method in METHODS}
     scores = write_scores(tmp_path / "relevance.parquet", samples, "relevance", values)

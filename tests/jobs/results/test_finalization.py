@@ -54,9 +54,10 @@ class SweepRunner:
     def compute(self, fails: Callable[[Cell], bool] = lambda cell: False) -> int:
         """Compute all pending cells; return their number."""
         leases = self.store.lease_cells("w", models=["tiny"], limit=10_000, ttl=9)
+        reports = []
         for lease in leases:
             if fails(lease.cell):
-                self.store.report([ended(lease, CellOutcome.REJECTED, "the engine died")])
+                reports.append(ended(lease, CellOutcome.REJECTED, "the engine died"))
                 continue
             task, loaded = task_for(lease.cell.task.name), load_items(lease.cell, self.catalog)
             samples = [
@@ -71,7 +72,8 @@ class SweepRunner:
                 neurons=5,
                 versions={"engine": "1"},
             )
-            self.store.report([completed(lease, file)])
+            reports.append(completed(lease, file))
+        self.store.report(reports)
         return len(leases)
 
     def assemble(self, sweep: SweepRecord, cells: Sequence[CellRecord], epoch: int) -> Assembled:
@@ -270,8 +272,13 @@ def test_a_cell_that_is_reset_during_finalization_postpones_the_end(
 
 
 SEARCHED: dict[str, Any] = {
-    "interventions": {"op": "scale", "factors": [0, 0.5, 1, 2, 3], "controls": ["random"]},
-    "tasks": [{"name": "lss", "languages": ["en", "zh"], "limit": 6}, TASKS[1]],
+    "interventions": {
+        "languages": ["fr", "tr"],
+        "op": "scale",
+        "factors": [0, 0.5, 1, 2, 3],
+        "controls": ["random"],
+    },
+    "tasks": [{"name": "lss", "languages": ["en"], "limit": 6}, TASKS[1]],
     "search": {"method": "halving", "items": 2, "keep": 1},
 }
 

@@ -24,7 +24,10 @@ pytestmark = pytest.mark.anyio
 
 TEXTS = 3
 TTL = 30.0
-GENERATION = {"tasks": [{"name": "generation", "data": "texts", "languages": ["en"]}]}
+GENERATION = {
+    "interventions": {"languages": ["fr", "tr"], "op": "scale", "factors": [0.5, 2.0]},
+    "tasks": [{"name": "generation", "data": "texts", "languages": ["en"]}],
+}
 RELEVANCE = parse_evaluation({"metrics": ["relevance"], "judge": {"model": "tiny"}})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
@@ -9,6 +10,8 @@ from engine.kernels.xielu import Xielu, XieluConstants
 from engine.vllm.backends.activation import SteeredActivation
 from engine.vllm.backends.residual import SteeredResidual
 from tests.engine.vllm.backends.traced import traced_code
+
+pytestmark = pytest.mark.processes  # a compiler traces the modules
 
 
 def test_all_layers_have_one_graph_of_the_activation() -> None:
