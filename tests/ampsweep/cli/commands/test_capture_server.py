@@ -35,14 +35,14 @@ def answer() -> bytes:
 class StubClient:
     """A server that gives one answer, which may be an error."""
 
-    answer: bytes | AmpsweepError = field(default_factory=answer)
+    answer: bytes | AmpsweepError | KeyboardInterrupt = field(default_factory=answer)
     request: dict[str, Any] = field(default_factory=dict)
     patient: bool = False
     url: str = URL
 
     def download_activations(self, model: str, texts: Any, select: Any, path: Path, **options: Any) -> Path:
         self.request = {"model": model, "texts": texts, "select": select, **options}
-        if isinstance(self.answer, AmpsweepError):
+        if not isinstance(self.answer, bytes):
             raise self.answer
         path.write_bytes(self.answer)
         return path
@@ -125,6 +125,12 @@ def test_an_error_names_the_option_or_the_line(
     stub.answer = error
     result = ask(texts, "--layers", "1")
     assert (result.exit_code, result.stderr) == (code, f"error: {line}\n")
+    assert [path.name for path in texts.parent.iterdir()] == ["texts.txt"]
+
+
+def test_ctrl_c_while_the_server_captures_leaves_no_file(stub: StubClient, texts: Path) -> None:
+    stub.answer = KeyboardInterrupt()
+    assert ask(texts, "--layers", "1").exit_code == 130
     assert [path.name for path in texts.parent.iterdir()] == ["texts.txt"]
 
 
