@@ -169,7 +169,7 @@ def _choices(interventions: dict[str, Any], field: str) -> list[Any]:
 
 
 def _in_turn(labels: Sequence[str]) -> str:
-    return labels[0] if len(labels) == 1 else f"in turn: {', '.join(labels)}"
+    return labels[0] if len(labels) == 1 else f"in turn: {', then '.join(labels)}"
 
 
 def _draws(number: int) -> str:

@@ -68,10 +68,13 @@ def test_it_names_the_sweep_the_model_and_how_its_neurons_were_found() -> None:
         ({"layers": "each"}, "(layers: each; tokens: all)"),
         ({"scope": "prompt", "tokens": {"positions": [0, -1]}}, "tokens: prompt (positions=-1 0))"),
         ({"tokens": [{"end": 8}]}, "tokens: all (end=8))"),
-        ({"tokens": [None, {"end": 8, "decay": 0.5}]}, "tokens: all (in turn: all, end=8, decay=0.5))"),
+        ({"tokens": [None, {"end": 8, "decay": 0.5}]}, "tokens: all (in turn: all, then end=8, decay=0.5))"),
         ({"part": "thinking"}, "(layers: all; tokens: all; only what the model thought)"),
-        ({"part": [None, "answer"]}, "; in turn: all of the text, only the answer after what the model thought)"),
-        ({"when": [None, "drift"]}, "; in turn: always, only while the text of an answer was in another language)"),
+        ({"part": [None, "answer"]}, "; in turn: all of the text, then only the answer after what the model thought)"),
+        (
+            {"when": [None, "drift"]},
+            "; in turn: always, then only while the text of an answer was in another language)",
+        ),
         (
             {"when": [{"drift": {"window": 90}}]},
             "tokens: all; only while the text of an answer was in another language (window=90))",
