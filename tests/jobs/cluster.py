@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import sqlalchemy as sa
 from sqlalchemy import event
 
 from ampsweep.domain.intervention import Intervention
@@ -21,6 +23,7 @@ from jobs.planning.catalog import Catalog
 from jobs.planning.planner import MAX_CELLS, Plan, plan
 from jobs.sample import Sample
 from jobs.spec import parse_spec
+from jobs.store.database import sqlite_engine
 from jobs.store.records import CellFile, CellOutcome, CellReport, Lease
 from jobs.store.sql import SqlStore
 
@@ -82,8 +85,16 @@ def _empty_database() -> bytes:
         return path.read_bytes()
 
 
-_COMPILED: dict[str, Any] = {}
-"""The dialect and the compiled statements of the first store, which all stores of the process share."""
+_SHARED: dict[str, Any] = {}
+"""The dialect and the compiled statements of the first engine, which all engines of the process share."""
+
+
+def _quick_engine(url: sa.URL) -> sa.Engine:
+    engine = sqlite_engine(url)
+    engine.dialect = _SHARED.setdefault("dialect", engine.dialect)  # its identity is part of a statement's cache key
+    engine._compiled_cache = _SHARED.setdefault("cache", engine._compiled_cache)
+    event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
+    return engine
 
 
 def quick_sql_store(folder: Path, clock: Clock, new_id: Callable[[str], str] | None = None) -> SqlStore:
@@ -92,13 +103,8 @@ def quick_sql_store(folder: Path, clock: Clock, new_id: Callable[[str], str] | N
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         path.write_bytes(_empty_database())
-    store = SqlStore(f"sqlite:///{path}", clock, new_id or CountingIds())
-    engine = store._database._engine
-    engine.dispose()
-    engine.dialect = _COMPILED.setdefault("dialect", engine.dialect)  # its identity is part of a statement's cache key
-    engine._compiled_cache = _COMPILED.setdefault("cache", engine._compiled_cache)
-    event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
-    return store
+    with patch("jobs.store.database.sqlite_engine", _quick_engine):
+        return SqlStore(f"sqlite:///{path}", clock, new_id or CountingIds())
 
 
 def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -33,14 +33,19 @@ def texts(figure: Figure) -> list[str]:
     ]
 
 
-def test_every_method_and_measure_of_the_sweep_is_drawn(tmp_path: Path) -> None:
+def test_every_method_and_measure_of_the_sweep_is_drawn_in_the_colours_of_the_page(tmp_path: Path) -> None:
     works, costs = tables(tmp_path, control_summary(("fr", "ja", "ta")))
-    drawn = texts(method_dots(works))
+    dots = method_dots(works)
+    drawn = texts(dots)
     assert {"neurons", "neurons, patch difference", "diffmean", "prompt in English", "random neurons"} <= set(drawn)
     assert {"fr", "ja", "ta", "control", "LSS", "unsteered model"} <= set(drawn)
     assert {"mean", "fr", "ja", "ta", "unsteered model", "cost: loss of accuracy (xcopa: accuracy, n = 100)"} <= set(
         texts(control_and_cost(costs))
     )
+    figure = svg(dots)
+    for colour in ("stroke: #000000", "fill: #000000", "fill: #ffffff"):
+        assert colour not in figure
+    assert "currentColor" in figure
 
 
 def test_what_the_sweep_does_not_have_is_not_drawn(tmp_path: Path) -> None:
@@ -73,14 +78,6 @@ def test_eighteen_languages_have_a_row_and_a_plot_each(tmp_path: Path) -> None:
     scales = Counter(text for text in of_costs if text in ("0.05", "0.10", "0.15"))
     assert scales
     assert set(scales.values()) == {5}, "each of the 5 columns has a scale, although the last row has 4 plots"
-
-
-def test_figures_follow_the_colour_scheme_of_the_page(tmp_path: Path) -> None:
-    works, _ = tables(tmp_path, control_summary(("fr",)))
-    figure = svg(method_dots(works))
-    for colour in ("stroke: #000000", "fill: #000000", "fill: #ffffff"):
-        assert colour not in figure
-    assert "currentColor" in figure
 
 
 def test_the_page_begins_with_the_answer(tmp_path: Path) -> None:
