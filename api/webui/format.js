@@ -1,4 +1,4 @@
-/** Numbers, times, durations, neuron sets and their progress as text. */
+/** Numbers, times, durations, neuron sets, their progress and steered tokens as text. */
 
 /** Return a number with separators of thousands; a dash for an unknown one. */
 export const count = (value) => (value === null || value === undefined ? "–" : value.toLocaleString());
@@ -31,4 +31,11 @@ export function recordingText(progress) {
     progress.seconds_left === null ? "" : `about ${duration(progress.seconds_left)} left`,
   ];
   return parts.filter(Boolean).join(", ");
+}
+
+/** Return which tokens of an answer were steered, from pairs of the first, counted from 0, and the one after the last. */
+export function spansText(spans) {
+  if (!spans.length) return "no token steered";
+  const texts = spans.map(([first, end]) => (end - first === 1 ? String(end) : `${first + 1} to ${end}`));
+  return `steered tokens: ${texts.join(", ")}`;
 }

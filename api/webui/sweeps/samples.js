@@ -3,6 +3,7 @@
 import { readAddress, setParams } from "../address.js";
 import { errorMessage, field, h, languageName, select } from "../dom.js";
 import { distinct, interventionText, methodName, methodText } from "../figures/rows.js";
+import { spansText } from "../format.js";
 import { json } from "../rest.js";
 
 const PAGE = 20;
@@ -132,6 +133,7 @@ function answer(title, sample, language, kind) {
   const { correct, score, error } = sample;
   const verdict = correct === null ? null : h("span", { class: correct ? "right" : "wrong" }, correct ? "✓ correct" : "✗ wrong");
   const number = score === null ? null : h("span", { class: "note" }, `score ${score.toFixed(3)}`);
+  const spans = sample.steered_spans ? h("span", { class: "note" }, spansText(sample.steered_spans)) : null;
   const text = error ?? (sample.completion || sample.prediction || "–");
   return h(
     "div",
@@ -141,6 +143,8 @@ function answer(title, sample, language, kind) {
     verdict,
     " ",
     number,
+    " ",
+    spans,
     h("p", { class: error ? "text error" : "text", lang: language ?? "", dir: "auto" }, text),
   );
 }

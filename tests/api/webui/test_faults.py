@@ -151,6 +151,21 @@ def test_a_long_prompt_and_one_from_right_to_left(url: str, tab: Browser) -> Non
     assert tab.run("document.documentElement.scrollWidth <= innerWidth")
 
 
+def test_long_names_do_not_widen_the_page(installation: Installation, tab: Browser) -> None:
+    with server_in_thread(installation, working=False) as (url, _):
+        body = {**SPEC, "name": "n" * 200}
+        sweep_id = httpx.post(f"{url}/v1/sweeps", json=body).raise_for_status().json()["id"]
+        httpx.patch(f"{url}/v1/sweeps/{sweep_id}", json={"tags": ["t" * 64]}).raise_for_status()
+        for view, shown in (("sweeps", ".sweeps tbody a"), (f"sweeps/{sweep_id}", ".facts")):
+            tab.open("about:blank")
+            tab.open(f"{url}/#{view}")
+            tab.until(f"document.querySelector('{shown}')")
+            for width in (1440, 390):
+                tab.show_as(width=width)
+                assert tab.run("document.documentElement.scrollWidth") <= width, (view, width)
+        tab.show_as(width=1280)
+
+
 def test_a_chat_is_continued_whatever_became_of_the_form(url: str, tab: Browser) -> None:
     def messages() -> list[list[str]]:
         found: list[list[str]] = tab.run(

@@ -269,6 +269,31 @@ def test_lists_of_choices_are_left_to_the_text(url: str, tab: Browser) -> None:
     assert "3 choices of tokens, 2 choices of part" in content
 
 
+def test_a_spec_with_lists_of_choices_survives_the_form(url: str, tab: Browser) -> None:
+    tab.open(f"{url}/#new")
+    tab.until(PLANNED)
+    tokens = [None, {"end": 8}, {"positions": [0, 2], "decay": 0.5}]
+    interventions = {**SPEC["interventions"], "scope": "generation", "tokens": tokens}
+    write(tab, {**SPEC, "name": "typed", "interventions": interventions})
+    cells = int(tab.run("document.querySelector('.plan tfoot [data-column=cells]').textContent"))
+    assert "3 choices of tokens" in tab.run("document.querySelector('.finer summary').textContent")
+    assert tab.run("document.querySelector('input[name=which]').disabled")
+    tab.fill("select[name=scope]", "all")
+    tab.fill("input[name=limit-0]", "3")
+    changed = {**interventions, "tokens": tokens}
+    del changed["scope"]
+    assert spec(tab)["interventions"] == changed
+    tab.fill("input[name=factors]", "2")
+    tab.until(
+        f"{PLANNED} && Number(document.querySelector('.plan tfoot [data-column=cells]').textContent) < {cells}"
+        " && !document.querySelector('.new .error')"
+    )
+    write(tab, {**SPEC, "name": "again", "interventions": {**SPEC["interventions"], "tokens": [{"end": 4}]}})
+    assert value(tab, "which") == ":4", "a list of one is that one"
+    tab.fill("input[name=which]", ":5")
+    assert spec(tab)["interventions"]["tokens"] == {"end": 5}
+
+
 def test_the_group_is_opened_and_used_with_the_keyboard(url: str, tab: Browser) -> None:
     open_steer(tab, url)
     tab.run("document.querySelector('.finer summary').focus()")

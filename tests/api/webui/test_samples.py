@@ -77,3 +77,11 @@ def test_two_sweeps_are_compared(installation: Installation, tab: Browser) -> No
     assert {(row[6], row[7]) for row in cells} == {("0.000", "overlap")}, "the same cells"
     assert all(row[4] == row[5] for row in cells)
     assert len(cells) > 4
+
+
+def test_steered_tokens_are_counted_from_one(installation: Installation, tab: Browser) -> None:
+    spans = [[], [[0, 1]], [[21, 46], [60, 61]]]
+    with server_in_thread(installation, working=False) as (url, _):
+        tab.open(url)
+        texts = tab.run(f"import('/page/format.js').then(({{spansText}}) => {spans}.map(spansText))")
+    assert texts == ["no token steered", "steered tokens: 1", "steered tokens: 22 to 46, 61"]
