@@ -299,16 +299,16 @@ def test_an_unknown_neuron_set_or_language_is_rejected_with_the_known_ones(qwen:
         _generate(qwen, "x", {"languages": ["de"], "op": "scale", "factor": 2})
 
 
-def test_concurrent_requests_do_not_affect_each_other(engine: TransformersEngine) -> None:
+def test_concurrent_requests_do_not_affect_each_other(qwen: TransformersEngine) -> None:
     async def together() -> list[Score]:
         requests = [
             ScoreRequest(context="The end is", continuation=" in the north", steering=_steering(raw))
             for raw in [None, *INTERVENTIONS, None]
         ]
-        return await asyncio.gather(*map(engine.score, requests))
+        return await asyncio.gather(*map(qwen.score, requests))
 
     scores = asyncio.run(together())
-    sequential = [_score(engine, "The end is", " in the north", raw) for raw in [None, *INTERVENTIONS, None]]
+    sequential = [_score(qwen, "The end is", " in the north", raw) for raw in [None, *INTERVENTIONS, None]]
     assert scores == sequential
     assert len({score.logprobs for score in scores}) == len(INTERVENTIONS) + 1
 

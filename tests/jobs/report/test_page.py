@@ -274,6 +274,7 @@ def test_overlap_is_the_jaccard_index(data: ReportData) -> None:
     assert overlaps == pytest.approx({("fr", "fr"): 1, ("fr", "ht"): 1 / 3, ("ht", "fr"): 1 / 3, ("ht", "ht"): 1})
 
 
+@pytest.mark.processes  # draws the whole page
 def test_the_page_stands_alone_and_shows_every_answer_with_its_query(
     answers_and_page: tuple[list[Answer], str],
 ) -> None:
