@@ -14,6 +14,10 @@ from ampsweep.domain.chunk import PromptPart, TokenLogprob
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _CONTEXT = 5  # prompt tokens to decode with the answer, because some tokenizers drop the space before the first word
+_CHARACTER_BYTES = 4
+"""Most bytes of a character in UTF-8."""
+_BROKEN_TOKENS = 8
+"""Tokens that are decoded to see whether a text ends with bytes that are no character."""
 
 
 class Decoder(Protocol):
@@ -113,18 +117,17 @@ class TextOffsets:
         self._before: list[int] | None = list(prompt[-_CONTEXT:])  # tokens before `_pending`; None: middle of a text
         self._whole = 0  # characters before `_pending`
         self._pending: list[int] = []  # the last tokens, if they do not end with a whole character
+        self._unfinished = ""
 
     @property
     def unfinished(self) -> str:
         """The whole characters of the last tokens, if these end with part of a character."""
-        if not self._pending:
-            return ""
-        return self._texts.joined(self._pending, self._before).rstrip(_REPLACEMENT)
+        return self._unfinished
 
     @property
     def length(self) -> int:
         """How many whole characters the answer has."""
-        return self._whole + len(self.unfinished)
+        return self._whole + len(self._unfinished)
 
     def push(self, token: int) -> int:
         """Add the next token and return its position, which is after the whole characters of the tokens before it."""
@@ -132,13 +135,28 @@ class TextOffsets:
         length = None if self._pending or self._before is not None else self._texts.length(token)
         if length is None:
             self._pending.append(token)
+            if self._ends_with_broken_bytes():
+                return start
             text = self._texts.joined(self._pending, self._before)
-            length = None if text.endswith(_REPLACEMENT) else len(text)
-        if length is not None:
-            self._whole += length
-            self._pending = []
-            self._before = None if length else self._before
+            if text.endswith(_REPLACEMENT):
+                self._unfinished = text.rstrip(_REPLACEMENT)
+                return start
+            length = len(text)
+        self._whole += length
+        self._pending, self._unfinished = [], ""
+        self._before = None if length else self._before
         return start
+
+    def _ends_with_broken_bytes(self) -> bool:
+        """Whether the last tokens are so many bytes that are no character that the next one can complete none of them.
+
+        A model that is steered too strongly may generate hundreds of such bytes. All of them need not be decoded again
+        with each.
+        """
+        if len(self._pending) <= _BROKEN_TOKENS:
+            return False
+        text = self._texts.joined(self._pending[-_BROKEN_TOKENS:])
+        return len(text) >= _CHARACTER_BYTES and not text.strip(_REPLACEMENT)
 
 
 def prompt_part(

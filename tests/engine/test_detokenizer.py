@@ -10,6 +10,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from ampsweep.domain.sampling import SamplingParams
 from benchmarks.tiny_models import Family
@@ -151,6 +152,70 @@ def test_a_token_begins_after_the_whole_characters_before_it(tokenizer: Any, tex
     assert starts == [len(tokenizer.decode(ids[:count]).rstrip("\ufffd")) for count in range(len(ids))]
     assert offsets.length == len(text.rstrip("\ufffd"))
     assert (starts or [0])[0] == 0
+
+
+def with_byte_fallback() -> Any:
+    """Return a tokenizer like Llama 2's: a token for each byte, and a decoder that takes adjacent bytes together."""
+    vocabulary = ["<s>", "</s>", "a", *(f"<0x{byte:02X}>" for byte in range(256))]
+    model = models.BPE(vocab={token: index for index, token in enumerate(vocabulary)}, merges=[], byte_fallback=True)
+    tokenizer = Tokenizer(model)
+    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
+
+
+BYTES = b"a\xe3\x81\x82\xf0\x9f\x98\x80\xff"
+
+
+@pytest.mark.parametrize("made", [byte_level, with_byte_fallback])
+@given(drawn=st.lists(st.one_of(st.sampled_from(BYTES), st.none()), max_size=60))
+@example(drawn=[0xFF] * 30 + list("あ".encode()) + [0xFF] * 30)
+@example(drawn=[0xF0] * 9 + list("\U0001f600".encode()) * 4)
+@example(drawn=[0xFF] * 12 + [None] * 9 + list("あ".encode()))
+def test_offsets_are_those_of_all_pending_tokens_decoded_at_each(
+    made: Callable[[], Any], drawn: list[int | None]
+) -> None:
+    tokenizer = made()
+    of_byte = {byte: tokenizer.convert_tokens_to_ids(name_of(byte, made)) for byte in BYTES}
+    ids = [0 if byte is None else of_byte[byte] for byte in drawn]
+    texts = TokenTexts(tokenizer)
+    offsets = TextOffsets(texts, ())
+    whole, pending, before = 0, list[int](), True  # whether no text precedes
+    for token in ids:
+        text = texts.joined(pending, [] if before else None)
+        assert offsets.push(token) == whole + len(text.rstrip("\ufffd"))
+        pending.append(token)
+        text = texts.joined(pending, [] if before else None)
+        if not text.endswith("\ufffd"):
+            whole, pending, before = whole + len(text), [], before and not text
+    assert offsets.unfinished == texts.joined(pending, [] if before else None).rstrip("\ufffd")
+
+
+def test_a_long_run_of_broken_bytes_is_not_decoded_anew_with_each_token() -> None:
+    tokenizer = byte_level()
+    decoded = 0
+
+    class Counting:
+        encode, get_vocab = tokenizer.encode, tokenizer.get_vocab
+
+        def decode(self, ids: list[int], **options: bool) -> str:
+            nonlocal decoded
+            decoded += len(ids)
+            text: str = tokenizer.decode(ids, **options)
+            return text
+
+    offsets = TextOffsets(TokenTexts(Counting()), ())
+    (letter, broken) = (tokenizer.convert_tokens_to_ids(name_of(byte, byte_level)) for byte in (ord("a"), 0xFF))
+    decoded = 0
+    assert [offsets.push(token) for token in [letter] + [broken] * 500 + [letter] * 2] == [0, *[1] * 501, 502]
+    assert decoded < 503 * 30
+
+
+def name_of(byte: int, made: Callable[[], Any]) -> str:
+    """Return how the vocabulary of a tokenizer writes a byte."""
+    names: dict[int, str] = bytes_to_unicode()
+    if made is byte_level:
+        return names[byte]
+    return "a" if byte == ord("a") else f"<0x{byte:02X}>"
 
 
 def test_special_tokens_add_no_characters(tokenizer: Any) -> None:
