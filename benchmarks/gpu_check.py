@@ -4,16 +4,17 @@
 - `sanitizer`: the same under compute-sanitizer, where it is installed.
 - `answers`: vLLM on a tiny model, compiled and with CUDA graphs, gives the results of the transformers engine for the
   mixed load of `benchmarks.mixed_load`, with each model runner, with and without asynchronous scheduling, and with a
-  cache so small that requests preempt each other.
+  cache so small that requests preempt each other; then on a tiny mixture of experts (`--unfused-experts`).
 - `kernel times`: the steering kernel beside an unsteered one and a copy (`benchmarks.kernel`).
 - `operator times`: a layer's operators, idle, steered and recording (`benchmarks.operator_cost`).
+- `expert times`: a layer of experts beside vLLM's fused kernel (`benchmarks.expert_cost`).
 - `rates`: tokens a second of stock vLLM, of the idle engine, and with 0 to 256 distinct interventions in a batch, then
   scoring and recording, on the model in `--model`, or on one of random weights in the shape of Qwen2.5 1.5B
   (`benchmarks.gpu_rates`).
 
 Each stage runs in a process of its own, for at most `--limit` seconds. One that fails, hangs or is killed is reported
 with what it found before, and the next one runs. If the file already has stages of the same card, they are kept unless
-they are run again. So the stages may be divided among several calls. Only `answers` and `rates` need vLLM.
+they are run again. So the stages may be divided among several calls. `answers`, `expert times` and `rates` need vLLM.
 
 At the end the tables of `benchmarks.gpu_report` are printed. The exit status is 1 if a stage failed, and 2 if there is
 no CUDA device. `--rehearse` runs all stages with tiny loads on a CPU, where Triton interprets the kernels, without a

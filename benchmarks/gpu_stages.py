@@ -22,10 +22,13 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.parts import Parts
 
 if TYPE_CHECKING:
+    from benchmarks.tiny_models import Family
     from engine.vllm.launch import VllmSettings
 
-STAGES = ("kernels", "sanitizer", "answers", "kernel times", "operator times", "rates")
+STAGES = ("kernels", "sanitizer", "answers", "kernel times", "operator times", "expert times", "rates")
 SANITIZER = "compute-sanitizer"
+MIXTURE: Family = "qwen2_moe"
+"""The tiny mixture of experts whose answers are compared, which has an MLP beside its experts."""
 SMALL_SHAPE = {"width": 40, "tokens": 3}
 """The shape whose times a rehearsal takes."""
 REHEARSED_TOKENS = 3
@@ -52,7 +55,8 @@ class GpuStages:
 
     def stages(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
         """Return the stages by name."""
-        methods = (self.kernels, self.sanitizer, self.answers, self.kernel_times, self.operator_times, self.rates)
+        times = (self.kernel_times, self.operator_times, self.expert_times)
+        methods = (self.kernels, self.sanitizer, self.answers, *times, self.rates)
         return dict(zip(STAGES, methods, strict=True))
 
     async def kernels(self) -> None:
@@ -87,20 +91,16 @@ class GpuStages:
         return "no errors"
 
     async def answers(self) -> None:
-        """Compare vLLM with the transformers engine on the mixed load, once for each variant."""
+        """Compare vLLM with the transformers engine on the mixed load, once for each model and variant."""
         from benchmarks.checksum_identifier import ChecksumIdentifier
         from benchmarks.mixed_load import NEW_TOKENS, assert_same, run_load
         from benchmarks.tiny_models import tiny_model
         from engine.hf.engine import TransformersEngine
         from engine.vllm.engine import VllmEngine
 
-        folder = tiny_model("qwen2", self._folder / "tiny")
-        reference = TransformersEngine(folder, open_identifier=ChecksumIdentifier)
         new_tokens = REHEARSED_TOKENS if self._rehearse else NEW_TOKENS
-        expected = await run_load(reference, new_tokens=new_tokens)
-        await reference.close()
 
-        async def compare(settings: VllmSettings) -> str:
+        async def compare(folder: Path, expected: dict[str, Any], settings: VllmSettings) -> str:
             engine = await VllmEngine.open(folder, settings=settings, open_identifier=ChecksumIdentifier)
             try:
                 assert_same(await run_load(engine, new_tokens=new_tokens), expected)
@@ -108,9 +108,15 @@ class GpuStages:
                 await engine.close()
             return "as the transformers engine"
 
-        for name, settings in self._variants().items():
-            await self._parts.run(name, partial(compare, settings))
-            self._free_memory()
+        families: dict[Family, dict[str, VllmSettings]] = {"qwen2": self._variants(), MIXTURE: self._mixture_variants()}
+        for family, variants in families.items():
+            folder = tiny_model(family, self._folder / family)
+            reference = TransformersEngine(folder, open_identifier=ChecksumIdentifier)
+            expected = await run_load(reference, new_tokens=new_tokens)
+            await reference.close()
+            for name, settings in variants.items():
+                await self._parts.run(name, partial(compare, folder, expected, settings))
+                self._free_memory()
 
     def _variants(self) -> dict[str, VllmSettings]:
         """Return the settings to compare, by name; with the small cache requests preempt each other."""
@@ -128,6 +134,11 @@ class GpuStages:
             variants[f"runner {runner}, asynchronous scheduling"] = ahead
             variants[f"runner {runner}, small cache"] = replace(ahead, kv_cache_bytes=SETTINGS.kv_cache_bytes)
         return variants
+
+    def _mixture_variants(self) -> dict[str, VllmSettings]:
+        """Return the settings to compare on a mixture of experts: eager and in CUDA graphs, with both runners."""
+        kept = {name: settings for name, settings in self._variants().items() if "cache" not in name}
+        return {f"experts, {name}": replace(settings, unfused_experts=True) for name, settings in kept.items()}
 
     async def kernel_times(self) -> None:
         """Time the steering kernel beside unsteered ones and a copy, at each width."""
@@ -156,6 +167,23 @@ class GpuStages:
             shapes = [(SMALL_SHAPE["width"], 16, (SMALL_SHAPE["tokens"],), 3)]
         for shape in shapes:
             await self._parts.run(f"width {shape[0]}", partial(at_width, *shape))
+
+    async def expert_times(self) -> None:
+        """Time a layer of experts with vLLM's kernel and with that of the steering backend."""
+        import torch
+
+        from benchmarks import expert_cost
+
+        small = expert_cost.Shape(experts=4, each=2, hidden_size=64, width=32)
+        shape = small if self._rehearse else expert_cost.Shape()
+
+        def at(tokens: int) -> str:
+            inputs = expert_cost.drawn(shape, tokens, dtype=torch.bfloat16, device=self._device())
+            fused, unfused, ratio, difference = expert_cost.cost(inputs, rounds=self._rounds).figures
+            return f"fused {fused}, unfused {unfused}, ratio of times {ratio}, outputs differ by {difference}"
+
+        for tokens in (3,) if self._rehearse else (1, 16, 64, 256, 2048):
+            await self._parts.run(f"{tokens} tokens", partial(at, tokens))
 
     async def rates(self) -> None:
         """Measure tokens a second, on a model in the shape of Qwen2.5 1.5B if none is given."""

@@ -1,4 +1,4 @@
-"""Compares all GPU kernels with float64 on random inputs: steering, statistics, recording and the residual stream.
+"""Compares all GPU kernels with float64 on random inputs: steering, statistics, recording, residual stream, experts.
 
 Outputs are filled with NaN first, so that a place that a kernel does not write is found. Every activation function and
 data type is tried on a small shape; on a GPU the shapes of real models follow, with the program that handles two tokens
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from ampsweep.domain.statistic import Statistic
+from benchmarks.expert_check import ExpertCheck
 from benchmarks.float64_activation import XIELU, activation_in_float64
 from engine.kernels.activation import ActivationName
 from engine.kernels.device_table import DeviceTable, SlotEntries, VectorBuffers
@@ -52,6 +53,7 @@ class KernelCheck:
             "statistics": self.statistics,
             "recording": self.recording,
             "residual stream": self.residual_stream,
+            "experts": ExpertCheck(self._device, self._random).run,
         }
 
     def steering(self) -> int:

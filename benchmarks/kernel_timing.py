@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 
 _WARM_UP, _ROUNDS = 3, 20
-_LEAST_LAUNCHES = 8
+LEAST_LAUNCHES = 8
 
 
 def launches(bytes_moved: int) -> int:
@@ -20,7 +20,7 @@ def launches(bytes_moved: int) -> int:
     if not torch.cuda.is_available():
         return 1
     cache = torch.cuda.get_device_properties().L2_cache_size
-    return max(_LEAST_LAUNCHES, -(-3 * cache // bytes_moved))
+    return max(LEAST_LAUNCHES, -(-3 * cache // bytes_moved))
 
 
 def microseconds(launch: Callable[[int], None], count: int) -> float:

@@ -130,7 +130,10 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
         "engine/vllm/worker/runner_v1.py",
         "engine/vllm/worker/runner_v2.py",
     ),
-    "tests/engine/vllm/backends/test_fused_activation.py": ("engine/vllm/backends/device_residual.py",),
+    "tests/engine/vllm/backends/test_fused_activation.py": (
+        "engine/vllm/backends/device_buffers.py",
+        "engine/vllm/backends/device_residual.py",
+    ),
     "tests/engine/vllm/test_sampling.py": ("engine/vllm/request_extras.py",),
     "tests/engine/vllm/test_engine.py": ("engine/vllm/one_pass.py",),
 }

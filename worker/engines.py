@@ -30,6 +30,7 @@ class EngineSpec:
         tensor_parallel_size: Number of devices over which each layer is split (vllm only).
         pipeline_parallel_size: Number of devices over which the layers are distributed (vllm only).
         batch_invariant: Whether answers are computed in vLLM's batch-invariant mode (vllm on a GPU only).
+        unfused_experts: Whether mixtures of experts are computed without vLLM's fused kernel on a GPU (vllm only).
         allow_untested_vllm: Whether a vLLM release may be run with which steering was not tested.
         count: Number of engines.
         cpus: CPU cores that Ray reserves for each engine.
@@ -47,6 +48,7 @@ class EngineSpec:
     tensor_parallel_size: int = 1
     pipeline_parallel_size: int = 1
     batch_invariant: bool = False
+    unfused_experts: bool = False
     allow_untested_vllm: bool = False
     count: int = 1
     cpus: float = 1.0
@@ -101,6 +103,7 @@ async def _open_vllm(spec: EngineSpec) -> Engine:
         tensor_parallel_size=spec.tensor_parallel_size,
         pipeline_parallel_size=spec.pipeline_parallel_size,
         batch_invariant=spec.batch_invariant,
+        unfused_experts=spec.unfused_experts,
         allow_untested=spec.allow_untested_vllm,
         adapters=spec.adapters,
         tool_call_parser=spec.tool_call_parser,
@@ -154,6 +157,9 @@ def _require_vllm_options_unset(spec: EngineSpec) -> None:
     if spec.batch_invariant:
         message = f"batch-invariant mode requires the vllm engine, not {spec.kind}; leave out --batch-invariant"
         raise InvalidRequest(message, param="batch_invariant")
+    if spec.unfused_experts:
+        message = f"only the vllm engine has a fused kernel for experts, not {spec.kind}; leave out --unfused-experts"
+        raise InvalidRequest(message, param="unfused_experts")
     if spec.tool_call_parser not in (None, "none"):
         message = f"tool calls are parsed by the vllm engine only, not by {spec.kind}; leave out --tool-call-parser"
         raise InvalidRequest(message, param="tool_call_parser")

@@ -1,7 +1,8 @@
 """The table of the slots' entries on one device, at fixed addresses, so that a CUDA graph can use it.
 
-A slot's row is one extent of a pool of entries, sorted by layer and neuron, and one line of `offsets`, which says where
-each layer's blocks of neurons begin in the extent. Slot 0 never has entries.
+A slot's row is one extent of a pool of entries, sorted by section and neuron, and one line of `offsets`, which says
+where each section's blocks of neurons begin in the extent. A section is a layer or, in a layer of experts, one expert.
+Slot 0 never has entries.
 
 A running step sees either the old row or the new one. All writes are queued, without waiting, on the current stream,
 which must be the stream that the steps run on. A step launched before a write reads everything before the write changes
@@ -13,6 +14,7 @@ This module knows nothing of requests, or of which intervention a slot holds.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +31,8 @@ from ampsweep.errors import Unavailable
 class SlotEntries:
     """The entries of one slot: a' = mult * a + add + coef * (the statistic of the token's activations).
 
-    Layer l has the entries offsets[l]:offsets[l + 1].
+    Layer l has the entries offsets[l]:offsets[l + 1]. In a mixture of experts each expert is a layer of its own in
+    `offsets` and `indices`.
 
     Attributes:
         offsets: Where each layer's entries begin, int64 [L + 1], starting at 0.
@@ -83,14 +86,14 @@ class VectorBuffers:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TableBuffers:
-    """The buffers that the kernels read, for L layers of at most `width` neurons in B = ceil(width / block) blocks.
+    """The buffers that the kernels read, for N sections of at most `width` neurons in B = ceil(width / block) blocks.
 
-    Slot s changes, in block b of layer l, the entries offsets[s, l * B + b] up to offsets[s, l * B + b + 1] of
-    `neurons` int32 [C] (counted from the layer's first), `mult` and `add` float32 [C]. `offsets` is int32
-    [S + 1, L * B + 1].
+    Slot s changes, in block b of section n, the entries offsets[s, n * B + b] up to offsets[s, n * B + b + 1] of
+    `neurons` int32 [C] (counted from the section's first), `mult` and `add` float32 [C]. `offsets` is int32
+    [S + 1, N * B + 1].
     """
 
-    layers: int
+    sections: int
     width: int
     block: int
     offsets: torch.Tensor
@@ -101,7 +104,7 @@ class TableBuffers:
 
     @property
     def blocks(self) -> int:
-        """Blocks of neurons in a layer, B."""
+        """Blocks of neurons in a section, B."""
         return -(-self.width // self.block)
 
 
@@ -111,13 +114,14 @@ class DeviceTable:
     Args:
         slots: Slots, besides slot 0.
         layers: Layers on this device.
-        width: Neurons of a layer on this device; one number for each layer where they differ. Every layer has the
-            blocks of the widest.
+        width: Neurons of a layer on this device that a token reaches, over which statistics are taken; one number for
+            each layer where they differ.
         capacity: Entries of the pool, over all slots and layers.
         device: Where the buffers are.
         block: Neurons that one program of the kernel handles, a power of two.
         statistics: Whether rows may have a statistic; without it no memory is allocated for them.
         hidden_size: Size of the residual stream; with 0 rows may have no vectors, and no memory is allocated for them.
+        sections: Neurons of each section, which has the blocks of the widest; None if each layer is a section.
     """
 
     def __init__(
@@ -131,21 +135,23 @@ class DeviceTable:
         block: int = 1024,
         statistics: bool = False,
         hidden_size: int = 0,
+        sections: Sequence[int] | None = None,
     ) -> None:
         assert block & (block - 1) == 0
         assert capacity < 2**31
         self._widths = LayerWidths(layers, width)
-        widest = max(self._widths.by_layer)
+        self._sections = self._widths.by_layer if sections is None else tuple(sections)
+        widest = max(self._sections)
         blocks = -(-widest // block)
 
         def zeros(*shape: int, dtype: torch.dtype) -> torch.Tensor:
             return torch.zeros(shape, dtype=dtype, device=device)
 
         self.buffers = TableBuffers(
-            layers=layers,
+            sections=len(self._sections),
             width=widest,
             block=block,
-            offsets=zeros(slots + 1, layers * blocks + 1, dtype=torch.int32),
+            offsets=zeros(slots + 1, len(self._sections) * blocks + 1, dtype=torch.int32),
             neurons=zeros(capacity, dtype=torch.int32),
             mult=zeros(capacity, dtype=torch.float32),
             add=zeros(capacity, dtype=torch.float32),
@@ -204,30 +210,30 @@ class DeviceTable:
         self._extents.pop(slot, None)
 
     def _block_starts(self, slot: int, row: SlotEntries) -> NDArray[np.int64]:
-        """Check the row and return where each block begins among its entries, int64 [L * B + 1].
+        """Check the row and return where each block begins among its entries, int64 [N * B + 1].
 
         A neuron that is out of range or out of order would make the kernel write outside its token, hence the
         assertions.
         """
         buffers = self.buffers
         assert 0 < slot < len(buffers.offsets)
-        assert len(row.offsets) == buffers.layers + 1
+        assert len(row.offsets) == buffers.sections + 1
         assert row.offsets[0] == 0
         assert row.offsets[-1] == len(row.indices) == len(row.mult) == len(row.add)
         assert (row.statistic is None) == (row.coef is None)
         assert row.statistic is None or buffers.statistics is not None
-        widths = np.repeat(self._widths.by_layer, np.diff(row.offsets))
+        widths = np.repeat(self._sections, np.diff(row.offsets))
         assert ((row.indices >= 0) & (row.indices < widths)).all()
         padded = buffers.blocks * buffers.block
-        flat = np.repeat(np.arange(buffers.layers) * padded, np.diff(row.offsets)) + row.indices
+        flat = np.repeat(np.arange(buffers.sections) * padded, np.diff(row.offsets)) + row.indices
         assert (np.diff(flat) > 0).all()
         starts: NDArray[np.int64] = np.searchsorted(
-            flat, np.arange(buffers.layers * buffers.blocks + 1) * buffers.block
+            flat, np.arange(buffers.sections * buffers.blocks + 1) * buffers.block
         )
         return starts
 
     def _send_adds(self, slot: int, vectors: NDArray[np.float32] | None) -> None:
-        adds = np.zeros(self.buffers.layers, dtype=np.int32)
+        adds = np.zeros(self._widths.layers, dtype=np.int32)
         if vectors is not None:
             adds[:] = vectors.any(axis=1)
         _send(self.vectors.adds[slot], adds)

@@ -38,17 +38,31 @@ def take(
     activation: ActivationName,
     gated: bool,
     constants: torch.Tensor | None = None,
+    section: torch.Tensor | None = None,
+    sections: int = 1,
 ) -> None:
     """Write each token's statistic in `layer` to `out`, float32 [at least T], for tokens whose slot uses one.
 
     The other arguments are those of `steer_triton.steer`; the table must have been made with `statistics`. A float32
     statistic agrees with the float64 one up to about the rounding of a sum of `width` numbers.
+
+    Args:
+        out: The statistics.
+        x: See `steer_triton.steer`; for experts, the gates of all experts that a token reaches, [T, k * F].
+        slots: See `steer_triton.steer`.
+        table: See `steer_triton.steer`.
+        layer: Index of the layer, int32 [], on the device.
+        activation: See `steer_triton.steer`.
+        gated: Whether `x` has up beside gate.
+        constants: See `steer_triton.steer`.
+        section: Index of the layer's first section, int32 [], on the device; None if each layer is a section.
+        sections: The sections of the layer.
     """
     tokens = len(x)
     statistics = table.statistics
     assert statistics is not None
     width = x.shape[1] // (2 if gated else 1)
-    assert width <= table.width
+    assert sections > 1 or width <= table.width
     assert x.is_contiguous()
     assert min(len(slots), len(out)) >= tokens
     if not tokens:
@@ -63,12 +77,14 @@ def take(
         statistics.weights,
         tokens,
         layer,
+        layer if section is None else section,
         layer if constants is None else constants,
         width=width,
         stride=x.shape[1],
-        blocks=table.blocks,
-        layers=table.layers,
-        line=table.layers * table.blocks + 1,
+        blocks=table.blocks * sections,
+        line=table.offsets.shape[1],
+        section_blocks=table.blocks,
+        layers=statistics.plan.shape[1],
         activation=activation,
         padded=padded,
         group=_TOKENS,
@@ -118,33 +134,37 @@ def _take(
     weights: tl.tensor,
     tokens: tl.tensor,
     layer: tl.tensor,
+    section: tl.tensor,
     constants: tl.tensor,
     width: tl.constexpr,
     stride: tl.constexpr,
     blocks: tl.constexpr,
-    layers: tl.constexpr,
     line: tl.constexpr,
+    section_blocks: tl.constexpr,
+    layers: tl.constexpr,
     activation: tl.constexpr,
     padded: tl.constexpr,
     group: tl.constexpr,
 ) -> None:
     """Handle every token whose number is this program's modulo the number of programs, `group` of them at a time.
 
-    `stride` and `line` are the lengths of a token's row of `x` and of a slot's line of offsets.
+    `stride` and `line` are the lengths of a token's row of `x` and of a slot's line of offsets. `blocks` are those of
+    the layer, in all of its sections.
     """
     programs = tl.num_programs(0)
     index = tl.load(layer)
+    first_block = tl.load(section) * section_blocks
     for start in range(tl.program_id(0), tokens, programs * group):
         tested = start + programs * tl.arange(0, group)
         tested_slot = tl.load(slots + tested, mask=tested < tokens, other=0)  # slot 0 has no entries
         tested_kind = tl.load(plan + (tested_slot * layers + index) * 3)
-        tested_begin = offsets + tested_slot.to(tl.int64) * line + index * blocks
+        tested_begin = offsets + tested_slot.to(tl.int64) * line + first_block
         uses = (tested_kind != 0) & (tl.load(tested_begin + blocks) > tl.load(tested_begin))
         if tl.max(uses.to(tl.int32)) > 0:
             for token in range(start, tl.minimum(start + programs * group, tokens), programs):
                 planned = tl.load(slots + token) * layers + index
                 kind = tl.load(plan + planned * 3)
-                begin = offsets + tl.load(slots + token).to(tl.int64) * line + index * blocks
+                begin = offsets + tl.load(slots + token).to(tl.int64) * line + first_block
                 if (kind != 0) & (tl.load(begin + blocks) > tl.load(begin)):
                     column = tl.arange(0, padded)
                     inside = column < width

@@ -7,6 +7,9 @@ The grid depends on shapes alone, and nothing is read back to the host.
 
 Everything is computed in float32 and rounded once, with the same arithmetic for changed and unchanged neurons, so a
 neutral entry changes no bit.
+
+In a layer of experts, the kernel handles pairs of a token and an expert like tokens. A pair has the slot of its token,
+and the section of its expert in the table.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import triton.language as tl
 from engine.kernels.activation import ActivationName
 from engine.kernels.activation_triton import activate
 from engine.kernels.device_table import TableBuffers
+from engine.kernels.expert_pairs import ExpertPairs
 
 _WARPS = 4
 _THREADS = 32 * _WARPS
@@ -37,6 +41,7 @@ def steer(
     strengths: torch.Tensor,
     constants: torch.Tensor | None = None,
     statistic: torch.Tensor | None = None,
+    pairs: ExpertPairs | None = None,
 ) -> None:
     """Compute `out` from `x`, steered by each token's slot.
 
@@ -45,17 +50,19 @@ def steer(
     elsewhere a' = a. With factor 0, a is not read, so it may be infinite; where a' is 0 for that reason, neither is up.
 
     Args:
-        out: [T, F], contiguous, of the dtype of `x`; must not overlap it.
+        out: [T, F], contiguous, of the dtype of `x`; must not overlap it. With `pairs` it has a row for each of them.
         x: Gate and up side by side, [T, 2F], if gated, else [T, F]; contiguous.
         slots: Each token's slot, int32 [at least T].
         table: The slots' entries.
-        layer: Index of the layer to steer, int32 [], on the device, so that compiled graphs can share the kernel.
+        layer: Index of the table's section to steer, int32 [], on the device, so that compiled graphs can share the
+            kernel. A layer is a section; of a layer of experts it is the section of the first one.
         activation: The activation function.
         gated: Whether the MLP has a gate.
         strengths: Each token's strength, float32 [at least T].
         constants: Constants of the activation function, float32 on the device, see `MlpForm`; None if it has none.
         statistic: Each token's statistic, float32 [at least T], from `statistic_triton.take` with the same arguments;
             without it no coef is read.
+        pairs: The pairs of a layer of experts; None for any other.
     """
     tokens, width = out.shape
     assert width <= table.width
@@ -63,8 +70,9 @@ def steer(
     assert x.dtype == out.dtype
     assert x.is_contiguous()
     assert out.is_contiguous()
-    assert len(slots) >= tokens
-    assert len(strengths) >= tokens
+    each, chosen = (1, slots) if pairs is None else (pairs.each, pairs.chosen)
+    assert min(len(slots), len(strengths)) * each >= tokens
+    assert pairs is None or len(chosen) == tokens
     if not tokens:
         return
     coef, with_statistic = table.mult, False
@@ -87,10 +95,13 @@ def steer(
         tokens,
         layer,
         layer if constants is None else constants,
+        chosen,
+        each=each,
+        with_experts=pairs is not None,
         width=width,
         parts=parts,
         blocks=table.blocks,
-        line=table.layers * table.blocks + 1,
+        line=table.offsets.shape[1],
         activation=activation,
         gated=gated,
         with_statistic=with_statistic,
@@ -116,6 +127,9 @@ def _steer(
     tokens: tl.tensor,
     layer: tl.tensor,
     constants: tl.tensor,
+    chosen: tl.tensor,
+    each: tl.constexpr,
+    with_experts: tl.constexpr,
     width: tl.constexpr,
     parts: tl.constexpr,
     blocks: tl.constexpr,
@@ -129,8 +143,9 @@ def _steer(
 ) -> None:
     """Handle `block` neurons of `rows` tokens; neighbouring programs take neighbouring blocks of the same tokens.
 
-    `parts` are the blocks of this layer, `blocks` those that the table has for each layer, and `line` is the length of
-    a slot's line of offsets. An entry is loaded by one thread, `chunk` of them at once.
+    `parts` are the blocks of this layer, `blocks` those that the table has for each section, and `line` is the length
+    of a slot's line of offsets. An entry is loaded by one thread, `chunk` of them at once. With experts, `token` counts
+    pairs, `each` of which are of one token.
     """
     stride: tl.constexpr = 2 * width if gated else width
     part = tl.program_id(0) % parts
@@ -143,13 +158,18 @@ def _steer(
     gate = tl.load(x_rows, mask=inside, other=0.0).to(tl.float32)
     if gated:
         up = tl.load(x_rows + width, mask=inside, other=0.0).to(tl.float32)
-    slot = tl.load(slots + token)
+    slot = tl.load(slots + token // each)
     begins = offsets + tl.load(layer) * blocks + part
+    second_begins = begins
+    if with_experts:
+        begins += tl.load(chosen + token) * blocks
     if rows == 1:
         # A short batch waits for latencies. That of the offsets is hidden behind the dense part's loads.
         first, last = _extent(begins, slot, line)
     else:
-        second_slot = tl.load(slots + token + 1, mask=token + 1 < tokens, other=0)
+        second_slot = tl.load(slots + (token + 1) // each, mask=token + 1 < tokens, other=0)
+        if with_experts:
+            second_begins += tl.load(chosen + token + 1, mask=token + 1 < tokens, other=0) * blocks
     value = activate(gate, activation, constants)
     if gated:
         value = value * up
@@ -161,7 +181,7 @@ def _steer(
     else:
         # A long batch waits for bandwidth, and stores the dense part as early as it can.
         first, last = _extent(begins, slot, line)
-        second_first, second_last = _extent(begins, second_slot, line)
+        second_first, second_last = _extent(second_begins, second_slot, line)
         longest = tl.maximum(last - first, second_last - second_first)
     if longest > 0:
         # Other threads stored the dense result than those that overwrite it, so all of its stores must finish first.
@@ -172,7 +192,8 @@ def _steer(
                 token, first, last = token + 1, second_first, second_last
             x_row = x + token.to(tl.int64) * stride
             out_row = out + token.to(tl.int64) * width
-            strength = tl.load(strengths + token, mask=token < tokens, other=1.0)
+            owner = token // each
+            strength = tl.load(strengths + owner, mask=token < tokens, other=1.0)
             for done in range(first, last, chunk):
                 entry = done + tl.arange(0, chunk)
                 mine = entry < last
@@ -182,7 +203,7 @@ def _steer(
                 if with_statistic:
                     share = tl.load(coef + entry, mask=mine, other=0.0)
                     # For a token whose slot uses no statistic, `statistic` holds a stale value of an earlier step.
-                    shift = tl.where(share != 0.0, shift + share * tl.load(statistic + token), shift)
+                    shift = tl.where(share != 0.0, shift + share * tl.load(statistic + owner), shift)
                 # At strength 1 both are unchanged, to the bit.
                 factor, shift = (1.0 - strength) + strength * factor, strength * shift
                 # What is multiplied by 0 is not read, as it may be infinite; every activation function maps 0 to 0.

@@ -19,7 +19,7 @@ from ampsweep.errors import InvalidRequest
 from ampsweep.folders.model import fingerprint
 from ampsweep.folders.weights import weight_files
 from ampsweep.temporary import TemporaryFolder
-from engine.vllm.options import BackendName, SteeringOptions
+from engine.vllm.options import UNFUSED_EXPERTS, BackendName, SteeringOptions
 from engine.vllm.versions import check_version
 
 if TYPE_CHECKING:
@@ -78,6 +78,8 @@ class VllmSettings:
             change the rounding of an answer. It is slower, and only for GPUs.
         async_scheduling: Whether vLLM schedules a step while the one before still runs; None leaves it to vLLM, which
             does so on GPUs. See docs/adr/0008-async-scheduling.md.
+        unfused_experts: Whether the experts of a mixture are computed without vLLM's fused kernel on a GPU, so that
+            they can be steered. On a CPU they always are. See docs/adr/0007-unfused-experts.md.
         allow_untested: Whether a vLLM release may be run with which the patch was not tested.
         adapters: The folders of LoRA adapters that requests may name.
         tool_call_parser: vLLM's parser of tool calls; None chooses it by the chat template, `none` leaves calls in the
@@ -98,6 +100,7 @@ class VllmSettings:
     prefix_caching: bool = True
     batch_invariant: bool = False
     async_scheduling: bool | None = None
+    unfused_experts: bool = False
     allow_untested: bool = False
     adapters: Mapping[str, Path] = field(default_factory=dict)
     tool_call_parser: str | None = None
@@ -142,11 +145,17 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
 
     check_version(vllm.__version__, allow_untested=settings.allow_untested)
     if settings.batch_invariant:
-        _check_batch_invariance(current_platform)
+        _check_batch_invariance(current_platform, unfused_experts=settings.unfused_experts)
     on_cpu = current_platform.is_cpu()
     if (quantization := read_quantization(folder)) is not None:
         check_quantization(quantization, dtype=dtype, cpu=CpuKernels.of_this_machine() if on_cpu else None)
-    check_platform(read_config(folder), dtype=dtype, on_cpu=on_cpu, quantization=quantization)
+    check_platform(
+        read_config(folder),
+        dtype=dtype,
+        on_cpu=on_cpu,
+        quantization=quantization,
+        unfused_experts=settings.unfused_experts,
+    )
     _choose_runner(settings.runner or ("v1" if on_cpu else None))
     envs.disable_envs_cache()  # vLLM keeps what it read for the process's first engine, its runner too
     arguments = _engine_arguments(settings, dtype=dtype, on_cpu=on_cpu)
@@ -258,11 +267,19 @@ def require_capture(engine: LLMEngine) -> None:
 
 
 def _steering_options(settings: VllmSettings, backend: BackendName) -> SteeringOptions:
-    return SteeringOptions(slots=settings.slots, backend=backend, allow_untested=settings.allow_untested)
+    return SteeringOptions(
+        slots=settings.slots,
+        backend=backend,
+        allow_untested=settings.allow_untested,
+        unfused_experts=settings.unfused_experts,
+    )
 
 
-def _check_batch_invariance(platform: Platform) -> None:
-    """Raise InvalidRequest if vLLM has no batch-invariant kernels for the device."""
+def _check_batch_invariance(platform: Platform, *, unfused_experts: bool) -> None:
+    """Raise InvalidRequest if there are no batch-invariant kernels for the device, or for the experts."""
+    if unfused_experts:
+        message = f"{UNFUSED_EXPERTS} has no batch-invariant kernels; leave it out, or leave out --batch-invariant"
+        raise InvalidRequest(message, param="batch_invariant")
     remedy = "use such a GPU, or leave out --batch-invariant"
     least = f"{_BATCH_INVARIANT_CAPABILITY // 10}.{_BATCH_INVARIANT_CAPABILITY % 10}"
     needs = f"batch-invariant mode requires an NVIDIA GPU of compute capability {least} or higher"

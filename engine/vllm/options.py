@@ -11,6 +11,10 @@ from typing import Literal
 
 from ampsweep.domain.layer_widths import LayerWidths
 
+UNFUSED_EXPERTS = "--unfused-experts"
+"""The option of commands for `SteeringOptions.unfused_experts`."""
+UNFUSED_EXPERTS_VARIABLE = "AMPSWEEP_UNFUSED_EXPERTS"
+"""The environment variable for it, of the server and of the plug-in."""
 BackendName = Literal["cpu", "cuda"]
 """The steering backends, see `engine.vllm.backends.base`."""
 
@@ -19,7 +23,8 @@ BackendName = Literal["cpu", "cuda"]
 class SteeringOptions:
     """How many interventions a worker has slots for, and which backend does its arithmetic.
 
-    `allow_untested` accepts a vLLM release with which the patch was not tested.
+    `allow_untested` accepts a vLLM release with which the patch was not tested. With `unfused_experts` a GPU computes
+    the experts of a mixture without vLLM's fused kernel.
 
     `patch` must change whenever the operators that are put into a model change, so that the compile cache tells old and
     new graphs apart.
@@ -28,7 +33,8 @@ class SteeringOptions:
     slots: int
     backend: BackendName
     allow_untested: bool = False
-    patch: int = 7
+    unfused_experts: bool = False
+    patch: int = 8
 
 
 def table_entries(widths: LayerWidths, *, slots: int) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 from ampsweep.errors import UnsupportedModel
 from ampsweep.folders.experts import is_mixture
 from engine.quantization import Quantization
+from engine.vllm.options import UNFUSED_EXPERTS
 
 _TRITON_BLOCKS = frozenset({"olmo_hybrid"})
 """Language models, by `model_type`, for whose linear attention vLLM has only a Triton kernel."""
@@ -25,7 +26,14 @@ _EXPERTS = tuple(
 """Names that checkpoints have for the second projection of an expert."""
 
 
-def check_platform(config: Any, *, dtype: str, on_cpu: bool, quantization: Quantization | None = None) -> None:
+def check_platform(
+    config: Any,
+    *,
+    dtype: str,
+    on_cpu: bool,
+    quantization: Quantization | None = None,
+    unfused_experts: bool = False,
+) -> None:
     """Check that vLLM can run the blocks of a language model.
 
     Args:
@@ -33,6 +41,7 @@ def check_platform(config: Any, *, dtype: str, on_cpu: bool, quantization: Quant
         dtype: "float32", "bfloat16" or "float16".
         on_cpu: Whether vLLM runs on a CPU.
         quantization: How its weights are quantized, None if they are not.
+        unfused_experts: Whether experts are computed without vLLM's fused kernel on a GPU.
 
     Raises:
         UnsupportedModel: It cannot; the message gives the reason and what to do.
@@ -42,11 +51,10 @@ def check_platform(config: Any, *, dtype: str, on_cpu: bool, quantization: Quant
     text = config.get_text_config()
     model_type = text.model_type
     mixture = is_mixture(text.to_dict())
-    if mixture and not on_cpu:
-        _reject(
-            model_type,
-            "on a GPU vLLM computes its experts in a fused kernel, which cannot be steered; use --engine transformers",
-        )
+    if mixture and not on_cpu and not unfused_experts:
+        reason = "on a GPU vLLM computes its experts in a fused kernel, which cannot be steered"
+        remedy = f"{UNFUSED_EXPERTS} computes them without it, at a cost that docs/models.md describes"
+        _reject(model_type, f"{reason}; {remedy}; or use --engine transformers")
     if mixture and quantization is not None and not any(map(quantization.skips, _EXPERTS)):
         reason = f"its experts are quantized with {quantization}, and quantized experts cannot be steered"
         _reject(model_type, f"{reason}; use a checkpoint whose experts are not quantized")

@@ -116,6 +116,15 @@ def test_the_answers_are_compared_with_both_runners_and_while_requests_preempt_e
         assert all(settings.backend is None for settings in of_runner.values()), "the one for the device"
 
 
+def test_the_answers_of_a_mixture_are_compared_eager_and_in_graphs(tmp_path: Path) -> None:
+    stages = GpuStages(Parts(tmp_path / "parts.json"), tmp_path, model=None, rounds=1, rehearse=False)
+    variants = stages._mixture_variants()
+    assert all(settings.unfused_experts and settings.backend is None for settings in variants.values())
+    assert {(settings.runner, settings.compile) for settings in variants.values()} == {
+        (runner, compiled) for runner in ("v1", "v2") for compiled in (True, False)
+    }
+
+
 def test_rates_name_every_number_of_interventions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workload, "SHARE", 0.1)  # of the few neurons of the fake engine
     load = Load(requests=4, prompt=3, new_tokens=2, distinct=(0, 2), rounds=1)

@@ -63,6 +63,24 @@ async def test_other_engines_are_not_batch_invariant(installation: Installation,
     assert caught.value.param == "batch_invariant"
 
 
+async def test_the_experts_of_a_vllm_engine_are_unfused_if_the_spec_says_so(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[VllmSettings] = []
+
+    async def open_vllm(*_: object, settings: VllmSettings, **__: object) -> None:
+        opened.append(settings)
+
+    monkeypatch.setattr(VllmEngine, "open", open_vllm)
+    for unfused in (False, True):
+        await open_engine(replace(installation.engine(), kind="vllm", unfused_experts=unfused))
+    assert [settings.unfused_experts for settings in opened] == [False, True]
+    for kind in ("fake", "transformers"):
+        with pytest.raises(InvalidRequest, match=f"not {kind}; leave out --unfused-experts") as caught:
+            await open_engine(replace(installation.engine(), kind=kind, unfused_experts=True))
+        assert caught.value.param == "unfused_experts"
+
+
 async def test_an_unknown_kind_is_rejected_with_the_valid_ones(installation: Installation) -> None:
     with pytest.raises(UnknownName, match="fake, transformers, vllm"):
         await open_engine(replace(installation.engine(), kind="nope"))

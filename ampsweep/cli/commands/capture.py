@@ -20,6 +20,7 @@ from ampsweep.cli.options.engine import (
     Compile,
     Dtype,
     Kind,
+    UnfusedExperts,
     Verbose,
     comma_separated,
     has_gpu,
@@ -96,6 +97,7 @@ def capture(
     ] = None,
     engine: Kind = "vllm",
     dtype: Dtype = "float32",
+    unfused_experts: UnfusedExperts = False,
     allow_untested_vllm: AllowUntestedVllm = False,
     compiles: Compile = None,
     verbose: Verbose = False,
@@ -122,8 +124,8 @@ def capture(
         model_folder(model)  # before anything that takes time
         quiet_libraries("capture", verbose=verbose)
     else:
-        given = {"max_gib": max_gib, "compile": compiles, "allow_untested_vllm": allow_untested_vllm or None}
-        _leave_to_server(given)
+        flags = {"unfused_experts": unfused_experts or None, "allow_untested_vllm": allow_untested_vllm or None}
+        _leave_to_server({"max_gib": max_gib, "compile": compiles, **flags})
     texts = read_texts(source)
     job = CaptureJob(texts=texts, selection=selection, intervention=steering, adapter=lora, dtype=stored_in)
     if server is not None:
@@ -138,6 +140,7 @@ def capture(
             kind=engine,
             dtype=dtype,
             neurons=neuron_set,
+            unfused_experts=unfused_experts,
             allow_untested_vllm=allow_untested_vllm,
             adapters={} if lora is None else {lora: Path(lora)},
             compiles=whether_to_compile(compiles, kind=engine, requests=requests, as_json=as_json),

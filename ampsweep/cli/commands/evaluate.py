@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ampsweep.cli.options.client import Server, client_of
-from ampsweep.cli.options.engine import Dtype, Kind, comma_separated
+from ampsweep.cli.options.engine import Dtype, Kind, UnfusedExperts, comma_separated
 from ampsweep.cli.options.evaluation import RATINGS, MetricOptions, check_metrics, opened_metrics
 from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.cli.terminal.running import run_to_end
@@ -100,6 +100,7 @@ def evaluate(
     ] = None,
     engine: Kind = "vllm",
     dtype: Dtype = "float32",
+    unfused_experts: UnfusedExperts = False,
     comet_model: Annotated[
         str | None,
         typer.Option(help="A COMET checkpoint, or a model in the local cache of the Hub (Unbabel/wmt22-comet-da)."),
@@ -124,6 +125,7 @@ def evaluate(
         nll_model=nll_model,
         engine=engine,
         dtype=dtype,
+        unfused_experts=unfused_experts,
         comet_model=comet_model,
         metricx_model=metricx_model,
         metricx_tokenizer=metricx_tokenizer,

@@ -20,6 +20,7 @@ from ampsweep.cli.options.engine import (
     Compile,
     Dtype,
     Kind,
+    UnfusedExperts,
     Verbose,
     comma_separated,
     json_object,
@@ -95,6 +96,7 @@ def generate(
     engine: Kind = "vllm",
     dtype: Dtype = "float32",
     batch_invariant: BatchInvariant = False,
+    unfused_experts: UnfusedExperts = False,
     allow_untested_vllm: AllowUntestedVllm = False,
     compiles: Compile = None,
     verbose: Verbose = False,
@@ -117,6 +119,7 @@ def generate(
     if server is not None:
         for param, value in (
             ("batch_invariant", batch_invariant),
+            ("unfused_experts", unfused_experts),
             ("allow_untested_vllm", allow_untested_vllm),
             ("compile", compiles is not None),
         ):
@@ -141,6 +144,7 @@ def generate(
         dtype=dtype,
         neurons=neuron_set,
         batch_invariant=batch_invariant,
+        unfused_experts=unfused_experts,
         allow_untested_vllm=allow_untested_vllm,
         adapters={} if lora is None else {lora: Path(lora)},
         compiles=whether_to_compile(compiles, kind=engine, requests=1, as_json=as_json),

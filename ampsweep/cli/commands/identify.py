@@ -12,6 +12,7 @@ from ampsweep.cli.options.engine import (
     Dtype,
     Kind,
     Model,
+    UnfusedExperts,
     Verbose,
     check_neuron_folder,
     comma_separated,
@@ -52,6 +53,7 @@ def identify(
     ] = False,
     engine: Kind = "vllm",
     dtype: Dtype = "float32",
+    unfused_experts: UnfusedExperts = False,
     allow_untested_vllm: AllowUntestedVllm = False,
     verbose: Verbose = False,
     as_json: AsJson = False,
@@ -88,7 +90,14 @@ def identify(
 
     async def record() -> NeuronSet:
         counter.stage("loading the model")
-        async with opened(model, kind=engine, dtype=dtype, allow_untested_vllm=allow_untested_vllm) as loaded:
+        opening = opened(
+            model,
+            kind=engine,
+            dtype=dtype,
+            unfused_experts=unfused_experts,
+            allow_untested_vllm=allow_untested_vllm,
+        )
+        async with opening as loaded:
             info = loaded.info
             complete = request.for_model(info.model, widths=info.widths)
             checkpoint = checkpoint_in(out.absolute().parent, info, texts, complete, scores=scores)

@@ -18,6 +18,7 @@ from ampsweep.cli.options.engine import (
     Kind,
     Lora,
     SpecNeurons,
+    UnfusedExperts,
     Verbose,
     local_engine,
     quiet_libraries,
@@ -59,6 +60,7 @@ def plan(
     neurons: SpecNeurons = None,
     engine: Kind = "vllm",
     dtype: Dtype = "float32",
+    unfused_experts: UnfusedExperts = False,
     allow_untested_vllm: AllowUntestedVllm = False,
     verbose: Verbose = False,
     as_json: AsJson = False,
@@ -85,6 +87,7 @@ def plan(
         lora=lora,
         engine=engine,
         dtype=dtype,
+        unfused_experts=unfused_experts or None,
         allow_untested_vllm=allow_untested_vllm or None,
     )
     catalog = local_catalog(settings, model=sweep_spec.model)

@@ -26,6 +26,7 @@ from ampsweep.cli.options.engine import (
     PipelineParallel,
     SpecNeurons,
     TensorParallel,
+    UnfusedExperts,
     Verbose,
     local_engine,
     quiet_libraries,
@@ -68,6 +69,7 @@ def run(
     tensor_parallel_size: TensorParallel = None,
     pipeline_parallel_size: PipelineParallel = None,
     batch_invariant: BatchInvariant = False,
+    unfused_experts: UnfusedExperts = False,
     allow_untested_vllm: AllowUntestedVllm = False,
     verbose: Verbose = False,
     dry_run: Annotated[
@@ -97,6 +99,7 @@ def run(
         tensor_parallel_size=tensor_parallel_size,
         pipeline_parallel_size=pipeline_parallel_size,
         batch_invariant=batch_invariant or None,
+        unfused_experts=unfused_experts or None,
         allow_untested_vllm=allow_untested_vllm or None,
     )
     if lora and sweep_spec.adapter is None:

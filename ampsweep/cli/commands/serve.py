@@ -21,6 +21,7 @@ from ampsweep.cli.options.engine import (
     Lora,
     PipelineParallel,
     TensorParallel,
+    UnfusedExperts,
     Verbose,
     quiet_libraries,
     served_engines,
@@ -86,6 +87,7 @@ def serve(
     tensor_parallel_size: TensorParallel = None,
     pipeline_parallel_size: PipelineParallel = None,
     batch_invariant: BatchInvariant = False,
+    unfused_experts: UnfusedExperts = False,
     allow_untested_vllm: AllowUntestedVllm = False,
     ray_address: Annotated[str | None, typer.Option(help="Join this Ray cluster instead of starting one.")] = None,
     cells_per_engine: Annotated[
@@ -136,6 +138,7 @@ def serve(
         tensor_parallel_size=tensor_parallel_size,
         pipeline_parallel_size=pipeline_parallel_size,
         batch_invariant=batch_invariant or None,
+        unfused_experts=unfused_experts or None,
         allow_untested_vllm=allow_untested_vllm or None,
         ray_address=ray_address,
         cells_per_engine=cells_per_engine,

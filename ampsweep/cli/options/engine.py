@@ -44,6 +44,13 @@ BatchInvariant = Annotated[
         help="Compute answers that do not depend on the other requests of a batch (vllm on a GPU only; slower).",
     ),
 ]
+UnfusedExperts = Annotated[
+    bool,
+    typer.Option(
+        "--unfused-experts",
+        help="Steer mixtures of experts on a GPU, without vLLM's fused kernel for them (vllm only; slower).",
+    ),
+]
 AllowUntestedVllm = Annotated[
     bool,
     typer.Option(
@@ -108,6 +115,7 @@ async def opened(
     dtype: str,
     neurons: NeuronSet | None = None,
     batch_invariant: bool = False,
+    unfused_experts: bool = False,
     allow_untested_vllm: bool = False,
     adapters: Mapping[str, Path] | None = None,
     compiles: bool = True,
@@ -130,6 +138,7 @@ async def opened(
         kind=kind,
         dtype=dtype,
         batch_invariant=batch_invariant,
+        unfused_experts=unfused_experts,
         allow_untested_vllm=allow_untested_vllm,
         adapters=adapters or {},
         options={} if compiles else {"compile": False},
@@ -200,6 +209,7 @@ def served_engines(settings: Settings) -> list[EngineSpec]:
             tensor_parallel_size=settings.tensor_parallel_size,
             pipeline_parallel_size=settings.pipeline_parallel_size,
             batch_invariant=settings.batch_invariant,
+            unfused_experts=settings.unfused_experts,
             allow_untested_vllm=settings.allow_untested_vllm,
             count=model.engines,
             cpus=model.cpus,
@@ -223,6 +233,7 @@ def local_engine(model: str, catalog: Catalog, settings: Settings) -> EngineSpec
         tensor_parallel_size=settings.tensor_parallel_size,
         pipeline_parallel_size=settings.pipeline_parallel_size,
         batch_invariant=catalog.batch_invariant,
+        unfused_experts=settings.unfused_experts,
         allow_untested_vllm=settings.allow_untested_vllm,
         adapters=catalog.adapters.get(model, {}),
     )

@@ -36,6 +36,7 @@ class MetricOptions:
     nll_model: str | None
     engine: str
     dtype: str
+    unfused_experts: bool
     comet_model: str | None
     metricx_model: str | None
     metricx_tokenizer: str | None
@@ -113,7 +114,12 @@ async def _likelihood(options: MetricOptions, opened: AsyncExitStack) -> TextMet
     from worker.evaluation.likelihood import AnswerLikelihood
 
     engine = await opened.enter_async_context(
-        opened_engine(options.nll_model or "", kind=options.engine, dtype=options.dtype)
+        opened_engine(
+            options.nll_model or "",
+            kind=options.engine,
+            dtype=options.dtype,
+            unfused_experts=options.unfused_experts,
+        )
     )
     counter = opened.enter_context(Counter("answer_nll"))
     return AnswerLikelihood(engine, on_progress=counter.show)

@@ -121,6 +121,7 @@ class Settings(BaseSettings):
         tensor_parallel_size: Devices that share each layer of a model; vllm only.
         pipeline_parallel_size: Groups of devices that each hold a part of the layers; vllm only.
         batch_invariant: Whether engines run in vLLM's batch-invariant mode; vllm on a GPU only.
+        unfused_experts: Whether mixtures of experts are computed without vLLM's fused kernel on a GPU; vllm only.
         allow_untested_vllm: Whether a vLLM release may be run with which steering was not tested.
         cells_per_engine: Cells that an engine computes at once.
         atlas: Whether the bundled model is offered. Its corpus always is.
@@ -162,6 +163,7 @@ class Settings(BaseSettings):
     tensor_parallel_size: int = Field(default=1, ge=1, le=64)
     pipeline_parallel_size: int = Field(default=1, ge=1, le=64)
     batch_invariant: bool = False
+    unfused_experts: bool = False
     allow_untested_vllm: bool = False
     ray_address: str | None = None
     cells_per_engine: int = Field(default=8, ge=1, le=1024)

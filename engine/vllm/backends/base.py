@@ -79,6 +79,13 @@ class SteeringBackend(Protocol):
         """Return a module that replaces `inner`, the activation of the worker's layer number `layer`, and steers."""
         ...
 
+    def experts(self, layer: int) -> nn.Module:
+        """Return a module that computes and steers the experts of the worker's layer number `layer`.
+
+        It is called as `engine.vllm.backends.experts.run_experts` is, without the layer and the activation function.
+        """
+        ...
+
     def residual(self, layer: int) -> nn.Module:
         """Return a module that records and steers the residual stream at the output of the worker's layer `layer`.
 

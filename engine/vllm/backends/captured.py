@@ -45,8 +45,9 @@ def capture_experts(
     for span in spans:
         if (row := span.rows.get(layer)) is None:
             continue
-        experts, columns = row.columns // width, row.columns % width
-        values = torch.full((span.end - span.first, len(columns)), torch.nan)
+        numbers = row.columns.to(x.device)
+        experts, columns = numbers // width, numbers % width
+        values = torch.full((span.end - span.first, len(columns)), torch.nan, device=x.device)
         for expert, first, end in rows.groups:
             chosen = (experts == expert).nonzero()[:, 0]
             tokens = rows.tokens[first:end]

@@ -21,7 +21,7 @@ from engine.kernels.take_statistics import take_statistics
 from engine.vllm.backends.activation import SteeredActivation, set_step
 from engine.vllm.backends.base import RecordedSpan, StepLayout
 from engine.vllm.backends.captured import capture, capture_experts
-from engine.vllm.backends.experts import ExpertRows
+from engine.vllm.backends.experts import ExpertRows, SequentialExperts
 from engine.vllm.backends.residual import SteeredResidual
 from engine.vllm.worker.capturing import CapturedSpan
 from engine.vllm.worker.recording import Recording
@@ -250,6 +250,12 @@ class CpuBackend:
     def activation(self, layer: int, inner: nn.Module) -> nn.Module:
         """See `SteeringBackend.activation`."""
         return SteeredActivation(inner, layer)
+
+    def experts(self, layer: int) -> nn.Module:
+        """See `SteeringBackend.experts`."""
+        form = self._forms[layer]
+        assert form is not None, "a layer without an MLP has no experts"
+        return SequentialExperts(layer, form.activation)
 
     def residual(self, layer: int) -> nn.Module:
         """See `SteeringBackend.residual`."""

@@ -6,7 +6,8 @@ be compiled and its steps can be replayed from CUDA graphs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import accumulate, product
 
 import numpy as np
 import torch
@@ -15,11 +16,14 @@ from torch import nn
 from ampsweep.domain.layer_widths import LayerWidths, Width
 from engine.kernels.activation import MlpForm
 from engine.kernels.device_table import DeviceTable, SlotEntries
+from engine.kernels.expert_pairs import MANY_PAIRS
 from engine.kernels.steer_triton import LONG_BATCH
 from engine.kernels.token_slots import TokenSlots
 from engine.vllm.backends.base import StepLayout
+from engine.vllm.backends.device_buffers import DeviceBuffers
+from engine.vllm.backends.device_experts import DeviceExperts
 from engine.vllm.backends.device_residual import DeviceResidual
-from engine.vllm.backends.fused_activation import DeviceBuffers, FusedActivation
+from engine.vllm.backends.fused_activation import FusedActivation
 from engine.vllm.backends.step_needs import StepNeeds, set_needs
 from engine.vllm.worker.recording import Recording
 
@@ -39,12 +43,15 @@ class CudaBackend:
         recording: Recording,
         statistics: bool,
         device: torch.device,
+        experts: Sequence[int] = (),
+        reached: Width | None = None,
     ) -> None:
         """Allocate the buffers of one worker.
 
         Args:
-            forms: What the MLP of each of the worker's layers computes; None for a layer without an MLP.
-            width: Neurons of a layer on this worker; one number for each of `forms` where they differ.
+            forms: What the MLP of each row of the worker's shard computes, see `Shard`; None for a layer without an
+                MLP. The other methods take the number of a row as `layer`.
+            width: Neurons of a row on this worker; one number for each of `forms` where they differ.
             hidden_size: Size of the residual stream.
             slots: Slots of the table, besides slot 0.
             entries: Entries of the table, over all slots.
@@ -52,13 +59,19 @@ class CudaBackend:
             recording: Where recorded sentences are counted and summed.
             statistics: Whether interventions may use statistics.
             device: Where the buffers are.
+            experts: Number of experts of each row, 1 for one without experts; empty if no row has any.
+            reached: Neurons of each row that one token reaches; None for all of them.
         """
         self._forms = forms
         self._widths = LayerWidths(len(forms), width)
+        self._experts = tuple(experts) or (1,) * len(forms)
+        self._sections = list(accumulate(self._experts, initial=0))
+        by_row = zip(self._widths.by_layer, self._experts, strict=True)
         self._table = DeviceTable(
             slots=slots,
             layers=len(forms),
-            width=width,
+            width=width if reached is None else reached,
+            sections=[neurons // count for neurons, count in by_row for _ in range(count)],
             capacity=entries,
             device=device,
             statistics=statistics,
@@ -78,7 +91,10 @@ class CudaBackend:
             spans=self._spans,
             counts=recording.counts,
             sums=recording.sums,
+            reached=recording.reached,
         )
+        plain = [int(count == 1) for count in self._experts]
+        self._plain = torch.tensor(plain, dtype=torch.int32, device=device)
 
     @property
     def recording(self) -> Recording:
@@ -101,9 +117,11 @@ class CudaBackend:
 
     def activation(self, layer: int, inner: nn.Module) -> nn.Module:  # noqa: ARG002  # the fused module replaces `inner`
         """See `SteeringBackend.activation`."""
-        form = self._forms[layer]
-        assert form is not None, "a layer without an MLP has no activation"
-        return FusedActivation(self._buffers, layer, form)
+        return FusedActivation(self._buffers, layer=layer, section=self._sections[layer], form=self._form(layer))
+
+    def experts(self, layer: int) -> nn.Module:
+        """See `SteeringBackend.experts`."""
+        return DeviceExperts(self._buffers, layer=layer, section=self._sections[layer], form=self._form(layer))
 
     def residual(self, layer: int) -> nn.Module:
         """See `SteeringBackend.residual`."""
@@ -132,15 +150,20 @@ class CudaBackend:
             written = spans.numpy()
             for span in layout.recorded:
                 written[span.row] = span.first, span.end
+                if self._recording.reached is not None:  # all tokens reach an MLP without experts
+                    self._recording.reached[:, span.row, 0].add_(self._plain, alpha=span.end - span.first)
             self._spans.copy_(spans, non_blocking=True)
             self._spans_filled = bool(layout.recorded)
 
     def warm_up(self, dtype: torch.dtype) -> None:
-        """Compile every kernel that a step may launch, so that none is compiled while a CUDA graph is captured."""
-        shapes = zip(self._forms, self._widths.by_layer, strict=True)
+        """Compile every kernel that a step may launch, so that none is compiled while a CUDA graph is captured.
+
+        For those of experts see `warm_up_experts`.
+        """
+        shapes = zip(self._forms, self._widths.by_layer, self._experts, strict=True)
         first_of = {shape: layer for layer, shape in reversed(list(enumerate(shapes)))}
-        for (form, width), layer in first_of.items():
-            if form is None:
+        for (form, width, experts), layer in first_of.items():
+            if form is None or experts > 1:
                 continue
             module = self.activation(layer, nn.Identity())
             columns = width * (2 if form.gated else 1)
@@ -153,3 +176,33 @@ class CudaBackend:
         hidden = torch.zeros(1, self._recording.residual.shape[-1], dtype=dtype, device=self._spans.device)
         for residual in (None, hidden.clone()):
             self.residual(0)(hidden, residual)
+
+    def warm_up_experts(
+        self,
+        compute: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], object],
+        *,
+        experts: int,
+        each: int,
+        dtype: torch.dtype,
+    ) -> None:
+        """Compile the kernels of a layer of experts.
+
+        Args:
+            compute: Computes the layer from its inputs [T, H], the shares [T, k], and the chosen experts [T, k].
+            experts: Number of experts.
+            each: Experts of a token, k.
+            dtype: Data type of the model.
+        """
+        device, hidden_size = self._spans.device, self._recording.residual.shape[-1]
+        sizes = {1, *(min(-(-pairs // each), self._tokens) for pairs in (MANY_PAIRS * experts, LONG_BATCH))}
+        for tokens, statistics in product(sorted(sizes), (True, False)):
+            set_needs(StepNeeds(statistics=statistics))
+            numbers = torch.arange(tokens * each, dtype=torch.int32, device=device) % experts
+            x = torch.zeros(tokens, hidden_size, dtype=dtype, device=device)
+            compute(x, torch.zeros(tokens, each, device=device), numbers.view(tokens, each))
+        set_needs()
+
+    def _form(self, layer: int) -> MlpForm:
+        form = self._forms[layer]
+        assert form is not None, "a layer without an MLP has no neurons"
+        return form

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn import functional
 
 from engine.kernels.activation import ActivationName, activate
@@ -99,9 +100,7 @@ def run_experts(
         if on_input:
             inputs = inputs * weights[first:end].to(x.dtype)
         projected[first:end] = functional.linear(inputs, w13[expert], _of_expert(b13, expert))
-    if limit is not None:
-        gate, up = projected[:, ::2], projected[:, 1::2]
-        projected = torch.cat([gate.clamp(max=limit), up.clamp(-limit, limit) + 1], dim=1)
+    projected = arrange(projected, limit)
     activated = activate(activation, projected[:, :width])
     if projected.shape[1] > width:
         activated = activated * projected[:, width:]
@@ -113,6 +112,17 @@ def run_experts(
         weighted = of_expert if on_input else of_expert * weights[first:end].float()
         total.index_add_(0, rows.tokens[first:end], weighted)
     return total.to(x.dtype)
+
+
+def arrange(projected: torch.Tensor, limit: float | None) -> torch.Tensor:
+    """Return first projections [R, 2F or F] with gate and up side by side.
+
+    With a `limit`, as in gpt-oss, they alternate in `projected`, both are clamped, and 1 is added to up.
+    """
+    if limit is None:
+        return projected
+    gate, up = projected[:, ::2], projected[:, 1::2]
+    return torch.cat([gate.clamp(max=limit), up.clamp(-limit, limit) + 1], dim=1)
 
 
 def _of_expert(biases: torch.Tensor | None, expert: int) -> torch.Tensor | None:
@@ -131,4 +141,34 @@ _library.define(
     "Tensor? b13=None, Tensor? b2=None, float? limit=None, bool on_input=False) -> Tensor"
 )
 _library.impl("run_experts", run_experts, "CPU")
+_library.impl("run_experts", run_experts, "CUDA")
 _library.impl("run_experts", _shape_alone, "Meta")
+
+
+class SequentialExperts(nn.Module):
+    """The experts of one layer, with the step's interventions.
+
+    Args:
+        layer: Number of the layer's row in the worker's shard.
+        activation: The activation function of the experts.
+    """
+
+    def __init__(self, layer: int, activation: ActivationName) -> None:
+        super().__init__()
+        self.register_buffer("layer", torch.tensor(layer, device="cpu"), persistent=False)
+        self._activation = activation
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        w13: torch.Tensor,
+        w2: torch.Tensor,
+        shares: torch.Tensor,
+        chosen: torch.Tensor,
+        **optional: Any,
+    ) -> torch.Tensor:
+        """Return the sum of the experts' outputs, [T, H]; see `run_experts`."""
+        output: torch.Tensor = torch.ops.ampsweep.run_experts(
+            x, w13, w2, shares, chosen, self.layer, self._activation, **optional
+        )
+        return output

@@ -16,7 +16,7 @@ from ampsweep.vllm_plugin import NEURONS
 from engine.base import EngineInfo
 from engine.neurons.neuron_file import read_neuron_file
 from engine.neurons.neuron_set import NeuronSet
-from engine.vllm.options import SteeringOptions
+from engine.vllm.options import UNFUSED_EXPERTS_VARIABLE, SteeringOptions
 from engine.vllm.versions import check_version
 
 PRESETS = "AMPSWEEP_PRESETS"
@@ -24,6 +24,8 @@ SLOTS = "AMPSWEEP_SLOTS"
 ALLOW_UNTESTED = "AMPSWEEP_ALLOW_UNTESTED_VLLM"
 
 _DEFAULT_SLOTS = 256
+_BATCH_INVARIANT = "VLLM_BATCH_INVARIANT"
+"""vLLM's own variable for its batch-invariant mode."""
 _OPTIONS = "ampsweep"
 _MARK = "ampsweep_plugin"
 _RELEASES = ("0.32.0",)
@@ -60,7 +62,7 @@ def configure(vllm_config: Any, environment: Mapping[str, str] = os.environ) -> 
     import vllm
     from vllm.platforms import current_platform
 
-    allow_untested = environment.get(ALLOW_UNTESTED, "").lower() in ("1", "true", "yes")
+    allow_untested = _is_set(ALLOW_UNTESTED, environment)
     check_version(vllm.__version__, allow_untested=allow_untested)
     if vllm.__version__.split("+")[0] not in _RELEASES and not allow_untested:
         raise SteeringNotInstalled(
@@ -74,10 +76,15 @@ def configure(vllm_config: Any, environment: Mapping[str, str] = os.environ) -> 
         raise InvalidRequest(
             f"vLLM's worker {worker} cannot be steered; leave --worker-cls out, or unset {NEURONS}", param="worker_cls"
         )
+    unfused_experts = _is_set(UNFUSED_EXPERTS_VARIABLE, environment)
+    if unfused_experts and _is_set(_BATCH_INVARIANT, environment):
+        message = f"{UNFUSED_EXPERTS_VARIABLE} has no batch-invariant kernels; unset it, or unset {_BATCH_INVARIANT}"
+        raise InvalidRequest(message, param=UNFUSED_EXPERTS_VARIABLE)
     options = SteeringOptions(
         slots=_slots(environment),
         backend="cpu" if current_platform.is_cpu() else "cuda",
         allow_untested=allow_untested,
+        unfused_experts=unfused_experts,
     )
     vllm_config.parallel_config.worker_cls = _WORKERS[worker]
     vllm_config.additional_config |= {_OPTIONS: asdict(options), _MARK: True}
@@ -144,6 +151,10 @@ def read_presets(environment: Mapping[str, str] = os.environ) -> dict[str, Inter
         return {name: Intervention.from_dict(fields, param=name) for name, fields in raw.items()}
     except InvalidRequest as error:
         raise InvalidRequest(f"{PRESETS}: {error.message}", param=PRESETS) from error
+
+
+def _is_set(name: str, environment: Mapping[str, str]) -> bool:
+    return environment.get(name, "").lower() in ("1", "true", "yes")
 
 
 def _slots(environment: Mapping[str, str]) -> int:

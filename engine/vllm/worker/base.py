@@ -22,6 +22,7 @@ from engine.vllm.options import SteeringOptions, table_entries
 from engine.vllm.versions import check_version
 from engine.vllm.worker import blocks, language_model, mlps, rotary  # noqa: F401  # the second registers a load format
 from engine.vllm.worker.capturing import CapturedRow
+from engine.vllm.worker.experts import SteerableExperts
 from engine.vllm.worker.recorded_part import RecordedPart
 from engine.vllm.worker.recording import Recording, recording_rows
 from engine.vllm.worker.scoring import Scoring
@@ -65,7 +66,8 @@ class SteeringWorkerMixin:
             ranks=get_tensor_model_parallel_world_size(),
         )
         backend = self._make_backend(model_mlps, options, widths)
-        model_mlps.replace(backend.activation)
+        model_mlps.replace(backend.activation, backend.experts)
+        self._warm_up(backend, model_mlps)
         rotary.correct(model)
         rows = model_mlps.shard.first_rows
         blocks.attach(model, layers=layers, make=lambda position: backend.residual(rows[position]))
@@ -78,7 +80,7 @@ class SteeringWorkerMixin:
 
     def _make_backend(self, model_mlps: mlps.Mlps, options: SteeringOptions, widths: LayerWidths) -> SteeringBackend:
         """Make the backend that the options name, for a model of these widths."""
-        shard = model_mlps.shard
+        shard, reached = model_mlps.shard, LayerWidths.of_layers(model_mlps.reached).width
         hidden_size = self.vllm_config.model_config.get_hidden_size()
         new_recording = partial(
             Recording, shard, rows=recording_rows(widths), hidden_size=hidden_size, device=self.device
@@ -86,19 +88,15 @@ class SteeringWorkerMixin:
         if options.backend == "cpu":
             return CpuBackend(
                 model_mlps.forms,
-                width=LayerWidths.of_layers(model_mlps.reached).width,
+                width=reached,
                 experts=shard.experts,
                 slots=options.slots,
                 new_recording=new_recording,
                 gather=tensor_model_parallel_all_gather,
             )
-        if shard.experts:
-            name = type(self.model_runner.get_model()).__name__
-            message = f"{name} cannot be steered: backend cuda has no kernels for experts; use backend cpu on a CPU"
-            raise UnsupportedModel(message, param="model")
         from engine.vllm.backends.cuda import CudaBackend
 
-        backend = CudaBackend(
+        return CudaBackend(
             model_mlps.forms,
             width=shard.widths.width,
             hidden_size=hidden_size,
@@ -108,9 +106,22 @@ class SteeringWorkerMixin:
             recording=new_recording(),
             statistics=self.vllm_config.parallel_config.tensor_parallel_size == 1,
             device=self.device,
+            experts=shard.experts,
+            reached=reached if shard.experts else None,
         )
-        backend.warm_up(self.vllm_config.model_config.dtype)
-        return backend
+
+    def _warm_up(self, backend: SteeringBackend, model_mlps: mlps.Mlps) -> None:
+        """Compile the kernels of a backend that has any."""
+        if isinstance(backend, CpuBackend):
+            return
+        from engine.vllm.backends.cuda import CudaBackend
+
+        assert isinstance(backend, CudaBackend)
+        dtype = self.vllm_config.model_config.dtype
+        backend.warm_up(dtype)
+        mixtures = [mlp for mlp in model_mlps.mlps if isinstance(mlp, SteerableExperts)]
+        for mlp in {(mlp.form, mlp.experts, mlp.neurons, mlp.each): mlp for mlp in mixtures}.values():
+            backend.warm_up_experts(mlp.compute, experts=mlp.experts, each=mlp.each, dtype=dtype)
 
     def steering_add_neurons(self, neurons: NeuronSet) -> None:
         """Load a neuron set for the requests that name it."""

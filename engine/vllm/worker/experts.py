@@ -1,16 +1,19 @@
 """Makes vLLM compute experts in a form that can be steered, and checks that a loaded layer of experts has it.
 
-On a CPU, vLLM packs the weights of the experts for a fused kernel, which cannot be interrupted between activation and
-second projection. `UnfusedExperts` replaces that method in every process with the steered CPU worker: it leaves the
-weights as they are and computes one expert after the other. See docs/adr/0007-unfused-experts.md.
+vLLM computes the experts in a fused kernel, which cannot be interrupted between activation and second projection.
+`UnfusedExperts` replaces that method in every process with the steered CPU worker, and in those with the steered GPU
+worker if the options say so: it leaves the weights as they are, and the backend computes the experts. See
+docs/adr/0007-unfused-experts.md.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
+from torch import nn
 from vllm.model_executor.layers.fused_moe.activation import MoEActivation
 from vllm.model_executor.layers.fused_moe.oracle.unquantized import UnquantizedMoeBackend
 from vllm.model_executor.layers.fused_moe.unquantized_fused_moe_method import UnquantizedFusedMoEMethod
@@ -18,7 +21,7 @@ from vllm.model_executor.layers.fused_moe.unquantized_fused_moe_method import Un
 from ampsweep.errors import UnsupportedModel
 from engine.kernels.activation import ActivationName, MlpForm
 from engine.steering.mlp_sites import ExpertsSite, MlpSite
-from engine.vllm.backends import experts as _operator  # noqa: F401  # defines the operator
+from engine.vllm.options import UNFUSED_EXPERTS, UNFUSED_EXPERTS_VARIABLE
 
 _FUNCTIONS: dict[MoEActivation, ActivationName] = {
     MoEActivation.SILU: "silu",
@@ -33,25 +36,24 @@ _GPT_OSS_LIMIT = 7.0
 
 
 class UnfusedExperts(UnquantizedFusedMoEMethod):  # type: ignore[misc]
-    """vLLM's method of experts without quantization, computed one after the other.
+    """vLLM's method of experts without quantization, computed by a module of the steering backend.
 
     Attributes:
-        row: Number of the row of the worker's shard, a tensor []. A number would be a constant of the compiled graph,
-            and equal layers could not share one.
+        computation: The module, see `SteeringBackend.experts`; None until the model is steered.
     """
 
-    row: torch.Tensor
+    computation: nn.Module | None
 
     def __init__(self, moe: Any) -> None:
         """Choose no kernel. vLLM would reject experts for which it has none, such as those of gpt-oss on a CPU."""
         super(UnquantizedFusedMoEMethod, self).__init__(moe)
         self.unquantized_backend, self.experts_cls = UnquantizedMoeBackend.CPU, None
         self.supports_pre_processed_weights = False
-        self.set_row(-1)
+        self.computation = None
 
-    def set_row(self, row: int) -> None:
-        """Set the number of the row of the worker's shard."""
-        self.register_buffer("row", torch.tensor(row, device="cpu"), persistent=False)
+    def steer(self, computation: nn.Module) -> None:
+        """Let a module of the steering backend compute the experts."""
+        self.computation = computation
 
     def process_weights_after_loading(self, layer: Any) -> None:
         """Leave the weights in the layout of the checkpoint."""
@@ -65,14 +67,13 @@ class UnfusedExperts(UnquantizedFusedMoEMethod):  # type: ignore[misc]
         self, layer: Any, x: torch.Tensor, topk_weights: torch.Tensor, topk_ids: torch.Tensor, **_shared: Any
     ) -> torch.Tensor:
         """Return the sum of the experts' outputs [T, H]; see `engine.vllm.backends.experts.run_experts`."""
-        output: torch.Tensor = torch.ops.ampsweep.run_experts(
+        assert self.computation is not None, "a model runs only after it is steered"
+        output: torch.Tensor = self.computation(
             x,
             layer.w13_weight,
             layer.w2_weight,
             topk_weights,
             topk_ids,
-            self.row,
-            _FUNCTIONS[layer.activation],
             b13=getattr(layer, "w13_bias", None),
             b2=getattr(layer, "w2_bias", None),
             limit=_GPT_OSS_LIMIT if layer.activation is MoEActivation.SWIGLUOAI else None,
@@ -81,6 +82,7 @@ class UnfusedExperts(UnquantizedFusedMoEMethod):  # type: ignore[misc]
         return output
 
 
+@cache
 def install() -> None:
     """Make vLLM create `UnfusedExperts` instead of its own method from now on in this process."""
     UnquantizedFusedMoEMethod.register_oot(UnfusedExperts)
@@ -96,6 +98,8 @@ class SteerableExperts:
         experts: Number of experts.
         neurons: Neurons of all experts.
         reached: Neurons of the experts that one token reaches.
+        each: Experts that one token reaches.
+        weights: The module that holds the weights of the experts.
     """
 
     method: UnfusedExperts
@@ -103,6 +107,12 @@ class SteerableExperts:
     experts: int
     neurons: int
     reached: int
+    each: int
+    weights: Any
+
+    def compute(self, x: torch.Tensor, shares: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+        """Return the output of the experts, [T, H], for inputs [T, H], shares [T, k] and chosen experts [T, k]."""
+        return self.method.apply(self.weights, x, shares, chosen)
 
 
 def check_experts(site: ExpertsSite, *, beside: MlpSite | None, layer: int, model: str, ranks: int) -> SteerableExperts:
@@ -124,8 +134,8 @@ def check_experts(site: ExpertsSite, *, beside: MlpSite | None, layer: int, mode
     if not isinstance(method, UnfusedExperts):
         kernel = type(site.experts if method is None else method).__name__
         reason = (
-            f"computes its experts in a fused kernel ({kernel}), which has no place for an intervention; use a CPU and "
-            "weights that are not quantized"
+            f"computes its experts in a fused kernel ({kernel}), which has no place for an intervention; use weights "
+            f"that are not quantized, on a CPU or with {UNFUSED_EXPERTS} (vllm serve: {UNFUSED_EXPERTS_VARIABLE}=1)"
         )
     elif ranks > 1 or routed.expert_map is not None:
         reason = "shares its experts among devices; experts can be steered without tensor or expert parallelism"
@@ -143,6 +153,8 @@ def check_experts(site: ExpertsSite, *, beside: MlpSite | None, layer: int, mode
         experts=experts,
         neurons=experts * width,
         reached=routed.top_k * width,
+        each=routed.top_k,
+        weights=routed,
     )
 
 

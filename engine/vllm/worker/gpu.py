@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from vllm.v1.worker.gpu_worker import Worker
 
 from engine.vllm.options import SteeringOptions
+from engine.vllm.worker import experts
 from engine.vllm.worker.base import SteeringWorkerMixin
 
 
 class SteeringGPUWorker(SteeringWorkerMixin, Worker):  # type: ignore[misc]
     """vLLM's GPU worker, steered."""
+
+    def load_model(self, *args: Any, **kwargs: Any) -> None:
+        """Load the model, whose experts are computed without vLLM's fused kernel if the options say so."""
+        if SteeringOptions(**self.vllm_config.additional_config["ampsweep"]).unfused_experts:
+            experts.install()
+        super().load_model(*args, **kwargs)
 
     def _install(self, options: SteeringOptions) -> None:
         """Put steering into the loaded model, and count its memory as the model's.

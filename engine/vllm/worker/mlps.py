@@ -85,14 +85,14 @@ class Mlps:
         """The neurons of each row that one token reaches, over all ranks."""
         return tuple(0 if mlp is None else mlp.reached for mlp in self.mlps)
 
-    def replace(self, make: Callable[[int, nn.Module], nn.Module]) -> None:
+    def replace(self, make: Callable[[int, nn.Module], nn.Module], make_experts: Callable[[int], nn.Module]) -> None:
         """Replace the activation of each row by `make(row, activation)`.
 
-        Experts have no activation module. They are steered by the backend's custom operator.
+        Experts have no activation module. They are computed by `make_experts(row)`.
         """
         for row, mlp in enumerate(self.mlps):
             if isinstance(mlp, SteerableExperts):
-                mlp.method.set_row(row)
+                mlp.method.steer(make_experts(row))
             elif mlp is not None:
                 mlp.site.replace(make(row, mlp.activation))
 

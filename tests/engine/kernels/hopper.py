@@ -20,7 +20,7 @@ from triton import knobs
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from engine.kernels import record_triton, residual_triton, statistic_triton, steer_triton
+from engine.kernels import grouped_product_triton, record_triton, residual_triton, statistic_triton, steer_triton
 
 SHAPE = {"width": 18944, "blocks": 19, "line": 28 * 19 + 1, "activation": "silu"}
 TABLE = {"slots": "*i32", "offsets": "*i32", "layer": "*i32", "constants": "*fp32"}
@@ -34,10 +34,13 @@ ENTRIES = {
 }
 
 
-def compiled(kernel: Any, pointers: dict[str, str], constants: dict[str, Any], warps: int) -> dict[str, int]:
+def compiled(
+    kernel: Any, pointers: dict[str, str], constants: dict[str, Any], warps: int, *, stages: int | None = None
+) -> dict[str, int]:
     """Count memory accesses and barriers in the kernel's PTX by kind, and its registers and bytes of stack per thread.
 
-    "before a store" are the loads before the first store. Pointers are aligned to 16 bytes.
+    "before a store" are the loads before the first store, "shared" the bytes of shared memory of a program, and "mma"
+    the instructions of tensor cores. Pointers are aligned to 16 bytes.
     """
     names = kernel.arg_names
     source = ASTSource(
@@ -46,11 +49,14 @@ def compiled(kernel: Any, pointers: dict[str, str], constants: dict[str, Any], w
         constexprs={(names.index(name),): value for name, value in constants.items()},
         attrs={(names.index(name),): [["tt.divisibility", 16]] for name in pointers},
     )
-    binary = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": warps})
+    options = {"num_warps": warps} | ({} if stages is None else {"num_stages": stages})
+    binary = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
     kinds = r"(?:ld|st)\.(?:global|shared)(?:\.v\d)?|bar\.sync"
     accesses = re.findall(kinds, binary.asm["ptx"])
     early = next(index for index, kind in enumerate(accesses) if kind.startswith("st."))
-    return {**Counter(accesses), "before a store": early, **_resources(binary.asm["cubin"])}
+    tensor_cores = len(re.findall(r"\b(?:mma\.sync|wgmma\.mma_async)", binary.asm["ptx"]))
+    counted = {"before a store": early, "shared": binary.metadata.shared, "mma": tensor_cores}
+    return {**Counter(accesses), **counted, **_resources(binary.asm["cubin"])}
 
 
 def _resources(cubin: bytes) -> dict[str, int]:
@@ -74,17 +80,38 @@ def main() -> None:
             "parts": 19,
             "block": 1024,
             "chunk": 128,
+            "each": 1,
+            "with_experts": False,
         }
-        pointers = {"out": "*bf16", "x": "*bf16", **TABLE, **ENTRIES}
+        pointers = {"out": "*bf16", "x": "*bf16", "chosen": "*i32", **TABLE, **ENTRIES}
         name = f"steer {rows}" + (" with a statistic" if with_statistic else "")
         report[name] = compiled(steer_triton._steer, pointers, {**SHAPE, **constants}, 4)
-    pointers = {"out": "*fp32", "x": "*bf16", **TABLE, "plan": "*i32", "weights": "*fp32"}
-    constants = {"stride": 2 * 18944, "layers": 28, "padded": 32768, "group": 32}
+    experts = {"width": 768, "blocks": 1, "line": 48 * 128 + 1, "activation": "silu", "gated": True, "parts": 1}
+    constants = {"with_statistic": False, "rows": 1, "block": 1024, "chunk": 128, "each": 8, "with_experts": True}
+    pointers = {"out": "*bf16", "x": "*bf16", "chosen": "*i32", **TABLE, **ENTRIES}
+    report["steer experts"] = compiled(steer_triton._steer, pointers, {**experts, **constants}, 4)
+    pointers = {"out": "*fp32", "x": "*bf16", **TABLE, "plan": "*i32", "weights": "*fp32", "section": "*i32"}
+    constants = {"stride": 2 * 18944, "layers": 28, "padded": 32768, "group": 32, "section_blocks": 19}
     report["statistic"] = compiled(statistic_triton._take, pointers, {**SHAPE, **constants}, 16)
-    pointers = {"counts": "*i32", "sums": "*fp32", "x": "*bf16", "spans": "*i32", "layer": "*i32", "constants": "*fp32"}
+    recorded = {"counts": "*i32", "sums": "*fp32", "x": "*bf16", "spans": "*i32", "layer": "*i32"}
+    pointers = {**recorded, "constants": "*fp32", "order": "*i32"}
     constants = {"rows": 63, "padded_rows": 64, "stride": 2 * 18944, "block": 256, "unrolled": 8}
-    shape = {"width": 18944, "line": 18944, "blocks": 74, "activation": "silu"}
+    shape = {"width": 18944, "line": 18944, "blocks": 74, "activation": "silu", "experts": 1, "with_pairs": False}
     report["record"] = compiled(record_triton._record, pointers, {**shape, **constants}, 4)
+    constants = {"rows": 7 * 128, "padded_rows": 1024, "stride": 2 * 768, "block": 256, "unrolled": 8}
+    shape = {"width": 768, "line": 98304, "blocks": 3, "activation": "silu", "experts": 128, "with_pairs": True}
+    report["record experts"] = compiled(record_triton._record, pointers, {**shape, **constants}, 4)
+    pointers = {"out": "*bf16", "x": "*bf16", "weights": "*bf16", "biases": "*bf16", "shares": "*fp32"}
+    pointers |= {"order": "*i32", "ends": "*i32", "tile_ends": "*i32"}
+    shape = {"each": 8, "experts": 128, "padded_experts": 128, "inputs": 2048, "outputs": 1536}
+    for tile in (16, 64):
+        block = grouped_product_triton.OUTPUTS[tile]
+        constants = {"tile": tile, "block": block, "blocks": 1536 // block, "with_biases": False, "with_shares": False}
+        constants |= {"depth": grouped_product_triton.INPUT_BYTES[tile] // 2}
+        kernel = grouped_product_triton._multiply
+        report[f"product {tile}"] = compiled(
+            kernel, pointers, {**shape, **constants}, 4, stages=grouped_product_triton.STAGES
+        )
     stream = {"hidden": "*bf16", "layer": "*i32"}
     shape = {"width": 3584, "blocks": 4, "block": 1024}
     pointers = {**stream, "slots": "*i32", "strengths": "*fp32", "adds": "*i32", "values": "*fp32"}

@@ -71,7 +71,7 @@ def test_the_dense_part_uses_wide_accesses_and_one_barrier(report: dict[str, Any
     assert kernel["bar.sync"] == 1
     scalars = {1: "the slot, the layer, and both offsets", 2: "two slots and the layer; the offsets follow"}
     assert kernel["before a store"] == 2 * rows + {1: 4, 2: 3}[rows], scalars[rows]
-    assert not any("shared" in kind for kind in kernel)
+    assert not any(kind.startswith(("ld.shared", "st.shared")) for kind in kernel)
     assert kernel["REG"] <= 64, "more would leave too few programs on a multiprocessor"
     assert kernel["STACK"] == 0, "registers are spilled"
 
@@ -97,3 +97,19 @@ def test_the_kernels_of_the_residual_stream_use_wide_accesses(report: dict[str, 
     assert "bar.sync" not in add
     assert record["bar.sync"] == 1, "after the last token, where the sums change their order among the threads"
     assert add["STACK"] == record["STACK"] == 0
+
+
+def test_the_kernels_of_experts_fit_too(report: dict[str, Any]) -> None:
+    steer, record = report["steer experts"], report["record experts"]
+    assert steer["ld.global.v4"] == 2, "gate and up"
+    assert (steer["bar.sync"], steer["REG"] <= 64) == (1, True)
+    assert record["REG"] <= 64, "eight programs of 4 warps on a multiprocessor"
+    assert steer["STACK"] == record["STACK"] == 0
+
+
+@pytest.mark.parametrize("tile", [16, 64])
+def test_the_products_of_experts_use_tensor_cores_and_fit_on_smaller_cards(report: dict[str, Any], tile: int) -> None:
+    product = report[f"product {tile}"]
+    assert product["mma"] > 0
+    assert product["shared"] <= 99 * 1024, "what a program may have on cards of compute capability 8.6 and 8.9"
+    assert product["STACK"] == 0, "registers are spilled"

@@ -15,6 +15,7 @@ from benchmarks import kernel, kernel_timing
 from benchmarks.kernel_check import KernelCheck
 from tests.engine.kernels.triton_modules import (
     DEVICE,
+    grouped_product_triton,
     record_triton,
     residual_triton,
     statistic_triton,
@@ -34,18 +35,19 @@ def _interpreter() -> Iterator[None]:
 
 def test_the_kernels_agree_with_float64() -> None:
     cases = {name: check() for name, check in KernelCheck(DEVICE, seed=1).checks().items()}
-    assert list(cases) == ["steering", "statistics", "recording", "residual stream"]
+    assert list(cases) == ["steering", "statistics", "recording", "residual stream", "experts"]
     if DEVICE.type == "cpu":
-        assert cases == {"steering": 39, "statistics": 8, "recording": 39, "residual stream": 3}
+        assert cases == {"steering": 39, "statistics": 8, "recording": 39, "residual stream": 3, "experts": 2}
 
 
-@pytest.mark.parametrize("check", ["steering", "statistics", "recording", "residual stream"])
+@pytest.mark.parametrize("check", ["steering", "statistics", "recording", "residual stream", "experts"])
 def test_a_kernel_that_writes_too_little_is_found(check: str, monkeypatch: pytest.MonkeyPatch) -> None:
     kernels = {
         "steering": (steer_triton, "steer"),
         "statistics": (statistic_triton, "take"),
         "recording": (record_triton, "record"),
         "residual stream": (residual_triton, "add"),
+        "experts": (grouped_product_triton, "multiply"),
     }
     module, function = kernels[check]
     monkeypatch.setattr(module, function, lambda *_arguments, **_options: None)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -31,8 +33,28 @@ def layer_index(layer: int) -> torch.Tensor:
     return torch.tensor(layer, dtype=torch.int32, device=DEVICE)
 
 
+def multiply_bfloat16() -> None:
+    """Let the interpreter multiply matrices of bfloat16, whose bit patterns it would take for integers."""
+    import triton.language as tl
+    from triton.runtime import interpreter
+
+    multiply = interpreter.InterpreterBuilder.create_dot
+
+    def widened(matrix: Any) -> Any:
+        if matrix.dtype.scalar != tl.bfloat16:
+            return matrix
+        return interpreter.TensorHandle((matrix.data.astype(np.uint32) << 16).view(np.float32), tl.float32)
+
+    def create_dot(builder: Any, left: Any, right: Any, *rest: Any) -> Any:
+        return multiply(builder, widened(left), widened(right), *rest)
+
+    interpreter.InterpreterBuilder.create_dot = create_dot
+
+
+multiply_bfloat16()
 with pytest.MonkeyPatch.context() as _patch:
     use_interpreter(_patch)
+    grouped_product_triton = importlib.import_module("engine.kernels.grouped_product_triton")
     steer_triton = importlib.import_module("engine.kernels.steer_triton")
     statistic_triton = importlib.import_module("engine.kernels.statistic_triton")
     record_triton = importlib.import_module("engine.kernels.record_triton")

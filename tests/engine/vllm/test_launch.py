@@ -14,7 +14,7 @@ from unittest.mock import patch
 import pytest
 
 from ampsweep.bundled import ATLAS_MODEL
-from ampsweep.errors import InvalidRequest
+from ampsweep.errors import InvalidRequest, UnsupportedModel
 from benchmarks.tiny_adapter import tiny_adapter
 from engine.vllm.adapters import Adapters
 from engine.vllm.launch import RunnerName, VllmSettings, start_llm_engine
@@ -187,6 +187,21 @@ def test_where_vllm_has_no_batch_invariant_mode_it_is_not_started(
         launch.start(VllmSettings(batch_invariant=True))
     assert caught.value.param == "batch_invariant"
     assert launch.log == []
+
+
+def test_experts_are_rejected_on_a_gpu_unless_they_are_unfused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    launch = Launch(tmp_path, monkeypatch, Platform("cuda", 90))
+    (tmp_path / "config.json").write_text('{"model_type": "qwen3_moe"}')
+    with pytest.raises(UnsupportedModel, match="cannot be steered; --unfused-experts computes them without it"):
+        launch.start(VllmSettings(), dtype="bfloat16")
+    assert launch.log == []
+    launch.start(VllmSettings(unfused_experts=True), dtype="bfloat16")
+    options = launch.arguments["additional_config"]["ampsweep"]
+    assert (options["unfused_experts"], options["backend"]) == (True, "cuda")
+    assert not launch.arguments["enforce_eager"], "its steps are replayed from CUDA graphs"
+    with pytest.raises(InvalidRequest, match="leave out --batch-invariant") as caught:
+        launch.start(VllmSettings(unfused_experts=True, batch_invariant=True), dtype="bfloat16")
+    assert caught.value.param == "batch_invariant"
 
 
 def test_a_second_engine_of_a_process_may_have_another_runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

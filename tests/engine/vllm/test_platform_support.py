@@ -58,9 +58,18 @@ def test_the_language_model_decides_and_may_need_torchvision(model_type: str, to
 def test_experts_are_rejected_on_a_gpu_before_they_are_loaded(model_type: str) -> None:
     with pytest.raises(
         UnsupportedModel,
-        match=rf"{model_type} here: on a GPU vLLM computes its experts in a fused kernel.* transformers",
+        match=rf"{model_type} here: on a GPU vLLM computes its experts in a fused kernel.*"
+        "--unfused-experts .* at a cost .*--engine transformers",
     ):
         check_platform(_config(model_type), dtype="bfloat16", on_cpu=False)
+
+
+def test_experts_run_on_a_gpu_without_the_fused_kernel_unless_they_are_quantized() -> None:
+    config, scheme = _config("qwen3_moe"), Scheme(bits=8, floating=True, grouping="channel", input_bits=8)
+    check_platform(config, dtype="bfloat16", on_cpu=False, unfused_experts=True)
+    quantized = Quantization(method="fp8", schemes=(scheme,))
+    with pytest.raises(UnsupportedModel, match="its experts are quantized with FP8"):
+        check_platform(config, dtype="bfloat16", on_cpu=False, unfused_experts=True, quantization=quantized)
 
 
 def test_quantized_experts_are_rejected_before_they_are_loaded() -> None:

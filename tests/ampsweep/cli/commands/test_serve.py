@@ -18,7 +18,7 @@ import pytest
 
 from ampsweep import AsyncClient, Client
 from ampsweep.cli.commands.serve import _serve
-from ampsweep.cli.options.engine import served_engines
+from ampsweep.cli.options.engine import local_engine, served_engines
 from ampsweep.cli.server.catalog import catalog_of
 from ampsweep.cli.server.settings import read_settings
 from ampsweep.errors import Unavailable
@@ -79,6 +79,15 @@ def test_every_engine_is_batch_invariant_as_the_environment_says(model: Path, mo
     for each, expected in zip(settings, (False, True), strict=True):
         assert {engine.batch_invariant for engine in served_engines(each)} == {expected}
         assert catalog_of(each).batch_invariant is expected
+
+
+def test_every_engine_has_unfused_experts_as_the_environment_says(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = [read_settings(models=[f"small={model}"])]
+    monkeypatch.setenv("AMPSWEEP_UNFUSED_EXPERTS", "true")
+    settings.append(read_settings(models=[f"small={model}"]))
+    for each, expected in zip(settings, (False, True), strict=True):
+        assert {engine.unfused_experts for engine in served_engines(each)} == {expected}
+        assert local_engine(str(model), catalog_of(each, local_models=True), each).unfused_experts is expected
 
 
 def test_requests_are_answered_while_ray_is_still_starting(

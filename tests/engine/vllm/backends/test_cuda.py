@@ -21,6 +21,7 @@ import torch
 from benchmarks.checksum_identifier import ChecksumIdentifier
 from benchmarks.mixed_load import SETTINGS, assert_same, run_load
 from engine.vllm.engine import VllmEngine
+from engine.vllm.worker import recording
 
 pytest.importorskip("triton")
 pytestmark = [
@@ -69,3 +70,22 @@ def test_the_v2_runner(folder: Path, expected: dict[str, Any]) -> None:
     assert answered["runner"] == "vllm.v1.worker.cpu.model_runner"
     assert answered["preempted"] > 0, "no request was dropped and added again"
     assert_same(answered, expected)
+
+
+def test_a_mixture_of_experts(
+    model_folder: Callable[[str], Path], reference: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two layers have experts with an MLP for all tokens beside them, and the layer between them a plain MLP."""
+    monkeypatch.setattr(
+        recording, "RECORDING_BYTES", 60_000
+    )  # eight sentences: the interpreter runs a program for each
+
+    async def check() -> None:
+        expected = await run_load(reference("qwen2_moe"), new_tokens=6, captures=True)
+        settings = replace(SETTINGS, runner="v1")
+        engine = await VllmEngine.open(model_folder("qwen2_moe"), settings=settings, open_identifier=ChecksumIdentifier)
+        answered = await run_load(engine, new_tokens=6, captures=True)
+        await engine.close()
+        assert_same(answered, expected)
+
+    asyncio.run(check())

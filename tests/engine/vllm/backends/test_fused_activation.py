@@ -41,7 +41,8 @@ LAYERS, WIDTH, HIDDEN, ROWS, TOKENS = 42, 20, 8, 2, 3
     ids=["gated", "plain", "with constants"],
 )
 def test_all_layers_have_one_graph_of_the_activation(forms: list[MlpForm]) -> None:
-    from engine.vllm.backends.fused_activation import DeviceBuffers, FusedActivation
+    from engine.vllm.backends.device_buffers import DeviceBuffers
+    from engine.vllm.backends.fused_activation import FusedActivation
 
     table = DeviceTable(slots=1, layers=LAYERS, width=WIDTH, capacity=10, statistics=True, device=DEVICE)
     buffers = DeviceBuffers(
@@ -54,7 +55,8 @@ def test_all_layers_have_one_graph_of_the_activation(forms: list[MlpForm]) -> No
     )
     x = torch.zeros(TOKENS, WIDTH * (2 if forms[0].gated else 1), device=DEVICE)
     layers = zip((0, LAYERS - 1), forms, strict=True)
-    first, last = (traced_code(FusedActivation(buffers, layer, form), x) for layer, form in layers)
+    modules = (FusedActivation(buffers, layer=layer, section=layer, form=form) for layer, form in layers)
+    first, last = (traced_code(module, x) for module in modules)
     assert "activate_and_multiply" in first
     assert first == last
 

@@ -63,6 +63,15 @@ def test_the_workers_become_the_steered_ones_with_their_options() -> None:
     assert gpu.additional_config["ampsweep"]["slots"] == 256
 
 
+def test_experts_are_unfused_if_the_environment_says_so_and_never_batch_invariant() -> None:
+    for environment, expected in (({}, False), ({"AMPSWEEP_UNFUSED_EXPERTS": "1"}, True)):
+        config = vllm_config(GPU_WORKER)
+        configure(config, environment)
+        assert config.additional_config["ampsweep"]["unfused_experts"] is expected
+    with pytest.raises(InvalidRequest, match="no batch-invariant kernels; unset it, or unset VLLM_BATCH_INVARIANT"):
+        configure(vllm_config(GPU_WORKER), {"AMPSWEEP_UNFUSED_EXPERTS": "1", "VLLM_BATCH_INVARIANT": "1"})
+
+
 def test_the_products_own_engine_is_left_alone() -> None:
     config = vllm_config(additional_config={"ampsweep": {"slots": 3}})
     configure(config, {})

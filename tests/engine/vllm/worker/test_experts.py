@@ -11,6 +11,7 @@ import torch
 from ampsweep.errors import UnsupportedModel
 from engine.kernels.activation import MlpForm
 from engine.steering.mlp_sites import ExpertsSite, MlpSite
+from engine.vllm.backends.experts import SequentialExperts
 from tests.engine.vllm.backends.traced import traced_code
 
 pytestmark = pytest.mark.engine
@@ -47,6 +48,7 @@ def test_a_layer_has_the_neurons_of_all_experts_and_a_token_reaches_some() -> No
     for site, beside in ((_site(), None), (_site(), BESIDE), (_site(shared=SimpleNamespace(_layer=MLP)), BESIDE)):
         steerable = experts.check_experts(site, beside=beside, layer=3, model="Model", ranks=1)
         assert (steerable.experts, steerable.neurons, steerable.reached) == (EXPERTS, EXPERTS * WIDTH, 2 * WIDTH)
+        assert (steerable.each, steerable.weights) == (2, site.experts.routed_experts)
         assert steerable.form == MlpForm(activation="silu", gated=True)
 
 
@@ -56,7 +58,7 @@ class _Layer(torch.nn.Module):
     def __init__(self, row: int) -> None:
         super().__init__()
         self.method = _Unfused()
-        self.method.set_row(row)
+        self.method.steer(SequentialExperts(row, "silu"))
         self.w13_weight, self.w2_weight = torch.zeros(EXPERTS, 2 * WIDTH, 8), torch.zeros(EXPERTS, 8, WIDTH)
         self.activation, self.apply_router_weight_on_input = experts.MoEActivation.SILU, False
 
@@ -87,7 +89,7 @@ def test_experts_of_other_forms_are_steered(activation: str, form: MlpForm) -> N
 @pytest.mark.parametrize(
     ("site", "ranks", "reason"),
     [
-        (_site(method=torch.nn.Identity()), 1, r"computes its experts in a fused kernel \(Identity\)"),
+        (_site(method=torch.nn.Identity()), 1, r"in a fused kernel \(Identity\).* on a CPU or with --unfused-experts"),
         (_site(), 2, "shares its experts among devices"),
         (_site(expert_map=torch.zeros(4)), 1, "shares its experts among devices"),
         (_site(activation=experts.MoEActivation.SWIGLUSTEP), 1, "activation is not supported"),

@@ -1,8 +1,10 @@
-"""The memory of steering counts as the model's, so that vLLM does not give it to the KV cache."""
+"""What the GPU worker does before and after vLLM loads the model."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -24,3 +26,20 @@ def test_what_steering_allocates_is_added_to_the_memory_of_the_model(monkeypatch
     worker.model_runner = SimpleNamespace(model_memory_usage=1000)
     worker._install(SteeringOptions(slots=1, backend="cuda"))
     assert worker.model_runner.model_memory_usage == 1250
+
+
+@pytest.mark.parametrize("unfused", [False, True])
+def test_the_form_of_the_experts_is_chosen_before_the_model_is_loaded(
+    unfused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engine.vllm.worker import experts, gpu
+    from engine.vllm.worker.base import SteeringWorkerMixin
+
+    done: list[str] = []
+    monkeypatch.setattr(experts, "install", lambda: done.append("unfused"))
+    monkeypatch.setattr(SteeringWorkerMixin, "load_model", lambda *_arguments, **_options: done.append("loaded"))
+    worker: Any = gpu.SteeringGPUWorker.__new__(gpu.SteeringGPUWorker)
+    options = asdict(SteeringOptions(slots=1, backend="cuda", unfused_experts=unfused))
+    worker.vllm_config = SimpleNamespace(additional_config={"ampsweep": options})
+    worker.load_model()
+    assert done == (["unfused", "loaded"] if unfused else ["loaded"])

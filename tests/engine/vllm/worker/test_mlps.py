@@ -55,7 +55,7 @@ def test_layers_keep_their_global_indices_and_ranks_their_share() -> None:
     assert model_mlps.shard == Shard(layers=(2, 3), neurons=(range(3, 6), range(3, 6)))
     assert model_mlps.forms == (MlpForm(activation="relu", gated=False),) * 2
     put = [nn.Identity(), nn.Identity()]
-    model_mlps.replace(lambda position, _inner: put[position])
+    model_mlps.replace(lambda position, _inner: put[position], lambda row: put[row])
     assert [mlp.site.activation for mlp in model_mlps.mlps] == put
     assert put[1] in model.modules()
 
@@ -111,7 +111,7 @@ def test_a_layer_whose_mixer_is_no_mlp_has_no_neurons() -> None:
     assert model_mlps.forms == (None, MlpForm(activation="relu", gated=False))
     assert (model_mlps.reached, model_mlps.shard.widths) == ((0, WIDTH), LayerWidths(2, (0, WIDTH)))
     put = [nn.Identity(), nn.Identity()]
-    model_mlps.replace(lambda position, _inner: put[position])
+    model_mlps.replace(lambda position, _inner: put[position], lambda row: put[row])
     assert model.layers[1].mixer.act is put[1]
     assert put[0] not in model.modules()
     with pytest.raises(UnsupportedModel, match="layer 0 has 0 neurons on rank 0 of 1, not 6 of 6"):
@@ -151,8 +151,8 @@ def test_an_mlp_beside_experts_is_a_row_of_its_own() -> None:
     assert (shard.layers, shard.neurons) == ((0, 0, 1), (range(12), range(12, 17), range(17)))
     assert (shard.experts, model_mlps.reached) == ((3, 1, 1), (8, 5, 17))
     put = [nn.Identity() for _ in range(3)]
-    model_mlps.replace(lambda row, _inner: put[row])
-    assert (runner.routed_experts.quant_method.row, shared.act) == (0, put[1])
+    model_mlps.replace(lambda row, _inner: put[row], lambda row: put[row])
+    assert (runner.routed_experts.quant_method.computation, shared.act) == (put[0], put[1])
     runner.shared_experts._layer = _Mlp(nn.ReLU(), held=5)
     with pytest.raises(UnsupportedModel, match="layer 0 has experts of an unknown form"):
         mlps.find(model, layers=range(2), widths=LayerWidths(2, 17), rank=0, ranks=1)
