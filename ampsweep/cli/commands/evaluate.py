@@ -142,12 +142,17 @@ def evaluate(
     }
     with _local_files(files, server) as paths:
         evaluation, columns = run_to_end(_evaluate(paths, names, options, wanted))
-    if out is not None:
-        from jobs.evaluation.score_file import write_scores
+    _write_and_show(evaluation, columns.by, out, as_json=as_json)
 
-        write_scores(evaluation, columns.by, out)
+
+def _write_and_show(evaluation: Evaluation, by: Sequence[str], out: Path | None, *, as_json: bool) -> None:
+    """Write the score of each text if there is a file for it, and print the values of each group."""
+    from jobs.evaluation.score_file import write_scores
+
+    if out is not None:
+        write_scores(evaluation, by, out)
     for group, values in evaluation.groups.items():
-        named = dict(zip(columns.by, group, strict=True))
+        named = dict(zip(by, group, strict=True))
         show({**named, **values}, _line(named, values), as_json=as_json)
 
 

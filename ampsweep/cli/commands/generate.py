@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,11 +31,11 @@ from ampsweep.cli.options.engine import (
     read_neurons,
     whether_to_compile,
 )
-from ampsweep.cli.terminal.output import AsJson, echo, show
+from ampsweep.cli.terminal.output import AsJson
 from ampsweep.cli.terminal.progress import waiting
 from ampsweep.cli.terminal.running import run_to_end
+from ampsweep.cli.terminal.text_printer import TextPrinter
 from ampsweep.domain.choices import OPS, PATCHES, VALUE_OPS, VECTORS, one_of
-from ampsweep.domain.chunk import Span, joined_spans
 from ampsweep.domain.sampling_defaults import (
     DEFAULT_TEMPERATURE,
     DEFAULT_TOKENS,
@@ -103,37 +104,28 @@ def generate(
     as_json: AsJson = False,
 ) -> None:
     """Continue a prompt, steered or not, and print the text as it is generated (with --json: at its end)."""
-    from ampsweep.cli.commands.interactive import Conversation, converse
-    from ampsweep.domain.intervention import Intervention
     from ampsweep.domain.sampling import SamplingParams
 
-    if interactive == (prompt is not None):
-        raise InvalidRequest("give either a prompt or --interactive", param="prompt")
-    if interactive and intervention is not None:
-        message = "is fixed; give its parts (--languages, --factor, ...), which can be changed between prompts"
-        raise InvalidRequest(message, param="intervention")
-    _check_text(prompt or "", param="prompt")
+    _check_prompt(prompt, interactive=interactive, intervention=intervention)
     fields = {"languages": languages, "op": op, "factor": factor, "patch": patch, "vector": vector}
-    steering = _intervention(intervention, fields, neurons=None if interactive else neurons)
-    sampling = SamplingParams(max_tokens=max_tokens, temperature=temperature, seed=seed)
+    question = _Question(
+        prompt=prompt,
+        fields=fields,
+        steering=_intervention(intervention, fields, neurons=None if interactive else neurons),
+        sampling=SamplingParams(max_tokens=max_tokens, temperature=temperature, seed=seed),
+    )
     if server is not None:
-        for param, value in (
-            ("batch_invariant", batch_invariant),
-            ("unfused_experts", unfused_experts),
-            ("allow_untested_vllm", allow_untested_vllm),
-            ("compile", compiles is not None),
-        ):
-            if value:
-                message = f"the server decides; leave out --{param.replace('_', '-')}"
-                raise InvalidRequest(message, param=param)
+        _leave_to_the_server(
+            batch_invariant=batch_invariant,
+            unfused_experts=unfused_experts,
+            allow_untested_vllm=allow_untested_vllm,
+            compile=compiles is not None,
+        )
         with client_of(server) as client:
             remote = partial(_ask_server, client, model, {"neurons": neurons, "adapter": lora}, as_json=as_json)
-            if prompt is not None:
-                remote(prompt, steering, sampling)
-                return
-            converse(Conversation.started(fields, sampling, neurons=True), remote, prompt=_prompt_sign())
+            _generate_there(question, remote)
         return
-    if steering is not None and not neurons:
+    if question.steering is not None and not neurons:
         raise InvalidRequest("steering needs a neuron set; create one with `ampsweep identify`", param="neurons")
     model_folder(model)  # before anything that takes time
     quiet_libraries("generate", verbose=verbose)
@@ -149,19 +141,77 @@ def generate(
         adapters={} if lora is None else {lora: Path(lora)},
         compiles=whether_to_compile(compiles, kind=engine, requests=1, as_json=as_json),
     )
-    local = partial(_ask, neurons=None if neuron_set is None else neuron_set.id, adapter=lora, as_json=as_json)
-    if prompt is not None:
-        if steering is not None:
-            Intervention.from_dict(steering)  # before the model is loaded
-        run_to_end(_answer_once(opening, local, prompt, steering, sampling))
+    neuron_set_id = None if neuron_set is None else neuron_set.id
+    local = partial(_ask, neurons=neuron_set_id, adapter=lora, as_json=as_json)
+    _generate_here(question, opening, local, has_neurons=neuron_set is not None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Question:
+    """What the options ask.
+
+    Attributes:
+        prompt: The text to continue; None for a conversation.
+        fields: The parts of the intervention that are options, which a conversation begins with.
+        steering: The intervention; None without steering.
+        sampling: How to generate.
+    """
+
+    prompt: str | None
+    fields: Mapping[str, Any]
+    steering: dict[str, Any] | None
+    sampling: SamplingParams
+
+
+def _check_prompt(prompt: str | None, *, interactive: bool, intervention: str | None) -> None:
+    """Raise InvalidRequest unless there is either a prompt or a conversation."""
+    if interactive == (prompt is not None):
+        raise InvalidRequest("give either a prompt or --interactive", param="prompt")
+    if interactive and intervention is not None:
+        message = "is fixed; give its parts (--languages, --factor, ...), which can be changed between prompts"
+        raise InvalidRequest(message, param="intervention")
+    _check_text(prompt or "", param="prompt")
+
+
+def _leave_to_the_server(**given: bool) -> None:
+    """Raise InvalidRequest if an option was given that only an engine in this process has."""
+    param = next((param for param, is_given in given.items() if is_given), None)
+    if param is not None:
+        raise InvalidRequest(f"the server decides; leave out --{param.replace('_', '-')}", param=param)
+
+
+def _generate_there(question: _Question, ask: Callable[..., None]) -> None:
+    """Print the answer of a server, or converse with it."""
+    from ampsweep.cli.commands.interactive import Conversation, converse
+
+    if question.prompt is not None:
+        ask(question.prompt, question.steering, question.sampling)
+        return
+    converse(Conversation.started(question.fields, question.sampling, neurons=True), ask, prompt=_prompt_sign())
+
+
+def _generate_here(
+    question: _Question,
+    opening: AbstractAsyncContextManager[Engine],
+    ask: Callable[..., Coroutine[object, object, None]],
+    *,
+    has_neurons: bool,
+) -> None:
+    """Load the model, and print its answer or converse with it."""
+    from ampsweep.cli.commands.interactive import Conversation, converse
+    from ampsweep.domain.intervention import Intervention
+
+    if question.prompt is not None:
+        if question.steering is not None:
+            Intervention.from_dict(question.steering)  # before the model is loaded
+        run_to_end(_answer_once(opening, ask, question.prompt, question.steering, question.sampling))
         return
     with asyncio.Runner() as runner:
         loaded = runner.run(_loaded(opening))
         try:
-            conversation = Conversation.started(fields, sampling, neurons=neuron_set is not None)
             converse(
-                conversation,
-                lambda *request: runner.run(local(loaded, *request)),
+                Conversation.started(question.fields, question.sampling, neurons=has_neurons),
+                lambda *request: runner.run(ask(loaded, *request)),
                 read=_read_line,
                 prompt=_prompt_sign(),
             )
@@ -204,7 +254,7 @@ async def _ask(
     use = None
     if steering is not None and neurons is not None:
         use = Steering(intervention=Intervention.from_dict(steering), neurons=neurons)
-    printer = _TextPrinter(as_json=as_json)
+    printer = TextPrinter(as_json=as_json)
     request = GenerateRequest(prompt=prompt, sampling=sampling, steering=use, adapter=adapter)
     async with aclosing(engine.generate(request)) as chunks:
         async for chunk in chunks:
@@ -225,7 +275,7 @@ def _ask_server(
     """Print the answer of a server."""
     chosen = {name: getattr(sampling, name) for name in ("max_tokens", "temperature", "seed")} | dict(options)
     given = {key: value for key, value in chosen.items() if value is not None}
-    printer = _TextPrinter(as_json=as_json)
+    printer = TextPrinter(as_json=as_json)
     for piece in client.stream(model, prompt, intervention=steering, **given):
         printer.piece(piece.text, piece.finish_reason, piece.neuron_set, piece.steered_spans)
     printer.end()
@@ -250,46 +300,6 @@ def _check_text(text: str, *, param: str) -> None:
         text.encode()
     except UnicodeEncodeError:
         raise InvalidRequest(f"must be valid UTF-8 text; got {text[:100]!r}", param=param) from None
-
-
-class _TextPrinter:
-    """Prints a text in pieces or, as JSON, at its end.
-
-    The neuron set that steers is printed to standard error before the text, and the tokens that were steered after it
-    if that depends on the text; in JSON both are fields.
-    """
-
-    def __init__(self, *, as_json: bool) -> None:
-        self._as_json = as_json
-        self._text = ""
-        self._finish_reason: str | None = None
-        self._neuron_set: str | None = None
-        self._spans: list[Sequence[Span] | None] = []
-
-    def piece(
-        self, text: str, finish_reason: str | None, neuron_set: str | None, steered_spans: Sequence[Span] | None
-    ) -> None:
-        if neuron_set != self._neuron_set and not self._as_json:
-            echo(f"steered by neuron set {neuron_set}", err=True)
-        self._neuron_set = neuron_set
-        self._text += text
-        self._finish_reason = finish_reason
-        self._spans.append(steered_spans)
-        if not self._as_json:
-            echo(text, nl=False)
-
-    def end(self) -> None:
-        content: dict[str, Any] = {
-            "text": self._text,
-            "finish_reason": self._finish_reason,
-            "neuron_set": self._neuron_set,
-        }
-        if (spans := joined_spans(self._spans)) is not None:
-            content["steered_spans"] = spans
-        show(content, "", as_json=self._as_json)
-        if spans is not None and not self._as_json:
-            steered = ", ".join(f"{first} to {end - 1}" for first, end in spans) or "none"
-            echo(f"steered tokens of the answer: {steered}", err=True)
 
 
 def _intervention(text: str | None, options: Mapping[str, Any], *, neurons: str | None) -> dict[str, Any] | None:

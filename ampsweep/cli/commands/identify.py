@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -28,6 +29,11 @@ from ampsweep.domain.choices import one_of
 from ampsweep.domain.neuron_set import MAX_TOKENS, METADATA_FILE, IdentificationRequest, SpecMethod, language_warnings
 from ampsweep.errors import InvalidRequest
 from ampsweep.files import check_folder
+
+if TYPE_CHECKING:
+    from ampsweep.folders.corpus import Corpus
+    from engine.base import Engine
+    from engine.neurons.neuron_set import NeuronSet
 
 
 def identify(
@@ -62,65 +68,82 @@ def identify(
 
     A checkpoint next to OUT holds what was recorded so far; an interrupted command continues from it when run again.
     """
-    from ampsweep.bundled import ATLAS, ATLAS_CORPUS
-    from ampsweep.folders.corpus import Corpus
-    from ampsweep.folders.model import read_model_folder
-    from engine.identify.identification import checkpoint_in, identify_with_scores, tracker_of
-    from engine.identify.identification import identify as identify_neurons
-    from engine.neurons.lape_scores import SCORES_FILE
-    from engine.neurons.neuron_set import NeuronSet
-
     model_folder(model)  # before anything that takes time
     quiet_libraries("identify", verbose=verbose)
     check_folder(out, param="out")
-    codes = comma_separated(languages) if languages is not None else None
     params = unique_keys([_parameter(text) for text in param or []])
     request = IdentificationRequest.of(method, params, max_tokens=max_tokens)
-    folder = ATLAS_CORPUS if corpus == ATLAS else Path(corpus)
-    texts = Corpus.open(folder, languages=codes, name=ATLAS if corpus == ATLAS else None)
+    texts = _opened_corpus(corpus, languages)
     request.check_languages(texts.languages, param="languages")
     if (out / METADATA_FILE).is_file():  # otherwise the files of the model need not be hashed before they are loaded
-        shape = read_model_folder(model_folder(model), name=model)
-        neuron_set_id = request.for_model(model, widths=shape.widths).neuron_set_id(
-            fingerprint=shape.fingerprint, corpus_hash=texts.hash, languages=texts.languages
-        )
-        check_neuron_folder(out, neuron_set_id)
+        _check_same_set(out, model, texts, request)
     warnings = language_warnings(method, texts.languages)
     warn(warnings)
-
-    async def record() -> NeuronSet:
-        counter.stage("loading the model")
-        opening = opened(
-            model,
-            kind=engine,
-            dtype=dtype,
-            unfused_experts=unfused_experts,
-            allow_untested_vllm=allow_untested_vllm,
-        )
-        async with opening as loaded:
-            info = loaded.info
-            complete = request.for_model(info.model, widths=info.widths)
-            checkpoint = checkpoint_in(out.absolute().parent, info, texts, complete, scores=scores)
-            tracker = tracker_of(texts, complete)
-            if scores:
-                scoring = identify_with_scores(loaded, texts, complete, checkpoint=checkpoint, tracker=tracker)
-                neuron_set, scored = await follow_recording(scoring, tracker.progress, counter)
-                neuron_set.save(out)
-                scored.save(out)
-            else:
-                finding = identify_neurons(loaded, texts, complete, checkpoint=checkpoint, tracker=tracker)
-                neuron_set = await follow_recording(finding, tracker.progress, counter)
-                neuron_set.save(out)
-                (out / SCORES_FILE).unlink(missing_ok=True)  # of an earlier set in this folder
-            checkpoint.discard()
-            return neuron_set
-
+    opening = opened(
+        model, kind=engine, dtype=dtype, unfused_experts=unfused_experts, allow_untested_vllm=allow_untested_vllm
+    )
     with Counter(out.name) as counter:
-        neuron_set = run_to_end(record())
+        neuron_set = run_to_end(_record(opening, texts, request, out.absolute(), counter, scores=scores))
     counts = {language: len(pairs) for language, pairs in neuron_set.neurons.items()}
     text = "".join(f"{language}  {count} neurons\n" for language, count in counts.items())
     content = {"id": neuron_set.id, "folder": str(out), "languages": counts, "warnings": list(warnings)}
     show(content, f"{text}{neuron_set.id} in {out}", as_json=as_json)
+
+
+def _opened_corpus(corpus: str, languages: str | None) -> Corpus:
+    """Return the texts of some languages of a folder or of the bundled corpus; of all languages if None is given."""
+    from ampsweep.bundled import ATLAS, ATLAS_CORPUS
+    from ampsweep.folders.corpus import Corpus
+
+    codes = None if languages is None else comma_separated(languages)
+    if corpus == ATLAS:
+        return Corpus.open(ATLAS_CORPUS, languages=codes, name=ATLAS)
+    return Corpus.open(Path(corpus), languages=codes)
+
+
+def _check_same_set(out: Path, model: str, texts: Corpus, request: IdentificationRequest) -> None:
+    """Raise an error if a folder holds another neuron set than the one that a request would find."""
+    from ampsweep.folders.model import read_model_folder
+
+    shape = read_model_folder(model_folder(model), name=model)
+    neuron_set_id = request.for_model(model, widths=shape.widths).neuron_set_id(
+        fingerprint=shape.fingerprint, corpus_hash=texts.hash, languages=texts.languages
+    )
+    check_neuron_folder(out, neuron_set_id)
+
+
+async def _record(
+    opening: AbstractAsyncContextManager[Engine],
+    texts: Corpus,
+    request: IdentificationRequest,
+    out: Path,
+    counter: Counter,
+    *,
+    scores: bool,
+) -> NeuronSet:
+    """Load the model, record its activations, and write the neuron set and its scores, or none."""
+    from engine.identify.identification import checkpoint_in, identify_with_scores, tracker_of
+    from engine.identify.identification import identify as identify_neurons
+    from engine.neurons.lape_scores import SCORES_FILE
+
+    counter.stage("loading the model")
+    async with opening as loaded:
+        info = loaded.info
+        complete = request.for_model(info.model, widths=info.widths)
+        checkpoint = checkpoint_in(out.parent, info, texts, complete, scores=scores)
+        tracker = tracker_of(texts, complete)
+        if scores:
+            scoring = identify_with_scores(loaded, texts, complete, checkpoint=checkpoint, tracker=tracker)
+            neuron_set, scored = await follow_recording(scoring, tracker.progress, counter)
+            neuron_set.save(out)
+            scored.save(out)
+        else:
+            finding = identify_neurons(loaded, texts, complete, checkpoint=checkpoint, tracker=tracker)
+            neuron_set = await follow_recording(finding, tracker.progress, counter)
+            neuron_set.save(out)
+            (out / SCORES_FILE).unlink(missing_ok=True)  # of an earlier set in this folder
+        checkpoint.discard()
+        return neuron_set
 
 
 def _parameter(text: str) -> tuple[str, Any]:

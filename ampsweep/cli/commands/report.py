@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +11,7 @@ import typer
 
 from ampsweep.cli.options.client import Server, client_of
 from ampsweep.cli.options.completion import sweeps
+from ampsweep.cli.options.engine import comma_separated
 from ampsweep.cli.terminal.output import AsJson, show
 from ampsweep.cli.terminal.progress import Counter
 from ampsweep.client.environment import DEFAULT_URL
@@ -70,16 +71,11 @@ def report(
     target = output_file(out, param="out", inputs=inputs)
     if tables is not None:
         check_folder(tables, param="tables")
-    for path in scores or ():
-        if not path.is_file():
-            raise InvalidRequest(
-                f"there is no file {path}; write it with `ampsweep evaluate SWEEP --out`", param="scores"
-            )
-    codes = None if low_resource is None else sorted({code.strip() for code in low_resource.split(",") if code.strip()})
-    is_folder = Path(sweep).is_dir()
+    _check_scores(scores or ())
+    codes = None if low_resource is None else sorted(set(comma_separated(low_resource)))
     source = Source(
         sweep=sweep,
-        server=None if is_folder else server,
+        server=None if Path(sweep).is_dir() else server,
         partial=partial,
         low_resource=codes,
         scores=[str(path) for path in scores or ()],
@@ -88,22 +84,37 @@ def report(
     def write(document: Document) -> None:
         write_report(document, target, chosen, source)
 
-    if is_folder:
-        _report(Path(sweep), write, tables, codes, scores=scores or (), partial=partial)
-    else:
-        with TemporaryFolder("report") as folder, client_of(server) as client:
-            try:
-                client.download(sweep, folder / "results.parquet", partial=partial)
-            except (NoConnection, NotFound) as error:
-                raise type(error)(_not_found(sweep, server, error)) from error
-            client.download_summary(sweep, folder / "summary.parquet", partial=partial)
-            _report(folder, write, tables, codes, scores=scores or ())
+    with _files_of(sweep, server, partial=partial) as folder:
+        _report(folder, write, tables, codes, scores=scores or (), partial=partial)
     written = {
         "report": str(out),
         "figures": str(figures_folder(out)) if chosen in FIGURE_FILES else None,
         "tables": None if tables is None else str(tables),
     }
     show(written, "\n".join(f"{name}: {path}" for name, path in written.items() if path), as_json=as_json)
+
+
+def _check_scores(scores: Sequence[Path]) -> None:
+    """Raise InvalidRequest if a file of scores does not exist."""
+    for path in scores:
+        if not path.is_file():
+            message = f"there is no file {path}; write it with `ampsweep evaluate SWEEP --out`"
+            raise InvalidRequest(message, param="scores")
+
+
+@contextmanager
+def _files_of(sweep: str, server: str, *, partial: bool) -> Iterator[Path]:
+    """Yield the folder with a sweep's results and summary, which are downloaded unless `sweep` is a folder."""
+    if Path(sweep).is_dir():
+        yield Path(sweep)
+        return
+    with TemporaryFolder("report") as folder, client_of(server) as client:
+        try:
+            client.download(sweep, folder / "results.parquet", partial=partial)
+        except (NoConnection, NotFound) as error:
+            raise type(error)(_not_found(sweep, server, error)) from error
+        client.download_summary(sweep, folder / "summary.parquet", partial=partial)
+        yield folder
 
 
 def _not_found(sweep: str, server: str, error: AmpsweepError) -> str:
@@ -120,8 +131,9 @@ def _report(
     low_resource: Sequence[str] | None,
     *,
     scores: Sequence[Path],
-    partial: bool = False,
+    partial: bool,
 ) -> None:
+    """Answer the questions from the files in a folder, and write the report and the tables."""
     from jobs.report.answers import answer_questions
     from jobs.report.data import ReportData
     from jobs.report.document import document_of

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, closing
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ampsweep.cli.commands.plan import plan_here
+from ampsweep.cli.commands.run_files import write_partial_results, write_results
 from ampsweep.cli.options.client import show_cells
 from ampsweep.cli.options.engine import (
     AllowUntestedVllm,
@@ -38,8 +38,6 @@ from ampsweep.cli.terminal.running import run_to_end
 from ampsweep.cli.terminal.summary import show_summary
 from ampsweep.documents import read_spec
 from ampsweep.errors import AmpsweepError, InvalidRequest
-from ampsweep.files import atomic_write
-from ampsweep.temporary import TemporaryFolder
 
 if TYPE_CHECKING:
     from ampsweep.cli.server.runtime import Runtime
@@ -84,8 +82,6 @@ def run(
     from ampsweep.cli.server.catalog import local_catalog
     from ampsweep.cli.server.runtime import Runtime
     from ampsweep.cli.server.settings import read_settings
-    from jobs.results.failures import find_errors
-    from jobs.results.summary import summary_json
     from jobs.spec import parse_spec
 
     quiet_libraries("run", verbose=verbose)
@@ -114,95 +110,53 @@ def run(
             runtime.add_neurons(neurons)
         if not overwrite:
             _check_same_sweep(runtime, out, sweep_spec)
-        sweep = _create_sweep(runtime, sweep_spec)
-        warn(sweep.warnings)
-        try:
-            sweep = run_to_end(_compute(runtime, sweep, settings))
-        except (KeyboardInterrupt, typer.Exit):
-            _try_to_write_partial(runtime, sweep, out)
-            raise
-        summary = summary_json(runtime.results, sweep)
-        files = _write_results(runtime, sweep, out)
-        _write_neurons(runtime, sweep, out / "neurons.parquet")
-        (errors,) = find_errors(runtime.store, [sweep])
-    if not as_json:
-        show_summary(summary["rows"], summary["best_factors"])
-    text = "\n".join(f"{name}: {path}" for name, path in files.items())
-    content = {
+        content = _run_in(out, runtime, sweep_spec, settings)
+    _show(content, as_json=as_json)
+
+
+def _run_in(out: Path, runtime: Runtime, spec: SweepSpec, settings: Settings) -> dict[str, Any]:
+    """Run a sweep, write its files to a folder, and return what the command prints as JSON."""
+    from jobs.results.failures import find_errors
+    from jobs.results.summary import summary_json
+
+    sweep = _create_sweep(runtime, spec)
+    warn(sweep.warnings)
+    try:
+        sweep = run_to_end(_compute(runtime, sweep, settings))
+    except (KeyboardInterrupt, typer.Exit):
+        _try_to_write_partial(runtime, sweep, out)
+        raise
+    (errors,) = find_errors(runtime.store, [sweep])
+    summary = summary_json(runtime.results, sweep)
+    return {
         "id": sweep.id,
         "request_counts": asdict(sweep.request_counts),
         "failed_samples": sweep.failed_samples,
         "errors": [asdict(error) for error in errors],
         "warnings": list(sweep.warnings),
-        "files": files,
+        "files": write_results(runtime, sweep, out),
         "summary": summary,
     }
+
+
+def _show(content: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print the summary and where the files are; exit with code 1 if cells or samples failed."""
+    if not as_json:
+        show_summary(content["summary"]["rows"], content["summary"]["best_factors"])
+    text = "\n".join(f"{name}: {path}" for name, path in content["files"].items())
     show(content, text, as_json=as_json)
-    fail_where_incomplete(f"{error.message}; run the same command again to retry what failed" for error in errors)
-
-
-def _write_results(runtime: Runtime, sweep: SweepRecord, out: Path) -> dict[str, str]:
-    """Copy results and summary to the folder, remove earlier partial ones, and return the paths by name."""
-    sources = {"results": runtime.results.samples_file(sweep), "summary": runtime.results.summary_file(sweep)}
-    files = {name: str(out / f"{name}.parquet") for name in sources}
-    for name, source in sources.items():
-        with atomic_write(Path(files[name])) as copy, source.open() as file, copy.open("wb") as sink:
-            shutil.copyfileobj(file, sink)
-    for name in files:
-        (out / f"partial-{name}.parquet").unlink(missing_ok=True)
-    return files
-
-
-def _write_neurons(runtime: Runtime, sweep: SweepRecord, target: Path) -> None:
-    """Write the sweep's neuron set next to its results, for `ampsweep report`; no file if no cell was steered."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from engine.neurons.neuron_set import NeuronSet
-    from jobs.report.data import NEURONS
-    from jobs.results.finalization import cells_of
-
-    cells = (record.cell for record in cells_of(runtime.store, sweep.id))
-    neuron_set_id = next((cell.neurons.id for cell in cells if cell.neurons is not None), None)
-    if neuron_set_id is None:
-        target.unlink(missing_ok=True)  # of an earlier sweep
-        return
-    neuron_set = NeuronSet.load(runtime.neuron_sets.fetch(neuron_set_id))
-    widths = neuron_set.widths.by_layer
-    rows = [
-        {"language": code, "layer": layer, "neuron": index, "width": widths[layer]}
-        for code, pairs in neuron_set.neurons.items()
-        for layer, index in pairs.tolist()
-    ]
-    with atomic_write(target) as path:
-        pq.write_table(pa.Table.from_pylist(rows, schema=NEURONS), path)
+    messages = (error["message"] for error in content["errors"])
+    fail_where_incomplete(f"{message}; run the same command again to retry what failed" for message in messages)
 
 
 def _try_to_write_partial(runtime: Runtime, sweep: SweepRecord, out: Path) -> None:
-    """Write the partial results of a stopped run; print a warning if that fails."""
+    """Write the partial results of a stopped run, and say where; if that fails, say why."""
     try:
-        _write_partial(runtime, sweep, out)
+        cells = write_partial_results(runtime, sweep, out)
+        outcome = f"stopped: partial results of {cells.included} of {cells.total} cells are in {out}/partial-*.parquet"
     except (OSError, AmpsweepError) as error:
-        reason = f"the partial results could not be written: {error}"
-        warn([f"stopped; {reason}; run the same command to continue"])
-
-
-def _write_partial(runtime: Runtime, sweep: SweepRecord, out: Path) -> None:
-    """Write the partial results of a stopped run to files named `partial-*.parquet`."""
-    from jobs.results.partial import write_partial
-
-    with TemporaryFolder("run") as folder:
-        partial_results = write_partial(runtime.store, runtime.results, runtime.store.get_sweep(sweep.id), folder)
-        sources = {
-            "results": partial_results.results.samples_file(partial_results.sweep),
-            "summary": partial_results.results.summary_file(partial_results.sweep),
-        }
-        for name, source in sources.items():
-            with atomic_write(out / f"partial-{name}.parquet") as copy:
-                copy.write_bytes(source.read())
-    cells = partial_results.cells
-    text = f"stopped: partial results of {cells.included} of {cells.total} cells are in {out}/partial-*.parquet"
-    warn([f"{text}; run the same command to continue"])
+        outcome = f"stopped; the partial results could not be written: {error}"
+    warn([f"{outcome}; run the same command to continue"])
 
 
 def _check_same_sweep(runtime: Runtime, out: Path, spec: SweepSpec) -> None:

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ampsweep.cli.app import app
-from ampsweep.cli.commands.serve import _start_engines
+from ampsweep.cli.server.serving import start_engines
 from ampsweep.cli.server.settings import Settings, read_settings
 from ampsweep.errors import UnsupportedModel
 from tests.ampsweep.client.server_process import ServerProcess
@@ -76,5 +76,5 @@ async def test_a_model_that_no_engine_can_steer_stops_the_server(model: Path) ->
 async def bring_up(pool: StubSessionPool, settings: Settings, server: Any = None) -> Any:
     server = server or SimpleNamespace(should_exit=False, hear_signals=lambda: None)
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        await _start_engines(server, pool, settings, listening, as_json=True)
+        await start_engines(server, pool, settings, listening, as_json=True)
     return server

@@ -187,7 +187,7 @@ def test_a_run_that_is_stopped_on_a_full_disk_ends_as_stopped(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("ampsweep.cli.commands.run.run_to_end", stop)
-    monkeypatch.setattr("ampsweep.cli.commands.run._write_partial", write)
+    monkeypatch.setattr("ampsweep.cli.commands.run.write_partial_results", write)
     spec = tmp_path / "spec.json"
     neurons = {"method": "lape", "corpus": "atlas", "languages": ["en", "fr"]}
     task = {"name": "lss", "languages": ["en"], "limit": 2}

@@ -17,9 +17,9 @@ import httpx
 import pytest
 
 from ampsweep import AsyncClient, Client
-from ampsweep.cli.commands.serve import _serve
 from ampsweep.cli.options.engine import local_engine, served_engines
 from ampsweep.cli.server.catalog import catalog_of
+from ampsweep.cli.server.serving import serve_until_stopped
 from ampsweep.cli.server.settings import read_settings
 from ampsweep.errors import Unavailable
 from ampsweep.telemetry.context import Telemetry
@@ -108,7 +108,7 @@ def test_requests_are_answered_while_ray_is_still_starting(
         ended.append("Ray")
 
     async def first_answers() -> signal.Signals | None:
-        serving = asyncio.create_task(_serve(settings, Telemetry()))
+        serving = asyncio.create_task(serve_until_stopped(settings, Telemetry()))
         await ray_starts.wait()
         url = capsys.readouterr().err.split()[2].rstrip(";")
         async with AsyncClient(url, retries=0) as client, httpx.AsyncClient(base_url=url) as http:
@@ -137,7 +137,7 @@ def test_a_cluster_that_cannot_be_joined_stops_the_start(
     settings = read_settings(models=[f"tiny={model}"], atlas=False, engine="fake", home=tmp_path / "home", port=0)
     monkeypatch.setattr(RayPool, "_begin", begin)
     with pytest.raises(Unavailable, match="cannot be joined"):
-        asyncio.run(_serve(settings, Telemetry()))
+        asyncio.run(serve_until_stopped(settings, Telemetry()))
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ampsweep.cli.commands.serve import _serve
 from ampsweep.cli.server.catalog import catalog_of
 from ampsweep.cli.server.runtime import Runtime
+from ampsweep.cli.server.serving import serve_until_stopped
 from ampsweep.cli.server.settings import read_settings
 from ampsweep.errors import InvalidRequest, Unavailable
 from ampsweep.telemetry.context import Telemetry
@@ -37,7 +37,7 @@ def test_a_server_with_an_invalid_certificate_releases_its_folder(tmp_path: Path
     home = tmp_path / "home"
     settings = read_settings(home=home, engine="fake", port=0, tls_cert=certificate, tls_key=certificate)
     with pytest.raises(InvalidRequest, match="cannot be used for TLS"):
-        asyncio.run(_serve(settings, Telemetry()))
+        asyncio.run(serve_until_stopped(settings, Telemetry()))
     open_and_close(home)
 
 

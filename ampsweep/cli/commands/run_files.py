@@ -1,0 +1,77 @@
+"""The files that `ampsweep run` writes to its folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ampsweep.files import atomic_write
+from ampsweep.temporary import TemporaryFolder
+
+if TYPE_CHECKING:
+    from ampsweep.cli.server.runtime import Runtime
+    from jobs.cell import Cell
+    from jobs.neuron_sets.registry import NeuronSets
+    from jobs.results.partial import PartialCells
+    from jobs.results.writer import Results
+    from jobs.store.records import SweepRecord
+
+
+def write_results(runtime: Runtime, sweep: SweepRecord, out: Path) -> dict[str, str]:
+    """Copy samples and summary to the folder, remove earlier partial ones, and return the paths by name.
+
+    The neuron set is written beside them, for `ampsweep report`.
+    """
+    from jobs.results.finalization import cells_of
+
+    files = _copy(runtime.results, sweep, out, prefix="")
+    for path in files.values():
+        path.with_name(f"partial-{path.name}").unlink(missing_ok=True)
+    cells = (record.cell for record in cells_of(runtime.store, sweep.id))
+    write_neurons(cells, runtime.neuron_sets, out / "neurons.parquet")
+    return {name: str(path) for name, path in files.items()}
+
+
+def write_partial_results(runtime: Runtime, sweep: SweepRecord, out: Path) -> PartialCells:
+    """Write the results of a stopped run to files named `partial-*.parquet`; return how many cells they include."""
+    from jobs.results.partial import write_partial
+
+    with TemporaryFolder("run") as folder:
+        partial = write_partial(runtime.store, runtime.results, runtime.store.get_sweep(sweep.id), folder)
+        _copy(partial.results, partial.sweep, out, prefix="partial-")
+    return partial.cells
+
+
+def write_neurons(cells: Iterable[Cell], neuron_sets: NeuronSets, target: Path) -> None:
+    """Write the neurons of the first neuron set that steers cells; remove an earlier file if none does."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from engine.neurons.neuron_set import NeuronSet
+    from jobs.report.data import NEURONS
+
+    neuron_set_id = next((cell.neurons.id for cell in cells if cell.neurons is not None), None)
+    if neuron_set_id is None:
+        target.unlink(missing_ok=True)
+        return
+    neuron_set = NeuronSet.load(neuron_sets.fetch(neuron_set_id))
+    widths = neuron_set.widths.by_layer
+    rows = [
+        {"language": code, "layer": layer, "neuron": index, "width": widths[layer]}
+        for code, pairs in neuron_set.neurons.items()
+        for layer, index in pairs.tolist()
+    ]
+    with atomic_write(target) as path:
+        pq.write_table(pa.Table.from_pylist(rows, schema=NEURONS), path)
+
+
+def _copy(results: Results, sweep: SweepRecord, out: Path, *, prefix: str) -> dict[str, Path]:
+    """Copy the files of a sweep to a folder, and return the paths by name."""
+    sources = {"results": results.samples_file(sweep), "summary": results.summary_file(sweep)}
+    copies = {name: out / f"{prefix}{name}.parquet" for name in sources}
+    for name, source in sources.items():
+        with atomic_write(copies[name]) as copy, source.open() as file, copy.open("wb") as sink:
+            shutil.copyfileobj(file, sink)
+    return copies
