@@ -11,6 +11,21 @@ from jobs.execution import EngineMetrics
 
 _LABELS = ("model", "engine")
 _STATES = ("starting", "ready", "failed")
+_OWN_METRICS = (
+    (counter, "starts", "starts", "Successful starts of engines."),
+    (counter, "failed_starts", "failed_starts", "Failed starts of engines."),
+    (
+        gauge,
+        "failures",
+        "failures_in_a_row",
+        "Consecutive times that the engine failed to start, or ended before it was healthy for long.",
+    ),
+    (gauge, "supervised", "supervised", "1 while the engine's supervisor, which restarts it, is running."),
+    (counter, "deaths", "deaths", "Engines that ended while they were in use."),
+    (gauge, "cells", "cells", "Cells in flight."),
+    (gauge, "streams", "streams", "Completions and identifications in flight."),
+)
+"""Metrics of `EngineMetrics`: kind, field, name of the metric, help text."""
 _COUNTERS = {
     "prompt_tokens": ("prompt_tokens", "Prompt tokens that were processed, including cached ones."),
     "cached_tokens": ("cached_prompt_tokens", "Prompt tokens that were found in the prefix cache."),
@@ -40,30 +55,9 @@ def engine_metrics(engines: Sequence[EngineMetrics]) -> Iterator[Metric]:
         {(*labels, state): float(engine.state == state) for labels, engine in by_labels.items() for state in _STATES},
         (*_LABELS, "state"),
     )
-    starts = {labels: float(engine.starts) for labels, engine in by_labels.items()}
-    yield counter("ampsweep_engine_starts", "Successful starts of engines.", starts, _LABELS)
-    failed_starts = {labels: float(engine.failed_starts) for labels, engine in by_labels.items()}
-    yield counter("ampsweep_engine_failed_starts", "Failed starts of engines.", failed_starts, _LABELS)
-    failures = {labels: float(engine.failures) for labels, engine in by_labels.items()}
-    yield gauge(
-        "ampsweep_engine_failures_in_a_row",
-        "Consecutive times that the engine failed to start, or ended before it was healthy for long.",
-        failures,
-        _LABELS,
-    )
-    supervised = {labels: float(engine.supervised) for labels, engine in by_labels.items()}
-    yield gauge(
-        "ampsweep_engine_supervised",
-        "1 while the engine's supervisor, which restarts it, is running.",
-        supervised,
-        _LABELS,
-    )
-    deaths = {labels: float(engine.deaths) for labels, engine in by_labels.items()}
-    yield counter("ampsweep_engine_deaths", "Engines that ended while they were in use.", deaths, _LABELS)
-    cells = {labels: float(engine.cells) for labels, engine in by_labels.items()}
-    yield gauge("ampsweep_engine_cells", "Cells in flight.", cells, _LABELS)
-    streams = {labels: float(engine.streams) for labels, engine in by_labels.items()}
-    yield gauge("ampsweep_engine_streams", "Completions and identifications in flight.", streams, _LABELS)
+    for kind, field, name, help_text in _OWN_METRICS:
+        own = {labels: float(getattr(engine, field)) for labels, engine in by_labels.items()}
+        yield kind(f"ampsweep_engine_{name}", help_text, own, _LABELS)
     stats = {labels: engine.stats for labels, engine in by_labels.items() if engine.stats is not None}
     for field, (name, help_text) in _COUNTERS.items():
         yield counter(

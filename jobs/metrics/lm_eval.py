@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from jobs.metrics.bootstrap import interval
+from jobs.metrics.bootstrap import Floats, interval
 from jobs.metrics.mean import compare_means, evaluate_mean
 from jobs.metrics.result import MetricResult
 
@@ -96,18 +96,17 @@ def _aggregated(values: list[Any], aggregate: Aggregate, rng: np.random.Generato
 def _compared(values: list[Any], plain: list[Any], aggregate: Aggregate, rng: np.random.Generator) -> MetricResult:
     draws = resample_indices(len(values), rng)
     pairs = np.array([(aggregate(taken(values, drawn)), aggregate(taken(plain, drawn))) for drawn in draws])
-    (low, high), (delta_low, delta_high) = interval(pairs[:, 0]), interval(pairs[:, 0] - pairs[:, 1])
-    value, baseline_value = aggregate(values), aggregate(plain)
-    return MetricResult(
-        n=len(values),
-        value=value,
-        ci_low=low,
-        ci_high=high,
-        baseline=baseline_value,
-        delta=value - baseline_value,
-        delta_ci_low=delta_low,
-        delta_ci_high=delta_high,
-    )
+    result = MetricResult(n=len(values), value=aggregate(values), baseline=aggregate(plain))
+    return with_intervals(result, pairs[:, 0], pairs[:, 0] - pairs[:, 1])
+
+
+def with_intervals(result: MetricResult, resampled: Floats, differences: Floats) -> MetricResult:
+    """Return a result of a value and a baseline with their difference, and with the intervals of resampled values."""
+    assert result.value is not None
+    assert result.baseline is not None
+    (low, high), (delta_low, delta_high) = interval(resampled), interval(differences)
+    delta = result.value - result.baseline
+    return replace(result, ci_low=low, ci_high=high, delta=delta, delta_ci_low=delta_low, delta_ci_high=delta_high)
 
 
 def aggregation_function(name: str) -> Aggregate:

@@ -19,6 +19,7 @@ from jobs.metrics.lm_eval import (
     resample_indices,
     taken,
     undefined_result,
+    with_intervals,
 )
 from jobs.metrics.result import MetricResult
 from jobs.metrics.significance import cohens_dz, sign_flip
@@ -158,18 +159,8 @@ class _Strata:
 
     def compare(self, rng: np.random.Generator) -> MetricResult:
         values, differences = self._resampled(rng, compared=True)
-        (low, high), (delta_low, delta_high) = interval(values), interval(differences)
-        value, baseline = self._value(0), self._value(1)
-        result = MetricResult(
-            n=self._count,
-            value=value,
-            ci_low=low,
-            ci_high=high,
-            baseline=baseline,
-            delta=value - baseline,
-            delta_ci_low=delta_low,
-            delta_ci_high=delta_high,
-        )
+        result = MetricResult(n=self._count, value=self._value(0), baseline=self._value(1))
+        result = with_intervals(result, values, differences)
         if not self._is_mean:
             return result
         weighted = np.concatenate(
