@@ -22,6 +22,7 @@ PANDAS = {
     pa.bool_(): "boolean",
     pa.list_(pa.float64()): "object",
     pa.list_(pa.int64()): "object",
+    pa.list_(pa.list_(pa.int64())): "object",
 }
 POLARS = {
     pa.string(): pl.String(),
@@ -31,6 +32,7 @@ POLARS = {
     pa.bool_(): pl.Boolean(),
     pa.list_(pa.float64()): pl.List(pl.Float64()),
     pa.list_(pa.int64()): pl.List(pl.Int64()),
+    pa.list_(pa.list_(pa.int64())): pl.List(pl.List(pl.Int64())),
 }
 VALUES = {
     pa.string(): "a",
@@ -40,6 +42,7 @@ VALUES = {
     pa.bool_(): True,
     pa.list_(pa.float64()): [0.5],
     pa.list_(pa.int64()): [1],
+    pa.list_(pa.list_(pa.int64())): [[1, 3]],
 }
 
 
