@@ -67,7 +67,7 @@ class TokenTexts:
         self._tokenizer = tokenizer
         self._before = self._ordinary_token()
         self._texts: dict[int, str] = {}
-        self._lengths: dict[int, int | None] = {}
+        self._lengths: dict[tuple[int, bool], int | None] = {}
 
     def __getitem__(self, token: int) -> str:
         """Return the text of a token: the name of a special token, U+FFFD for bytes that are not a whole character."""
@@ -76,21 +76,23 @@ class TokenTexts:
             text = self._texts[token] = self._within(self._before, [token], skip_special_tokens=False)
         return text
 
-    def length(self, token: int) -> int | None:
-        """Return how many characters a token adds to a text: 0 if it is special, None if it is part of a character."""
-        if token not in self._lengths:
-            text = self.joined([token], self._before)
-            self._lengths[token] = None if _REPLACEMENT in text else len(text)
-        return self._lengths[token]
+    def length(self, token: int, *, skip_special_tokens: bool = True) -> int | None:
+        """Return how many characters a token adds to a text: 0 if it is skipped, None if it is part of a character."""
+        key = token, skip_special_tokens
+        if key not in self._lengths:
+            text = self.joined([token], self._before, skip_special_tokens=skip_special_tokens)
+            self._lengths[key] = None if _REPLACEMENT in text else len(text)
+        return self._lengths[key]
 
-    def joined(self, ids: list[int], before: list[int] | None = None) -> str:
-        """Return the text of `ids` without special tokens.
+    def joined(self, ids: list[int], before: list[int] | None = None, *, skip_special_tokens: bool = True) -> str:
+        """Return the text of `ids`.
 
         Args:
             ids: Token ids.
             before: The tokens before them; None for any place in the middle of a text.
+            skip_special_tokens: Whether the text leaves out special tokens.
         """
-        return self._within(self._before if before is None else before, ids, skip_special_tokens=True)
+        return self._within(self._before if before is None else before, ids, skip_special_tokens=skip_special_tokens)
 
     def _within(self, before: list[int], ids: list[int], *, skip_special_tokens: bool) -> str:
         start, whole = (
@@ -111,9 +113,10 @@ class TokenTexts:
 class TextOffsets:
     """The position, in characters, at which each token of one answer begins in the answer's text."""
 
-    def __init__(self, texts: TokenTexts, prompt: Sequence[int]) -> None:
-        """Begin after the tokens of `prompt`."""
+    def __init__(self, texts: TokenTexts, prompt: Sequence[int], *, skip_special_tokens: bool = True) -> None:
+        """Begin after the tokens of `prompt`. `skip_special_tokens` says whether the text leaves out special tokens."""
         self._texts = texts
+        self._skip = skip_special_tokens
         self._before: list[int] | None = list(prompt[-_CONTEXT:])  # tokens before `_pending`; None: middle of a text
         self._whole = 0  # characters before `_pending`
         self._pending: list[int] = []  # the last tokens, if they do not end with a whole character
@@ -132,12 +135,13 @@ class TextOffsets:
     def push(self, token: int) -> int:
         """Add the next token and return its position, which is after the whole characters of the tokens before it."""
         start = self.length
-        length = None if self._pending or self._before is not None else self._texts.length(token)
+        is_known = not self._pending and self._before is None
+        length = self._texts.length(token, skip_special_tokens=self._skip) if is_known else None
         if length is None:
             self._pending.append(token)
             if self._ends_with_broken_bytes():
                 return start
-            text = self._texts.joined(self._pending, self._before)
+            text = self._texts.joined(self._pending, self._before, skip_special_tokens=self._skip)
             if text.endswith(_REPLACEMENT):
                 self._unfinished = text.rstrip(_REPLACEMENT)
                 return start
@@ -155,7 +159,7 @@ class TextOffsets:
         """
         if len(self._pending) <= _BROKEN_TOKENS:
             return False
-        text = self._texts.joined(self._pending[-_BROKEN_TOKENS:])
+        text = self._texts.joined(self._pending[-_BROKEN_TOKENS:], skip_special_tokens=self._skip)
         return len(text) >= _CHARACTER_BYTES and not text.strip(_REPLACEMENT)
 
 
@@ -203,6 +207,7 @@ class TextStream:
         *,
         include_stop: bool = False,
         min_tokens: int = 0,
+        skip_special_tokens: bool = True,
     ) -> None:
         """Begin after the tokens of `prompt`.
 
@@ -212,8 +217,10 @@ class TextStream:
             stop: The answer ends before the first of these strings.
             include_stop: Whether it ends after the string instead.
             min_tokens: Stop strings within so many tokens do not end the answer.
+            skip_special_tokens: Whether the text leaves out special tokens.
         """
         self._tokenizer = tokenizer
+        self._skip = skip_special_tokens
         self._before = list(prompt[-_CONTEXT:])
         self._skipped = len(self._decode([]))
         self._stop = [text for text in stop if text]
@@ -257,4 +264,6 @@ class TextStream:
         return new
 
     def _decode(self, ids: list[int]) -> str:
-        return self._tokenizer.decode(self._before + ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return self._tokenizer.decode(
+            self._before + ids, skip_special_tokens=self._skip, clean_up_tokenization_spaces=False
+        )

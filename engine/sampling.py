@@ -12,6 +12,16 @@ from ampsweep.errors import InvalidRequest
 _MAX_BAD_TOKENS = 1024  # vLLM's limit on a GPU, where its worker ends if there are more
 
 
+class Decoder(Protocol):
+    """The part of a Hugging Face tokenizer that decodes special tokens."""
+
+    all_special_ids: list[int]
+
+    def decode(self, ids: list[int], *, skip_special_tokens: bool, clean_up_tokenization_spaces: bool) -> str:
+        """Return the text of some tokens."""
+        ...
+
+
 class Encoder(Protocol):
     """The part of a Hugging Face tokenizer that encodes text."""
 
@@ -36,6 +46,27 @@ def check_room(sampling: SamplingParams, *, prompt_tokens: int, max_model_len: i
         raise InvalidRequest(
             f"{message} after the {prompt_tokens} tokens of the prompt; lower it, or shorten the prompt",
             param="min_tokens",
+        )
+
+
+def check_special_tokens(sampling: SamplingParams, tokenizer: Decoder) -> None:
+    """Raise InvalidRequest if a text is to have no spaces between special tokens, and the tokenizer puts some there.
+
+    All byte-level and most other tokenizers put none there, and the field has no effect.
+    """
+    if sampling.skip_special_tokens or sampling.spaces_between_special_tokens:
+        return
+    first, last = ([*tokenizer.all_special_ids[:1]], [*tokenizer.all_special_ids[-1:]])
+    texts = [
+        tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        for ids in (first + last, first, last)
+    ]
+    if texts[0] != texts[1] + texts[2]:
+        message = (
+            "spaces_between_special_tokens: the model's tokenizer puts spaces between special tokens, which are kept"
+        )
+        raise InvalidRequest(
+            f"{message}; leave the field out, or skip_special_tokens", param="spaces_between_special_tokens"
         )
 
 

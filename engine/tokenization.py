@@ -19,7 +19,7 @@ from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest, PromptTooLong, UnsupportedModel
 from engine.base import ScoreRequest
 from engine.chat_template import Templated, write_chat
-from engine.sampling import bad_word_tokens, check_room, check_token_ids
+from engine.sampling import bad_word_tokens, check_room, check_special_tokens, check_token_ids
 
 logger = logging.getLogger(__name__)
 
@@ -170,6 +170,7 @@ class TextEncoder:
         check_token_ids(sampling, vocabulary=self._rows)
         check_room(sampling, prompt_tokens=prompt_tokens, max_model_len=max_model_len)
         bad_word_tokens(self._tokenizer, sampling.bad_words)
+        check_special_tokens(sampling, self._tokenizer)
 
     def scored(self, request: ScoreRequest, *, max_tokens: int) -> ScoredTokens:
         """Return the tokens of a context and of its continuation, divided as `ScoreRequest.split` says.

@@ -39,11 +39,12 @@ class CompletionMethods:
             intervention: What steers generation, an `ampsweep.domain.intervention.Intervention` or its JSON form. None
                 leaves the model unsteered.
             options: Other fields of `POST /v1/completions`: those of OpenAI (max_tokens, temperature, top_p, n, seed,
-                stop, logprobs, logit_bias, response_format), those of vLLM (top_k, min_p, repetition_penalty,
-                min_tokens, ignore_eos, stop_token_ids, bad_words, include_stop_str_in_output, structured_outputs,
-                add_special_tokens, truncate_prompt_tokens, truncation_side, priority), `neurons`, the id of a neuron
-                set (by default the model's default or only set), and `adapter`, the name of a LoRA adapter of the
-                model.
+                stop, logprobs, logit_bias, response_format), those of vLLM for sampling (top_k, min_p,
+                repetition_penalty, min_tokens, ignore_eos, stop_token_ids, bad_words, allowed_token_ids,
+                structured_outputs), for the prompt (add_special_tokens, truncate_prompt_tokens, truncation_side) and
+                for the text (include_stop_str_in_output, skip_special_tokens, spaces_between_special_tokens),
+                `priority`, `neurons`, the id of a neuron set (by default the model's default or only set), and
+                `adapter`, the name of a LoRA adapter of the model.
 
         Returns:
             The completion with its `n` choices, the token counts, and the id of the neuron set that steered it.

@@ -89,10 +89,16 @@ class SamplingParams:
     """Texts that an answer does not contain: the last token of a text is not sampled after its other tokens."""
     logit_bias: Annotated[dict[TokenIdKey, Bias], MaxLen(1024)] | None = None
     """Added to the logits of tokens, by their ids."""
+    allowed_token_ids: Annotated[tuple[TokenId, ...], Strict(False), MinLen(1), MaxLen(1024)] | None = None
+    """The only tokens that an answer can have; None allows all."""
     structured_outputs: StructuredOutputs | None = None
     """Constraint on the answer's text; None for free text."""
     ignore_eos: bool = False
     """Continue after the end-of-sequence token."""
+    skip_special_tokens: bool = True
+    """Whether the answer's text leaves out special tokens."""
+    spaces_between_special_tokens: bool = True
+    """Whether the text has the spaces that some tokenizers put between special tokens, if it has special tokens."""
     top_logprobs: TopLogprobs = 0
     """Number of likeliest alternatives that are reported for each token."""
 

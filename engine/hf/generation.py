@@ -61,8 +61,9 @@ class Generation:
             sampling.stop,
             include_stop=sampling.include_stop_str_in_output,
             min_tokens=sampling.min_tokens,
+            skip_special_tokens=sampling.skip_special_tokens,
         )
-        self._offsets = TextOffsets(model.texts, prompt)
+        self._offsets = TextOffsets(model.texts, prompt, skip_special_tokens=sampling.skip_special_tokens)
         self._limit = min(len(prompt) + sampling.max_tokens, model.info.max_model_len)
         stop_tokens = frozenset(sampling.stop_token_ids)
         self._ends = stop_tokens if sampling.ignore_eos else stop_tokens | model.end_tokens

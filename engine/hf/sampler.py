@@ -49,7 +49,11 @@ class Sampler:
     def next(self, logits: Tensor) -> int:
         """Sample the next token from its logits, float32 [vocabulary]."""
         logits = self._allowed(self._penalized(self._biased(logits.cpu())))
-        token = int(logits.argmax()) if self._sampling.temperature == 0 else self._random_of(logits)
+        if (allowed := self._sampling.allowed_token_ids) is not None:
+            others = torch.ones_like(logits, dtype=torch.bool).index_fill(0, torch.tensor(allowed), value=False)
+            logits = logits.masked_fill(others, -math.inf)
+        is_greedy = self._sampling.temperature == 0 or not logits.isfinite().any()
+        token = int(logits.argmax()) if is_greedy else self._random_of(logits)
         self._sampled.append(token)
         return token
 

@@ -55,7 +55,7 @@ def answer_params(
 ) -> vllm.SamplingParams:
     """Return vLLM's parameters for answer number `index`, streamed and of at most `max_new_tokens` tokens.
 
-    With `special_tokens` the text has the special tokens of the answer, which a parser of tool calls may need. A field
+    With `special_tokens` the text always has the special tokens of the answer, for a parser of tool calls. A field
     of `SamplingParams` is passed on under its name, so it must be named, and mean, what it does in vLLM.
     """
     import vllm
@@ -66,6 +66,7 @@ def answer_params(
     params |= {
         "max_tokens": min(sampling.max_tokens, max_new_tokens),
         "seed": None if sampling.seed is None else sampling.seed + index,
+        "skip_special_tokens": sampling.skip_special_tokens and not special_tokens,
     }
     if sampling.structured_outputs is not None:
         params["structured_outputs"] = StructuredOutputsParams(**sampling.structured_outputs.to_dict())
@@ -73,7 +74,6 @@ def answer_params(
         **params,
         prompt_logprobs=prompt_logprobs,
         output_kind=RequestOutputKind.DELTA,
-        skip_special_tokens=not special_tokens,
         extra_args=extras.extra_args(),
         skip_clone=True,  # not shared; a deep copy of the extras would cost more than the rest of the request
     )
@@ -155,7 +155,7 @@ class AnswerReader:
         self._prompt = tuple(prompt)
         self._prompt_logprobs = prompt_logprobs
         self._calls = calls
-        self._offsets = TextOffsets(texts, prompt)
+        self._offsets = TextOffsets(texts, prompt, skip_special_tokens=sampling.skip_special_tokens)
         self._text = ""
         self._tokens = 0
 

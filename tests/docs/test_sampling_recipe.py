@@ -1,4 +1,4 @@
-"""The recipe for a sampling field, followed in a copy of the packages."""
+"""The recipe for a sampling field, followed in a copy of the packages from which the field has been removed."""
 
 from __future__ import annotations
 
@@ -76,18 +76,25 @@ print(json.dumps({
 }))
 """
 
+NO_FIELD = """
+from api.app import openapi_document
+assert "allowed_token_ids" not in str(openapi_document())
+"""
+
 
 @pytest.mark.processes
 def test_the_recipe_for_a_sampling_field_is_complete(tmp_path: Path) -> None:
     copy_packages(tmp_path)
-    replace_once(tmp_path / "ampsweep" / "domain" / "sampling.py", r"(?=^    seed: )", textwrap.indent(FIELD, "    "))
-    replace_once(
-        tmp_path / "engine" / "hf" / "sampler.py",
-        r"(?=^        token = int\(logits\.argmax)",
-        textwrap.indent(USE, "        "),
-    )
-    model = tiny_model("qwen2", tmp_path / "model")
+    domain, sampler = tmp_path / "ampsweep" / "domain" / "sampling.py", tmp_path / "engine" / "hf" / "sampler.py"
+    field, use = textwrap.indent(FIELD, "    "), textwrap.indent(USE, "        ")
+    for path, code in ((domain, field), (sampler, use)):
+        replace_once(path, re.escape(code), "")
+    without = [sys.executable, "-c", NO_FIELD]
     env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    subprocess.run(without, cwd=tmp_path, env=env, check=True)
+    replace_once(domain, r"(?=^    seed: )", field)
+    replace_once(sampler, r"(?=^        is_greedy = )", use)
+    model = tiny_model("qwen2", tmp_path / "model")
     run = [sys.executable, "-c", USE_THE_FIELD, str(model)]
     used = json.loads(subprocess.run(run, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True, check=True).stdout)
     item = {"exclusiveMaximum": 2**31, "minimum": 0, "type": "integer"}

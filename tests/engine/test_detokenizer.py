@@ -48,6 +48,16 @@ def test_special_tokens_are_left_out(tokenizer: Any) -> None:
     assert "".join(pieces) == "ab"
 
 
+def test_special_tokens_are_part_of_the_text_if_they_are_not_skipped(tokenizer: Any) -> None:
+    """Each token begins where its text does."""
+    prompt, ids = tokenizer.encode("Before"), tokenizer.encode("a<s></s> b", add_special_tokens=False)
+    stream = TextStream(tokenizer, prompt, ("</s>",), skip_special_tokens=False)
+    assert "".join(stream.push(token) for token in ids if not stream.stopped) == "a<s>"
+    offsets = TextOffsets(TokenTexts(tokenizer), prompt, skip_special_tokens=False)
+    assert [offsets.push(token) for token in ids] == [0, 1, 4, 8, 9]
+    assert offsets.length == 10
+
+
 def test_a_character_comes_with_its_last_byte(tokenizer: Any) -> None:
     pieces, _ = _pieces(tokenizer, "日x")
     assert pieces == ["", "", "日", "x", ""]

@@ -6,8 +6,8 @@ import pytest
 
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest
-from engine.sampling import bad_word_tokens, check_room, check_token_ids
-from tests.engine.tokenizers import sentence_piece
+from engine.sampling import bad_word_tokens, check_room, check_special_tokens, check_token_ids
+from tests.engine.tokenizers import byte_level, sentence_piece, word_piece
 
 
 class Words:
@@ -29,6 +29,16 @@ def test_the_first_id_outside_the_vocabulary_is_named() -> None:
         with pytest.raises(InvalidRequest, match=r"has 10 tokens.*name an id from 0 to 9") as refused:
             check_token_ids(sampling, vocabulary=10)
         assert refused.value.param == path
+
+
+def test_spaces_between_special_tokens_can_be_left_out_where_there_are_none() -> None:
+    without = SamplingParams(skip_special_tokens=False, spaces_between_special_tokens=False)
+    check_special_tokens(without, byte_level())
+    for harmless in (SamplingParams(spaces_between_special_tokens=False), SamplingParams(skip_special_tokens=False)):
+        check_special_tokens(harmless, word_piece())
+    with pytest.raises(InvalidRequest, match="puts spaces between special tokens") as refused:
+        check_special_tokens(without, word_piece())
+    assert refused.value.param == "spaces_between_special_tokens"
 
 
 def test_as_many_tokens_must_fit_as_are_required() -> None:

@@ -32,13 +32,17 @@ GIVEN: dict[str, Any] = {
     "ignore_eos": True,
     "bad_words": ["z"],
     "logit_bias": {"5": -1.5, "6": 100},
+    "allowed_token_ids": [5, 6],
     "structured_outputs": {"regex": "[a-z]+"},
+    "skip_special_tokens": False,
+    "spaces_between_special_tokens": False,
 }
 AS_VALUES: dict[str, Any] = {
     "stop": ("x", "y"),
     "stop_token_ids": (7, 9),
     "bad_words": ("z",),
     "logit_bias": {5: -1.5, 6: 100.0},
+    "allowed_token_ids": (5, 6),
     "structured_outputs": StructuredOutputs(regex="[a-z]+"),
 }
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "a"}]}
@@ -126,6 +130,9 @@ def test_an_image_is_refused_by_its_field(kind: str) -> None:
         ("stop_token_ids", [0] * 65),
         ("stop_token_ids.1", [0, -1]),
         ("stop_token_ids.0", ["3"]),
+        ("allowed_token_ids", []),
+        ("allowed_token_ids.1", [5, -1]),
+        ("skip_special_tokens", 0),
         ("bad_words", "a"),
         ("bad_words.1", ["a", ""]),
         ("bad_words.0", [" \t"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -79,6 +80,17 @@ def test_a_bad_word_is_not_completed() -> None:
     assert steps(3, [0]) == [1, 1, 2]  # 1.9, 1.3, then 0.7 and 1.0
     assert steps(3, [0, 1]) == [0, 0, 2], "1 is not sampled after 0; 2.0, 1.4, then 0.8 and 1.0"
     assert steps(2, [0, 0]) == [0, 1], "the tokens of the prompt do not count"
+
+
+def test_only_allowed_tokens_are_sampled() -> None:
+    """If the end token alone is allowed and too early, the first token is sampled, as by vLLM."""
+    logits = torch.tensor([0.0, 3.0, 1.0, 2.0])
+    greedy = SamplingParams(allowed_token_ids=(2, 3), logit_bias={1: 50.0})
+    assert Sampler(greedy, (), index=0).next(logits) == 3
+    drawn = [Sampler(replace(greedy, temperature=2.0, seed=seed), (), index=0).next(logits) for seed in range(40)]
+    assert {*drawn} == {2, 3}
+    too_early = SamplingParams(allowed_token_ids=(2,), min_tokens=1, temperature=1.0)
+    assert Sampler(too_early, (), index=0, end_tokens=[2]).next(logits) == 0
 
 
 def test_an_end_token_is_sampled_after_enough_others() -> None:

@@ -74,3 +74,29 @@ def test_an_answer_that_is_continued_is_part_of_the_prompt(both: Both, scope: di
     as_text = both.run(answer(both.vllm, written, steering, options=PromptOptions(add_special_tokens=False)))
     assert_equal(mine, as_text)
     assert mine[0].prompt_tokens == len(both.vllm.encoder.tokens(begun, options=CONTINUED)) > whole[0].prompt_tokens
+
+
+@pytest.mark.parametrize("steered", [False, True])
+def test_allowed_and_special_tokens_are_those_of_the_reference(both: Both, steered: bool) -> None:
+    steering = both.steering(["fr"], "set", 2.5) if steered else None
+    special = both.reference._model.tokenizer.all_special_ids
+    ordinary = both.vllm.encoder.tokens("the end", options=PromptOptions(add_special_tokens=False))
+    cases: list[dict[str, Any]] = [
+        {"allowed_token_ids": ordinary, "repetition_penalty": 2.0},
+        {"allowed_token_ids": (*special, *ordinary), "repetition_penalty": 5.0, "skip_special_tokens": False},
+        {"allowed_token_ids": tuple(special), "skip_special_tokens": False, "spaces_between_special_tokens": False},
+        {"allowed_token_ids": tuple(special)},
+    ]
+    texts = []
+    for sampling in cases:
+        mine, reference = (
+            both.run(answer(engine, "in the beginning", steering, sampling=sampling))
+            for engine in (both.vllm, both.reference)
+        )
+        assert_equal(mine, reference)
+        assert {*tokens(mine)} <= {*sampling["allowed_token_ids"]}
+        offsets = [[offset for chunk in chunks for offset in chunk.text_offsets] for chunks in (mine, reference)]
+        assert offsets[0] == offsets[1]
+        texts.append(text(mine))
+    assert "<s>" in texts[2] or "</s>" in texts[2]
+    assert texts[3] == ""

@@ -33,8 +33,11 @@ NOT_DEFAULT: dict[str, Any] = {
     "include_stop_str_in_output": True,
     "bad_words": ("z",),
     "logit_bias": {5: -1.5},
+    "allowed_token_ids": (5, 6),
     "structured_outputs": StructuredOutputs(choice=("a", "b")),
     "ignore_eos": True,
+    "skip_special_tokens": False,
+    "spaces_between_special_tokens": False,
     "top_logprobs": 4,
 }
 
@@ -45,10 +48,17 @@ def test_each_field_is_passed_to_vllm() -> None:
     assert set(NOT_DEFAULT) == {field.name for field in fields(SamplingParams)}
     params = answer_params(SamplingParams(**NOT_DEFAULT), index=2, max_new_tokens=100, extras=RequestExtras())
     expected = {**NOT_DEFAULT, "n": 1, "seed": 12}  # one answer a request, the third of the seeds
-    expected |= {"stop": ["x"], "stop_token_ids": [7, 9], "bad_words": ["z"]}
+    expected |= {"stop": ["x"], "stop_token_ids": [7, 9], "bad_words": ["z"], "allowed_token_ids": [5, 6]}
     expected["structured_outputs"] = vllm.sampling_params.StructuredOutputsParams(choice=["a", "b"])
     expected["logprobs"] = expected.pop("top_logprobs")
     assert {name: getattr(params, name) for name in expected} == expected
+
+
+def test_a_parser_of_tool_calls_may_need_the_special_tokens() -> None:
+    for skip, needed, skipped in ((True, False, True), (True, True, False), (False, False, False)):
+        sampling = SamplingParams(skip_special_tokens=skip)
+        params = answer_params(sampling, index=0, max_new_tokens=9, extras=RequestExtras(), special_tokens=needed)
+        assert params.skip_special_tokens == skipped
 
 
 def test_an_answer_ends_where_the_context_does() -> None:
