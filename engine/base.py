@@ -88,16 +88,18 @@ class GenerateRequest:
     """A prompt to continue, unsteered if `steering` is None; `strip` removes trailing white space from the prompt.
 
     `adapter` is the name of a LoRA adapter that the engine was opened with, None for the model alone. With
-    `prompt_logprobs` the first chunk of each answer has the prompt's tokens, each with so many likeliest alternatives.
-    `tools` are those that the assistant of a chat may call. With `parse_tools`, an engine that has a parser for the
-    calls of the model sets `parsed` of each chunk. `options` say how the prompt becomes tokens. `priority` is the
-    scheduling priority, of which `Priority` names two values: lower ones run first.
+    `prompt_logprobs` the first chunk of each answer has the prompt's tokens, each with so many likeliest alternatives;
+    with `return_token_ids` it has their ids. `tools` are those that the assistant of a chat may call. With
+    `parse_tools`, an engine that has a parser for the calls of the model sets `parsed` of each chunk. `options` say how
+    the prompt becomes tokens. `priority` is the scheduling priority, of which `Priority` names two values: lower ones
+    run first.
     """
 
     prompt: Prompt | TokenIds
     strip: bool = False
     sampling: SamplingParams = field(default_factory=SamplingParams)
     prompt_logprobs: int | None = None
+    return_token_ids: bool = False
     tools: tuple[Tool, ...] = ()
     parse_tools: ToolParsing | None = None
     options: PromptOptions = field(default_factory=PromptOptions)

@@ -167,6 +167,7 @@ def prompt_part(
     texts: TokenTexts,
     ids: Sequence[int],
     logprobs: Sequence[float | None],
+    ranks: Sequence[int | None],
     top_logprobs: Sequence[tuple[TokenLogprob, ...]],
 ) -> PromptPart:
     """Return the tokens of a prompt with their texts and offsets.
@@ -175,6 +176,7 @@ def prompt_part(
         texts: The texts of tokens.
         ids: The prompt.
         logprobs: One for each token, None for the first.
+        ranks: One for each token, None for the first.
         top_logprobs: The likeliest tokens in the place of each.
     """
     offsets = TextOffsets(texts, ())
@@ -185,6 +187,7 @@ def prompt_part(
         token_texts=tuple(texts[token] for token in ids),
         text_offsets=starts,
         logprobs=tuple(logprobs),
+        ranks=tuple(ranks),
         top_logprobs=tuple(top_logprobs),
     )
 

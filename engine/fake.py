@@ -161,6 +161,7 @@ class FakeEngine:
                 finish_reason="stop" if end is not None else "length" if last else None,
                 neuron_set=None if request.steering is None else request.steering.neurons,
                 prompt=self._prompt_part(request if switch is None else unsteered, prompt) if step == 0 else None,
+                prompt_token_ids=_prompt_ids(request, prompt) if step == 0 else None,
                 steered_spans=None if switch is None else history.spans(step, step + 1),
             )
             if end is not None:
@@ -185,6 +186,7 @@ class FakeEngine:
             token_texts=tuple(token.text for token in tokens),
             text_offsets=tuple(accumulate((len(text) for _, text in parts), initial=0))[:-1],
             logprobs=(None, *(token.logprob for token in tokens[1:])),
+            ranks=(None, *(1 for _ in tokens[1:])),
             top_logprobs=((), *((token,) if request.prompt_logprobs else () for token in tokens[1:])),
         )
 
@@ -338,6 +340,13 @@ class FakeEngine:
             )
         if self._fail_on is not None and self._fail_on in text:
             raise EngineFailed("the fake engine fails on this text, as configured with fail_on")
+
+
+def _prompt_ids(request: GenerateRequest, prompt: str) -> tuple[int, ...] | None:
+    """Return the tokens of the prompt, bytes unless they are given, if the request asks for them."""
+    if not request.return_token_ids:
+        return None
+    return request.prompt.ids if isinstance(request.prompt, TokenIds) else tuple(prompt.encode())
 
 
 def _sampled_rank(sampling: SamplingParams, number: int, text: str, step: int) -> int:

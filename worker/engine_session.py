@@ -186,6 +186,7 @@ class LocalEngineSession:
             steering=steering,
             adapter=call.adapter,
             prompt_logprobs=call.prompt_logprobs,
+            return_token_ids=call.return_token_ids,
             priority=max(call.priority, Priority.BATCH if call.background else Priority.INTERACTIVE),
             tools=call.tools,
             parse_tools=call.parse_tools,

@@ -42,9 +42,9 @@ class CompletionMethods:
                 stop, logprobs, logit_bias, response_format), those of vLLM for sampling (top_k, min_p,
                 repetition_penalty, min_tokens, ignore_eos, stop_token_ids, bad_words, allowed_token_ids,
                 structured_outputs), for the prompt (add_special_tokens, truncate_prompt_tokens, truncation_side) and
-                for the text (include_stop_str_in_output, skip_special_tokens, spaces_between_special_tokens),
-                `priority`, `neurons`, the id of a neuron set (by default the model's default or only set), and
-                `adapter`, the name of a LoRA adapter of the model.
+                for the text (include_stop_str_in_output, skip_special_tokens, spaces_between_special_tokens,
+                return_token_ids), `priority`, `neurons`, the id of a neuron set (by default the model's default or only
+                set), and `adapter`, the name of a LoRA adapter of the model.
 
         Returns:
             The completion with its `n` choices, the token counts, and the id of the neuron set that steered it.
@@ -172,4 +172,7 @@ def _choice(content: Mapping[str, Any], response: Mapping[str, Any]) -> Choice:
     """Parse a choice of a response: a completion, a chat completion, or a chunk of the stream of either."""
     message = content.get("message") or content.get("delta")
     text = content.get("text") if message is None else message.get("content")
-    return Choice.model_validate({**content, "text": text or "", "neuron_set": response.get("neuron_set")})
+    of_response = {key: response.get(key) for key in ("prompt_token_ids", "prompt_logprobs")}  # those of a chat
+    return Choice.model_validate(
+        {**of_response, **content, "text": text or "", "neuron_set": response.get("neuron_set")}
+    )

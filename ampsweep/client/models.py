@@ -152,7 +152,9 @@ class Choice(_ResponseModel):
 
     `index` is its index among the `n` choices. `logprobs` has OpenAI's shape. `neuron_set` is the id of the neuron set
     that steered it, None without steering. `steered_spans` are the steered ones of its tokens as pairs of the first and
-    the one after the last, None unless the intervention has `when` or `part`.
+    the one after the last, None unless the intervention has `when` or `part`. With `return_token_ids`, `token_ids` are
+    its tokens and `prompt_token_ids`, in a stream of its first piece, those of the prompt. `prompt_logprobs` has vLLM's
+    shape.
     """
 
     index: int = 0
@@ -161,6 +163,9 @@ class Choice(_ResponseModel):
     logprobs: dict[str, Any] | None = None
     neuron_set: str | None = None
     steered_spans: tuple[tuple[int, int], ...] | None = None
+    token_ids: tuple[int, ...] | None = None
+    prompt_token_ids: tuple[int, ...] | None = None
+    prompt_logprobs: tuple[dict[str, Any] | None, ...] | None = None
 
 
 class Completion(_ResponseModel):

@@ -42,6 +42,7 @@ class PromptPart:
         token_texts: The text of each token by itself, as in `Chunk`.
         text_offsets: Where each token begins in `text`, in characters.
         logprobs: The log-probability of each token given those before it; None for the first.
+        ranks: How many tokens are at least as likely in the place of each, itself included; None for the first.
         top_logprobs: The likeliest tokens in its place, the likeliest first, as many as were requested; none for the
             first token.
     """
@@ -51,6 +52,7 @@ class PromptPart:
     token_texts: tuple[str, ...]
     text_offsets: tuple[int, ...]
     logprobs: tuple[float | None, ...]
+    ranks: tuple[int | None, ...]
     top_logprobs: tuple[tuple[TokenLogprob, ...], ...]
 
 
@@ -74,7 +76,9 @@ class Chunk:
         prompt_tokens: The number of tokens of the prompt; the same in all chunks.
         finish_reason: Why the answer ended; set in the last chunk of each answer only.
         neuron_set: The id of the neuron set that steered the answer; None without steering.
-        prompt: The prompt's tokens, in the first chunk of each answer to a request that asked for them.
+        prompt: The prompt's tokens with their log-probabilities, in the first chunk of each answer to a request that
+            asked for them.
+        prompt_token_ids: The prompt's tokens, in the first chunk of each answer to a request that asked for their ids.
         parsed: The text and the calls of tools that a parser has found; None without a parser. `text` has all of the
             answer, whatever the parser finds.
         steered_spans: Which of the new tokens are steered, as spans [first, end) of indices in the answer; None if that
@@ -93,6 +97,7 @@ class Chunk:
     finish_reason: FinishReason | None = None
     neuron_set: str | None = None
     prompt: PromptPart | None = None
+    prompt_token_ids: tuple[int, ...] | None = None
     parsed: ParsedText | None = None
     steered_spans: tuple[Span, ...] | None = None
 

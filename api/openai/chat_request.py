@@ -10,18 +10,18 @@ from pydantic_core import PydanticCustomError
 
 from ampsweep.domain.chat_template import ReasoningEffort
 from ampsweep.domain.prompt import PromptOptions
-from ampsweep.domain.sampling import TopLogprobs
 from ampsweep.domain.structured_outputs import FIELD, StructuredOutputs
 from ampsweep.domain.validation import validate
 from api.auth.limits import Limits
 from api.openai.messages import ChatTurn, NamedTool, ToolChoice, Tools, chat_length, chat_messages, tool_dicts
 from api.openai.prompt_fields import ChatFields
 from api.openai.requests import CHAT_MAX_TOKENS, GenerationRequest, MaxTokens
+from api.openai.token_details import AlternativeCount, TokenDetailFields
 from api.openai.tool_calls import CallReader, ForcedCall, forced_call, with_parsing
 from jobs.execution import CompletionCall
 
 
-class ChatRequest(ChatFields, GenerationRequest):
+class ChatRequest(ChatFields, TokenDetailFields, GenerationRequest):
     """A request to answer a chat. With `logprobs` true, each token has `top_logprobs` alternatives.
 
     The model's chat template writes `tools` into the prompt, unless `tool_choice` is `none`. With `auto`, calls are
@@ -31,13 +31,16 @@ class ChatRequest(ChatFields, GenerationRequest):
     With `continue_final_message` the answer continues the last message instead of beginning a new one;
     `add_generation_prompt`, which begins it, is then false. `chat_template_kwargs` are variables of the chat template,
     such as `enable_thinking`, and so are `documents` and `reasoning_effort`.
+
+    With `return_token_ids` each choice has its `token_ids`, and the response the `prompt_token_ids`; `prompt_logprobs`
+    gives the response the `prompt_logprobs`, in vLLM's form.
     """
 
     messages: Annotated[tuple[ChatTurn, ...], Field(strict=False, min_length=1, max_length=10_000)]
     max_tokens: MaxTokens | None = None
     max_completion_tokens: MaxTokens | None = None
     logprobs: bool | None = None
-    top_logprobs: TopLogprobs | None = None
+    top_logprobs: AlternativeCount | None = None
     tools: Tools | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
@@ -45,7 +48,7 @@ class ChatRequest(ChatFields, GenerationRequest):
 
     @model_validator(mode="after")
     def _fields_agree(self) -> ChatRequest:
-        if self.top_logprobs is not None and not self.logprobs:
+        if self.top_logprobs and not self.logprobs:
             raise PydanticCustomError("no_logprobs", "needs logprobs: true", {"key": "top_logprobs"})
         if self.max_tokens is not None and self.max_completion_tokens is not None:
             message = "is the former name of max_completion_tokens; give only one of them"
@@ -101,7 +104,14 @@ class ChatRequest(ChatFields, GenerationRequest):
         limits.check_prompt(chat_length(messages, tools), param="messages")
         tokens_param = "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
         limits.check_tokens(max_tokens * self.choices_per_prompt, param=tokens_param)
-        call = self.call(messages, max_tokens=max_tokens, logprobs=self.top_logprobs or 0, tools=tools)
+        call = self.call(
+            messages,
+            max_tokens=max_tokens,
+            logprobs=self.top_logprobs or 0,
+            prompt_logprobs=self.prompt_logprobs,
+            return_token_ids=self.return_token_ids,
+            tools=tools,
+        )
         return with_parsing(call, stream=bool(self.stream))
 
 

@@ -24,12 +24,13 @@ from pydantic_core import PydanticCustomError
 
 from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.prompt import Prompt, TokenIds, Tool
-from ampsweep.domain.sampling import SAMPLING_TYPES, SamplingParams, TokenId, TopLogprobs
+from ampsweep.domain.sampling import SAMPLING_TYPES, SamplingParams, TokenId
 from ampsweep.domain.structured_outputs import FIELD, StructuredOutputs
 from ampsweep.domain.validation import Name, StrictModel, one_or_list, validate
 from ampsweep.errors import InvalidRequest
 from api.auth.limits import Limits
 from api.openai.prompt_fields import PromptFields
+from api.openai.token_details import AlternativeCount, TokenDetailFields
 from api.openai.vllm_xargs import STEERING_FIELD, VllmXargs, check_one_intervention
 from jobs.execution import CompletionCall
 
@@ -240,6 +241,7 @@ class GenerationRequest(_SamplingRequest):
         max_tokens: int,
         logprobs: int,
         prompt_logprobs: int | None = None,
+        return_token_ids: bool | None = None,
         tools: tuple[Tool, ...] = (),
     ) -> CompletionCall:
         """Return the call for one prompt."""
@@ -253,13 +255,14 @@ class GenerationRequest(_SamplingRequest):
             sampling=self.sampling(max_tokens=max_tokens, top_logprobs=logprobs),
             adapter=self.adapter,
             prompt_logprobs=prompt_logprobs,
+            return_token_ids=bool(return_token_ids),
             priority=self.priority or 0,
             tools=tools,
             options=self.prompt_options(),
         )
 
 
-class CompletionRequest(GenerationRequest):
+class CompletionRequest(TokenDetailFields, GenerationRequest):
     """A request to continue text.
 
     `prompt` is a text, a list of token ids, or a list of several of these. The choices of the i-th prompt begin at
@@ -267,7 +270,8 @@ class CompletionRequest(GenerationRequest):
     none; with p prompts, the choices of the i-th intervention begin at index i × p × `n`. `logprobs` is the number of
     alternatives that are returned for each token; with 0, only the log-probability of the token itself is returned.
     With `echo` each choice begins with its prompt, whose tokens have log-probabilities too, the first one none;
-    `max_tokens` 0 then generates nothing.
+    `max_tokens` 0 then generates nothing. With `return_token_ids` each choice has its `token_ids` and its
+    `prompt_token_ids`; `prompt_logprobs` gives it the `prompt_logprobs`, in vLLM's form.
     """
 
     prompt: Annotated[
@@ -278,7 +282,7 @@ class CompletionRequest(GenerationRequest):
         | None
     ) = None
     max_tokens: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
-    logprobs: TopLogprobs | None = None
+    logprobs: AlternativeCount | None = None
     best_of: Literal[1] | None = None
     echo: bool | None = None
     suffix: Literal[""] | None = None
@@ -323,12 +327,16 @@ class CompletionRequest(GenerationRequest):
         limits.check_prompt(sum(map(len, prompts)) * len(interventions), param="prompt")
         choices = self.choices_per_prompt * len(prompts) * len(interventions)
         limits.check_tokens(max_tokens * choices, param="max_tokens")
+        prompt_logprobs = (self.logprobs or 0) if self.echo else None
+        if self.prompt_logprobs is not None:
+            prompt_logprobs = max(self.prompt_logprobs, prompt_logprobs or 0)
         calls = [
             self.call(
                 prompt if isinstance(prompt, str) else TokenIds(prompt),
                 max_tokens=max(1, max_tokens),
                 logprobs=self.logprobs or 0,
-                prompt_logprobs=(self.logprobs or 0) if self.echo else None,
+                prompt_logprobs=prompt_logprobs,
+                return_token_ids=self.return_token_ids,
             )
             for prompt in prompts
         ]

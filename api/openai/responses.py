@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
-from ampsweep.domain.chunk import Chunk, TokenLogprob, joined_spans
+from ampsweep.domain.chunk import Chunk, PromptPart, TokenLogprob, joined_spans
 from ampsweep.domain.tool_calls import CallPart
 from ampsweep.errors import AmpsweepError
 from api.errors import error_body
@@ -70,14 +70,21 @@ class ResponseFormatter(ABC):
             {**self._choice(index, choice_chunks), **spans_object(choice_chunks)}
             for index, choice_chunks in sorted(by_index.items())
         ]
-        return {**self._object(self.response_object, choices), "usage": self._usage()}
+        details = self._prompt_details(chunks[0])
+        return {**self._object(self.response_object, choices), "usage": self._usage(), **details}
+
+    def _prompt_details(self, _first: Chunk) -> dict[str, Any]:
+        """Return the fields about the prompt, from the first chunk of an answer; none if choices have them."""
+        return {}
 
     def events(self, chunk: Chunk) -> Iterator[dict[str, Any]]:
         """Yield the events of a stream for one chunk."""
         self._count(chunk)
         usage = self._usage_of(chunk.index) if self._with_continuous_usage else None
+        details = self._prompt_details(chunk)
         for choice in self._event_choices(chunk):
-            yield {**self._event([choice]), **({"usage": usage} if self._with_usage else {})}
+            yield {**self._event([choice]), **({"usage": usage} if self._with_usage else {}), **details}
+            details = {}
 
     def final_events(self) -> Iterator[dict[str, Any]]:
         """Yield the event with the token counts if the request asked for it."""
@@ -149,6 +156,7 @@ class CompletionFormatter(ResponseFormatter):
 
     def __init__(self, request: CompletionRequest) -> None:
         super().__init__(request)
+        self._request = request
         self._logprobs = request.logprobs
         self._generates = request.max_tokens != 0
         self._echoed: dict[int, int] = {}  # by choice, the length of the prompt that it begins with
@@ -169,7 +177,7 @@ class CompletionFormatter(ResponseFormatter):
         yield {**self._part(chunk.index, [chunk]), **spans_object([chunk])}
 
     def _part(self, index: int, chunks: Sequence[Chunk]) -> dict[str, Any]:
-        prompt = chunks[0].prompt
+        prompt = self._echoed_prompt(chunks)
         if prompt is not None:
             self._echoed[index] = len(prompt.text)
         text = "".join(chunk.text for chunk in chunks) if self._generates else ""
@@ -178,7 +186,12 @@ class CompletionFormatter(ResponseFormatter):
             "text": text if prompt is None else prompt.text + text,
             "logprobs": None if self._logprobs is None else self._logprobs_object(index, chunks),
             "finish_reason": chunks[-1].finish_reason,
+            **self._request.prompt_details(chunks[0]),
+            **self._request.answer_details(chunks if self._generates else ()),
         }
+
+    def _echoed_prompt(self, chunks: Sequence[Chunk]) -> PromptPart | None:
+        return chunks[0].prompt if self._request.echo else None
 
     def _logprobs_object(self, index: int, chunks: Sequence[Chunk]) -> dict[str, Any]:
         logprobs: dict[str, Any] = {
@@ -199,7 +212,7 @@ class CompletionFormatter(ResponseFormatter):
 
     def _tokens(self, index: int, chunks: Sequence[Chunk]) -> Iterator[_Token]:
         """Yield the tokens of a choice, those of its prompt first if it is echoed."""
-        if (prompt := chunks[0].prompt) is not None:
+        if (prompt := self._echoed_prompt(chunks)) is not None:
             for token_id, text, offset, logprob, alternatives in zip(
                 prompt.token_ids,
                 prompt.token_texts,
@@ -209,7 +222,7 @@ class CompletionFormatter(ResponseFormatter):
                 strict=True,
             ):
                 own = None if logprob is None else TokenLogprob(token_id, logprob, text)
-                likeliest = None if own is None else _by_text([*alternatives, own])
+                likeliest = None if own is None else _by_text([*alternatives[: self._logprobs], own])
                 yield _Token(token_id, text, logprob, offset, likeliest)
         for token in (token for chunk in chunks if self._generates for token in chunk.tokens()):
             own, offset = token.token, token.offset + self._echoed.get(index, 0)
@@ -258,17 +271,22 @@ class ChatFormatter(ResponseFormatter):
             "message": message,
             "logprobs": self._logprobs_object(chunks),
             "finish_reason": reader.finish_reason(chunks[-1]),
+            **self._request.answer_details(chunks),
         }
+
+    def _prompt_details(self, first: Chunk) -> dict[str, Any]:
+        return self._request.prompt_details(first)
 
     def _event_choices(self, chunk: Chunk) -> Iterator[dict[str, Any]]:
         reader = self._readers.get(chunk.index)
         if reader is None:
             reader = self._readers[chunk.index] = self._request.call_reader()
             yield self._delta(chunk.index, {"role": "assistant", "content": ""})
-        parsed, spans = reader.read(chunk), spans_object([chunk])
-        if parsed.content or self._logprobs or spans or not self._request.offers_tools:
+        parsed = reader.read(chunk)
+        more = {**spans_object([chunk]), **self._request.answer_details([chunk])}
+        if parsed.content or self._logprobs or more or not self._request.offers_tools:
             logprobs = self._logprobs_object([chunk])
-            yield self._delta(chunk.index, {"content": parsed.content}, logprobs=logprobs, **spans)
+            yield self._delta(chunk.index, {"content": parsed.content}, logprobs=logprobs, **more)
         if parsed.calls:
             yield self._delta(chunk.index, {"tool_calls": list(map(_call_delta, parsed.calls))})
         if chunk.finish_reason is not None:

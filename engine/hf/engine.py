@@ -140,6 +140,7 @@ class TransformersEngine:
                 scope=_scope(request.steering, prompt_tokens=len(prompt)),
                 neuron_set=neuron_set,
                 prompt_logprobs=request.prompt_logprobs,
+                return_token_ids=request.return_token_ids,
                 switch=None if new_switch is None else new_switch(),
             )
             for index in range(request.sampling.n)

@@ -34,6 +34,7 @@ class Generation:
         scope: TokenScope,
         neuron_set: str | None,
         prompt_logprobs: int | None = None,
+        return_token_ids: bool = False,
         switch: AnswerSwitch | None = None,
     ) -> None:
         """Prepare to continue the token ids of `prompt`; nothing runs before the first `step`.
@@ -51,6 +52,7 @@ class Generation:
         self._scope = scope
         self._neuron_set = neuron_set
         self._prompt_logprobs = prompt_logprobs
+        self._prompt_ids = prompt if return_token_ids else None
         self._prompt_tokens = len(prompt)
         self._pending = prompt
         self._done = 0
@@ -112,6 +114,7 @@ class Generation:
             finish_reason=reason,
             neuron_set=self._neuron_set,
             prompt=prompt,
+            prompt_token_ids=self._prompt_ids if index == 0 else None,
             steered_spans=None if self._switch is None else self._history.spans(index, index + 1),
         )
 
@@ -129,8 +132,9 @@ class Generation:
         assert self._prompt_logprobs is not None
         ids, rows = self._pending, logits[:-1].log_softmax(dim=-1)
         values = [float(row[token]) for row, token in zip(rows, ids[1:], strict=True)]
+        ranks = [int((row >= row[token]).sum()) for row, token in zip(rows, ids[1:], strict=True)]
         likeliest = [self._alternatives(row, self._prompt_logprobs) for row in rows]
-        return prompt_part(self._model.texts, ids, [None, *values], [(), *likeliest])
+        return prompt_part(self._model.texts, ids, [None, *values], [None, *ranks], [(), *likeliest])
 
     def _read(self, token: int) -> tuple[str, FinishReason | None]:
         ends = token in self._ends

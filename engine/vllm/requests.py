@@ -120,6 +120,7 @@ def answer_readers(
             prompt=prompt,
             neuron_set=None if request.steering is None else request.steering.neurons,
             prompt_logprobs=request.prompt_logprobs,
+            return_token_ids=request.return_token_ids,
             calls=None if parsing is None else parsing.reader(prompt),
             history=history,
         )
@@ -139,6 +140,7 @@ class AnswerReader:
         prompt: Sequence[int],
         neuron_set: str | None = None,
         prompt_logprobs: int | None = None,
+        return_token_ids: bool = False,
         calls: CallReader | None = None,
         history: SwitchHistory | None = None,
     ) -> None:
@@ -154,6 +156,7 @@ class AnswerReader:
         self._neuron_set = neuron_set
         self._prompt = tuple(prompt)
         self._prompt_logprobs = prompt_logprobs
+        self._prompt_ids = self._prompt if return_token_ids else None  # until they are returned
         self._calls = calls
         self._offsets = TextOffsets(texts, prompt, skip_special_tokens=sampling.skip_special_tokens)
         self._text = ""
@@ -182,6 +185,7 @@ class AnswerReader:
         if reason is not None and not isinstance(part.stop_reason, str):
             text, reason = self._ended(text, reason)
         self._text += text
+        prompt_ids, self._prompt_ids = self._prompt_ids, None
         return Chunk(
             index=self._index,
             text=text,
@@ -194,6 +198,7 @@ class AnswerReader:
             finish_reason=reason,
             neuron_set=self._neuron_set,
             prompt=self._prompt_part(output),
+            prompt_token_ids=prompt_ids,
             parsed=None if self._calls is None else self._calls.read(text, tokens, finished=reason is not None),
             steered_spans=None if self._history is None else self._history.spans(first, self._tokens),
         )
@@ -216,6 +221,7 @@ class AnswerReader:
             self._texts,
             self._prompt,
             [None if entries is None else entries[token].logprob for token, entries in steps],
+            [None if entries is None else entries[token].rank for token, entries in steps],
             [_likeliest(entries or {}, count, self._texts) for _, entries in steps],
         )
 

@@ -100,3 +100,25 @@ def test_allowed_and_special_tokens_are_those_of_the_reference(both: Both, steer
         texts.append(text(mine))
     assert "<s>" in texts[2] or "</s>" in texts[2]
     assert texts[3] == ""
+
+
+@pytest.mark.parametrize("steered", [False, True])
+def test_a_prompt_has_the_tokens_log_probabilities_and_ranks_of_the_reference(both: Both, steered: bool) -> None:
+    steering = both.steering(["fr"], "set", 2.5) if steered else None
+    ours, theirs = (
+        both.run(answer(engine, (QUESTION,), steering, prompt_logprobs=3, return_token_ids=True, sampling={"n": 2}))
+        for engine in (both.vllm, both.reference)
+    )
+    ids = both.vllm.encoder.tokens((QUESTION,))
+    for chunks in (ours, theirs):
+        assert [chunk.prompt_token_ids for chunk in chunks if chunk.prompt_token_ids is not None] == [ids] * 2
+        assert {chunk.index for chunk in chunks if chunk.prompt_token_ids is not None} == {0, 1}
+    mine, reference = (next(chunk.prompt for chunk in chunks if chunk.prompt is not None) for chunks in (ours, theirs))
+    assert mine.token_ids == reference.token_ids == ids
+    assert mine.ranks == reference.ranks
+    np.testing.assert_allclose(mine.logprobs[1:], reference.logprobs[1:], rtol=0, atol=1e-4)
+    for token, rank, likeliest in zip(ids[1:], mine.ranks[1:], mine.top_logprobs[1:], strict=True):
+        assert (rank is not None and rank <= 3) == (token in [each.token_id for each in likeliest])
+    assert len({*mine.ranks}) > 5
+    plain = both.run(answer(both.vllm, (QUESTION,), steering))
+    assert all(chunk.prompt is None and chunk.prompt_token_ids is None for chunk in plain)
