@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -13,11 +13,21 @@ from ampsweep.domain.prompt import PromptOptions
 from ampsweep.domain.structured_outputs import FIELD, StructuredOutputs
 from ampsweep.domain.validation import validate
 from api.auth.limits import Limits
-from api.openai.messages import ChatTurn, NamedTool, ToolChoice, Tools, chat_length, chat_messages, tool_dicts
+from api.openai.messages import (
+    ChatTurn,
+    Metadata,
+    NamedTool,
+    ToolChoice,
+    Tools,
+    chat_length,
+    chat_messages,
+    tool_dicts,
+)
 from api.openai.prompt_fields import ChatFields
 from api.openai.requests import CHAT_MAX_TOKENS, GenerationRequest, MaxTokens
 from api.openai.token_details import AlternativeCount, TokenDetailFields
 from api.openai.tool_calls import CallReader, ForcedCall, forced_call, with_parsing
+from api.openai.unsupported import OF_CHATS
 from jobs.execution import CompletionCall
 
 
@@ -33,7 +43,8 @@ class ChatRequest(ChatFields, TokenDetailFields, GenerationRequest):
     such as `enable_thinking`, and so are `documents` and `reasoning_effort`.
 
     With `return_token_ids` each choice has its `token_ids`, and the response the `prompt_token_ids`; `prompt_logprobs`
-    gives the response the `prompt_logprobs`, in vLLM's form.
+    gives the response the `prompt_logprobs`, in vLLM's form. `store`, `metadata`, `modalities`, `service_tier`,
+    `verbosity`, `safety_identifier` and `prompt_cache_key`, which clients of OpenAI's API send, have no effect.
     """
 
     messages: Annotated[tuple[ChatTurn, ...], Field(strict=False, min_length=1, max_length=10_000)]
@@ -45,6 +56,15 @@ class ChatRequest(ChatFields, TokenDetailFields, GenerationRequest):
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     reasoning_effort: ReasoningEffort | None = None
+    store: bool | None = None
+    metadata: Metadata | None = None
+    modalities: Annotated[tuple[Literal["text"], ...], Field(strict=False)] | None = None
+    service_tier: Literal["auto", "default"] | None = None
+    verbosity: Literal["medium"] | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+
+    unsupported = OF_CHATS
 
     @model_validator(mode="after")
     def _fields_agree(self) -> ChatRequest:

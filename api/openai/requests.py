@@ -5,7 +5,7 @@ OpenAI's fields without effect here are accepted only with a value that requests
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 
@@ -31,6 +31,7 @@ from ampsweep.errors import InvalidRequest
 from api.auth.limits import Limits
 from api.openai.prompt_fields import PromptFields
 from api.openai.token_details import AlternativeCount, TokenDetailFields
+from api.openai.unsupported import OF_COMPLETIONS, Unsupported, without_unsupported
 from api.openai.vllm_xargs import STEERING_FIELD, VllmXargs, check_one_intervention
 from jobs.execution import CompletionCall
 
@@ -168,6 +169,14 @@ class GenerationRequest(_SamplingRequest):
     user: str | None = None
     response_format: ResponseFormat | None = None
 
+    unsupported: ClassVar[Mapping[str, Unsupported]] = {}
+    """Fields of other endpoints and servers that this endpoint does not have, besides those that none has."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_unsupported(cls, raw: Any) -> Any:
+        return without_unsupported(raw, cls.unsupported, fields=cls.model_fields)
+
     @model_validator(mode="after")
     def _neurons_of_an_intervention(self) -> GenerationRequest:
         if self.neurons is not None and not self.is_steered:
@@ -286,6 +295,8 @@ class CompletionRequest(TokenDetailFields, GenerationRequest):
     best_of: Literal[1] | None = None
     echo: bool | None = None
     suffix: Literal[""] | None = None
+
+    unsupported = OF_COMPLETIONS
 
     @model_validator(mode="after")
     def _generates_or_echoes(self) -> CompletionRequest:

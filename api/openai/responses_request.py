@@ -29,6 +29,7 @@ from api.openai.responses_input import (
     response_chat,
 )
 from api.openai.tool_calls import CallReader, ForcedCall, forced_call, with_parsing
+from api.openai.unsupported import OF_RESPONSES
 from jobs.execution import CompletionCall
 
 LOGPROBS = "message.output_text.logprobs"
@@ -146,6 +147,8 @@ class ResponseRequest(GenerationRequest):
     prompt: Annotated[
         None, _refuse("is not supported, because prompts are not stored; send their text in instructions")
     ] = None
+
+    unsupported = OF_RESPONSES
 
     @model_validator(mode="after")
     def _fields_agree(self) -> ResponseRequest:
