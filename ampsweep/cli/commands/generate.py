@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ampsweep.cli.options.chat import Chat, ChatForm, Prefill, TemplateOptions, chat_form
 from ampsweep.cli.options.client import client_of
 from ampsweep.cli.options.completion import models
 from ampsweep.cli.options.engine import (
@@ -87,6 +88,9 @@ def generate(
     intervention: Annotated[
         str | None, typer.Option(metavar="JSON", help="The whole intervention as JSON, instead of the options above.")
     ] = None,
+    chat: Chat = False,
+    prefill: Prefill = None,
+    chat_template_kwargs: TemplateOptions = None,
     max_tokens: Annotated[
         int, typer.Option(min=LEAST_TOKENS, help="Maximum number of tokens to generate.")
     ] = DEFAULT_TOKENS,
@@ -107,6 +111,8 @@ def generate(
     from ampsweep.domain.sampling import SamplingParams
 
     _check_prompt(prompt, interactive=interactive, intervention=intervention)
+    _check_text(prefill or "", param="prefill")
+    form = chat_form(chat=chat, prefill=prefill, variables=chat_template_kwargs)
     fields = {"languages": languages, "op": op, "factor": factor, "patch": patch, "vector": vector}
     question = _Question(
         prompt=prompt,
@@ -122,7 +128,8 @@ def generate(
             compile=compiles is not None,
         )
         with client_of(server) as client:
-            remote = partial(_ask_server, client, model, {"neurons": neurons, "adapter": lora}, as_json=as_json)
+            options = {"neurons": neurons, "adapter": lora}
+            remote = partial(_ask_server, client, model, options, form=form, as_json=as_json)
             _generate_there(question, remote)
         return
     if question.steering is not None and not neurons:
@@ -142,7 +149,7 @@ def generate(
         compiles=whether_to_compile(compiles, kind=engine, requests=1, as_json=as_json),
     )
     neuron_set_id = None if neuron_set is None else neuron_set.id
-    local = partial(_ask, neurons=neuron_set_id, adapter=lora, as_json=as_json)
+    local = partial(_ask, neurons=neuron_set_id, adapter=lora, form=form, as_json=as_json)
     _generate_here(question, opening, local, has_neurons=neuron_set is not None)
 
 
@@ -245,17 +252,25 @@ async def _ask(
     *,
     neurons: str | None,
     adapter: str | None,
+    form: ChatForm | None,
     as_json: bool,
 ) -> None:
     """Print the answer of an engine in this process."""
     from ampsweep.domain.intervention import Intervention
+    from ampsweep.domain.prompt import DEFAULT_OPTIONS
     from engine.base import GenerateRequest, Steering
 
     use = None
     if steering is not None and neurons is not None:
         use = Steering(intervention=Intervention.from_dict(steering), neurons=neurons)
     printer = TextPrinter(as_json=as_json)
-    request = GenerateRequest(prompt=prompt, sampling=sampling, steering=use, adapter=adapter)
+    request = GenerateRequest(
+        prompt=prompt if form is None else form.messages(prompt),
+        options=DEFAULT_OPTIONS if form is None else form.options(),
+        sampling=sampling,
+        steering=use,
+        adapter=adapter,
+    )
     async with aclosing(engine.generate(request)) as chunks:
         async for chunk in chunks:
             printer.piece(chunk.text, chunk.finish_reason, chunk.neuron_set, chunk.steered_spans)
@@ -270,13 +285,18 @@ def _ask_server(
     steering: dict[str, Any] | None,
     sampling: SamplingParams,
     *,
+    form: ChatForm | None,
     as_json: bool,
 ) -> None:
     """Print the answer of a server."""
     chosen = {name: getattr(sampling, name) for name in ("max_tokens", "temperature", "seed")} | dict(options)
     given = {key: value for key, value in chosen.items() if value is not None}
     printer = TextPrinter(as_json=as_json)
-    for piece in client.stream(model, prompt, intervention=steering, **given):
+    if form is None:
+        pieces = client.stream(model, prompt, intervention=steering, **given)
+    else:
+        pieces = client.stream_chat(model, form.messages(prompt), intervention=steering, **form.fields(), **given)
+    for piece in pieces:
         printer.piece(piece.text, piece.finish_reason, piece.neuron_set, piece.steered_spans)
     printer.end()
 

@@ -335,3 +335,8 @@ def test_generate_asks_the_server(server: ServerProcess) -> None:
     result = call("generate", "Hello", "--model", "tiny", "--server", server.url, "--max-tokens", 3)
     assert result.exit_code == 0, result.output
     assert len(result.stdout.split()) == 3
+    chat = ("--chat", "--prefill", "Well,", "--chat-template-kwargs", '{"enable_thinking": false}')
+    begun = call("generate", "Hello", "--model", "tiny", "--server", server.url, "--max-tokens", 3, *chat)
+    assert begun.exit_code == 0, begun.output
+    assert len(begun.stdout.split()) == 3
+    assert begun.stdout != result.stdout
