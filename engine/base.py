@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,13 +124,15 @@ class ScoreRequest:
     - `lm_eval`: the tokens after the first len(encode(context)) are scored, as in lm-evaluation-harness. White space at
       the end of a chat moves as well.
 
-    `adapter` is the name of a LoRA adapter, as in `GenerateRequest`.
+    `adapter` is the name of a LoRA adapter, as in `GenerateRequest`, and `chat_template_kwargs` are variables of the
+    chat template.
     """
 
     context: Prompt
     continuation: str
     split: Split = "aligned"
     options: tuple[ScoreText, ...] = ()
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     steering: Steering | None = None
     adapter: str | None = None
     priority: Priority = Priority.INTERACTIVE

@@ -193,7 +193,8 @@ class FakeEngine:
     async def score(self, request: ScoreRequest) -> Score:
         """Return a log-probability for each byte of the continuation."""
         reject_running_text(request.steering)
-        context, tokens = prompt_text(request.context), tuple(request.continuation.encode())
+        options = PromptOptions(chat_template_kwargs=request.chat_template_kwargs)
+        context, tokens = prompt_text(request.context, (), options), tuple(request.continuation.encode())
         self._check(context + request.continuation, len(context.encode()) + len(tokens), "context")
         if not tokens:
             raise InvalidRequest("the continuation adds no token to the context", param="continuation")

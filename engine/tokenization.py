@@ -8,15 +8,17 @@ continued. A chat is formatted by the model's chat template, which writes the sp
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Protocol, TypeVar
 
 from ampsweep.domain.prompt import DEFAULT_OPTIONS, Prompt, PromptOptions, ScoreText, Split, TokenIds, Tool
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest, PromptTooLong, UnsupportedModel
+from ampsweep.hashing import canonical_json
 from engine.base import ScoreRequest
 from engine.chat_template import Templated, write_chat
 from engine.sampling import bad_word_tokens, check_room, check_special_tokens, check_token_ids
@@ -184,12 +186,13 @@ class TextEncoder:
             InvalidRequest: The continuation adds no token, a token has no row in the embedding, or the chat cannot be
                 formatted (see `write_chat`).
         """
-        encoded_text = self._joined((request.context, request.continuation), request.split)
+        joined = partial(self._joined, split=request.split, variables=canonical_json(request.chat_template_kwargs))
+        encoded_text = joined((request.context, request.continuation))
         context, whole = encoded_text
         spanned_join = _common_prefix(encoded_text) < len(context)
         border = len(context)
         if request.split == "aligned":
-            options = [encoded_text, *(self._joined(option, request.split) for option in request.options)]
+            options = [encoded_text, *map(joined, request.options)]
             if any(_common_prefix(option) < len(option[0]) for option in options):
                 border = _common_prefix(ids for option in options for ids in option)
         before, after = whole[:border], whole[border:]
@@ -215,11 +218,17 @@ class TextEncoder:
         leading = next((index for index, token in enumerate(ids) if token not in self._special), len(ids))
         return SentenceTokens(ids=ids, special=leading)
 
-    def _encode_joined(self, text: ScoreText, split: Split) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return the tokens of a context, and those of the context followed by its continuation."""
+    def _encode_joined(
+        self, text: ScoreText, *, split: Split, variables: str
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the tokens of a context, and those of the context followed by its continuation.
+
+        `variables` are those of the chat template as JSON, because the result is remembered for its arguments.
+        """
         context, continuation = text
         is_chat = not isinstance(context, str)
-        context_text = context if isinstance(context, str) else write_chat(self._tokenizer, context)
+        options = PromptOptions(chat_template_kwargs=json.loads(variables))
+        context_text = context if isinstance(context, str) else write_chat(self._tokenizer, context, options=options)
         before = context_text if is_chat and split == "aligned" else context_text.rstrip()
         after = context_text[len(before) :] + continuation
         if not before:

@@ -5,6 +5,7 @@ Also computes the id of a cell, which is a hash of everything that can change it
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -45,6 +46,7 @@ class TaskRef:
             the cell must have it.
         plugins: Distributions, with versions, that the task and its metrics come from if they are plug-ins.
         sampling: Pairs of a field of SamplingParams and its value, where the spec differs from the task's defaults.
+        chat_template_kwargs: Pairs of a variable of the chat template and its value as canonical JSON, by name.
     """
 
     name: str
@@ -62,11 +64,17 @@ class TaskRef:
     shared_by: tuple[tuple[str, ...], ...] = ()
     plugins: tuple[str, ...] = ()
     sampling: tuple[tuple[str, int | float], ...] = ()
+    chat_template_kwargs: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def template_variables(self) -> dict[str, Any]:
+        """The variables of the chat template, by name."""
+        return {name: json.loads(value) for name, value in self.chat_template_kwargs}
 
 
-_ADDED_FIELDS = ("repairs", "shared_by", "plugins", "sampling")
+_ADDED_FIELDS = ("repairs", "shared_by", "plugins", "sampling", "chat_template_kwargs")
 """Fields added to TaskRef later: left out of a cell's id at their default, so that older ids stay valid."""
-_OPTIONAL_FIELDS = ("plugins", "sampling")
+_OPTIONAL_FIELDS = ("plugins", "sampling", "chat_template_kwargs")
 """Fields of TaskRef that are left out of the JSON form at their default."""
 _ADDED_TO_CELL = ("instruction", "repeat", "adapter", "identifier")
 """Fields added to Cell later: left out of its JSON form, and so of its id, at their default."""
@@ -173,7 +181,8 @@ class Cell:
 
 
 def _task(raw: Mapping[str, Any]) -> TaskRef:
-    pairs = {name: tuple(map(tuple, raw.get(name, ()))) for name in ("measures", "repairs", "shared_by", "sampling")}
+    names = ("measures", "repairs", "shared_by", "sampling", "chat_template_kwargs")
+    pairs = {name: tuple(map(tuple, raw.get(name, ()))) for name in names}
     return TaskRef(**{**raw, **pairs, "plugins": tuple(raw.get("plugins", ()))})
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
+from ampsweep.domain.chat_template import TemplateVariables
 from ampsweep.domain.choices import Mode, Op, Patch, Scope, Selection, Vector
 from ampsweep.domain.drift import Part, When, check_when
 from ampsweep.domain.edited_tokens import EditedTokens, check_tokens
@@ -241,6 +242,7 @@ class TaskSpec(StrictModel):
         split: Split of the data; that of the task by default.
         data: Name of the data set; that of the task by default.
         chat: Whether the model is asked through its chat template.
+        chat_template_kwargs: Variables of the chat template, such as `enable_thinking`.
         facts: For lss: `shared` (the default) asks only facts that all of the task's languages have, `any` asks the
             facts that both languages of a pair have.
         max_tokens: Number of tokens of an answer, at most. This field and the next four are for tasks whose answers
@@ -258,6 +260,7 @@ class TaskSpec(StrictModel):
     split: Name | None = None
     data: Name | None = None
     chat: bool = False
+    chat_template_kwargs: TemplateVariables | None = None
     facts: Literal["shared", "any"] | None = None
     max_tokens: MaxTokens | None = None
     temperature: Temperature | None = None

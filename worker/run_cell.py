@@ -9,15 +9,16 @@ failed sample; an engine that dies fails the cell.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ampsweep.domain.chunk import joined_spans
+from ampsweep.domain.prompt import PromptOptions
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import Conflict, InvalidRequest, UnknownName
 from ampsweep.telemetry.traces import span
@@ -91,10 +92,11 @@ async def run_cell(
     unanswered = [len(item.calls) for item in items]
 
     adapter = None if cell.adapter is None else cell.adapter.name
+    variables = cell.task.template_variables
 
     async def answer_call(indexed_call: tuple[int, Call]) -> Answer:
         item_index, call = indexed_call
-        answer = await ask(call, engine=engine, steering=steering, seed=cell.seed, adapter=adapter)
+        answer = await ask(call, engine=engine, steering=steering, seed=cell.seed, adapter=adapter, variables=variables)
         unanswered[item_index] -= 1
         done.value += not unanswered[item_index]
         return answer
@@ -148,25 +150,38 @@ async def _steering(cell: Cell, neuron_set_cache: NeuronSetCache) -> Steering | 
 
 
 async def ask(
-    call: Call, *, engine: Engine, steering: Steering | None, seed: int, adapter: str | None = None
+    call: Call,
+    *,
+    engine: Engine,
+    steering: Steering | None,
+    seed: int,
+    adapter: str | None = None,
+    variables: Mapping[str, Any] | None = None,
 ) -> Answer:
-    """Return the engine's answer to a call of a task; one with an `error` if the engine rejects the call."""
+    """Return the engine's answer to a call of a task; one with an `error` if the engine rejects the call.
+
+    `variables` are those of the chat template.
+    """
+    options = PromptOptions(chat_template_kwargs=variables or {})
     try:
         if isinstance(call, ScoreCall):
-            return await _score(call, engine=engine, steering=steering, adapter=adapter)
-        return await _generate(call, engine=engine, steering=steering, adapter=adapter, seed=seed)
+            return await _score(call, engine=engine, steering=steering, adapter=adapter, options=options)
+        return await _generate(call, engine=engine, steering=steering, adapter=adapter, seed=seed, options=options)
     except UnknownName:
         raise  # caused by the steering or the adapter, which are the same for all requests of the cell
     except InvalidRequest as error:
         return Answer(error=error.message)
 
 
-async def _score(call: ScoreCall, *, engine: Engine, steering: Steering | None, adapter: str | None) -> Answer:
+async def _score(
+    call: ScoreCall, *, engine: Engine, steering: Steering | None, adapter: str | None, options: PromptOptions
+) -> Answer:
     request = ScoreRequest(
         context=call.context,
         continuation=call.continuation,
         split=call.split,
         options=call.options,
+        chat_template_kwargs=options.chat_template_kwargs,
         steering=steering,
         adapter=adapter,
         priority=Priority.BATCH,
@@ -180,7 +195,9 @@ async def _score(call: ScoreCall, *, engine: Engine, steering: Steering | None, 
     )
 
 
-async def _generate(call: Call, *, engine: Engine, steering: Steering | None, adapter: str | None, seed: int) -> Answer:
+async def _generate(
+    call: Call, *, engine: Engine, steering: Steering | None, adapter: str | None, seed: int, options: PromptOptions
+) -> Answer:
     assert not isinstance(call, ScoreCall)
     sampling = SamplingParams(
         max_tokens=call.max_tokens,
@@ -192,6 +209,7 @@ async def _generate(call: Call, *, engine: Engine, steering: Steering | None, ad
     request = GenerateRequest(
         prompt=call.prompt,
         strip=call.strip,
+        options=options,
         sampling=sampling,
         steering=steering,
         adapter=adapter,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -27,7 +28,7 @@ from api.openai.prompt_fields import ChatFields
 from api.openai.requests import CHAT_MAX_TOKENS, GenerationRequest, MaxTokens
 from api.openai.token_details import AlternativeCount, TokenDetailFields
 from api.openai.tool_calls import CallReader, ForcedCall, forced_call, with_parsing
-from api.openai.unsupported import OF_CHATS
+from api.openai.unsupported import OF_CHATS, Unsupported
 from jobs.execution import CompletionCall
 
 
@@ -64,7 +65,7 @@ class ChatRequest(ChatFields, TokenDetailFields, GenerationRequest):
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
 
-    unsupported = OF_CHATS
+    unsupported: ClassVar[Mapping[str, Unsupported]] = OF_CHATS
 
     @model_validator(mode="after")
     def _fields_agree(self) -> ChatRequest:

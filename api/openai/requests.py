@@ -296,7 +296,7 @@ class CompletionRequest(TokenDetailFields, GenerationRequest):
     echo: bool | None = None
     suffix: Literal[""] | None = None
 
-    unsupported = OF_COMPLETIONS
+    unsupported: ClassVar[Mapping[str, Unsupported]] = OF_COMPLETIONS
 
     @model_validator(mode="after")
     def _generates_or_echoes(self) -> CompletionRequest:

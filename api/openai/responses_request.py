@@ -6,6 +6,7 @@ instead.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -29,7 +30,7 @@ from api.openai.responses_input import (
     response_chat,
 )
 from api.openai.tool_calls import CallReader, ForcedCall, forced_call, with_parsing
-from api.openai.unsupported import OF_RESPONSES
+from api.openai.unsupported import OF_RESPONSES, Unsupported
 from jobs.execution import CompletionCall
 
 LOGPROBS = "message.output_text.logprobs"
@@ -148,7 +149,7 @@ class ResponseRequest(GenerationRequest):
         None, _refuse("is not supported, because prompts are not stored; send their text in instructions")
     ] = None
 
-    unsupported = OF_RESPONSES
+    unsupported: ClassVar[Mapping[str, Unsupported]] = OF_RESPONSES
 
     @model_validator(mode="after")
     def _fields_agree(self) -> ResponseRequest:

@@ -17,6 +17,7 @@ from ampsweep.domain.languages import unknown_language
 from ampsweep.domain.statistic import Statistic
 from ampsweep.errors import DataUnavailable, InvalidRequest, NoNeurons
 from ampsweep.folders.model import ModelFolder
+from ampsweep.hashing import canonical_json
 from jobs.cell import AdapterRef, TaskRef
 from jobs.instruction import Instruction, instruction_for
 from jobs.neuron_sets.neuron_lists import read_neurons
@@ -181,6 +182,9 @@ class _TaskResolver:
         if self._spec.chat and not task.supports_chat:
             message = f"task {task.name} scores plain text without a chat template; leave chat out"
             raise InvalidRequest(message, param=f"{self._param}.chat")
+        if self._spec.chat_template_kwargs and not self._spec.chat:
+            param = f"{self._param}.chat_template_kwargs"
+            raise InvalidRequest(f"{param} has no effect without chat: true; add it, or leave it out", param=param)
         if self._spec.facts is not None and not task.needs_target_language:
             raise InvalidRequest(f"task {task.name} asks no facts; leave facts out", param=f"{self._param}.facts")
         for name in () if isinstance(task, SampledTask) else self._spec.sampling:
@@ -242,6 +246,9 @@ class _TaskResolver:
                 data_hash="",
                 mode=mode,
                 chat=spec.chat,
+                chat_template_kwargs=tuple(
+                    (name, canonical_json(value)) for name, value in sorted((spec.chat_template_kwargs or {}).items())
+                ),
                 shared_by=(tuple(sorted(spec.languages)), only_targets) if shares_facts else (),
                 sampling=self._sampling(task),
                 plugins=releases_of(task),

@@ -7,7 +7,7 @@ from jobs.tasks.registry import task_of
 
 
 def task_options(ref: TaskRef) -> str | None:
-    """Return the options that differ from the task's defaults: data set, split, chat template and sampling.
+    """Return the options that differ from the task's defaults: data set, split, sampling, chat template, its variables.
 
     The number of items is not an option: it is `n` in the summary.
 
@@ -20,6 +20,7 @@ def task_options(ref: TaskRef) -> str | None:
     }
     if ref.chat:
         options["chat"] = "true"
+    options.update(ref.chat_template_kwargs)
     if ref.data not in (None, task.default_data):
         options["data"] = ref.data
     if ref.split not in (None, task.default_split):

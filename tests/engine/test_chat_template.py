@@ -78,6 +78,22 @@ def test_a_template_reads_its_variables(tokenizer: Any, monkeypatch: pytest.Monk
         assert write_chat(tokenizer, CHAT, options=PromptOptions(chat_template_kwargs=variables)) == written
 
 
+def test_an_answer_is_scored_after_a_chat_with_its_variables(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same encoder scores with other variables, and remembers the tokens of each."""
+    template = "<s>{{ messages[0].content }}{% if not enable_thinking | default(true) %} in the end{% endif %}:"
+    monkeypatch.setattr(tokenizer, "chat_template", template)
+    encoder = encoder_of(tokenizer)
+    lengths = []
+    for variables in ({}, {"enable_thinking": False}, {"enable_thinking": True}):
+        request = ScoreRequest(context=CHAT, continuation="the north", chat_template_kwargs=variables)
+        tokens = encoder.scored(request, max_tokens=100)
+        assert tokens.context == encoder.prompt(
+            CHAT, max_tokens=100, options=PromptOptions(chat_template_kwargs=variables)
+        )
+        lengths.append(len(tokens.context))
+    assert lengths[0] == lengths[2] < lengths[1]
+
+
 def test_a_variable_of_a_wrong_kind_is_rejected(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokenizer, "chat_template", "{{ messages[0].content }}{{ budget + 1 }}")
     with pytest.raises(InvalidRequest, match="fails with these variables") as refused:

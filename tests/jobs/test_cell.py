@@ -49,6 +49,21 @@ def test_all_that_can_change_an_answer_changes_the_id(catalog: Catalog, change: 
     assert planned(catalog, **{**plain, **change})[1].id != planned(catalog, **plain)[1].id
 
 
+def test_the_variables_of_the_chat_template_are_part_of_the_id(catalog: Catalog) -> None:
+    """In any order. Without variables the id is that of before they existed."""
+
+    def cell(**options: Any) -> Cell:
+        tasks = [{"name": "lss", "languages": ["en"], "chat": True, **options}]
+        return planned(catalog, tasks=tasks)[0]
+
+    off = cell(chat_template_kwargs={"enable_thinking": False, "depth": [1, None]})
+    assert off.task.template_variables == {"enable_thinking": False, "depth": [1, None]}
+    assert off.id == cell(chat_template_kwargs={"depth": [1, None], "enable_thinking": False}).id
+    assert cell().id == cell(chat_template_kwargs={}).id == cell(chat_template_kwargs=None).id
+    assert len({off.id, cell().id, cell(chat_template_kwargs={"enable_thinking": False}).id}) == 3
+    assert (Cell.from_dict(off.to_dict()), "chat_template_kwargs" in cell().to_dict()["task"]) == (off, False)
+
+
 def test_data_engine_and_dtype_are_part_of_the_id_and_the_models_name_is_not(catalog: Catalog) -> None:
     before = planned(catalog)[0].id
     assert planned(replace(catalog, dtype="bfloat16"))[0].id != before

@@ -12,6 +12,7 @@ import pytest
 from ampsweep.domain.chunk import Chunk, joined_spans
 from ampsweep.domain.drift import drift_of
 from ampsweep.domain.intervention import Intervention
+from ampsweep.domain.prompt import ChatMessage
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import Conflict, EngineFailed, UnknownName
 from benchmarks.checksum_identifier import OFTEN, ChecksumIdentifier
@@ -363,6 +364,17 @@ async def test_all_requests_of_a_cell_use_its_adapter() -> None:
         assert adapted.logprobs != plain.logprobs
         with pytest.raises(UnknownName, match="unknown adapter 'b'; known: a"):
             await ask(call, engine=engine, steering=None, seed=0, adapter="b")
+
+
+async def test_all_chats_of_a_cell_have_its_template_variables() -> None:
+    engine, chat = FakeEngine(FAKE_INFO), (ChatMessage(role="user", content="a"),)
+    for call in (ScoreCall(context=chat, continuation=" b"), GenerateCall(prompt=chat, max_tokens=3)):
+        answers = [
+            await ask(call, engine=engine, steering=None, seed=0, variables=variables)
+            for variables in (None, {}, {"enable_thinking": False}, {"enable_thinking": True})
+        ]
+        assert answers[0] == answers[1]
+        assert len({answer.logprobs for answer in answers}) == 3
 
 
 async def test_the_samples_of_a_cell_differ_with_its_adapter(installation: Installation) -> None:

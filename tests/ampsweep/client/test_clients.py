@@ -263,6 +263,25 @@ def test_a_chat_is_answered_whole_or_in_pieces_steered_or_not(client: Client, do
     assert client.chat("tiny", chat, max_tokens=5, **_steered(client, done)).text != whole.text
 
 
+def test_the_tokens_of_the_prompt_and_of_the_answer_come_back(client: Client) -> None:
+    """A chat whose last message is continued, with variables of the template."""
+    chat = [ChatMessage(role="user", content="Hello"), ChatMessage(role="assistant", content="Well,")]
+    fields: dict[str, Any] = {"continue_final_message": True, "chat_template_kwargs": {"enable_thinking": False}}
+    prompt = b"enable_thinking: false\nuser: Hello\nassistant: Well,"
+    answer = client.chat("tiny", chat, max_tokens=3, return_token_ids=True, prompt_logprobs=0, **fields)
+    (choice,) = answer.choices
+    assert choice.prompt_token_ids == tuple(prompt)
+    assert choice.prompt_logprobs is not None
+    assert len(choice.prompt_logprobs) == len(prompt)
+    assert len(choice.token_ids or ()) == 3
+    pieces = list(client.stream_chat("tiny", chat, max_tokens=3, return_token_ids=True, **fields))
+    assert [piece.prompt_token_ids for piece in pieces if piece.prompt_token_ids is not None] == [tuple(prompt)]
+    assert tuple(token for piece in pieces for token in piece.token_ids or ()) == choice.token_ids
+    whole = client.complete("tiny", "Hello", max_tokens=3, return_token_ids=True)
+    assert whole.choices[0].prompt_token_ids == tuple(b"Hello")
+    assert client.tokenize("tiny", chat, **fields).tokens == tuple(prompt)
+
+
 def test_the_tokens_of_a_prompt_and_their_text_come_back(client: Client) -> None:
     tokens = client.tokenize("tiny", "né", add_special_tokens=False, return_token_strs=True)
     assert (tokens.count, tokens.tokens, tokens.token_strs) == (3, tuple("né".encode()), ("6e", "c3", "a9"))

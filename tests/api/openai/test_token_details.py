@@ -135,7 +135,7 @@ async def test_a_stream_has_the_tokens_of_the_prompt_in_its_first_event(installa
 def test_a_wrong_field_is_refused_by_its_name(param: str, fields: dict[str, Any]) -> None:
     for parse, body in ((parse_completion, COMPLETION), (parse_chat, CHAT)):
         with pytest.raises(InvalidRequest) as refused:
-            parse({**body, **fields})  # type: ignore[operator]
+            parse({**body, **fields})
         assert refused.value.param == param
 
 
@@ -145,5 +145,5 @@ def test_the_whole_vocabulary_is_refused_with_the_remedy() -> None:
         (parse_chat, {**CHAT, "logprobs": True, "top_logprobs": -1}),
     ):
         with pytest.raises(InvalidRequest, match="must be from 0 to 20"):
-            parse(body)  # type: ignore[operator]
+            parse(body)
     assert parse_chat({**CHAT, "top_logprobs": 0}).to_call(Limits()).sampling.top_logprobs == 0

@@ -55,6 +55,19 @@ def test_the_cells_of_a_pair_of_languages_are_steered_to_its_target_alone(catalo
     assert [xcopa.targets_of(ref) for ref in xcopa.refs] == [("fr", "tr")]
 
 
+def test_variables_of_a_chat_template_need_a_chat(catalog: Catalog) -> None:
+    task = {"name": "lss", "languages": ["en"], "chat_template_kwargs": {"enable_thinking": False}}
+    ((lss,),) = resolved(catalog, tasks=[{**task, "chat": True}]).tasks.values()
+    assert lss.refs[0].chat_template_kwargs == (("enable_thinking", "false"),)
+    for wrong, param in (
+        (task, "tasks.0.chat_template_kwargs"),
+        ({**task, "chat": True, "chat_template_kwargs": {"tools": []}}, "tasks.0.chat_template_kwargs.tools"),
+    ):
+        with pytest.raises(InvalidRequest) as refused:
+            resolved(catalog, tasks=[wrong])
+        assert refused.value.param == param
+
+
 def test_options_of_a_task_are_kept_where_they_differ_from_its_defaults(catalog: Catalog) -> None:
     assert catalog.data is not None
     prompts = catalog.data / "prompts"

@@ -16,6 +16,10 @@ from tests.jobs.cluster import a_cell
         ({"data": "flores200", "split": "devtest", "limit": 40}, None),
         ({"data": "texts", "split": "dev"}, "data=texts, split=dev"),
         ({"chat": True}, "chat=true"),
+        (
+            {"chat": True, "chat_template_kwargs": (("effort", '"low"'), ("enable_thinking", "false"))},
+            'chat=true, effort="low", enable_thinking=false',
+        ),
         ({"sampling": (("n", 5), ("seed", 123_456_789), ("temperature", 1.0))}, "n=5, seed=123456789, temperature=1"),
     ],
 )

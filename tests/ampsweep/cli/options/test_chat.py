@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ampsweep.cli.options.chat import chat_form
+from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.prompt import ChatMessage, PromptOptions
 from ampsweep.errors import InvalidRequest
+from engine.base import GenerateRequest
 from engine.fake import FakeEngine
 from tests.ampsweep.cli.commands.local_commands import call
 
@@ -46,11 +49,14 @@ def test_an_option_that_cannot_have_an_effect_is_refused(param: str, options: di
 
 
 def test_generate_answers_the_chat(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    requests: list[Any] = []
+    requests: list[GenerateRequest] = []
     generate = FakeEngine.generate
-    monkeypatch.setattr(
-        FakeEngine, "generate", lambda engine, request: (requests.append(request), generate(engine, request))[1]
-    )
+
+    def recorded(engine: FakeEngine, request: GenerateRequest) -> AsyncGenerator[Chunk]:
+        requests.append(request)
+        return generate(engine, request)
+
+    monkeypatch.setattr(FakeEngine, "generate", recorded)
     local = ("generate", "Hello", "--model", model, "--engine", "fake", "--max-tokens", 3)
     plain = call(*local)
     chat = call(*local, "--chat", "--prefill", "Well,", "--chat-template-kwargs", json.dumps(VARIABLES))
