@@ -19,7 +19,7 @@ from ampsweep.domain.prompt import DEFAULT_OPTIONS, Prompt, PromptOptions, Score
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest, PromptTooLong, UnsupportedModel
 from ampsweep.hashing import canonical_json
-from engine.base import ScoreRequest
+from engine.base import GenerateRequest, ScoreRequest
 from engine.chat_template import Templated, write_chat
 from engine.sampling import bad_word_tokens, check_room, check_special_tokens, check_token_ids
 
@@ -288,7 +288,8 @@ async def encoded(text: Prompt | TokenIds, encode: Callable[[], T], *, tools: Se
     Args:
         text: The text that `encode` tokenizes.
         encode: A call without arguments.
-        tools: The tools of a chat. They are not measured: a chat with tools is always tokenized in a thread.
+        tools: The tools of a chat, and the variables of its template. They are not measured: a chat with any is always
+            tokenized in a thread.
 
     Returns:
         The result of `encode`.
@@ -297,6 +298,15 @@ async def encoded(text: Prompt | TokenIds, encode: Callable[[], T], *, tools: Se
         return encode()
     characters = len(text) if isinstance(text, str) else sum(len(message.content) for message in text)
     return encode() if characters < _THREAD_CHARACTERS and not tools else await asyncio.to_thread(encode)
+
+
+async def encoded_prompt(encoder: TextEncoder, request: GenerateRequest, *, max_tokens: int) -> tuple[int, ...]:
+    """Return the tokens of the prompt of a request; see `TextEncoder.prompt`."""
+    options = request.options
+    encode = partial(
+        encoder.prompt, request.prompt, max_tokens=max_tokens, strip=request.strip, tools=request.tools, options=options
+    )
+    return await encoded(request.prompt, encode, tools=(*request.tools, *options.chat_template_kwargs))
 
 
 def _leading_tokens(tokenizer: Tokenizer) -> tuple[int, ...]:

@@ -49,9 +49,9 @@ class SamplingParams:
     """How the tokens of `n` answers are chosen.
 
     The logits l of a step are transformed in this order: `logit_bias`, `repetition_penalty`, `frequency_penalty`,
-    `presence_penalty`, `bad_words`, `min_tokens`, `temperature`, `min_p`, `top_k`, `top_p`. With a seed, a request gets
-    the same answers alone and in any batch, on a GPU as far as rounding allows: its matrix products round differently
-    in batches of other sizes, unless vLLM runs in its batch-invariant mode.
+    `presence_penalty`, `bad_words`, `min_tokens`, `allowed_token_ids`, `temperature`, `min_p`, `top_k`, `top_p`. With a
+    seed, a request gets the same answers alone and in any batch, on a GPU as far as rounding allows: its matrix
+    products round differently in batches of other sizes, unless vLLM runs in its batch-invariant mode.
 
     Raises:
         InvalidRequest: A field is out of range, or `min_tokens` is above `max_tokens`; `param` names the field.

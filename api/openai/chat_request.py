@@ -122,7 +122,8 @@ class ChatRequest(ChatFields, TokenDetailFields, GenerationRequest):
         messages = chat_messages(self.messages)
         max_tokens = self.max_completion_tokens or self.max_tokens or min(CHAT_MAX_TOKENS, limits.max_tokens)
         tools = tool_dicts(self.tools) if self.offers_tools else ()
-        limits.check_prompt(chat_length(messages, tools), param="messages")
+        length = chat_length(messages, tools, self.prompt_options().chat_template_kwargs)
+        limits.check_prompt(length, param="messages")
         tokens_param = "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
         limits.check_tokens(max_tokens * self.choices_per_prompt, param=tokens_param)
         call = self.call(

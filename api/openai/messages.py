@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
@@ -164,7 +164,9 @@ def tool_dicts(tools: Sequence[FunctionTool] | None) -> tuple[Tool, ...]:
     return tuple(tool.model_dump(exclude_none=True) for tool in tools or ())
 
 
-def chat_length(messages: Sequence[ChatMessage], tools: Sequence[Tool]) -> int:
-    """Return how many characters a chat and its tools have."""
-    objects = [*tools, *(call for message in messages for call in message.tool_calls)]
+def chat_length(
+    messages: Sequence[ChatMessage], tools: Sequence[Tool], variables: Mapping[str, Any] | None = None
+) -> int:
+    """Return how many characters a chat, its tools and the variables of its template have."""
+    objects = [*tools, *(call for message in messages for call in message.tool_calls), *(variables or {}).values()]
     return sum(len(message.content) for message in messages) + sum(len(json.dumps(item)) for item in objects)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 import time
 from abc import ABC, abstractmethod
@@ -16,10 +15,9 @@ from ampsweep.errors import AmpsweepError
 from api.errors import error_body
 from api.openai.chat_request import ChatRequest
 from api.openai.requests import CompletionRequest, GenerationRequest
+from api.openai.token_details import shown_logprob
 from api.openai.tool_calls import CallReader, joined
 
-_LOWEST = -9999.0
-"""Stands for minus infinity, which JSON cannot express, as in vLLM's server."""
 _REPLACEMENT = "�"
 """Replaces bytes that are not a complete character in a token's text."""
 
@@ -129,11 +127,6 @@ def _usage_object(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:
     }
 
 
-def _shown(logprob: float | None) -> float | None:
-    """Return a log-probability as JSON can express it; None if it is not a number, as of overflowing activations."""
-    return None if logprob is None or math.isnan(logprob) else max(logprob, _LOWEST)
-
-
 class _Token(NamedTuple):
     """A token of a choice; the first token of a prompt has no log-probability."""
 
@@ -204,7 +197,7 @@ class CompletionFormatter(ResponseFormatter):
         for token in self._tokens(index, chunks):
             logprobs["tokens"].append(token.text)
             logprobs["token_ids"].append(token.token_id)
-            logprobs["token_logprobs"].append(_shown(token.logprob))
+            logprobs["token_logprobs"].append(shown_logprob(token.logprob))
             logprobs["text_offset"].append(token.offset)
             if self._logprobs:
                 logprobs["top_logprobs"].append(token.likeliest)
@@ -236,7 +229,9 @@ def _by_text(tokens: Sequence[TokenLogprob]) -> dict[str, float | None]:
     for token in tokens:
         if token.token_id not in token_ids:
             token_ids.add(token.token_id)
-            logprobs[f"token_id:{token.token_id}" if token.text in logprobs else token.text] = _shown(token.logprob)
+            logprobs[f"token_id:{token.token_id}" if token.text in logprobs else token.text] = shown_logprob(
+                token.logprob
+            )
     return logprobs
 
 
@@ -317,4 +312,4 @@ def token_object(token: TokenLogprob) -> dict[str, Any]:
     """Return a token with its log-probability; `bytes` is null for a part of a character."""
     is_text = _REPLACEMENT not in token.text
     content = list(token.text.encode()) if is_text else None
-    return {"token": token.text, "logprob": _shown(token.logprob), "bytes": content}
+    return {"token": token.text, "logprob": shown_logprob(token.logprob), "bytes": content}

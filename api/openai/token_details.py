@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -11,6 +12,9 @@ from pydantic_core import PydanticCustomError
 from ampsweep.domain.chunk import Chunk, PromptPart
 from ampsweep.domain.sampling import TopLogprobs
 from ampsweep.domain.validation import StrictModel
+
+_LOWEST = -9999.0
+"""Stands for minus infinity, which JSON cannot express, as in vLLM's server."""
 
 
 def _not_all(value: object) -> object:
@@ -56,15 +60,24 @@ class TokenDetailFields(StrictModel):
         return {"token_ids": [token for chunk in chunks for token in chunk.token_ids]} if self.return_token_ids else {}
 
 
+def shown_logprob(logprob: float | None) -> float | None:
+    """Return a log-probability as JSON can express it; None if it is not a number, as of overflowing activations."""
+    return None if logprob is None or math.isnan(logprob) else max(logprob, _LOWEST)
+
+
 def _prompt_logprobs(part: PromptPart, count: int) -> list[dict[str, Any] | None]:
     """Return an object for each token of a prompt, None for the first: by token id, the token and its alternatives."""
     return [
         None
         if logprob is None
         else {
-            str(token): {"logprob": logprob, "rank": rank, "decoded_token": text},
+            str(token): {"logprob": shown_logprob(logprob), "rank": rank, "decoded_token": text},
             **{
-                str(other.token_id): {"logprob": other.logprob, "rank": place, "decoded_token": other.text}
+                str(other.token_id): {
+                    "logprob": shown_logprob(other.logprob),
+                    "rank": place,
+                    "decoded_token": other.text,
+                }
                 for place, other in enumerate(alternatives[:count], start=1)
             },
         }

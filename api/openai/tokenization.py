@@ -54,8 +54,8 @@ class TokenizeRequest(ChatFields):
             options = PromptOptions(add_special_tokens=self.add_special_tokens)
             return TokenizeCall(model=model, prompt=self.prompt, options=options)
         chat, tools = chat_messages(self.messages), tool_dicts(self.tools)
-        limits.check_prompt(chat_length(chat, tools), param="messages")
         options = PromptOptions(add_special_tokens=self.add_special_tokens, **self.chat_options())
+        limits.check_prompt(chat_length(chat, tools, options.chat_template_kwargs), param="messages")
         return TokenizeCall(model=model, prompt=chat, tools=tools, options=options)
 
 

@@ -46,7 +46,7 @@ from engine.sampling import reject_structured_outputs
 from engine.steering.answer_switch import reject_running_text, switches_of
 from engine.steering.edits import Edits
 from engine.steering.token_scope import EVERY_TOKEN, TokenScope
-from engine.tokenization import TextEncoder, encoded
+from engine.tokenization import TextEncoder, encoded, encoded_prompt
 
 _Result = TypeVar("_Result")
 _CLOSED = "the engine was closed"
@@ -115,15 +115,7 @@ class TransformersEngine:
         edits = self._edits(request.steering)
         neuron_set = None if request.steering is None else request.steering.neurons
         limit = self.info.max_model_len - 1
-        encode = partial(
-            self._model.encoder.prompt,
-            request.prompt,
-            strip=request.strip,
-            tools=request.tools,
-            options=request.options,
-            max_tokens=limit,
-        )
-        prompt = await encoded(request.prompt, encode, tools=request.tools)
+        prompt = await encoded_prompt(self._model.encoder, request, max_tokens=limit)
         self._model.encoder.check_sampling(
             request.sampling, prompt_tokens=len(prompt), max_model_len=self.info.max_model_len
         )

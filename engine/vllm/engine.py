@@ -45,7 +45,7 @@ from engine.overflow import require_numbers
 from engine.steering.answer_switch import reject_running_text, switches_of
 from engine.steering.self_test import self_test
 from engine.steering.thinking import markers_of
-from engine.tokenization import SentenceTokens, TextEncoder, encoded
+from engine.tokenization import SentenceTokens, TextEncoder, encoded, encoded_prompt
 from engine.vllm.adapters import Adapters, check_effects
 from engine.vllm.admission import SlotAdmission
 from engine.vllm.answers import Answers
@@ -219,15 +219,7 @@ class VllmEngine:
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
         """Stream the answers to a prompt; each answer is a vLLM request. See `Engine.generate`."""
         most, adapter = self._info.max_model_len - 1, self._adapters.request(request.adapter)
-        encode = partial(
-            self.encoder.prompt,
-            request.prompt,
-            strip=request.strip,
-            tools=request.tools,
-            options=request.options,
-            max_tokens=most,
-        )
-        ids = await encoded(request.prompt, encode, tools=request.tools)
+        ids = await encoded_prompt(self.encoder, request, max_tokens=most)
         max_new_tokens = self._info.max_model_len - len(ids)
         self.encoder.check_sampling(request.sampling, prompt_tokens=len(ids), max_model_len=self._info.max_model_len)
         parsing = await self._calls.parsing(request.tools, request.parse_tools)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ampsweep.domain.prompt import PromptOptions
-from ampsweep.errors import InvalidRequest
+from ampsweep.errors import InvalidRequest, PromptTooLong
 from api.auth.limits import Limits
 from api.openai.chat_request import parse_chat
 from api.openai.requests import parse_completion
@@ -69,6 +69,19 @@ def test_the_reasoning_effort_is_a_variable_as_in_vllm(
     assert of_chat(reasoning_effort=effort, chat_template_kwargs=given).chat_template_kwargs == variables
     response = of_response(reasoning={"effort": effort}, chat_template_kwargs=given)
     assert response.chat_template_kwargs == variables
+
+
+def test_the_variables_of_the_template_count_for_the_limit_of_a_prompt() -> None:
+    """The template can write them into the prompt."""
+    limits, documents = Limits(prompt_chars=100), [{"text": "x" * 90}]
+    parse_chat({"model": "m", "messages": [USER]}).to_call(limits)
+    with pytest.raises(PromptTooLong) as refused:
+        parse_chat({"model": "m", "messages": [USER], "documents": documents}).to_call(limits)
+    assert refused.value.param == "messages"
+    response = parse_response_request({"model": "m", "input": "a", "chat_template_kwargs": {"documents": documents}})
+    with pytest.raises(PromptTooLong) as refused:
+        response.to_call(limits)
+    assert refused.value.param == "input"
 
 
 def test_a_response_continues_a_last_message_that_is_incomplete() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -92,6 +94,17 @@ def test_a_chat_has_the_tokens_of_its_prompt_once() -> None:
     assert response["prompt_token_ids"] == [7, 8]
     assert response["prompt_logprobs"] == [None, OWN]
     assert response["choices"][0]["token_ids"] == [1, 2]
+
+
+def test_a_log_probability_that_json_cannot_express_is_shown_as_elsewhere() -> None:
+    part = replace(
+        PART,
+        logprobs=(None, math.nan),
+        top_logprobs=((), (TokenLogprob(3, -0.5, "c"), TokenLogprob(5, -math.inf, "d"))),
+    )
+    request = parse_chat({**CHAT, "prompt_logprobs": 2})
+    _, entry = ChatFormatter(request).response([chunk(prompt=part)])["prompt_logprobs"]
+    assert {token: each["logprob"] for token, each in entry.items()} == {"8": None, "3": -0.5, "5": -9999.0}
 
 
 def test_no_field_is_added_to_a_request_without_them() -> None:
