@@ -81,7 +81,7 @@ class OpenAIRows:
             request, calls, formatter = _PREPARE[row.endpoint](row.body, self.limits)
             calls = [replace(call, background=True) for call in await with_presets(self, calls)]
             request.check_calls(calls)
-            chunks = await generate(self.completions, calls)
+            chunks = await generate(self.completions, calls, request.param_of)
             return RowResult(status=200, body=formatter.response(chunks))
         except (Unavailable, EngineFailed, OSError):
             raise

@@ -94,14 +94,17 @@ async def generation_response(
     return EventStream(_events(formatter, first, chunks), send_timeout=services.send_timeout)
 
 
-async def generate(completions: Completions, calls: Sequence[CompletionCall]) -> list[Chunk]:
-    """Run the calls of a request and return their chunks; raise EngineFailed if there are none."""
-    return await _collect(_generate(completions, calls))
+async def generate(
+    completions: Completions, calls: Sequence[CompletionCall], param_of: Callable[[int], str]
+) -> list[Chunk]:
+    """Run the calls of a request and return their chunks; raise EngineFailed if there are none.
+
+    `param_of` returns the field that has the intervention of the i-th call, which errors about it name.
+    """
+    return await _collect(_generate(completions, calls, param_of))
 
 
-def _generate(
-    completions: Completions, calls: Sequence[CompletionCall], param_of: Callable[[int], str] = lambda _: "intervention"
-) -> Chunks:
+def _generate(completions: Completions, calls: Sequence[CompletionCall], param_of: Callable[[int], str]) -> Chunks:
     streams = [_naming(completions.stream(call), param_of(index)) for index, call in enumerate(calls)]
     return streams[0] if len(streams) == 1 else merge_streams(streams, choices_per_prompt=calls[0].sampling.n)
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from ampsweep.domain.chunk import Chunk, Span
-from ampsweep.errors import EngineFailed, NotFound, UnknownName
+from ampsweep.domain.prompt import PromptOptions
+from ampsweep.errors import EngineFailed, InvalidRequest, NotFound, UnknownName
 from api.auth.limits import Limits
 from api.openai.batch_rows import OpenAIRows
 from jobs.execution import CompletionCall
@@ -24,7 +25,7 @@ LINE: dict[str, Any] = {
     "url": "/v1/completions",
     "body": {"model": "tiny", "prompt": "x", "max_tokens": 3},
 }
-CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "x"}]}
+CHAT: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "x"}]}
 
 
 class StubCompletions:
@@ -121,6 +122,31 @@ async def test_a_request_is_answered_as_its_endpoint_answers_it_with_the_priorit
     response = (await rows(tmp_path, steered).answer(row)).body
     (answer,) = response.get("choices", [response])
     assert answer["steered_spans"] == [[0, 1]]
+
+
+async def test_a_chat_of_a_batch_has_the_options_of_its_prompt(tmp_path: Path) -> None:
+    completions = StubCompletions()
+    begun = [*CHAT["messages"], {"role": "assistant", "content": "Well,"}]
+    fields = {"continue_final_message": True, "chat_template_kwargs": {"enable_thinking": False}, "priority": 3}
+    body = {**CHAT, "messages": begun, **fields}
+    row = parsed(tmp_path, {**LINE, "url": "/v1/chat/completions", "body": body}, "/v1/chat/completions")
+    assert (await rows(tmp_path, completions).answer(row)).status == 200
+    (call,) = completions.calls
+    assert call.options == PromptOptions(continue_final_message=True, chat_template_kwargs={"enable_thinking": False})
+    assert (call.priority, call.background) == (3, True)
+
+
+async def test_an_error_about_an_intervention_names_the_field_that_has_it(tmp_path: Path) -> None:
+    steering = {"languages": ["fr"], "op": "scale", "factor": 2}
+    for fields, param in (
+        ({"intervention": steering}, "intervention.layers"),
+        ({"interventions": [None, steering]}, "interventions.0.layers"),
+        ({"vllm_xargs": {"ampsweep": steering}}, "vllm_xargs.ampsweep.layers"),
+    ):
+        failing = StubCompletions(InvalidRequest("no such layer", param="intervention.layers"))
+        row = parsed(tmp_path, {**LINE, "body": {**LINE["body"], **fields}})
+        result = await rows(tmp_path, failing).answer(row)
+        assert (result.status, result.body["error"]["param"]) == (400, param)
 
 
 async def test_an_error_of_the_request_is_its_result(tmp_path: Path) -> None:
