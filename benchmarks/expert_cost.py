@@ -154,13 +154,13 @@ def unfused(inputs: Inputs) -> Run:
     return partial(backend.experts(0), inputs.x, inputs.w13, inputs.w2, inputs.shares, inputs.chosen)
 
 
-def cost(inputs: Inputs, *, rounds: int) -> Cost:
+async def cost(inputs: Inputs, *, rounds: int) -> Cost:
     """Time both forms in alternation."""
     forms = {"fused": fused(inputs), "unfused": unfused(inputs)}
     outputs = {name: run().float() for name, run in forms.items()}
     largest = (outputs["fused"] - outputs["unfused"]).abs().max() / outputs["fused"].abs().max()
     variants = {name: partial(_seconds, run, _calls(run)) for name, run in forms.items()}
-    seconds = asyncio.run(time_rounds(lambda: None, variants, rounds=rounds))
+    seconds = await time_rounds(lambda: None, variants, rounds=rounds)
     return Cost(
         fused=min(seconds["fused"]) * 1e3,
         unfused=min(seconds["unfused"]) * 1e3,
@@ -199,7 +199,8 @@ def table(shape: Shape, tokens: Sequence[int], dtypes: Sequence[str], *, rounds:
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for dtype in dtypes:
         for count in tokens:
-            measured = cost(drawn(shape, count, dtype=getattr(torch, dtype), device=device), rounds=rounds)
+            inputs = drawn(shape, count, dtype=getattr(torch, dtype), device=device)
+            measured = asyncio.run(cost(inputs, rounds=rounds))
             cells = (dtype, str(count), *measured.figures)
             lines.append(f"| {' | '.join(cells)} |")
             print(lines[-1], file=sys.stderr, flush=True)

@@ -177,9 +177,9 @@ class GpuStages:
         small = expert_cost.Shape(experts=4, each=2, hidden_size=64, width=32)
         shape = small if self._rehearse else expert_cost.Shape()
 
-        def at(tokens: int) -> str:
+        async def at(tokens: int) -> str:
             inputs = expert_cost.drawn(shape, tokens, dtype=torch.bfloat16, device=self._device())
-            fused, unfused, ratio, difference = expert_cost.cost(inputs, rounds=self._rounds).figures
+            fused, unfused, ratio, difference = (await expert_cost.cost(inputs, rounds=self._rounds)).figures
             return f"fused {fused}, unfused {unfused}, ratio of times {ratio}, outputs differ by {difference}"
 
         for tokens in (3,) if self._rehearse else (1, 16, 64, 256, 2048):
