@@ -49,6 +49,7 @@ def test_every_example_is_a_spec(path: Path) -> None:
     assert spec_of(path.name).tasks
 
 
+@pytest.mark.processes  # takes seconds
 @needs("flores200")
 @needs("xcopa")
 @pytest.mark.parametrize("name", ["atlas-paper.yaml", "paper.yaml"])

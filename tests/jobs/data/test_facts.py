@@ -127,6 +127,7 @@ def test_two_files_of_one_language_are_refused(tmp_path: Path) -> None:
         read_facts(tmp_path / "bmlama")
 
 
+@pytest.mark.processes  # takes seconds
 @needs("bmlama53")
 def test_the_published_parallel_facts_are_read() -> None:
     fact_set = read_facts(DATA / "bmlama53")

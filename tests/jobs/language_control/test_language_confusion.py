@@ -132,6 +132,7 @@ def published_rates(answers: list[str], language: str, identify: Any, words: set
     return {"lpr": passing / (passing + failing) if passing + failing else None, "wpr": by_word}
 
 
+@pytest.mark.processes  # takes seconds
 @pytest.mark.skipif(not COMPLETIONS.is_dir(), reason="the benchmark's completions are not here")
 @pytest.mark.parametrize("model", ["command-r", "mistral-8x7b"])
 @pytest.mark.filterwarnings("ignore")  # jieba's, of its own syntax

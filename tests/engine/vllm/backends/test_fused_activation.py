@@ -31,6 +31,7 @@ from tests.engine.vllm.backends.traced import traced_code
 LAYERS, WIDTH, HIDDEN, ROWS, TOKENS = 42, 20, 8, 2, 3
 
 
+@pytest.mark.processes  # a compiler traces the modules
 @pytest.mark.parametrize(
     "forms",
     [
