@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ampsweep.hashing import canonical_json
-from jobs.report.answers import Answer
+from jobs.report.answers import Answer, answer
 from jobs.report.data import ReportData
 from jobs.report.document import document_of
+from jobs.report.questions import QUESTIONS
 from jobs.report.writers.html import to_html
 from jobs.results.schema import SAMPLES, SUMMARY
 
@@ -104,6 +105,12 @@ def write_sweep(folder: Path, summary: list[dict[str, Any]]) -> None:
     }
     pq.write_table(SAMPLES.with_metadata(metadata).empty_table(), folder / "results.parquet")
     pq.write_table(pa.Table.from_pylist(summary, schema=SUMMARY), folder / "summary.parquet")
+
+
+def answered(data: ReportData, key: str) -> Answer:
+    """Return the answer to one question."""
+    (sql,) = (question.sql for question in QUESTIONS if question.key == key)
+    return answer(data, key, sql)
 
 
 def render(data: ReportData, answers: Sequence[Answer]) -> str:

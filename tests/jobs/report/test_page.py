@@ -19,14 +19,13 @@ from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 
 from ampsweep.errors import DamagedFile, InvalidRequest, NotFound
 from ampsweep.hashing import canonical_json
-from jobs.report.answers import Answer, answer, answer_questions
+from jobs.report.answers import Answer, answer_questions
 from jobs.report.comparisons import with_mcnemar
 from jobs.report.data import NEURONS, ReportData
 from jobs.report.queries import BEST, CURVES, EFFECTS, GAIN_COST, MATRIX, OVERLAP, OWN_OR_ANY, SEARCH, SELF_CROSS
-from jobs.report.questions import QUESTIONS
 from jobs.report.resources import resource_classes
 from jobs.results.schema import SAMPLES, SUMMARY
-from tests.jobs.report.control_sweep import render
+from tests.jobs.report.control_sweep import answered, render
 
 SPEC = {
     "name": "<small>",
@@ -140,18 +139,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReportData]:
 
 @pytest.fixture(scope="module")
 def answers_and_page(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Answer], str]:
-    """All answers of the sweep, and their page, which takes seconds to draw."""
     folder = tmp_path_factory.mktemp("sweep")
     write_files(folder)
     with closing(ReportData(folder)) as data:
         answers = list(answer_questions(data))
         return answers, render(data, answers)
-
-
-def answered(data: ReportData, key: str) -> Answer:
-    """Return the answer to one question."""
-    (sql,) = (question.sql for question in QUESTIONS if question.key == key)
-    return answer(data, key, sql)
 
 
 def test_the_best_factor_has_the_largest_mean_lss_of_the_languages_own_neurons(data: ReportData) -> None:

@@ -272,12 +272,7 @@ def test_a_cell_that_is_reset_during_finalization_postpones_the_end(
 
 
 SEARCHED: dict[str, Any] = {
-    "interventions": {
-        "languages": ["fr", "tr"],
-        "op": "scale",
-        "factors": [0, 0.5, 1, 2, 3],
-        "controls": ["random"],
-    },
+    "interventions": {"languages": ["fr", "tr"], "op": "scale", "factors": [0, 0.5, 1, 2, 3], "controls": ["random"]},
     "tasks": [{"name": "lss", "languages": ["en"], "limit": 6}, TASKS[1]],
     "search": {"method": "halving", "items": 2, "keep": 1},
 }
