@@ -36,7 +36,6 @@ SPEC = {
     "seed": 4,
 }
 
-
 SOURCES = {
     "models": [{"name": "tiny", "sha256": "a" * 64}],
     "engines": [{"name": "vllm", "versions": "vllm==0.32.0", "dtype": "float32"}],
