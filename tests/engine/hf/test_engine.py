@@ -84,8 +84,12 @@ def _neurons(family: Family) -> NeuronSet:
 
 
 def _by_family(raws: Sequence[dict[str, Any] | None]) -> list[Any]:
-    """Return every intervention for one family, and a few for the others, which only have their hooks elsewhere."""
-    return [(family, raw) for family in FAMILIES for raw in (raws if family == "qwen2" else raws[::4])]
+    """Return every intervention for every family. The fast tier has all for one and a few for the others."""
+    return [
+        pytest.param(family, raw, marks=pytest.mark.processes if family != "qwen2" and index % 4 else ())
+        for family in FAMILIES
+        for index, raw in enumerate(raws)
+    ]
 
 
 @pytest.fixture(params=FAMILIES)
