@@ -1,4 +1,4 @@
-"""vLLM's `LLM` with the plug-in, whose engine core runs in a process of its own."""
+"""vLLM's `LLM` and `AsyncLLM` with the plug-in, whose engine cores run in processes of their own."""
 
 from __future__ import annotations
 
@@ -25,12 +25,24 @@ PROMPTS = ("in the beginning", "the sea and the wind")
 STRONG = {"languages": ["fr"], "op": "set", "factor": 2.0}
 WRONG = {"languages": ["fr"], "op": "set", "factor": "2"}
 SCRIPT = """
-import json, sys
-from vllm import LLM, SamplingParams
+import asyncio, json, sys
+from vllm import LLM, AsyncEngineArgs, SamplingParams
+from vllm.v1.engine.async_llm import AsyncLLM
+
+OPTIONS = dict(dtype="float32", enforce_eager=True, max_model_len=128, kv_cache_memory_bytes=2**25, seed=0)
+
+async def at_once(model, requests):
+    engine = AsyncLLM.from_engine_args(AsyncEngineArgs(model=model, **OPTIONS))
+    async def last(number, prompt, params):
+        return [output async for output in engine.generate(prompt, params, request_id=str(number))][-1]
+    try:
+        return await asyncio.gather(*(last(number, *request) for number, request in enumerate(requests)))
+    finally:
+        engine.shutdown()
 
 def main():
     model, prompts, strong, wrong = json.loads(sys.argv[1])
-    llm = LLM(model, dtype="float32", enforce_eager=True, max_model_len=128, kv_cache_memory_bytes=2**25, seed=0)
+    llm = LLM(model, **OPTIONS)
     def params(intervention, **more):
         extra_args = None if intervention is None else {"ampsweep": intervention}
         return SamplingParams(max_tokens=8, ignore_eos=True, extra_args=extra_args, **{"temperature": 0.0, **more})
@@ -43,7 +55,8 @@ def main():
         refusal = None
     except Exception as error:
         refusal = str(error)
-    tokens = [[output.token_ids for output in answer.outputs] for answer in (*answers, *again, *several)]
+    streamed = asyncio.run(at_once(model, list(zip(prompts, [params(strong), params(None)]))))
+    tokens = [[output.token_ids for output in answer.outputs] for answer in (*answers, *again, *several, *streamed)]
     with open(sys.argv[2], "w") as file:
         json.dump({"tokens": [list(map(list, answer)) for answer in tokens], "refusal": refusal}, file)
 
@@ -84,7 +97,7 @@ def test_requests_of_the_python_interface_are_steered(tmp_path: Path) -> None:
         plain = await expected(second, steered=False)
         assert strong[0] != await expected(first, steered=False)
         await reference.close()
-        return [[strong[0]], [plain], [strong[0]], [strong[1]], [strong[0], strong[0]]]
+        return [[strong[0]], [plain], [strong[0]], [strong[1]], [strong[0], strong[0]], [strong[0]], [plain]]
 
     assert answers["tokens"] == asyncio.run(all_expected())
     assert "vllm_xargs.ampsweep.factor: input should be a valid number" in answers["refusal"]

@@ -7,7 +7,7 @@ import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
@@ -19,6 +19,7 @@ from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.prompt import ChatMessage, Prompt
 from ampsweep.domain.sampling import SamplingParams
 from benchmarks.mixed_load import random_neurons
+from benchmarks.tiny_adapter import tiny_adapter
 from benchmarks.tiny_models import tiny_model
 from engine.base import GenerateRequest, Steering
 from engine.hf.engine import TransformersEngine
@@ -30,6 +31,8 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(300 + START_SECONDS)]
 
 SLOTS = 2
 TOKENS = 12
+PROJECTIONS = ("q_proj", "o_proj", "gate_proj", "down_proj")
+"""Those that the adapter changes."""
 PROMPT = "in the beginning there was the sea and the wind and the rain"
 OPTIONS = (
     *("--dtype", "float32", "--enforce-eager", "--max-model-len", "256", "--max-num-seqs", "8"),
@@ -50,20 +53,24 @@ Answer = tuple[list[int], list[float]]
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """The server and the reference implementation on the same model and neuron set."""
+    """The server and the reference implementation on the same model and neuron set.
+
+    `merged` is the reference implementation on the model with the adapter merged in.
+    """
 
     server: VllmServer
     reference: TransformersEngine
+    merged: TransformersEngine
     neurons: NeuronSet
 
-    def expected(self, prompt: Prompt, raw: dict[str, Any] | None) -> Answer:
+    def expected(self, prompt: Prompt, raw: dict[str, Any] | None, *, adapter: bool = False) -> Answer:
         async def answer() -> Answer:
             steering = raw and Steering(intervention=Intervention.from_dict(raw), neurons=self.neurons.id)
             sampling = SamplingParams(max_tokens=TOKENS, ignore_eos=True)
             request = GenerateRequest(prompt=prompt, sampling=sampling, steering=steering or None)
             tokens: list[int] = []
             logprobs: list[float] = []
-            async for chunk in self.reference.generate(request):
+            async for chunk in (self.merged if adapter else self.reference).generate(request):
                 tokens.extend(chunk.token_ids)
                 logprobs.extend(chunk.logprobs)
             return tokens, logprobs
@@ -95,6 +102,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     neurons = random_neurons(reference.info)
     reference.add_neurons(neurons)
     neurons.save(folder / "neurons")
+    adapter, merged_folder = tiny_adapter(model, folder / "style", targets=PROJECTIONS, seed=1)
+    merged = TransformersEngine(merged_folder)
+    merged.add_neurons(replace(neurons, fingerprint=merged.info.fingerprint))
     presets = folder / "presets.yaml"
     presets.write_text(json.dumps({"steady": PRESET}))
     variables = {
@@ -102,9 +112,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         "AMPSWEEP_PRESETS": str(presets),
         "AMPSWEEP_SLOTS": str(SLOTS),
     }
-    with vllm_serve(model, folder, variables, *OPTIONS) as server:
-        yield Site(server=server, reference=reference, neurons=neurons)
+    lora = ("--enable-lora", "--max-loras", "2", "--max-lora-rank", "8", "--lora-modules", f"style={adapter}")
+    with vllm_serve(model, folder, variables, *OPTIONS, *lora) as server:
+        yield Site(server=server, reference=reference, merged=merged, neurons=neurons)
     asyncio.run(reference.close())
+    asyncio.run(merged.close())
 
 
 def of_completion(answer: httpx.Response) -> Answer:
@@ -126,6 +138,17 @@ def test_every_request_of_a_mixed_load_is_steered_as_the_reference_does_it(site:
     assert len({tuple(tokens) for tokens, _ in expected.values()}) > 3, "the interventions change the answers"
     for raw, answer in zip(asked, answers, strict=True):
         assert_same(answer, expected[json.dumps(raw)])
+
+
+def test_an_adapter_and_an_intervention_act_together(site: Site) -> None:
+    asked = [*INTERVENTIONS[:3], None] * 2
+    with ThreadPoolExecutor(len(asked) * 2) as threads:
+        plain = [threads.submit(site.complete, raw, logprobs=0) for raw in asked]
+        adapted = [threads.submit(site.complete, raw, logprobs=0, model="style") for raw in asked]
+        for raw, without, given in zip(asked, plain, adapted, strict=True):
+            assert_same(of_completion(given.result()), site.expected(PROMPT, raw, adapter=True))
+            assert_same(of_completion(without.result()), site.expected(PROMPT, raw))
+    assert site.expected(PROMPT, None, adapter=True)[0] != site.expected(PROMPT, None)[0]
 
 
 def test_a_preset_is_named_and_several_choices_are_all_steered(site: Site) -> None:
