@@ -145,6 +145,7 @@ def _declared() -> FastAPI:
         TokenizeRequest,
         DetokenizeRequest,
     )
+    app.openapi()  # FastAPI keeps it; made at the first request, it would hold up all others
     return app
 
 

@@ -143,7 +143,8 @@ def test_a_sweep_without_any_magnitude_is_refused() -> None:
 
 def test_the_error_of_an_unknown_key_lists_the_valid_keys() -> None:
     with pytest.raises(
-        InvalidRequest, match="use one of: chat, data, facts, languages, limit, max_tokens, n, name, seed"
+        InvalidRequest,
+        match="use one of: chat, chat_template_kwargs, data, facts, languages, limit, max_tokens, n, name, seed",
     ):
         parse_spec(changed("tasks.0.lmit", 3))
 
