@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from engine.base import Priority
@@ -128,7 +129,7 @@ class InteractiveScheduling:
         mode = self._mode()
         if mode is Mode.HELD:
             self._make_room()
-        output = self._limited(mode, lambda: self._schedule_all(*args, **kwargs))
+        output = self._limited(mode, partial(self._schedule_all, *args, **kwargs))
         self._note(output, mode)
         return output
 
@@ -163,7 +164,7 @@ class InteractiveScheduling:
         batch = [request for request in scheduler.running if not _is_interactive(request)]
         for request in batch[::-1][: max(0, missing)]:
             scheduler.running.remove(request)
-            scheduler._preempt_request(request, time.monotonic())  # noqa: SLF001
+            scheduler._preempt_request(request, self._clock())  # noqa: SLF001
             scheduler.prev_step_scheduled_req_ids.discard(request.request_id)
             self.preempted += 1
 
@@ -190,12 +191,12 @@ class InteractiveScheduling:
 
     def _hold(self, tokens: int) -> None:
         """Leave the running batch requests that exceed `tokens` out of the next step."""
-        left, limit = tokens, tokens
+        left = tokens
         for request in self._scheduler.running:
             if _is_interactive(request):
                 continue
-            needed = min(_tokens_to_compute(request), limit)
-            if needed <= left and tokens:
+            needed = min(_tokens_to_compute(request), tokens)  # a longer prompt is divided
+            if 0 < needed <= left:
                 left -= needed
             else:
                 following = self._scheduler.current_step + 2
@@ -226,19 +227,12 @@ class InteractiveScheduling:
         return self._update(scheduler_output, *args, **kwargs)
 
 
-def prefer_interactive_requests(engine: LLMEngine) -> InteractiveScheduling | None:
-    """Make the scheduler of an engine put interactive requests first.
-
-    Returns:
-        What was installed; None for a release of vLLM whose scheduler cannot leave running requests out of a step.
-    """
+def prefer_interactive_requests(engine: LLMEngine) -> None:
+    """Make the scheduler of an engine put interactive requests first, if this release of vLLM allows it."""
     core: Any = engine.engine_core
     scheduler = core.engine_core.scheduler
-    if not can_hold_requests(scheduler):
-        return None
-    scheduling = InteractiveScheduling(scheduler)
-    scheduling.install()
-    return scheduling
+    if can_hold_requests(scheduler):
+        InteractiveScheduling(scheduler).install()
 
 
 def can_hold_requests(scheduler: Any) -> bool:
