@@ -4,7 +4,8 @@
 - `sanitizer`: the same under compute-sanitizer, where it is installed.
 - `answers`: vLLM on a tiny model, compiled and with CUDA graphs, gives the results of the transformers engine for the
   mixed load of `benchmarks.mixed_load`, with each model runner, with and without asynchronous scheduling, and with a
-  cache so small that requests preempt each other; then on a tiny mixture of experts (`--unfused-experts`).
+  cache so small that requests preempt each other; then on a tiny mixture of experts (`--unfused-experts`). Overflows in
+  float16 must change no later answer.
 - `kernel times`: the steering kernel beside an unsteered one and a copy (`benchmarks.kernel`).
 - `operator times`: a layer's operators, idle, steered and recording (`benchmarks.operator_cost`).
 - `expert times`: a layer of experts beside vLLM's fused kernel (`benchmarks.expert_cost`).

@@ -91,9 +91,13 @@ class GpuStages:
         return "no errors"
 
     async def answers(self) -> None:
-        """Compare vLLM with the transformers engine on the mixed load, once for each model and variant."""
+        """Compare vLLM with the transformers engine on the mixed load, once for each model and variant.
+
+        Then check that overflows in float16 change no later answer.
+        """
         from benchmarks.checksum_identifier import ChecksumIdentifier
-        from benchmarks.mixed_load import NEW_TOKENS, assert_same, run_load
+        from benchmarks.mixed_load import NEW_TOKENS, SETTINGS, assert_same, run_load
+        from benchmarks.overflow_load import assert_no_trace
         from benchmarks.tiny_models import tiny_model
         from engine.hf.engine import TransformersEngine
         from engine.vllm.engine import VllmEngine
@@ -116,6 +120,20 @@ class GpuStages:
             await reference.close()
             for name, settings in variants.items():
                 await self._parts.run(name, partial(compare, folder, expected, settings))
+                self._free_memory()
+
+        async def overflow(settings: VllmSettings) -> str:
+            engine = await VllmEngine.open(self._folder / "qwen2", dtype="float16", settings=settings)
+            try:
+                await assert_no_trace(engine, requests=8 if self._rehearse else 40)
+            finally:
+                await engine.close()
+            return "no trace"
+
+        for name, settings in self._variants().items():
+            if "cache" in name or self._rehearse:
+                small = replace(settings, kv_cache_bytes=SETTINGS.kv_cache_bytes)
+                await self._parts.run(f"overflow, {name}", partial(overflow, small))
                 self._free_memory()
 
     def _variants(self) -> dict[str, VllmSettings]:

@@ -24,6 +24,7 @@ from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest
 from benchmarks.mixed_load import SETTINGS, random_neurons
+from benchmarks.overflow_load import STRONG, assert_no_trace
 from benchmarks.tiny_models import Family
 from engine.base import Engine, GenerateRequest, ScoreRequest, Steering
 from engine.hf.engine import TransformersEngine
@@ -72,8 +73,7 @@ async def scored(engine: Engine) -> list[NDArray[np.float64]]:
 
 async def _overflow(engine: Engine, neurons: NeuronSet) -> None:
     """Check that float16, whose largest number is 65504, gives no NaN but an error that names the remedy."""
-    intervention = Intervention.from_dict({"languages": ["fr"], "op": "set", "factor": 1e6, "scope": "generation"})
-    steering = Steering(intervention=intervention, neurons=neurons.id)
+    steering = Steering(intervention=STRONG, neurons=neurons.id)
     with pytest.raises(InvalidRequest, match=r"too strong.*bfloat16"):
         await engine.score(ScoreRequest(context=TEXTS[0], continuation=TEXTS[1], steering=steering))
     for temperature in (0.0, 1.0):
@@ -82,6 +82,7 @@ async def _overflow(engine: Engine, neurons: NeuronSet) -> None:
         with pytest.raises(InvalidRequest, match=r"too strong.*bfloat16"):
             async for _ in engine.generate(request):
                 pass
+    await assert_no_trace(engine)
 
 
 def rms(difference: NDArray[np.float64]) -> float:
@@ -95,12 +96,13 @@ def test_the_engines_differ_only_by_rounding(
     name: Family | str, dtype: str, model_folder: Callable[[str], Path]
 ) -> None:
     folder = ATLAS_MODEL if name == "atlas" else model_folder(name)
+    settings = replace(CPU, kv_cache_bytes=1024**2) if dtype == "float16" else CPU
 
     async def check() -> tuple[list[NDArray[np.float64]], ...]:
         return (
             await scored(TransformersEngine(folder)),
             await scored(TransformersEngine(folder, dtype=dtype)),
-            await scored(await VllmEngine.open(folder, dtype=dtype, settings=CPU)),
+            await scored(await VllmEngine.open(folder, dtype=dtype, settings=settings)),
         )
 
     exact, reference, ours = asyncio.run(check())

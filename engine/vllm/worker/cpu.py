@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from vllm.distributed.parallel_state import get_pp_group
 from vllm.v1.worker.cpu_worker import CPUWorker
 
-from engine.vllm.worker import experts
+from engine.vllm.options import SteeringOptions
+from engine.vllm.worker import experts, stale_blocks
 from engine.vllm.worker.base import SteeringWorkerMixin
 
 experts.install()
@@ -23,3 +25,8 @@ class SteeringCPUWorker(SteeringWorkerMixin, CPUWorker):  # type: ignore[misc]
             self.model_runner.profile_run()
         available: int = super().determine_available_memory()
         return available
+
+    def _install(self, options: SteeringOptions) -> None:
+        """Put steering into the loaded model, and keep what an overflow leaves behind out of later requests."""
+        super()._install(options)
+        stale_blocks.attach(self.model_runner, every_step=not get_pp_group().is_last_rank)
