@@ -1,4 +1,4 @@
-"""The provider of Inspect with a server on a socket; skipped where Inspect is not installed."""
+"""The provider of Inspect with a server on a socket."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from ampsweep.client import AsyncClient
 from ampsweep.errors import InvalidRequest
 from tests.api.threaded_server import server_in_thread
 from tests.worker.installation import SPEC, Installation
-
-pytest.importorskip("inspect_ai")
 
 pytestmark = [
     pytest.mark.processes,
