@@ -155,7 +155,10 @@ def _admitting(initialize: Any) -> Any:
 def _with_metrics(initialize: Any) -> Any:
     def init(self: Any, vllm_config: Any, *args: Any, **kwargs: Any) -> None:
         initialize(self, vllm_config, *args, **kwargs)
-        self.ampsweep = metrics.SlotMetrics(self.per_engine_labelvalues) if is_steered(vllm_config) else None
+        self.ampsweep = None
+        if is_steered(vllm_config):
+            labels, gauge, counter = self.per_engine_labelvalues, self._gauge_cls, self._counter_cls
+            self.ampsweep = metrics.SlotMetrics(labels, gauge=gauge, counter=counter)
 
     return init
 

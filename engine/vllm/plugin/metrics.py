@@ -15,8 +15,8 @@ _GAUGES: Mapping[str, tuple[str, str]] = {
 }
 _COUNTER = ("ampsweep:steered_requests", "Steered requests that were admitted, each answer counted.")
 _LABELS = ("model_name", "engine")
-_created: dict[str, Any] = {}
-"""The metrics of this process by name: a process can have several engines, one after the other."""
+_created: dict[tuple[type, str], Any] = {}
+"""The metrics of this process by class and name: a process can have several engines, one after the other."""
 
 
 class SlotMetrics:
@@ -24,10 +24,14 @@ class SlotMetrics:
 
     Args:
         labels: The values of the labels `model_name` and `engine`, by the engine's index.
+        gauge: The class of vLLM's own gauges: that of `prometheus_client`, or Ray's inside Ray.
+        counter: The class of its counters.
     """
 
-    def __init__(self, labels: Mapping[int, Sequence[object]]) -> None:
+    def __init__(self, labels: Mapping[int, Sequence[object]], *, gauge: type, counter: type) -> None:
         self._labels = labels
+        self._gauge = gauge
+        self._counter = counter
         self._steered = dict.fromkeys(labels, 0)
 
     def record(self, scheduler_stats: Any, engine: int) -> None:
@@ -36,16 +40,15 @@ class SlotMetrics:
         if STEERED not in numbers:
             return
         for key, (name, description) in _GAUGES.items():
-            _metric("Gauge", name, description).labels(*self._labels[engine]).set(numbers[key])
-        steered = _metric("Counter", *_COUNTER).labels(*self._labels[engine])
+            _metric(self._gauge, name, description, multiprocess_mode="mostrecent").labels(*self._labels[engine]).set(
+                numbers[key]
+            )
+        steered = _metric(self._counter, *_COUNTER).labels(*self._labels[engine])
         steered.inc(max(numbers[STEERED] - self._steered[engine], 0))
         self._steered[engine] = numbers[STEERED]
 
 
-def _metric(kind: str, name: str, description: str) -> Any:
-    if name not in _created:
-        import prometheus_client
-
-        more = {"multiprocess_mode": "mostrecent"} if kind == "Gauge" else {}
-        _created[name] = getattr(prometheus_client, kind)(name, description, _LABELS, **more)
-    return _created[name]
+def _metric(kind: type, name: str, description: str, **options: str) -> Any:
+    if (kind, name) not in _created:
+        _created[kind, name] = kind(name, description, _LABELS, **options)
+    return _created[kind, name]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter as Counts
 from types import SimpleNamespace
+from typing import ClassVar
 
-from prometheus_client import REGISTRY
+from prometheus_client import REGISTRY, Counter, Gauge
 
 from engine.vllm.plugin.metrics import SLOTS, STEERED, USED, WAITING, SlotMetrics
 
@@ -20,7 +22,7 @@ def stats(steered: int, used: int = 1, waiting: int = 3) -> SimpleNamespace:
 
 
 def test_the_numbers_of_each_engine_are_shown_under_its_labels() -> None:
-    metrics = SlotMetrics({0: ["tiny", "0"], 1: ["tiny", "1"]})
+    metrics = SlotMetrics({0: ["tiny", "0"], 1: ["tiny", "1"]}, gauge=Gauge, counter=Counter)
     metrics.record(stats(5), 0)
     metrics.record(stats(7, used=2), 1)
     metrics.record(stats(8), 0)
@@ -33,7 +35,34 @@ def test_the_numbers_of_each_engine_are_shown_under_its_labels() -> None:
 
 def test_a_second_engine_of_the_process_goes_on_counting() -> None:
     before = value("steered_requests_total", 0) or 0.0
-    metrics = SlotMetrics({0: ["tiny", "0"]})
+    metrics = SlotMetrics({0: ["tiny", "0"]}, gauge=Gauge, counter=Counter)
     metrics.record(stats(2), 0)
     metrics.record(stats(3), 0)
     assert value("steered_requests_total", 0) == before + 3
+
+
+class Kept:
+    """A metric of another library, as vLLM wraps Ray's."""
+
+    values: ClassVar[Counts[str]] = Counts()
+
+    def __init__(self, name: str, *_: object, **__: object) -> None:
+        self.name = name
+
+    def labels(self, *_: object) -> Kept:
+        return self
+
+    def set(self, number: float) -> None:
+        self.values[self.name] = int(number)
+
+    def inc(self, number: float) -> None:
+        self.values[self.name] += int(number)
+
+
+def test_the_numbers_go_where_vllm_s_own_go() -> None:
+    before = value("steered_requests_total", 0)
+    metrics = SlotMetrics({0: ["tiny", "0"]}, gauge=Kept, counter=Kept)
+    metrics.record(stats(5, used=2), 0)
+    expected = {"slots": 4, "slots_used": 2, "requests_waiting_for_slot": 3, "steered_requests": 5}
+    assert Kept.values == {f"ampsweep:{name}": number for name, number in expected.items()}
+    assert value("steered_requests_total", 0) == before
