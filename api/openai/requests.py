@@ -178,13 +178,6 @@ class GenerationRequest(_SamplingRequest):
         return without_unsupported(raw, cls.unsupported, fields=cls.model_fields)
 
     @model_validator(mode="after")
-    def _neurons_of_an_intervention(self) -> GenerationRequest:
-        if self.neurons is not None and not self.is_steered:
-            message = "has no effect without an intervention; add one, or omit neurons to generate unsteered text"
-            raise PydanticCustomError("no_intervention", message, {"key": "neurons"})
-        return self
-
-    @model_validator(mode="after")
     def _one_intervention(self) -> GenerationRequest:
         check_one_intervention(self.vllm_xargs, {"intervention": self.intervention})
         return self
@@ -201,11 +194,6 @@ class GenerationRequest(_SamplingRequest):
         if isinstance(self.stream_options, StreamOptions) and not self.stream:  # not those of the Responses API
             raise PydanticCustomError("no_stream", "needs stream: true; leave it out", {"key": "stream_options"})
         return self
-
-    @property
-    def is_steered(self) -> bool:
-        """Whether the request has an intervention."""
-        return self.intervention is not None or self.vllm_xargs is not None
 
     def param_of(self, _call: int) -> str:
         """Return the field that has the intervention of a call, by its position."""
@@ -315,11 +303,6 @@ class CompletionRequest(TokenDetailFields, GenerationRequest):
         check_one_intervention(self.vllm_xargs, {"interventions": self.interventions})
         return self
 
-    @property
-    def is_steered(self) -> bool:
-        """Whether the request has an intervention."""
-        return super().is_steered or any(each is not None for each in self.interventions or ())
-
     def to_calls(self, limits: Limits) -> list[CompletionCall]:
         """Return one call for each prompt and intervention: all prompts with the first one, then with the second.
 
@@ -353,11 +336,7 @@ class CompletionRequest(TokenDetailFields, GenerationRequest):
         ]
         if self.interventions is None:
             return calls
-        return [
-            replace(call, intervention=each, neurons=None if each is None else self.neurons)
-            for each in interventions
-            for call in calls
-        ]
+        return [replace(call, intervention=each) for each in interventions for call in calls]
 
     def check_calls(self, calls: Sequence[CompletionCall]) -> None:
         """Check the calls of the request once the interventions of its preset are known.

@@ -6,8 +6,7 @@ import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
-from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 from starlette.responses import Response
 
 from ampsweep.domain.capture import MAX_TEXTS, CaptureSelection
@@ -54,13 +53,6 @@ class ActivationsRequest(_CaptureBody):
     texts: Annotated[tuple[TextOrObject, ...], Field(strict=False, min_length=1, max_length=MAX_TEXTS)]
     select: CaptureSelection
     dtype: CaptureDtype | None = None
-
-    @model_validator(mode="after")
-    def _neurons_have_an_effect(self) -> ActivationsRequest:
-        if self.neurons is not None and self.intervention is None and self.select.languages is None:
-            message = "has no effect without select.languages or an intervention; leave it out"
-            raise PydanticCustomError("no_effect", message, {"key": "neurons"})
-        return self
 
     def to_call(self, limits: Limits) -> CaptureCall:
         """Return the call; raise PromptTooLong if the texts together exceed the limit of the server."""

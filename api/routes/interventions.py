@@ -94,10 +94,28 @@ class PresetSource(Protocol):
 async def with_presets(services: PresetSource, calls: Sequence[Call]) -> list[Call]:
     """Return the calls of one request with the model and the intervention that the name of their model means.
 
+    The neuron set that the request names steers, else that of the preset. An unsteered completion has none.
+
     Raises:
         UnknownName: There is no such preset for the model (param "model", or the field with the name of the preset).
-        InvalidRequest: The request names an intervention besides its preset (param "intervention").
+        InvalidRequest: The request names an intervention besides its preset (param "intervention"), or a neuron set
+            although nothing uses it (param "neurons").
     """
+    calls = await _resolved(services, calls)
+    used = [call.intervention is not None or _selects_languages(call) for call in calls]
+    if not any(used) and any(call.neurons is not None for call in calls):
+        other = "" if isinstance(calls[0], CompletionCall) else "select.languages or "
+        message = f"neurons: has no effect without {other}an intervention; add one, or leave neurons out"
+        raise InvalidRequest(message, param="neurons")
+    return [call if is_used else replace(call, neurons=None) for call, is_used in zip(calls, used, strict=True)]
+
+
+def _selects_languages(call: CompletionCall | CaptureCall) -> bool:
+    return isinstance(call, CaptureCall) and call.needs_neuron_set
+
+
+async def _resolved(services: PresetSource, calls: Sequence[Call]) -> list[Call]:
+    """Return the calls with the model and the intervention that the name of their model means."""
     name, param = calls[0].model, "model"
     if isinstance(calls[0], CompletionCall) and calls[0].preset is not None:
         name, param = f"{name}+{calls[0].preset}", STEERING_FIELD

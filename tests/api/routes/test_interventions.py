@@ -23,6 +23,12 @@ async def create(server: Server, name: str, intervention: dict[str, Any], **more
     return body
 
 
+async def imported(server: Server, neurons: dict[str, Any]) -> str:
+    answer = await server.http.post("/v1/neuron-sets", json={"model": "tiny", "neurons": neurons})
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
 async def text(server: Server, **fields: Any) -> str:
     answer = await server.http.post("/v1/completions", json={**PROMPT, **fields})
     assert answer.status_code == 200, answer.text
@@ -65,6 +71,34 @@ async def test_the_name_of_a_model_chooses_an_intervention(installation: Install
         ]
         contents = [chat.json()["choices"][0]["message"]["content"] for chat in chats]
         assert contents[0] == contents[1] != contents[2]
+
+
+async def test_a_request_can_name_the_neuron_set_of_a_named_intervention(installation: Installation) -> None:
+    messages = [{"role": "user", "content": "Hello"}]
+    bodies: list[tuple[str, dict[str, Any]]] = [
+        ("completions", PROMPT),
+        ("completions", {**PROMPT, "interventions": [None]}),
+        ("chat/completions", {"messages": messages}),
+        ("responses", {"input": "Hello"}),
+    ]
+    async with running_server(installation) as server:
+        sets = [await imported(server, neurons) for neurons in ({"fr": {"0": [1, 2]}}, {"fr": {"1": [3, 4]}})]
+        await create(server, "fr", SCALE)
+        await create(server, "own", SCALE, model="tiny", neurons=sets[0])
+        for path, body in bodies:
+            for model in ("tiny+fr", "tiny+own", "own"):
+                answer = await server.http.post(f"/v1/{path}", json={**body, "model": model, "neurons": sets[1]})
+                assert (answer.status_code, answer.json().get("neuron_set")) == (200, sets[1]), answer.text
+            answer = await server.http.post(f"/v1/{path}", json={**body, "model": "own"})
+            assert answer.json()["neuron_set"] == sets[0], "the set of the preset, if the request names none"
+            answer = await server.http.post(f"/v1/{path}", json={**body, "model": "tiny", "neurons": sets[1]})
+            assert (answer.status_code, answer.json()["error"]["param"]) == (400, "neurons"), "nothing is steered"
+        capture = {"texts": ["Hello"], "select": {"layers": [1]}, "neurons": sets[1]}
+        statuses = [
+            (await server.http.post("/v1/activations", json={**capture, "model": model})).status_code
+            for model in ("tiny+fr", "tiny")
+        ]
+        assert statuses == [200, 422]
 
 
 async def test_models_are_listed_with_their_interventions(installation: Installation) -> None:
