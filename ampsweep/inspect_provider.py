@@ -28,23 +28,10 @@ from inspect_ai.tool import ToolChoice, ToolInfo
 from ampsweep.client import AsyncClient
 from ampsweep.client.models import Choice, Completion
 from ampsweep.errors import InvalidRequest, PromptTooLong, RateLimited, Unavailable
+from ampsweep.inspect_options import chat_fields
 
 DEFAULT_TOKENS = 1024
 """Maximum number of tokens of an answer if the evaluation sets none, as in `POST /v1/chat/completions`."""
-_OPTIONS = {
-    "max_tokens": "max_completion_tokens",
-    "temperature": "temperature",
-    "top_p": "top_p",
-    "top_k": "top_k",
-    "stop_seqs": "stop",
-    "seed": "seed",
-    "num_choices": "n",
-    "frequency_penalty": "frequency_penalty",
-    "presence_penalty": "presence_penalty",
-    "logprobs": "logprobs",
-    "top_logprobs": "top_logprobs",
-}
-"""Fields of Inspect's `GenerateConfig`, each with the field of `POST /v1/chat/completions` that means the same."""
 _NO_TOOLS = "the ampsweep provider does not support tools; choose an evaluation without tools"
 
 
@@ -84,8 +71,8 @@ class AmpsweepAPI(ModelAPI):  # type: ignore[misc]  # Inspect is not installed w
         timeout: float = 600.0,
     ) -> None:
         super().__init__(model_name, base_url, api_key, [], config)
-        self._model, self._intervention = _steered(model_name, intervention)
-        optional = {"neurons": neurons, "adapter": adapter}
+        self._model, own = _steered(model_name, intervention)
+        optional = {"intervention": own, "neurons": neurons, "adapter": adapter}
         self._fields = {name: value for name, value in optional.items() if value is not None}
         self._chat = chat
         self._timeout = timeout
@@ -111,7 +98,7 @@ class AmpsweepAPI(ModelAPI):  # type: ignore[misc]  # Inspect is not installed w
         """Answer a chat.
 
         Raises:
-            InvalidRequest: The evaluation uses tools, or messages that are not text.
+            InvalidRequest: The evaluation uses tools, messages that are not text, or a setting without a counterpart.
         """
         del tool_choice
         if tools:
@@ -123,7 +110,8 @@ class AmpsweepAPI(ModelAPI):  # type: ignore[misc]  # Inspect is not installed w
         return _output(self.model_name, completion)
 
     async def _complete(self, messages: list[dict[str, str]], config: GenerateConfig) -> Completion:
-        fields = {"intervention": self._intervention, **self._fields, **_options(config)}
+        settings = config.model_dump(mode="json", exclude_none=True)
+        fields = chat_fields(settings, of_provider=self._fields)
         if self._chat:
             return await self._client.chat(self._model, messages, **fields)
         if config.logprobs:
@@ -166,11 +154,6 @@ def _message(message: ChatMessage) -> dict[str, str]:
             param="messages",
         )
     return {"role": message.role, "content": message.text}
-
-
-def _options(config: GenerateConfig) -> dict[str, Any]:
-    values = {field: getattr(config, name, None) for name, field in _OPTIONS.items()}
-    return {field: value for field, value in values.items() if value is not None}
 
 
 def _output(model_name: str, completion: Completion) -> ModelOutput:

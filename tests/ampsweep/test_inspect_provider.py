@@ -11,6 +11,7 @@ import pytest
 
 from ampsweep.client import AsyncClient
 from ampsweep.errors import InvalidRequest
+from ampsweep.inspect_options import NO_EFFECT, PASSED, REFUSED
 from tests.api.threaded_server import server_in_thread
 from tests.worker.installation import SPEC, Installation
 
@@ -21,6 +22,7 @@ pytestmark = [
 ]
 
 MESSAGE = "What is the capital of France?"
+RESPONSE_SCHEMA = {"name": "answer", "json_schema": {"type": "object", "properties": {"a": {"type": "integer"}}}}
 SCALE = {"languages": ["fr"], "op": "scale", "factor": 2.0}
 
 
@@ -105,6 +107,27 @@ def test_what_the_server_cannot_answer_is_refused(url: str) -> None:
         asyncio.run(answer(url, tools=["a tool"]))
     with pytest.raises(InvalidRequest, match="not valid JSON"):
         asyncio.run(answer(url, intervention="{"))
+
+
+def test_every_setting_of_inspect_is_known() -> None:
+    from inspect_ai.model import GenerateConfig
+
+    assert set(GenerateConfig.model_fields) - {*PASSED, *NO_EFFECT, *REFUSED} == set()
+
+
+def test_settings_are_sent_and_those_without_a_counterpart_are_refused(url: str) -> None:
+    """The chat template of the model writes the effort; the fake engine answers by the prompt."""
+    plain = asyncio.run(answer(url))
+    low, high = (
+        asyncio.run(answer(url, config={"max_tokens": 4, "reasoning_effort": effort})) for effort in ("low", "high")
+    )
+    assert len({plain.completion, low.completion, high.completion}) == 3
+    biased = asyncio.run(answer(url, config={"max_tokens": 4, "logit_bias": {3: 100.0}})).completion.split()
+    assert (len(biased), len(set(biased))) == (4, 1)
+    with pytest.raises(InvalidRequest, match="effort is not supported; give reasoning_effort"):
+        asyncio.run(answer(url, config={"effort": "high"}))
+    with pytest.raises(InvalidRequest, match="require the vllm engine"):
+        asyncio.run(answer(url, config={"response_schema": RESPONSE_SCHEMA}))
 
 
 def test_an_evaluation_runs(url: str, tmp_path: Path) -> None:
