@@ -69,7 +69,7 @@ def test_the_three_answers_to_each_question_are_the_same(folder: Path, monkeypat
         exec(compile(code, str(PAGE), "exec"), names)
         if "answer" in names:
             answers.setdefault(heading, []).append(_rows(names["answer"]))
-    assert len(answers) == 3
+    assert len(answers) == 4
     for heading, (duck, pandas, polars) in answers.items():
         assert len(duck) >= 4, heading
         assert _rounded(duck) == _rounded(pandas) == _rounded(polars), heading
