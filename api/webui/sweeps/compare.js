@@ -4,7 +4,7 @@ import { readAddress, setParams } from "../address.js";
 import { errorMessage, field, h, select } from "../dom.js";
 import { keptSelect } from "../figures/choices.js";
 import { exportLinks } from "../figures/export.js";
-import { distinct, interventionText, methodName, methodText, metricText, steeredRows } from "../figures/rows.js";
+import { distinct, interventionText, methodText, metricText, steeredRows } from "../figures/rows.js";
 import { json } from "../rest.js";
 
 const SHOWN = 200;
@@ -13,6 +13,7 @@ const TITLES = ["Data", "Target", "Method", "Intervention", "This", "Other", "Di
 /** Return a select of another sweep, and the table of the cells that both have; `rows` are those of this sweep. */
 export function comparison(sweep, rows, signal) {
   const place = h("div", { class: "compare" });
+  let specs = {}; // of the other sweeps, by their ids
   const other = select("with", [["", "no other"]]);
   other.addEventListener("change", () => {
     setParams({ with: other.value });
@@ -23,6 +24,7 @@ export function comparison(sweep, rows, signal) {
     try {
       const { data } = await json("v1/sweeps?limit=100", { signal });
       const ended = data.filter(({ id, status, expired_at: expired }) => id !== sweep.id && status === "completed" && expired === null);
+      specs = Object.fromEntries(ended.map(({ id, spec }) => [id, spec]));
       other.append(...ended.map(({ id, name, spec }) => h("option", { value: id }, `${name} (${spec.model}, ${id.slice(0, 14)})`)));
       other.disabled = !ended.length;
       if (!ended.length) place.replaceChildren(h("p", { class: "note" }, "No other completed sweep has results."));
@@ -45,7 +47,7 @@ export function comparison(sweep, rows, signal) {
     try {
       const summary = await json(`v1/sweeps/${encodeURIComponent(id)}/summary`, { signal });
       if (id !== other.value) return; // another one was chosen meanwhile
-      place.replaceChildren(...tables(steeredRows(rows), steeredRows(summary.rows)));
+      place.replaceChildren(differencesNote(sweep.spec, specs[id]), ...tables(steeredRows(rows), steeredRows(summary.rows)));
     } catch (error) {
       if (!signal.aborted) place.replaceChildren(errorMessage(error));
     }
@@ -55,9 +57,29 @@ export function comparison(sweep, rows, signal) {
   return [h("h3", {}, "Compare"), h("div", { class: "row" }, field("With", other)), place];
 }
 
-/** Return what the same cell has in both sweeps: everything but its value. */
-const keyOf = (row) =>
-  [metricText(row), row.data_language, row.target_language, methodName(row), interventionText(row)].join("\n");
+/** The columns that say what a row is about; those of the sweep as a whole, such as its model, may differ. */
+const CONDITION = [
+  ...["task", "task_options", "metric", "mode", "data_language", "target_language", "method", "selection", "random_seed"],
+  ...["control_language", "op", "patch", "statistic", "factor", "weights", "layers", "neuron_layer", "neuron_index"],
+  ...["tokens", "when", "part"],
+];
+
+/** Return what the same cell has in both sweeps: everything but its values. */
+const keyOf = (row) => JSON.stringify(CONDITION.map((name) => row[name] ?? null));
+
+/** Return in what the specs differ that no column of a summary says, as the names of keys. */
+function differences(spec, other) {
+  const of = ({ model, adapter, neurons, interventions: { scope, non_target, source } }) =>
+    Object.entries({ model, adapter, neurons, scope, non_target, source });
+  const others = Object.fromEntries(of(other));
+  const differs = ([name, value]) => JSON.stringify(value ?? null) !== JSON.stringify(others[name] ?? null);
+  return of(spec).filter(differs).map(([name]) => name);
+}
+
+function differencesNote(spec, other) {
+  const names = differences(spec, other);
+  return names.length ? h("p", { class: "note" }, `The specs also differ in ${names.join(", ")}.`) : "";
+}
 
 /** Return a select of the metric, and the table of the pairs that have it, those that differ most first. */
 function tables(own, others) {

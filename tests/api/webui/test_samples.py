@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import httpx
 import pytest
 
+from jobs.results.schema import SUMMARY
 from tests.api.browser import Browser
 from tests.api.threaded_server import server_in_thread
 from tests.worker.installation import SPEC, Installation
@@ -77,6 +81,45 @@ def test_two_sweeps_are_compared(installation: Installation, tab: Browser) -> No
     assert {(row[6], row[7]) for row in cells} == {("0.000", "overlap")}, "the same cells"
     assert all(row[4] == row[5] for row in cells)
     assert len(cells) > 4
+
+
+def test_each_cell_is_compared_with_the_same_one(installation: Installation, tab: Browser) -> None:
+    """Two cells that differ in any column that tells cells apart, such as the seed of random neurons, are no pair."""
+    fixed = {"task": "xcopa", "metric": "accuracy", "mode": "corrected", "data_language": "en", "target_language": "fr"}
+    edit = {"method": "neurons", "op": "set", "factor": 2.0, "layers": "all", "n": 40, "ci_low": 0.0, "ci_high": 90.0}
+    cells: list[dict[str, Any]] = [
+        {},
+        *({"selection": "random", "random_seed": seed} for seed in (0, 1, 2)),
+        *({"selection": "other", "control_language": language} for language in ("it", "tr")),
+        *({"tokens": tokens} for tokens in ("end=8", "start=8", "decay=0.5")),
+        *({"when": when} for when in ("drift", "drift, switch_on=1")),
+        *({"part": part} for part in ("thinking", "answer")),
+        *({"method": method, "op": None, "factor": None} for method in ("prompt_en", "prompt_native")),
+        *({"method": method, "op": "add", "factor": 2.0} for method in ("diffmean", "diffmean_raw")),
+        *({"neuron_layer": 0, "neuron_index": index} for index in (3, 4)),
+        *({name: value} for name, value in {"layers": "3", "weights": "0.5", "patch": "max", "mode": "paper"}.items()),
+        *({"statistic": "mean", "factor": factor} for factor in (1.0, 2.0)),
+    ]
+    this = [{**dict.fromkeys(SUMMARY.names), **fixed, **edit, **cell, "value": i} for i, cell in enumerate(cells)]
+    other = [{**row, "value": row["value"] + 0.5} for row in reversed(this)]
+    spec = {"model": "tiny", "neurons": {"id": "ns_1"}, "interventions": {"op": "set", "scope": "all"}}
+    changed = {**spec, "model": "large", "interventions": {"op": "set", "scope": "prompt"}}
+    sweeps = [{"id": "sweep_2", "name": "two", "status": "completed", "expired_at": None, "spec": changed}]
+    with server_in_thread(installation, working=False) as (url, _):
+        tab.open(f"{url}/#sweeps/sweep_1?with=sweep_2")
+        tab.run(f"""(() => {{
+            window.fetch = async (path) => Response.json(
+                String(path).endsWith('/summary') ? {json.dumps({"rows": other})} : {json.dumps({"data": sweeps})});
+            const sweep = {json.dumps({"id": "sweep_1", "spec": spec})};
+            return import('/page/sweeps/compare.js').then(({{comparison}}) => document.querySelector('main')
+                .replaceChildren(...comparison(sweep, {json.dumps(this)}, new AbortController().signal)));
+        }})()""")
+        tab.until("document.querySelector('.compared tbody tr')")
+        rows = "[...document.querySelectorAll('.compared tbody tr')]"
+        differences = tab.run(f"{rows}.map((row) => row.cells[6].textContent)")
+        note = tab.run("document.querySelector('.compare .note').textContent")
+    assert differences == ["0.500"] * len(cells)
+    assert note == "The specs also differ in model, scope."
 
 
 def test_steered_tokens_are_counted_from_one(installation: Installation, tab: Browser) -> None:
