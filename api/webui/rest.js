@@ -4,11 +4,25 @@ const STORAGE_KEY = "ampsweep-key";
 const UNREACHABLE = "the server cannot be reached; check that it is running";
 const CLOSED = "the connection to the server was lost before its answer was complete";
 
-/** The API key, kept for this tab until it is closed. */
+let currentKey = null; // until it is read from the storage of the tab
+
+/** The API key, kept for this tab until it is closed or, where the browser blocks the storage of a page, until it is reloaded. */
 export const key = {
-  get: () => sessionStorage.getItem(STORAGE_KEY) ?? "",
-  set: (value) => (value ? sessionStorage.setItem(STORAGE_KEY, value) : sessionStorage.removeItem(STORAGE_KEY)),
+  get: () => (currentKey ??= inStorage(() => sessionStorage.getItem(STORAGE_KEY)) ?? ""),
+  set(value) {
+    currentKey = value;
+    inStorage(() => (value ? sessionStorage.setItem(STORAGE_KEY, value) : sessionStorage.removeItem(STORAGE_KEY)));
+  },
 };
+
+/** Return what `access` to the storage of the tab returns; null if the browser blocks it. */
+function inStorage(access) {
+  try {
+    return access();
+  } catch {
+    return null; // a SecurityError with some settings of privacy, or a full storage
+  }
+}
 
 /** A response with an error status: the server's message, the field that it concerns, and the code. */
 export class RestError extends Error {

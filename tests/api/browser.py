@@ -48,6 +48,15 @@ class Browser:
         self._call("Page.navigate", url=url)
         self.until("document.readyState === 'complete'")
 
+    @contextmanager
+    def before_pages(self, script: str) -> Iterator[None]:
+        """Run a script in every page that is loaded meanwhile, before the page's own scripts."""
+        added = self._call("Page.addScriptToEvaluateOnNewDocument", source=script)
+        try:
+            yield
+        finally:
+            self._call("Page.removeScriptToEvaluateOnNewDocument", identifier=added["identifier"])
+
     def run(self, script: str) -> Any:
         """Return the value of an expression in the page; promises are awaited."""
         answer = self._call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)

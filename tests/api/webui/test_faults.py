@@ -9,6 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
+from api.auth.api_keys import KeyScope
+from api.auth.authentication import ALWAYS_OPEN
+from api.routes.webui import PAGE_PATHS
 from tests.api.browser import Browser
 from tests.api.threaded_server import server_in_thread
 from tests.worker.installation import SPEC, Installation
@@ -238,6 +241,36 @@ def test_the_form_follows_a_text_that_is_typed_while_another_is_planned(url: str
     tab.run("(() => { window.isOpen = true; window.waiting[0](); })()")
     tab.until("document.querySelector('input[name=name]').value === 'typed'")
     assert json.loads(tab.run("document.querySelector('textarea[name=spec]').value"))["name"] == "typed"
+
+
+@pytest.mark.parametrize("access", ["get() { throw new DOMException('Access is denied', 'SecurityError'); }", "value: null"])
+def test_the_page_works_where_the_browser_blocks_its_storage(
+    installation: Installation, tab: Browser, access: str
+) -> None:
+    """With a key, every view, a submitted sweep and a link: the state is in the page and in the address only."""
+    blocked = "".join(
+        f"Object.defineProperty(window, '{name}', {{{access}}});" for name in ("sessionStorage", "localStorage")
+    )
+    with server_in_thread(installation, open_paths=ALWAYS_OPEN | PAGE_PATHS) as (url, server), tab.before_pages(blocked):
+        _, headers = server.key(KeyScope.ADMIN)
+        neurons = {"fr": {"0": [1]}, "tr": {"0": [2]}}
+        body = {"model": "tiny", "neurons": neurons}
+        httpx.post(f"{url}/v1/neuron-sets", json=body, headers=headers).raise_for_status()
+        tab.open(f"{url}/#steer?languages=tr&factor=4")
+        tab.until("document.querySelector('.error')")
+        tab.fill("#key input", headers["Authorization"].removeprefix("Bearer "))
+        tab.until(READY)
+        assert tab.run(CHECKED) == ["tr"]
+        tab.click("button.main")
+        tab.until(ENDED)
+        assert tab.run("document.querySelectorAll('.lane .error').length") == 0
+        tab.run("location.hash = 'new'")
+        tab.until(PLANNED)
+        tab.click("button[name=submit]")
+        tab.until("document.querySelector('.samples li')")
+        tab.run("location.hash = 'sweeps'")
+        tab.until("document.querySelector('.sweeps tbody a')")
+    assert [error for error in tab.errors if "401" not in error] == []
 
 
 def test_a_sweep_is_submitted_once_when_the_first_answer_is_lost(url: str, tab: Browser) -> None:
