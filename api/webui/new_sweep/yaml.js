@@ -4,6 +4,8 @@ const LINE = 100;
 const PLAIN = /^[A-Za-z_][\w./+:@-]*$/;
 /** Words that YAML 1.1 reads as something else than a text. */
 const RESERVED = /^(y|yes|n|no|on|off|true|false|null)$/i;
+/** Characters that YAML folds or does not allow in quotes, and JSON does not escape. */
+const ESCAPED = /[\u007f-\u009f\u2028\u2029\ufeff\ufffe\uffff]/g;
 
 /** Return the YAML text of an object. */
 export function toYaml(object) {
@@ -43,5 +45,6 @@ function flow(value) {
 function scalar(value) {
   if (typeof value !== "string") return JSON.stringify(value);
   const isPlain = PLAIN.test(value) && !value.endsWith(":") && !RESERVED.test(value);
-  return isPlain ? value : JSON.stringify(value);
+  const escape = (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  return isPlain ? value : JSON.stringify(value).replace(ESCAPED, escape);
 }

@@ -171,3 +171,18 @@ def test_a_sweep_is_cloned_into_the_form(installation: Installation, tab: Browse
         assert parse_spec(spec(tab)).to_dict() == sweep["spec"]
         assert set(spec(tab)) == {"name", "model", "neurons", "interventions", "tasks", "seed"}
         assert set(spec(tab)["interventions"]) == {"languages", "op", "factors", "controls"}
+
+
+def test_any_text_is_written_as_yaml(installation: Installation, tab: Browser) -> None:
+    """Line separators, controls and byte order marks too, which YAML would fold or reject."""
+    name = "a\u2028b\u2029 c\x85d\x7f\ufeff\uffff \\u2028 é 😀 # : null"
+    with server_in_thread(installation) as (url, _):
+        open_form(tab, url)
+        tab.fill("input[name=name]", name)
+        assert spec(tab)["name"] == name
+        tab.fill("input[name=limit-0]", "2")
+        tab.until(f"{PLANNED} && !document.querySelector('.new .error')")
+        tab.click("button[name=submit]")
+        tab.until("location.hash.startsWith('#sweeps/sweep')")
+        (sweep,) = httpx.get(f"{url}/v1/sweeps").json()["data"]
+        assert sweep["name"] == name
