@@ -1,7 +1,7 @@
 /** The form that shows a spec and changes it. Keys of a spec that the form does not show stay as they are. */
 
 import { field, h, select } from "../dom.js";
-import { finerControl } from "../finer_control.js";
+import { finerControl } from "../finer_control/group.js";
 import { assign } from "./controls.js";
 import { interventionFields } from "./intervention_fields.js";
 import { neuronFields } from "./neuron_fields.js";
@@ -22,9 +22,10 @@ export function specForm({ offers, signal, onchange }) {
   let sets = [];
   let setsOf = null;
   // one element, so that it stays open when the form is drawn anew
-  const finer = finerControl(offers.choices.finer, (name) =>
-    edit((changed) => assign((changed.interventions ??= {}), name, finer.value()[name])),
-  );
+  const finer = finerControl(offers.choices.finer, {
+    several: true,
+    onchange: (name) => edit((changed) => assign((changed.interventions ??= {}), name, finer.value()[name])),
+  });
 
   /** Change the spec; with `again` the form is drawn anew, because other fields depend on the changed one. */
   function edit(change, { again = false } = {}) {

@@ -2,8 +2,8 @@
 
 import { readAddress } from "../address.js";
 import { field, h, select } from "../dom.js";
-import { numberOf } from "../edited_tokens.js";
-import { finerControl } from "../finer_control.js";
+import { numberOf } from "../finer_control/edited_tokens.js";
+import { finerControl } from "../finer_control/group.js";
 
 const MAX_FACTOR = 10;
 /** What the address has in place of the languages if none is selected. */
@@ -143,5 +143,5 @@ export function showIntervention(form, intervention) {
 /** Return the layers of an intervention from their text, such as "0, 3"; nothing for all of them. */
 function layersOf(text) {
   const numbers = text.split(/[\s,]+/).filter(Boolean);
-  return !numbers.length || numbers[0] === "all" ? {} : { layers: numbers.map(numberOf) };
+  return ["", "all"].includes(numbers.join()) ? {} : { layers: numbers.map(numberOf) };
 }

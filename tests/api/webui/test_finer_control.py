@@ -247,51 +247,111 @@ def test_the_form_of_a_sweep_writes_the_finer_control_and_follows_the_text(url: 
     assert spec(tab)["interventions"]["tokens"] == {"start": 1, "end": 4}
 
 
-def test_lists_of_choices_are_left_to_the_text(url: str, tab: Browser) -> None:
-    lists = {"tokens": [{"end": 8}, None, {"start": 8, "decay": 0.5}], "part": ["thinking", "answer"]}
-    interventions = {"op": "set", "scope": "generation", **lists, "when": [{"drift": {"window": 90}}]}
+def test_lists_of_choices_are_shown_and_kept(url: str, tab: Browser) -> None:
+    lists = {
+        "tokens": [{"end": 8}, None, {"start": 8, "decay": 0.5}],
+        "when": [None, "drift", {"drift": {"window": 90}}],
+        "part": ["thinking", "answer"],
+    }
+    interventions = {"op": "set", "scope": "generation", **lists}
     tab.open(url)
     script = f"""Promise.all(
-        ['finer_control', 'new_sweep/yaml', 'choices'].map((name) => import(`/page/${{name}}.js`)),
+        ['finer_control/group', 'new_sweep/yaml', 'choices'].map((name) => import(`/page/${{name}}.js`)),
     ).then(
         async ([{{finerControl}}, {{toYaml}}, {{sweepChoices}}]) => {{
-            const {{finer: choices}} = await sweepChoices();
-            const finer = finerControl(choices);
+            const finer = finerControl((await sweepChoices()).finer, {{several: true}});
             const interventions = {json.dumps(interventions)};
             finer.show(interventions);
-            const disabled = Object.values(finer.controls).filter((each) => each.disabled).map((each) => each.name);
-            return [finer.value(), toYaml({{interventions}}), disabled, finer.element.textContent];
+            const shown = finer.value();
+            const inputs = [...finer.element.querySelectorAll('input:not([name^=drift]), select')];
+            const values = Object.fromEntries(inputs.map((each) => [each.name, each.value]));
+            const window = finer.element.querySelector('[name=drift-window-3]');
+            const isShown = window.closest('fieldset').hidden === false;
+            const text = finer.element.querySelector('summary').textContent;
+            finer.show({{...interventions, tokens: [{{end: 4}}], when: null}});
+            return [shown, toYaml({{interventions}}), values, [window.value, isShown], text, finer.value()];
         }})"""
-    shown, text, disabled, content = tab.run(script)
-    assert shown == {"scope": "generation", **lists, "when": {"drift": {"window": 90}}}, "a list of one is that one"
-    assert yaml.safe_load(text) == {"interventions": interventions}
-    assert disabled == ["which", "decay", "part"]
-    assert "3 choices of tokens, 2 choices of part" in content
+    shown, yaml_text, values, window, summary, changed = tab.run(script)
+    assert shown == {"scope": "generation", **lists}
+    assert yaml.safe_load(yaml_text) == {"interventions": interventions}
+    assert values == {
+        "scope": "generation",
+        "which": ":8",
+        "which-2": "all",
+        "which-3": "8:",
+        "decay": "",
+        "decay-2": "",
+        "decay-3": "0.5",
+        "when": "",
+        "when-2": "drift",
+        "when-3": "drift",
+        "part": "thinking",
+        "part-2": "answer",
+    }
+    assert window == ["90", True]
+    assert "3 choices of tokens, 3 choices of when, 2 choices of part" in summary
+    assert changed == {"scope": "generation", "tokens": {"end": 4}, "part": lists["part"]}, "a list of one is that one"
 
 
-def test_a_spec_with_lists_of_choices_survives_the_form(url: str, tab: Browser) -> None:
+def test_the_form_of_a_sweep_follows_and_writes_lists_of_choices(url: str, tab: Browser) -> None:
     tab.open(f"{url}/#new")
     tab.until(PLANNED)
     tokens = [None, {"end": 8}, {"positions": [0, 2], "decay": 0.5}]
     interventions = {**SPEC["interventions"], "scope": "generation", "tokens": tokens}
-    write(tab, {**SPEC, "name": "typed", "interventions": interventions})
-    cells = int(tab.run("document.querySelector('.plan tfoot [data-column=cells]').textContent"))
-    assert "3 choices of tokens" in tab.run("document.querySelector('.finer summary').textContent")
-    assert tab.run("document.querySelector('input[name=which]').disabled")
-    tab.fill("select[name=scope]", "all")
+    text = write(tab, {**SPEC, "name": "typed", "interventions": interventions})
+    cells = "Number(document.querySelector('.plan tfoot [data-column=cells]').textContent)"
+    count = tab.run(cells)
+    assert value(tab, "spec") == text
+    assert [value(tab, f"which{suffix}") for suffix in ("", "-2", "-3")] == ["all", ":8", "0, 2"]
     tab.fill("input[name=limit-0]", "3")
-    changed = {**interventions, "tokens": tokens}
-    del changed["scope"]
-    assert spec(tab)["interventions"] == changed
-    tab.fill("input[name=factors]", "2")
-    tab.until(
-        f"{PLANNED} && Number(document.querySelector('.plan tfoot [data-column=cells]').textContent) < {cells}"
-        " && !document.querySelector('.new .error')"
+    assert spec(tab)["interventions"] == interventions
+    tab.fill("input[name=which-2]", "3:1")
+    tab.until("document.querySelector('#finer-error .error')")
+    assert "no token is from start 3" in tab.run("document.querySelector('#finer-error').textContent")
+    assert tab.run("[...document.querySelectorAll('[aria-invalid]')].map((each) => each.name)") == ["which-2"]
+    tab.fill("input[name=which-2]", ":4")
+    assert spec(tab)["interventions"]["tokens"] == [None, {"end": 4}, tokens[2]]
+    tab.click("button[name=remove-tokens-3]")
+    assert spec(tab)["interventions"]["tokens"] == [None, {"end": 4}]
+    tab.until(f"{PLANNED} && !document.querySelector('.new .error') && {cells} < {count}")
+    tab.click("button[name=remove-tokens-2]")
+    assert "tokens" not in spec(tab)["interventions"]
+
+
+def test_choices_are_added_in_the_form_of_a_sweep(url: str, tab: Browser) -> None:
+    tab.open(f"{url}/#new")
+    tab.until(PLANNED)
+    before = spec(tab)["interventions"]
+    tab.run("document.querySelector('details.finer').open = true")
+    tab.click("button[name=add-tokens]")
+    assert tab.run("document.activeElement.name") == "which-2"
+    assert spec(tab)["interventions"] == before, "a choice counts once it differs"
+    tab.fill("input[name=which-2]", "2:8")
+    assert spec(tab)["interventions"] == {**before, "tokens": [None, {"start": 2, "end": 8}]}
+    tab.click("input[name=controls][value=random]")  # which draws the form anew
+    assert value(tab, "which-2") == "2:8"
+    tab.click("button[name=remove-tokens-2]")
+    assert tab.run("document.activeElement.name") == "add-tokens"
+    tab.click("button[name=add-when]")
+    for _ in range(2):
+        tab.click("button[name=add-part]")
+    assert tab.run("document.querySelector('button[name=add-part]').disabled"), "there are three"
+    interventions = spec(tab)["interventions"]
+    assert interventions["when"] == [None, "drift"]
+    assert interventions["part"] == [None, "thinking", "answer"]
+    tab.click("button[name=add-when]")
+    tab.fill("input[name=drift-window-3]", "120")
+    assert spec(tab)["interventions"]["when"] == [None, "drift", {"drift": {"window": 120}}]
+    tab.click("button[name=remove-when-2]")
+    assert spec(tab)["interventions"]["when"] == [None, {"drift": {"window": 120}}]
+    assert tab.run("document.querySelectorAll('.finer label').length") == tab.run(
+        "document.querySelectorAll('.finer input, .finer select').length"
     )
-    write(tab, {**SPEC, "name": "again", "interventions": {**SPEC["interventions"], "tokens": [{"end": 4}]}})
-    assert value(tab, "which") == ":4", "a list of one is that one"
-    tab.fill("input[name=which]", ":5")
-    assert spec(tab)["interventions"]["tokens"] == {"end": 5}
+    link = f"{url}/#steer"
+    tab.open("about:blank")
+    tab.open(link)
+    tab.until(READY)
+    assert tab.run("document.querySelector('button[name=add-tokens]')") is None, "a request has one intervention"
 
 
 def test_the_group_is_opened_and_used_with_the_keyboard(url: str, tab: Browser) -> None:
