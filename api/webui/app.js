@@ -9,7 +9,7 @@ import { sweepsView } from "./sweeps/sweeps.js";
 
 const ENGINES_POLL_MS = 3000;
 
-const views = { steer: steerView, sweeps: sweepsView, new: newSweepView };
+const views = new Map(Object.entries({ steer: steerView, sweeps: sweepsView, new: newSweepView }));
 const main = document.querySelector("#view");
 let currentView = new AbortController();
 
@@ -18,9 +18,9 @@ async function show() {
   currentView.abort();
   currentView = new AbortController();
   const { name, id, params } = readAddress();
-  const view = views[name] ?? steerView;
+  const view = views.get(name) ?? steerView;
   for (const link of document.querySelectorAll("nav a")) {
-    if (views[link.hash.slice(1)] === view) {
+    if (views.get(link.hash.slice(1)) === view) {
       link.setAttribute("aria-current", "page");
       document.title = `${link.textContent} – Ampsweep`;
     } else link.removeAttribute("aria-current");

@@ -10,13 +10,16 @@ import { toYaml } from "./yaml.js";
 const TYPING_PAUSE_MS = 400;
 const RETRY_MS = 3000;
 
+/** What was written and not submitted, and the parameter `from` of its form; it is shown again when the user comes back. */
+let draft = { from: null, text: null };
+
 /** Show the view until `signal` is aborted; the parameter `from` is the id of a sweep whose spec the form begins with. */
 export async function newSweepView(main, { signal, params }) {
+  const from = params.get("from");
   let offers;
   let spec;
   try {
     offers = await loadOffers(signal);
-    const from = params.get("from");
     spec = from ? withoutDefaults((await json(`v1/sweeps/${encodeURIComponent(from)}`, { signal })).spec) : firstSpec(offers);
   } catch (error) {
     if (!signal.aborted) main.replaceChildren(errorMessage(error));
@@ -35,6 +38,7 @@ export async function newSweepView(main, { signal, params }) {
     onchange: (changed) => {
       isTyped = false;
       text.value = toYaml(changed);
+      draft = { from, text: text.value };
       ask();
     },
   });
@@ -57,6 +61,7 @@ export async function newSweepView(main, { signal, params }) {
   });
   text.addEventListener("input", () => {
     isTyped = true;
+    draft = { from, text: text.value };
     form.element.inert = true; // until the form shows the text
     clearTimeout(typing);
     typing = setTimeout(ask, TYPING_PAUSE_MS);
@@ -83,6 +88,7 @@ export async function newSweepView(main, { signal, params }) {
     try {
       const headers = { "Idempotency-Key": sent.key }; // so that a second try submits no second sweep
       const sweep = await json("v1/sweeps", { method: "POST", yaml: sent.text, headers, signal });
+      draft = { from: null, text: null };
       location.hash = `sweeps/${sweep.id}`;
     } catch (error) {
       if (!signal.aborted) problem.replaceChildren(errorMessage(error), position(error, text));
@@ -94,9 +100,16 @@ export async function newSweepView(main, { signal, params }) {
     event.preventDefault(); // which would submit the sweep
     event.target.dispatchEvent(new Event("change", { bubbles: true }));
   });
-  main.replaceChildren(h("h2", {}, "New sweep"), element);
+  const isDraft = draft.text !== null && draft.from === from;
+  function beginAnew() {
+    draft = { from: null, text: null };
+    newSweepView(main, { signal, params });
+  }
+  const again = h("p", { class: "note" }, "This is what you wrote before. ", h("button", { type: "button", name: "anew", onclick: beginAnew }, "Begin anew"));
+  main.replaceChildren(h("h2", {}, "New sweep"), isDraft ? again : "", element);
   form.show(spec);
-  text.value = toYaml(spec);
+  text.value = isDraft ? draft.text : toYaml(spec);
+  form.element.inert = isTyped = isDraft; // until the form shows the text
   ask();
 }
 

@@ -23,7 +23,7 @@ export function importNeurons(model, { signal, onCompleted }) {
 function parsed(text) {
   try {
     const content = JSON.parse(text);
-    return content.neurons ?? content;
+    return content?.neurons ?? content;
   } catch (error) {
     throw new Error(`the file is not JSON: ${error.message}`);
   }

@@ -10,6 +10,8 @@ import { appendPiece, covers, followsText, steeredLegend, steeredText } from "./
 /** They estimate the height of an answer, so that the page does not jump while it is generated. */
 const CHARACTERS_PER_TOKEN = 4;
 const CHARACTERS_PER_LINE = 36;
+/** An answer that may be longer grows from here on, because it may be shorter too. */
+const MAX_LINES = 20;
 /** How many texts the server identifies the languages of at once. */
 const MAX_TEXTS = 256;
 /** The parameter of an error about one intervention, and what its message begins with: the position says nothing to the user. */
@@ -44,7 +46,8 @@ export function startLanes({ variants, prompts, body, oncontinue, onrejected, si
 
 function lane({ title, language, intervention }, { position, tokens, oncontinue }) {
   const text = h("p", { class: "text", dir: "auto", lang: language ?? "" });
-  text.style.setProperty("--lines", String(Math.ceil((tokens * CHARACTERS_PER_TOKEN) / CHARACTERS_PER_LINE)));
+  const lines = Math.ceil((tokens * CHARACTERS_PER_TOKEN) / CHARACTERS_PER_LINE);
+  text.style.setProperty("--lines", String(Math.min(lines, MAX_LINES)));
   const tags = h("p", { class: "tags" });
   const note = h("footer", {}, "…");
   const card = h(

@@ -243,7 +243,9 @@ def test_the_form_follows_a_text_that_is_typed_while_another_is_planned(url: str
     assert json.loads(tab.run("document.querySelector('textarea[name=spec]').value"))["name"] == "typed"
 
 
-@pytest.mark.parametrize("access", ["get() { throw new DOMException('Access is denied', 'SecurityError'); }", "value: null"])
+@pytest.mark.parametrize(
+    "access", ["get() { throw new DOMException('Access is denied', 'SecurityError'); }", "value: null"]
+)
 def test_the_page_works_where_the_browser_blocks_its_storage(
     installation: Installation, tab: Browser, access: str
 ) -> None:
@@ -251,7 +253,10 @@ def test_the_page_works_where_the_browser_blocks_its_storage(
     blocked = "".join(
         f"Object.defineProperty(window, '{name}', {{{access}}});" for name in ("sessionStorage", "localStorage")
     )
-    with server_in_thread(installation, open_paths=ALWAYS_OPEN | PAGE_PATHS) as (url, server), tab.before_pages(blocked):
+    with (
+        server_in_thread(installation, open_paths=ALWAYS_OPEN | PAGE_PATHS) as (url, server),
+        tab.before_pages(blocked),
+    ):
         _, headers = server.key(KeyScope.ADMIN)
         neurons = {"fr": {"0": [1]}, "tr": {"0": [2]}}
         body = {"model": "tiny", "neurons": neurons}
@@ -290,3 +295,35 @@ def test_a_sweep_is_submitted_once_when_the_first_answer_is_lost(url: str, tab: 
     tab.click("button[name=submit]")
     tab.until("location.hash.startsWith('#sweeps/')")
     assert len(httpx.get(f"{url}/v1/sweeps").json()["data"]) == 1
+
+
+def test_an_unknown_view_is_the_first_one(url: str, tab: Browser) -> None:
+    """Names that every JavaScript object has are unknown too."""
+    for name in ("nothing", "constructor", "__proto__"):
+        tab.open("about:blank")
+        tab.open(f"{url}/#{name}")
+        tab.until(READY)
+        assert tab.run("document.querySelector('nav a[aria-current]').textContent") == "Steer"
+    assert tab.errors == []
+
+
+def test_layers_that_are_all_and_one_more_are_an_error(url: str, tab: Browser) -> None:
+    open_steer(tab, url)
+    tab.fill("input[name=layers]", "all, 1")
+    tab.click("button.main")
+    tab.until(ENDED)
+    errors = tab.run("[...document.querySelectorAll('.lane .error')].map((each) => each.textContent)")
+    assert [error.split(":")[0] for error in errors] == ["layers.0"] * 2
+
+
+def test_a_short_answer_of_many_possible_tokens_leaves_little_empty_space(url: str, tab: Browser) -> None:
+    open_steer(tab, url)
+    answer_with(
+        tab, *({"index": index, "text": "Yes", "finish_reason": "stop", "logprobs": None} for index in range(3))
+    )
+    tab.fill("input[name=tokens]", "100000")
+    tab.click("button.main")
+    tab.until(ENDED)
+    heights = tab.run("[...document.querySelectorAll('.lane .text')].map((each) => each.clientHeight)")
+    assert len(heights) == 3
+    assert all(0 < height < 600 for height in heights)

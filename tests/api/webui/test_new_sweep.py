@@ -186,3 +186,30 @@ def test_any_text_is_written_as_yaml(installation: Installation, tab: Browser) -
         tab.until("location.hash.startsWith('#sweeps/sweep')")
         (sweep,) = httpx.get(f"{url}/v1/sweeps").json()["data"]
         assert sweep["name"] == name
+
+
+def test_what_was_written_is_there_when_the_user_comes_back(installation: Installation, tab: Browser) -> None:
+    with server_in_thread(installation) as (url, _):
+        open_form(tab, url)
+        first = spec(tab)
+        tab.fill("input[name=name]", "kept")
+        tab.run("location.hash = 'sweeps'")
+        tab.until("document.querySelector('a.button[href=\"#new\"]')")
+        tab.run("history.back()")
+        tab.until(f"{PLANNED} && document.querySelector('input[name=name]').value === 'kept'")
+        assert spec(tab) == {**first, "name": "kept"}
+        tab.fill("textarea[name=spec]", "name: [unfinished")
+        tab.run("location.hash = 'steer'")
+        tab.until("document.querySelector('form.steer')")
+        tab.run("location.hash = 'new'")
+        tab.until("document.querySelector('.spec-text .error')")
+        assert tab.run("document.querySelector('textarea[name=spec]').value") == "name: [unfinished"
+        tab.click("button[name=anew]")
+        tab.until(f"{PLANNED} && !document.querySelector('button[name=anew]')")
+        assert spec(tab) == first
+        tab.fill("input[name=limit-0]", "2")
+        tab.click("button[name=submit]")
+        tab.until("location.hash.startsWith('#sweeps/sweep')")
+        tab.run("location.hash = 'new'")
+        tab.until(PLANNED)
+        assert spec(tab) == first, "what was submitted is no draft"
