@@ -50,7 +50,7 @@ class LanguageConfusion(_ByIdentifier):
     def summarize(self, texts: Sequence[StoredText], scores: Scores, rng: np.random.Generator) -> Values:
         """Return `lpr`, `wpr`, `lcpr`; `counted`, the answers behind `lpr`; and the tokenizers of the languages."""
         counted = defined(scores["lpr"])
-        lines, words = (mean_with_interval(name, texts, scores[name], rng) for name in ("lpr", "wpr"))
+        lines, words = (mean_with_interval(name, texts, scores[name], rng, is_share=True) for name in ("lpr", "wpr"))
         lpr, wpr = lines["lpr"], words["wpr"]
         return {
             "counted": counted,
@@ -85,7 +85,7 @@ class LanguageForcing(_ByIdentifier):
 
     def summarize(self, texts: Sequence[StoredText], scores: Scores, rng: np.random.Generator) -> Values:
         """Return `lfs`."""
-        values = mean_with_interval("lfs", texts, scores["lfs"], rng)
+        values = mean_with_interval("lfs", texts, scores["lfs"], rng, is_share=True)
         return {**values, "identifier": self.identity, "note": note_on(texts, scores["lfs"])}
 
     def _language(self, text: str) -> str | None:
@@ -111,7 +111,7 @@ class Script:
     def summarize(self, texts: Sequence[StoredText], scores: Scores, rng: np.random.Generator) -> Values:
         """Return `script`."""
         column = scores["script"]
-        return {**mean_with_interval("script", texts, column, rng), "note": note_on(texts, column)}
+        return {**mean_with_interval("script", texts, column, rng, is_share=True), "note": note_on(texts, column)}
 
 
 LANGUAGE_METRICS: Mapping[str, Callable[[LanguageIdentifier, frozenset[str] | None], TextMetric]] = {

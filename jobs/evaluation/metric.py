@@ -12,6 +12,7 @@ from jobs.evaluation.texts import StoredText
 from jobs.metrics.bootstrap import bootstrap_mean
 from jobs.metrics.item_sums import evaluate_answers
 from jobs.metrics.result import FEW
+from jobs.metrics.wilson import share_interval
 
 Values = dict[str, Any]
 """The values of one group by name, as JSON shows them."""
@@ -81,19 +82,27 @@ class TextMetric(Protocol):
 
 
 def mean_with_interval(
-    name: str, texts: Sequence[StoredText], scores: Sequence[TextScore], rng: np.random.Generator
+    name: str,
+    texts: Sequence[StoredText],
+    scores: Sequence[TextScore],
+    rng: np.random.Generator,
+    *,
+    is_share: bool = False,
 ) -> Values:
     """Return the mean of the scores that are defined under `name`, and its 95 % interval under `<name>_ci`.
 
-    The interval resamples texts; where texts are several answers to one prompt, it resamples prompts.
+    The interval resamples texts; where texts are several answers to one prompt, it resamples prompts. With `is_share`,
+    for scores from 0 to 1, it is Wilson's where the scores of independent texts are all 0 or 1, and where all texts
+    have 0 or all have 1.
     """
     pairs = [(text, score.value) for text, score in zip(texts, scores, strict=True) if score.value is not None]
     if not pairs:
         return {name: None, f"{name}_ci": None}
     values = np.array([value for _, value in pairs], dtype=np.float64)
     if not _have_several_answers([text for text, _ in pairs]):
-        return {name: float(values.mean()), f"{name}_ci": list(bootstrap_mean(values, rng))}
-    result = evaluate_answers(values, [text.item for text, _ in pairs], rng)
+        bounds = share_interval(values, rng) if is_share else bootstrap_mean(values, rng)
+        return {name: float(values.mean()), f"{name}_ci": list(bounds)}
+    result = evaluate_answers(values, [text.item for text, _ in pairs], rng, is_share=is_share)
     return {name: result.value, f"{name}_ci": [result.ci_low, result.ci_high]}
 
 

@@ -79,7 +79,7 @@ class Relevance:
         """Return `relevance`, and how many answers have no score: `relevance_unparsed`, `relevance_too_long`."""
         column = scores["relevance"]
         return {
-            **mean_with_interval("relevance", texts, column, rng),
+            **mean_with_interval("relevance", texts, column, rng, is_share=True),
             "relevance_unparsed": _count(column, UNPARSED),
             "relevance_too_long": _count(column, TOO_LONG),
             "judge": self.identity,

@@ -32,12 +32,16 @@ def repetition(text: str) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Fluency:
-    """The mean over items of the number that `of` computes from the value in `column`."""
+    """The mean over items of the number that `of` computes from the value in `column`.
+
+    `is_share` says whether the number is one from 0 to 1.
+    """
 
     name: str
     column: str
     of: Callable[[Any], float]
     higher_is_better: bool | None
+    is_share: bool = False
     no_effect: float | None = None
 
     @property
@@ -48,19 +52,19 @@ class Fluency:
     def evaluate(self, samples: pa.Table, rng: np.random.Generator) -> MetricResult:
         """Return the mean."""
         if has_several_answers(samples):
-            return evaluate_answers(self._values(samples), samples["doc_id"].to_pylist(), rng)
-        return evaluate_mean(self._values(samples), rng)
+            return evaluate_answers(self._values(samples), samples["doc_id"].to_pylist(), rng, is_share=self.is_share)
+        return evaluate_mean(self._values(samples), rng, is_share=self.is_share)
 
     def compare(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> MetricResult:
         """Return the mean and its difference from the baseline's on the same items."""
         values, plain = self._values(steered), self._values(baseline)
         if has_several_answers(steered):
-            return compare_answers(values, plain, steered["doc_id"].to_pylist(), rng)
-        return compare_means(values, plain, rng)
+            return compare_answers(values, plain, steered["doc_id"].to_pylist(), rng, is_share=self.is_share)
+        return compare_means(values, plain, rng, is_share=self.is_share)
 
     def _values(self, samples: pa.Table) -> Floats:
         return np.array([self.of(value) for value in samples[self.column].to_pylist()], dtype=np.float64)
 
 
-REPETITION = Fluency(name="repetition", column="completion", of=repetition, higher_is_better=False)
+REPETITION = Fluency(name="repetition", column="completion", of=repetition, higher_is_better=False, is_share=True)
 LENGTH = Fluency(name="length", column="completion_tokens", of=float, higher_is_better=None)

@@ -17,6 +17,7 @@ from jobs.metrics.bootstrap import RESAMPLES, Floats, batches, interval
 from jobs.metrics.result import MetricResult
 from jobs.metrics.share import Truths
 from jobs.metrics.significance import FLIPS
+from jobs.metrics.wilson import at_bound
 
 Score = Callable[[Floats], Floats]
 """Returns the scores [...] of totals [..., k], NaN where they are undefined."""
@@ -39,23 +40,38 @@ def sums_by_item(doc_ids: Iterable[Hashable], numbers: Floats) -> Floats:
     return sums
 
 
-def evaluate_sums(sums: Floats, score: Score, rng: np.random.Generator) -> MetricResult:
-    """Return the score of `sums` [items, k], with the percentile interval over resampled items."""
+def evaluate_sums(
+    sums: Floats, score: Score, rng: np.random.Generator, *, denominator: int | None = None
+) -> MetricResult:
+    """Return the score of `sums` [items, k], with the percentile interval over resampled items.
+
+    Args:
+        sums: The sums of each item.
+        score: The score of totals.
+        rng: The source of the resamples.
+        denominator: For scores from 0 to 1, the index of the sum that says whether an item counts. If the score is 0 or
+            1, the interval is Wilson's over the items that count.
+    """
     value = float(score(sums.sum(axis=0)))
     if not len(sums) or np.isnan(value):
         return MetricResult(n=0)
     low, high = _interval(np.concatenate([score(totals) for totals in _resampled(sums, rng)]))
+    if denominator is not None:
+        low, high = at_bound(value, int((sums[:, denominator] > 0).sum()), low, high)
     return MetricResult(n=len(sums), value=value, ci_low=low, ci_high=high)
 
 
-def compare_sums(sums: Floats, plain: Floats, score: Score, rng: np.random.Generator) -> MetricResult:
+def compare_sums(
+    sums: Floats, plain: Floats, score: Score, rng: np.random.Generator, *, denominator: int | None = None
+) -> MetricResult:
     """Return the score of `sums` [items, k], and its difference from that of `plain`, the same items' sums.
 
+    Arguments as for `evaluate_sums`.
     The interval is over resampled items, each with its answers of both sides. The p-value is that of a permutation
     test: the two sides of each item are swapped at random, FLIPS times, the observed order among them. An undefined
     difference counts as one that is at least as large as the observed one.
     """
-    result = evaluate_sums(sums, score, rng)
+    result = evaluate_sums(sums, score, rng, denominator=denominator)
     if result.value is None:
         return result
     reached = float(score(plain.sum(axis=0)))
@@ -82,17 +98,35 @@ def mean_of(totals: Floats) -> Floats:
     return quotient
 
 
-def evaluate_answers(values: Floats | Truths, doc_ids: Iterable[Hashable], rng: np.random.Generator) -> MetricResult:
-    """Return the mean over answers of `values` [n]; its interval resamples the items that `doc_ids` names."""
-    return evaluate_sums(_values_and_counts(values, doc_ids), mean_of, rng)
+def evaluate_answers(
+    values: Floats | Truths, doc_ids: Iterable[Hashable], rng: np.random.Generator, *, is_share: bool = False
+) -> MetricResult:
+    """Return the mean over answers of `values` [n]; its interval resamples the items that `doc_ids` names.
+
+    Args:
+        values: The values of the answers.
+        doc_ids: The item of each answer.
+        rng: The source of the resamples.
+        is_share: Whether the values are from 0 to 1; the interval of a mean of 0 or 1 is then Wilson's over items.
+    """
+    return evaluate_sums(_values_and_counts(values, doc_ids), mean_of, rng, denominator=1 if is_share else None)
 
 
 def compare_answers(
-    values: Floats | Truths, plain: Floats | Truths, doc_ids: Iterable[Hashable], rng: np.random.Generator
+    values: Floats | Truths,
+    plain: Floats | Truths,
+    doc_ids: Iterable[Hashable],
+    rng: np.random.Generator,
+    *,
+    is_share: bool = False,
 ) -> MetricResult:
-    """Return the mean over answers of `values` [n], and its difference from that of `plain` [n], the same answers'."""
+    """Return the mean over answers of `values` [n], and its difference from that of `plain` [n], the same answers'.
+
+    Arguments as for `evaluate_answers`.
+    """
     ids = list(doc_ids)
-    return compare_sums(_values_and_counts(values, ids), _values_and_counts(plain, ids), mean_of, rng)
+    sums, plain_sums = _values_and_counts(values, ids), _values_and_counts(plain, ids)
+    return compare_sums(sums, plain_sums, mean_of, rng, denominator=1 if is_share else None)
 
 
 def _values_and_counts(values: Floats | Truths, doc_ids: Iterable[Hashable]) -> Floats:

@@ -52,8 +52,8 @@ class LanguageShare:
         if (truths := self._truths(samples, wanted)) is None:
             return _unknown(wanted)
         if has_several_answers(samples):
-            return evaluate_answers(truths, samples["doc_id"].to_pylist(), rng)
-        return evaluate_share(truths, rng)
+            return evaluate_answers(truths, samples["doc_id"].to_pylist(), rng, is_share=True)
+        return evaluate_share(truths)
 
     def compare(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> MetricResult | None:
         """Return the share and its difference from the baseline's share of the same language; None if it has none."""
@@ -64,7 +64,7 @@ class LanguageShare:
         if truths is None or plain is None:
             return _unknown(wanted)
         if has_several_answers(steered):
-            return compare_answers(truths, plain, steered["doc_id"].to_pylist(), rng)
+            return compare_answers(truths, plain, steered["doc_id"].to_pylist(), rng, is_share=True)
         return compare_shares(truths, plain, rng)
 
     def _truths(self, samples: pa.Table, wanted: str | None) -> Truths | None:

@@ -23,8 +23,8 @@ RESAMPLES = 200
 class LmEvalMetric:
     """The metric `name` of the samples' `measures`, aggregated by lm-eval's function `aggregation`.
 
-    Means are compared as other means are. Other aggregations have bootstrap intervals but no test. Documents without a
-    value of the metric do not count.
+    Means are compared as other means are; a mean of values that are all 0 or 1 is a share. Other aggregations have
+    bootstrap intervals but no test. Documents without a value of the metric do not count.
     """
 
     name: str
@@ -45,7 +45,7 @@ class LmEvalMetric:
         if not self.aggregation:
             return MetricResult(n=len(values), note=f"the task aggregates {self.name} by a function of its own")
         if self.aggregation == "mean":
-            return evaluate_mean(np.array(values, dtype=np.float64), rng)
+            return evaluate_mean(np.array(values, dtype=np.float64), rng, is_share=True)
         try:
             return _aggregated(values, aggregation_function(self.aggregation), rng)
         except (ValueError, ArithmeticError, ImportError) as error:
@@ -59,7 +59,8 @@ class LmEvalMetric:
             return self.evaluate(steered, rng)
         values, plain_values = [value for value, _ in pairs], [plain for _, plain in pairs]
         if self.aggregation == "mean":
-            return compare_means(np.array(values, dtype=np.float64), np.array(plain_values, dtype=np.float64), rng)
+            steered_values, baseline_values = (np.array(side, dtype=np.float64) for side in (values, plain_values))
+            return compare_means(steered_values, baseline_values, rng, is_share=True)
         try:
             return _compared(values, plain_values, aggregation_function(self.aggregation), rng)
         except (ValueError, ArithmeticError, ImportError) as error:

@@ -23,6 +23,7 @@ from jobs.metrics.lm_eval import (
 )
 from jobs.metrics.result import MetricResult
 from jobs.metrics.significance import cohens_dz, sign_flip
+from jobs.metrics.wilson import at_bound
 
 _BY_SIZE, _EQUAL = "by_size:", "unweighted:"
 """Prefixes of the aggregation of a group's metric."""
@@ -154,13 +155,15 @@ class _Strata:
         self._count = sum(map(len, tasks))
 
     def evaluate(self, rng: np.random.Generator) -> MetricResult:
-        low, high = interval(self._resampled(rng)[0])
+        low, high = self._widened(*interval(self._resampled(rng)[0]))
         return MetricResult(n=self._count, value=self._value(0), ci_low=low, ci_high=high)
 
     def compare(self, rng: np.random.Generator) -> MetricResult:
         values, differences = self._resampled(rng, compared=True)
         result = MetricResult(n=self._count, value=self._value(0), baseline=self._value(1))
         result = with_intervals(result, values, differences)
+        low, high = self._widened(result.ci_low, result.ci_high)
+        result = replace(result, ci_low=low, ci_high=high)
         if not self._is_mean:
             return result
         weighted = np.concatenate(
@@ -170,6 +173,14 @@ class _Strata:
             ]
         )
         return replace(result, p_value=sign_flip(weighted, rng), effect=cohens_dz(weighted))
+
+    def _widened(self, low: float | None, high: float | None) -> tuple[float | None, float | None]:
+        """Return Wilson's interval, over the effective number of documents, if all of them are 0 or all are 1."""
+        distinct = {float(steered) for pairs in self._tasks for steered, _ in pairs} if self._is_mean else set()
+        if len(distinct) != 1:
+            return low, high
+        sizes = np.array([len(pairs) for pairs in self._tasks])
+        return at_bound(distinct.pop(), 1 / float((self._shares**2 / sizes).sum()), low, high)
 
     def _value(self, side: int) -> float:
         return float(self._shares @ [self._aggregate([pair[side] for pair in pairs]) for pairs in self._tasks])

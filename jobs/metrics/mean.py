@@ -11,6 +11,7 @@ import pyarrow as pa
 from jobs.metrics.bootstrap import Floats, bootstrap_mean
 from jobs.metrics.result import BASELINE_NOT_FINITE, NOT_FINITE, MetricResult
 from jobs.metrics.significance import cohens_dz, sign_flip
+from jobs.metrics.wilson import share_interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,19 +36,28 @@ class Mean:
         return compare_means(self.of(steered["score"].to_numpy()), self.of(baseline["score"].to_numpy()), rng)
 
 
-def evaluate_mean(values: Floats, rng: np.random.Generator) -> MetricResult:
-    """Return the mean of `values` [n] with its interval."""
+def evaluate_mean(values: Floats, rng: np.random.Generator, *, is_share: bool = False) -> MetricResult:
+    """Return the mean of `values` [n] with its interval.
+
+    Args:
+        values: The values of independent items.
+        rng: The source of the resamples.
+        is_share: Whether the metric is bounded by 0 and 1; if all values are 0 or 1, the interval is then Wilson's.
+    """
     if not len(values):
         return MetricResult(n=0)
     if not np.isfinite(values).all():
         return MetricResult(n=len(values), note=NOT_FINITE)
-    low, high = bootstrap_mean(values, rng)
+    low, high = share_interval(values, rng) if is_share else bootstrap_mean(values, rng)
     return MetricResult(n=len(values), value=float(values.mean()), ci_low=low, ci_high=high)
 
 
-def compare_means(values: Floats, plain: Floats, rng: np.random.Generator) -> MetricResult:
-    """Return the mean of `values` [n] and its difference from that of `plain` [n], values of the same items."""
-    result = evaluate_mean(values, rng)
+def compare_means(values: Floats, plain: Floats, rng: np.random.Generator, *, is_share: bool = False) -> MetricResult:
+    """Return the mean of `values` [n] and its difference from that of `plain` [n], values of the same items.
+
+    Arguments as for `evaluate_mean`; the interval of the difference is always the bootstrap's.
+    """
+    result = evaluate_mean(values, rng, is_share=is_share)
     if result.value is None:
         return result
     if not np.isfinite(plain).all():

@@ -19,6 +19,7 @@ from jobs.metrics.bootstrap import Floats
 from jobs.metrics.item_sums import Score, compare_sums, evaluate_sums, sums_by_item
 from jobs.metrics.language_share import wanted_language
 from jobs.metrics.result import MetricResult
+from jobs.metrics.wilson import wilson
 
 IDENTIFIER = PACKAGED_FASTTEXT
 """The benchmark's identifier, fastText's lid.176, in the compressed form that a package contains."""
@@ -50,16 +51,18 @@ class Rate(NamedTuple):
         score: The rate as a function of totals.
         by_words: Whether it depends on English words.
         denominator: The index in the totals of the answers that the rate is a share of.
+        is_share: Whether it is that share, rather than a mean of two.
     """
 
     score: Score
     by_words: bool
     denominator: int
+    is_share: bool = True
 
 
 LINES = Rate(line_pass_rate, by_words=False, denominator=0)
 WORDS = Rate(word_pass_rate, by_words=True, denominator=1)
-LINES_AND_WORDS = Rate(language_confusion_pass_rate, by_words=True, denominator=0)
+LINES_AND_WORDS = Rate(language_confusion_pass_rate, by_words=True, denominator=0, is_share=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,8 +124,11 @@ class PassRate:
             steered, *plain = (self._sums(side, wanted) for side in sides)
         except InvalidRequest as error:  # a package is missing, or the identifier does not know the language
             return MetricResult(n=0, note=error.message)
-        score = self.rate.score
-        result = compare_sums(steered, plain[0], score, rng) if plain else evaluate_sums(steered, score, rng)
+        score, denominator = self.rate.score, self.rate.denominator
+        if plain:
+            result = compare_sums(steered, plain[0], score, rng, denominator=denominator)
+        else:
+            result = evaluate_sums(steered, score, rng, denominator=denominator)
         return self._described(result, steered)
 
     def _of_source(self, samples: pa.Table) -> pa.Table:
@@ -155,7 +161,11 @@ class PassRate:
             none = not sums[:, 0].any()
             missing = f"a line of at least {MIN_WORDS} words" if none else "all of its lines in the language"
             return replace(result, note=f"no answer has {missing}")
-        n = int((sums[:, self.rate.denominator] > 0).sum())
+        counted = sums[:, self.rate.denominator]
+        n = int((counted > 0).sum())
+        if self.rate.is_share and counted.max() == 1:  # an answer to each item, so that the items are independent
+            low, high = wilson(result.value, n)
+            result = replace(result, ci_low=low, ci_high=high)
         return replace(result, n=n, signature=open_identifier(self.identifier).identity)
 
 

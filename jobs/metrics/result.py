@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 
 FEW = 20
-"""An interval over fewer items gets a note, because percentile bootstraps of few items are too narrow."""
+"""An interval over fewer items gets a note: it is wide, and a percentile bootstrap of few items is too narrow."""
 NOT_FINITE = "the value is infinite or not a number"
 BASELINE_NOT_FINITE = "the baseline's value is infinite or not a number"
 INTERVAL_NOT_FINITE = "an interval or test has no value, because the metric is undefined for some resamples"

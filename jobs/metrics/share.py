@@ -11,21 +11,23 @@ from jobs.metrics.bootstrap import bootstrap_mean
 from jobs.metrics.power import mcnemar_standard_error
 from jobs.metrics.result import MetricResult
 from jobs.metrics.significance import cohens_g, discordant, mcnemar, mcnemar_mid
+from jobs.metrics.wilson import wilson
 
 Truths = NDArray[np.bool_]
 
 
-def evaluate_share(true: Truths, rng: np.random.Generator) -> MetricResult:
-    """Return the share of true values among `true` [n], between 0 and 1, with its interval."""
+def evaluate_share(true: Truths) -> MetricResult:
+    """Return the share of true values among `true` [n], one for each independent item, with Wilson's interval."""
     if not len(true):
         return MetricResult(n=0)
-    low, high = bootstrap_mean(true.astype(np.float64), rng)
-    return MetricResult(n=len(true), value=float(true.mean()), ci_low=low, ci_high=high)
+    value = float(true.mean())
+    low, high = wilson(value, len(true))
+    return MetricResult(n=len(true), value=value, ci_low=low, ci_high=high)
 
 
 def compare_shares(true: Truths, plain: Truths, rng: np.random.Generator) -> MetricResult:
     """Return the share and its difference from that of `plain` [n], values of the same items, with McNemar's tests."""
-    result = evaluate_share(true, rng)
+    result = evaluate_share(true)
     if not result.n:
         return result
     low, high = bootstrap_mean(true.astype(np.float64) - plain.astype(np.float64), rng)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from jobs.metrics.bootstrap import bootstrap_mean
 from jobs.metrics.result import MetricResult
+from jobs.metrics.share import evaluate_share
 
 
 class Shift:
@@ -26,8 +26,5 @@ class Shift:
 
     def compare(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> MetricResult:
         """Return the share, between 0 and 1."""
-        if not len(steered):
-            return MetricResult(n=0)
-        shifted = (steered["score"].to_numpy() > baseline["score"].to_numpy()).astype(np.float64)
-        low, high = bootstrap_mean(shifted, rng)
-        return MetricResult(n=len(shifted), value=float(shifted.mean()), ci_low=low, ci_high=high)
+        del rng
+        return evaluate_share(steered["score"].to_numpy() > baseline["score"].to_numpy())

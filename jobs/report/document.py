@@ -104,7 +104,7 @@ def _missing(provenance: Provenance, samples: int, failed: int) -> Iterable[Noti
 def _caveats(data: ReportData) -> Iterable[Notice]:
     (few,) = data.query(LITTLE).to_pylist()
     if few["rows"]:
-        rest = f" (at least {few['least']}); their intervals are too narrow."
+        rest = f" (at least {few['least']}); bootstrap intervals of so few are too narrow."
         yield Notice(f"{few['rows']} of the values rest on fewer than {FEW} items", rest)
     for warning in data.provenance.warnings:
         yield Notice("", warning)

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from ampsweep.errors import DamagedFile, InvalidRequest
 from ampsweep.hashing import content_hash
 from jobs.metrics.bootstrap import bootstrap_mean
+from jobs.metrics.wilson import share_interval
 from jobs.results.schema import SUMMARY
 
 HIGHER_IS_BETTER: Mapping[str, bool] = {"relevance": True, "answer_nll": False}
@@ -25,7 +26,7 @@ _OF_CELLS = tuple(name for name in SUMMARY.names if name not in ("metric", "valu
 def evaluated_rows(samples: pa.Table, paths: Sequence[Path]) -> pa.Table:
     """Return a row for each cell and metric of `HIGHER_IS_BETTER`, in the schema of the summary.
 
-    `value` is the mean over items, with its 95 % bootstrap interval. Several answers to an item are averaged first.
+    `value` is the mean over items, with its 95 % interval. Several answers to an item are averaged first.
 
     Args:
         samples: The samples of the sweep.
@@ -73,7 +74,8 @@ def _scores(path: Path) -> list[dict[str, Any]]:
 def _row(cell: Mapping[str, Any], metric: str, items: Sequence[Sequence[float]]) -> dict[str, Any]:
     values = np.array([np.mean(answers) for answers in items], dtype=np.float64)
     seed = int(content_hash([cell["cell_id"], metric])[:16], 16)
-    low, high = bootstrap_mean(values, np.random.default_rng(seed))
+    bounds_of = share_interval if metric == "relevance" else bootstrap_mean  # relevance is from 0 to 1
+    low, high = bounds_of(values, np.random.default_rng(seed))
     measured = {"n": len(values), "value": float(values.mean()), "ci_low": low, "ci_high": high}
     of_cell = {name: cell.get(name) for name in _OF_CELLS}
     return {**of_cell, **measured, "metric": metric, "higher_is_better": HIGHER_IS_BETTER[metric]}

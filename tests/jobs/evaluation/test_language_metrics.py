@@ -39,6 +39,13 @@ def test_pass_rates_by_group() -> None:
     assert (french["identifier"], french["tokenizers"]) == (FASTTEXT.identity, {"fr": "white space"})
 
 
+def test_a_share_of_1_has_wilsons_interval() -> None:
+    (values,) = groups([text(FRENCH, "fr")] * 16, "lfs", "script", "language_confusion").values()
+    for name in ("lfs", "script", "lpr"):
+        assert values[name] == 1.0
+        assert values[f"{name}_ci"] == [pytest.approx(0.806, abs=1e-3), 1.0]
+
+
 def test_nothing_to_count_is_no_rate() -> None:
     (values,) = groups([text("court", "fr")], "language_confusion").values()
     assert (values["n"], values["counted"], values["lpr"], values["lpr_ci"]) == (1, 0, None, None)

@@ -27,3 +27,11 @@ def test_without_items_there_is_no_value() -> None:
         Accuracy().compare(correctness(""), correctness(""), rng),
     ):
         assert (result.n, result.value, result.ci_low) == (0, None, None)
+
+
+def test_the_interval_of_a_share_is_wilsons_and_the_difference_stays_paired() -> None:
+    result = Accuracy().evaluate(correctness("1" * 16), np.random.default_rng(0))
+    assert result.ci_low == pytest.approx(0.806, abs=1e-3)
+    assert result.ci_high == 1.0
+    same = Accuracy().compare(correctness("1" * 16), correctness("1" * 16), np.random.default_rng(0))
+    assert (same.ci_low, same.delta_ci_low, same.delta_ci_high) == (result.ci_low, 0.0, 0.0)

@@ -9,6 +9,7 @@ import sacrebleu
 
 from jobs.metrics.batch_bleu import BATCH, BATCH_BLEU
 from jobs.metrics.fluency import LENGTH, REPETITION, repetition
+from jobs.metrics.wilson import wilson
 
 RNG = np.random.default_rng(3)
 
@@ -50,6 +51,13 @@ def test_the_mean_length_of_several_answers_is_over_items() -> None:
     assert (evaluated.n, evaluated.value) == (2, 3.5)
     assert (compared.n, compared.value, compared.delta) == (2, 5.5, 2.0)
     assert (compared.delta_ci_low, compared.delta_ci_high) == (2.0, 2.0)
+
+
+def test_the_interval_of_texts_without_repetition_has_a_width_but_not_that_of_equal_lengths() -> None:
+    texts = pa.table({"doc_id": list("abcd"), "completion": ["a b c d e"] * 4, "completion_tokens": [1] * 4})
+    repeated, length = REPETITION.evaluate(texts, RNG), LENGTH.evaluate(texts, RNG)
+    assert (repeated.ci_low, repeated.ci_high) == wilson(0.0, 4)
+    assert (length.ci_low, length.ci_high) == (1.0, 1.0)
 
 
 def test_published_bleu_is_the_mean_of_batches() -> None:

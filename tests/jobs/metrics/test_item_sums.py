@@ -15,6 +15,7 @@ from jobs.metrics.item_sums import (
     mean_of,
     sums_by_item,
 )
+from jobs.metrics.wilson import wilson
 
 VALUES = np.array([1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 0.0])
 
@@ -89,3 +90,14 @@ def test_a_difference_of_rates_whose_answers_count_on_one_side_only() -> None:
 def test_several_answers_share_an_id() -> None:
     assert has_several_answers(pa.table({"doc_id": ["a", "a", "b"]}))
     assert not has_several_answers(pa.table({"doc_id": ["a", "b"]}))
+
+
+def test_a_share_of_0_or_1_has_wilsons_interval_over_items() -> None:
+    ones, names = np.ones(12 * 5), ids(12, 5)
+    result = evaluate_answers(ones, names, rng(), is_share=True)
+    assert (result.ci_low, result.ci_high) == wilson(1.0, 12)
+    compared = compare_answers(np.zeros(12 * 5), ones, names, rng(), is_share=True)
+    assert (compared.ci_low, compared.ci_high) == wilson(0.0, 12)
+    assert (compared.delta_ci_low, compared.delta_ci_high) == (-1.0, -1.0)
+    length = evaluate_answers(ones, names, rng())
+    assert (length.ci_low, length.ci_high) == (1.0, 1.0), "a length is not bounded by 1"

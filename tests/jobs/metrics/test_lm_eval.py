@@ -9,6 +9,7 @@ import pytest
 
 from jobs.metrics.lm_eval import LmEvalMetric
 from jobs.metrics.mean import compare_means
+from jobs.metrics.wilson import wilson
 
 RNG = np.random.default_rng
 
@@ -22,7 +23,8 @@ def test_a_mean_is_compared_as_other_means_are() -> None:
     result = LmEvalMetric(name="acc", aggregation="mean").compare(
         samples("acc", steered), samples("acc", plain), RNG(1)
     )
-    assert result == compare_means(np.array(steered), np.array(plain), RNG(1))
+    assert result == compare_means(np.array(steered), np.array(plain), RNG(1), is_share=True)
+    assert (result.ci_low, result.ci_high) == wilson(0.75, 4)
     assert (result.value, result.baseline) == (0.75, 0.5)
 
 

@@ -9,6 +9,7 @@ import pytest
 from jobs.metrics.base import SourcedMetric
 from jobs.metrics.lm_eval import LmEvalMetric
 from jobs.metrics.lm_eval_group import group_aggregation, lm_eval_metric
+from jobs.metrics.wilson import wilson
 
 RNG = np.random.default_rng
 ANSWERS = {"a": [1.0, 0.0], "b": [1.0, 1.0, 1.0, 0.0, 1.0, 1.0]}
@@ -53,6 +54,16 @@ def test_resamples_keep_the_number_of_documents_of_each_task() -> None:
     constant = {"a": [0.0] * 5, "b": [1.0] * 5}
     result = lm_eval_metric("acc", "by_size:mean").evaluate(samples(constant), RNG(0))
     assert (result.value, result.ci_low, result.ci_high) == (0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(("aggregation", "items"), [("by_size:mean", 10), ("unweighted:mean", 2**2 / (1 / 8 + 1 / 2))])
+def test_documents_that_are_all_right_have_an_interval_over_their_effective_number(
+    aggregation: str, items: float
+) -> None:
+    right = samples({"a": [1.0] * 8, "b": [1.0] * 2})
+    metric = lm_eval_metric("acc", aggregation)
+    for result in (metric.evaluate(right, RNG(0)), metric.compare(right, right, RNG(0))):
+        assert (result.ci_low, result.ci_high) == pytest.approx(wilson(1.0, items))
 
 
 def test_each_task_has_a_row_of_its_own() -> None:

@@ -22,6 +22,7 @@ from jobs.metrics.pass_rate import (
     TARGET_WPR,
     WPR,
 )
+from jobs.metrics.wilson import wilson
 from tests.jobs.evaluation.evaluated import evaluated
 
 FRENCH = "Le chat dort sur le canapé depuis ce matin."
@@ -143,6 +144,17 @@ def test_several_answers_of_an_item_are_one_unit() -> None:
     assert result is not None
     assert [result.n, result.value] == pytest.approx([2, 10 / 19])
     assert (result.ci_low, result.ci_high) == (0.0, 1.0), "either item alone gives one bound"
+
+
+def test_intervals_are_wilsons_for_one_answer_to_each_item_and_at_the_bounds() -> None:
+    single = LPR.evaluate(samples(ENGLISH, ENGLISH, FRENCH, SHORT), rng())
+    assert single is not None
+    assert (single.ci_low, single.ci_high) == pytest.approx(wilson(2 / 3, 3)), "SHORT does not count"
+    several = LPR.evaluate(samples(*[ENGLISH] * 6, ids=["okapi/0"] * 3 + ["okapi/1"] * 3), rng())
+    mean_of_two = LCPR.evaluate(samples(RUSSIAN, RUSSIAN, data="ru", words=WORDS), rng())
+    for result in (several, mean_of_two):
+        assert result is not None
+        assert (result.value, result.ci_low, result.ci_high) == (1.0, *wilson(1.0, 2))
 
 
 def test_rates_by_source() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from jobs.metrics.shift import Shift
 
@@ -23,3 +24,9 @@ def test_lss_is_the_share_of_facts_that_shifted_and_ties_do_not_count() -> None:
 def test_without_items_there_is_no_value() -> None:
     result = Shift().compare(scores(), scores(), np.random.default_rng(0))
     assert (result.n, result.value, result.ci_low) == (0, None, None)
+
+
+def test_the_interval_of_facts_that_all_shifted_has_a_width() -> None:
+    result = Shift().compare(scores(*[1.0] * 19), scores(*[0.0] * 19), np.random.default_rng(0))
+    assert result.ci_low == pytest.approx(0.832, abs=1e-3)
+    assert result.ci_high == 1.0
