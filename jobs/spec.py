@@ -138,15 +138,42 @@ Baseline = Annotated[
 ]
 
 
+class OperationSpec(StrictModel):
+    """What happens to an activation, and the magnitudes of it.
+
+    Attributes:
+        op: What happens to an activation (`ampsweep.domain.intervention`).
+        factors: The magnitudes. With `patch` or `statistic`, each of their values is multiplied by each factor.
+        patch: Recorded patch values.
+        statistic: Statistics of the token's activations.
+    """
+
+    op: Op
+    factors: Unique[Factor] | None = None
+    patch: Annotated[Unique[Patch] | None, BeforeValidator(one_or_list)] = None
+    statistic: Annotated[Unique[StatisticWord] | None, BeforeValidator(one_or_list)] = None
+
+    @model_validator(mode="after")
+    def _magnitude(self) -> OperationSpec:
+        check_magnitude(self.op, factor=self.factors, patch=self.patch, statistic=self.statistic, factor_key="factors")
+        return self
+
+    @property
+    def all_factors(self) -> tuple[float, ...]:
+        """The factors; 1 if none is given."""
+        return self.factors or (1.0,)
+
+
 class InterventionsSpec(StrictModel):
     """The interventions of a sweep: every target language with every magnitude, layer choice and control.
 
     Attributes:
         languages: Target languages, optionally with a weight each; all languages of the neuron set by default.
-        op: What happens to an activation (`ampsweep.domain.intervention`).
-        factors: The magnitudes. With `patch` or `statistic`, each of their values is multiplied by each factor.
-        patch: Recorded patch values.
-        statistic: Statistics of the token's activations.
+        op: What happens to an activation, with the magnitudes in the next three fields (`OperationSpec`).
+        factors: Its factors.
+        patch: Its patch values.
+        statistic: Its statistics.
+        ops: Several operations in place of these four fields, each with its own magnitudes.
         layers: `all`, `each` (one intervention for each layer), or a list of layers for one intervention.
         neurons: `each` for one intervention for each neuron of the target language instead of one for all of them.
         scope: Which tokens are edited.
@@ -168,10 +195,11 @@ class InterventionsSpec(StrictModel):
     """
 
     languages: WeightedLanguages | None = None
-    op: Op
+    op: Op | None = None
     factors: Unique[Factor] | None = None
     patch: Annotated[Unique[Patch] | None, BeforeValidator(one_or_list)] = None
     statistic: Annotated[Unique[StatisticWord] | None, BeforeValidator(one_or_list)] = None
+    ops: Unique[OperationSpec] | None = None
     layers: Layers = "all"
     neurons: Literal["each"] | None = None
     scope: Scope = "all"
@@ -194,8 +222,8 @@ class InterventionsSpec(StrictModel):
     baselines: Annotated[tuple[Baseline, ...], Field(strict=False), AfterValidator(unique)] = ()
 
     @model_validator(mode="after")
-    def _magnitude(self) -> InterventionsSpec:
-        check_magnitude(self.op, factor=self.factors, patch=self.patch, statistic=self.statistic, factor_key="factors")
+    def _fit_together(self) -> InterventionsSpec:
+        self._check_operations()
         choices = self.tokens or ()
         for index, tokens in enumerate(choices):
             check_tokens(tokens, self.scope, key="tokens" if len(choices) == 1 else f"tokens.{index}")
@@ -207,6 +235,26 @@ class InterventionsSpec(StrictModel):
             message = "{control} is a control for all neurons of a language; with neurons each, use repeat or none"
             raise PydanticCustomError("controls", message, {"key": "controls", "control": others[0]})
         return self
+
+    def _check_operations(self) -> None:
+        if self.op is not None and self.ops is None:
+            check_magnitude(
+                self.op, factor=self.factors, patch=self.patch, statistic=self.statistic, factor_key="factors"
+            )
+        elif self.op is None and self.ops is None:
+            raise PydanticCustomError("no_op", "is required; give one, or several operations in ops", {"key": "op"})
+        for key in ("op", "factors", "patch", "statistic") if self.ops is not None else ():
+            if getattr(self, key) is not None:
+                message = "goes inside each operation of ops; move it there, or leave ops out"
+                raise PydanticCustomError("op_and_ops", message, {"key": key})
+
+    @property
+    def operations(self) -> tuple[OperationSpec, ...]:
+        """The operations: those in `ops`, or the one that `op` and its magnitudes make."""
+        if self.ops is not None:
+            return self.ops
+        assert self.op is not None
+        return (OperationSpec(op=self.op, factors=self.factors, patch=self.patch, statistic=self.statistic),)
 
     @property
     def prompt_baselines(self) -> tuple[PromptMethod, ...]:
@@ -224,11 +272,6 @@ class InterventionsSpec(StrictModel):
         if _first(self.when) is not None:
             return "when"
         return None if _first(self.part) is None else "part"
-
-    @property
-    def all_factors(self) -> tuple[float, ...]:
-        """The factors; 1 if none is given."""
-        return self.factors or (1.0,)
 
 
 class TaskSpec(StrictModel):

@@ -92,21 +92,24 @@ def _count(spec: SweepSpec, resolved: ResolvedSweep, search: Search | None) -> i
 
 def _count_of_mode(spec: SweepSpec, resolved: ResolvedSweep, search: Search | None, mode: Mode) -> int:
     choices = len(token_choices(spec.interventions))
-    per_site = len(resolved.patches) * len(resolved.statistics) * choices
+    values = [len(operation.patches) * len(operation.statistics) for operation in resolved.operations]
+    factors = [
+        len(operation.all_factors) if search is None else search.rungs[-1].factors
+        for operation in spec.interventions.operations
+    ]
     repeats = int("repeat" in spec.interventions.controls)
-    draws = spec.interventions.random_draws - 1
-    controlled = per_site * (1 + len(spec.interventions.controls) - repeats + draws)
+    with_its_controls = len(spec.interventions.controls) - repeats + spec.interventions.random_draws
+    per_site = choices * sum(value * factor for value, factor in zip(values, factors, strict=True)) * with_its_controls
     vector_controls = spec.interventions.random_draws if "random" in spec.interventions.controls else 0
     baselines = len(spec.interventions.prompt_baselines) + len(resolved.vectors) * choices * (1 + vector_controls)
-    factors = len(spec.interventions.all_factors) if search is None else search.rungs[-1].factors
     sites = {target: len(resolved.sites(mode, target)) for target in resolved.single_neurons[mode]}
     in_full = sum(
-        1 + repeats + sum(baselines + controlled * factors * sites[target] for target in task.targets_of(ref))
+        1 + repeats + sum(baselines + per_site * sites[target] for target in task.targets_of(ref))
         for task in resolved.tasks[mode]
         for ref in task.refs
     )
     tried = sum(
-        1 + sum(per_site * rung.factors * sites[target] for target in task.targets_of(ref))
+        1 + sum(choices * sum(values) * rung.factors * sites[target] for target in task.targets_of(ref))
         for rung in (search.rungs[:-1] if search else ())
         for task in resolved.tasks[mode]
         for ref in task.refs
@@ -189,19 +192,19 @@ def _interventions(
     source = None
     if interventions.source is not None:
         source = Source(**interventions.source.model_dump(), language=ref.data_language)
-    for target in task.targets_of(ref):
+    for target, operation in product(task.targets_of(ref), resolved.operations):
         for patch, statistic, choice, factor, (layers, neuron) in product(
-            resolved.patches,
-            resolved.statistics,
+            operation.patches,
+            operation.statistics,
             token_choices(interventions),
-            resolved.factors[mode],
+            operation.factors[mode],
             resolved.sites(mode, target),
         ):
             yield from with_controls(
                 Intervention(
                     languages=(target,),
                     weights=None if weights is None else (weights[target],),
-                    op=interventions.op,
+                    op=operation.op,
                     factor=factor,
                     patch=patch,
                     statistic=statistic,

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from ampsweep.domain.choices import Mode, Patch, Vector
+from ampsweep.domain.choices import Mode, Vector
 from ampsweep.domain.languages import unknown_language
-from ampsweep.domain.statistic import Statistic
 from ampsweep.errors import DataUnavailable, InvalidRequest, NoNeurons
 from ampsweep.folders.model import ModelFolder
 from ampsweep.hashing import canonical_json
@@ -24,6 +23,7 @@ from jobs.neuron_sets.neuron_lists import read_neurons
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.neuron_choice import NeuronChoice, resolve_neurons
+from jobs.planning.operations import ResolvedOperation, check_patches, resolve_operations
 from jobs.spec import InterventionsSpec, Layers, SweepSpec, TaskSpec, VectorBaseline
 from jobs.tasks.base import Task
 from jobs.tasks.registry import releases_of, task_for
@@ -72,9 +72,7 @@ class ResolvedSweep:
         adapter: The LoRA adapter that all requests use; None for the model alone.
         neurons: The neuron set of each mode.
         tasks: The tasks of each mode, in the order of the spec.
-        factors: The factors of each mode; the published code truncates them to integers.
-        patches: Patch values that the factors multiply; None where the op takes none.
-        statistics: Activation statistics that the factors multiply; None where the op takes none.
+        operations: What happens to the neurons, one operation after the other.
         layers: Layer choices.
         single_neurons: In each mode, the neurons that are edited one at a time.
         instructions: The instructions of the prompt baselines, by target language.
@@ -86,9 +84,7 @@ class ResolvedSweep:
     adapter: AdapterRef | None
     neurons: Mapping[Mode, NeuronChoice]
     tasks: Mapping[Mode, tuple[ResolvedTask, ...]]
-    factors: Mapping[Mode, tuple[float, ...]]
-    patches: tuple[Patch | None, ...]
-    statistics: tuple[Statistic | None, ...]
+    operations: tuple[ResolvedOperation, ...]
     layers: tuple[LayerChoice, ...]
     single_neurons: Mapping[Mode, NeuronChoices]
     instructions: Mapping[str, tuple[Instruction, ...]]
@@ -117,7 +113,8 @@ def resolve(spec: SweepSpec, catalog: Catalog, neuron_sets: NeuronSets) -> Resol
         NoNeurons: if the neuron set has no neurons of any target language.
     """
     interventions = spec.interventions
-    if "paper" in spec.mode and interventions.statistic is not None and catalog.engine == "vllm":
+    statistics = [operation.statistic for operation in interventions.operations if operation.statistic is not None]
+    if "paper" in spec.mode and statistics and catalog.engine == "vllm":
         message = "in mode paper, statistics cover a whole forward pass, which only the transformers engine can record"
         raise InvalidRequest(f"{message}; use mode corrected, or --engine transformers", param="mode")
     model = catalog.model(spec.model)
@@ -140,9 +137,7 @@ def resolve(spec: SweepSpec, catalog: Catalog, neuron_sets: NeuronSets) -> Resol
         adapter=_adapter(spec, catalog),
         neurons=neurons,
         tasks=tasks,
-        factors={mode: _factors(interventions, mode) for mode in spec.mode},
-        patches=interventions.patch or (None,),
-        statistics=tuple(map(Statistic.parse, interventions.statistic or ())) or (None,),
+        operations=resolve_operations(interventions, spec.mode),
         layers=layers,
         single_neurons=single_neurons,
         instructions={target: _instructions(interventions, target) for target in targets},
@@ -274,17 +269,6 @@ class _TaskResolver:
             raise InvalidRequest(error.message, param=f"{self._param}.{error.param or 'data'}") from error
 
 
-def _check_patches(patches: Sequence[Patch], neurons: NeuronChoice) -> None:
-    """Raise InvalidRequest if the neuron set lacks one of the patch values; `difference` is computed from `mean`."""
-    if not neurons.patches:
-        message = "this neuron set has no patch values; leave patch out and give factors alone"
-        raise InvalidRequest(message, param="interventions.patch")
-    for patch in patches:
-        if ("mean" if patch == "difference" else patch) not in neurons.patches:
-            message = f"this neuron set has no patch values {patch}, only {', '.join(neurons.patches)}"
-            raise InvalidRequest(message, param="interventions.patch")
-
-
 def _targets(interventions: InterventionsSpec, neurons: NeuronChoice) -> tuple[str, ...]:
     languages = interventions.languages
     for index, language in enumerate(languages or ()):
@@ -292,11 +276,7 @@ def _targets(interventions: InterventionsSpec, neurons: NeuronChoice) -> tuple[s
             key = language if isinstance(languages, dict) else index
             param = f"interventions.languages.{key}"
             raise unknown_language("language of the neuron set", language, neurons.languages, param=param)
-    if interventions.patch is not None:
-        _check_patches(interventions.patch, neurons)
-    if "difference" in (interventions.patch or ()) and len(neurons.languages) < 2:
-        message = "the neuron set has no other language; difference compares languages, leave it out"
-        raise InvalidRequest(message, param="interventions.patch")
+    check_patches(interventions, neurons)
     if "other" in interventions.controls and len(neurons.languages) < 2:
         message = "the neuron set has no other language; leave the control other out"
         raise InvalidRequest(message, param="interventions.controls")
@@ -393,8 +373,3 @@ def _layers(layers: Layers, model: ModelFolder, *, param: str) -> tuple[LayerCho
                 param=f"{param}.{index}",
             )
     return (tuple(sorted(layer for layer in layers if isinstance(layer, int))),)
-
-
-def _factors(interventions: InterventionsSpec, mode: Mode) -> tuple[float, ...]:
-    factors = interventions.all_factors
-    return factors if mode == "corrected" else tuple(dict.fromkeys(float(int(factor)) for factor in factors))

@@ -77,12 +77,15 @@ class Search:
         if self.spec.interventions.neurons is not None:
             message = "a search chooses factors for all neurons of a language; leave neurons out, or use search: grid"
             raise InvalidRequest(message, param="interventions.neurons")
+        if len(self.spec.interventions.operations) > 1:
+            message = "a search runs over the factors of one operation; give one, or use search: grid"
+            raise InvalidRequest(message, param="interventions.ops")
         for index, task in enumerate(self.spec.tasks):
             if task.targets is not None:
                 message = "a search continues with the best factor of every target; leave targets out"
                 raise InvalidRequest(f"{message}, or use search: grid", param=f"tasks.{index}.targets")
         self._check_metric()
-        factors = len(self.spec.interventions.all_factors)
+        factors = self._factors
         if self.halving.keep >= factors:
             message = f"keep must be less than the number of factors, which is {factors}; give more factors"
             raise InvalidRequest(f"{message}, or keep fewer", param="search.keep")
@@ -109,7 +112,7 @@ class Search:
     def rungs(self) -> tuple[Rung, ...]:
         """The rungs in order; the last one has all items."""
         rungs: list[Rung] = []
-        factors, items = len(self.spec.interventions.all_factors), self.halving.items
+        factors, items = self._factors, self.halving.items
         while factors > self.halving.keep and (self._min_limit is None or items < self._min_limit):
             rungs.append(Rung(factors=factors, items=items))
             factors, items = max(self.halving.keep, -(-factors // 2)), 2 * items
@@ -162,6 +165,12 @@ class Search:
         best = _best_factors(latest, qualities, rung.factors)
         following = self._in_full(previous, best) if rung.items is None else _with_limit(best, rung.items)
         return list({cell.id: cell for cell in following}.values())
+
+    @property
+    def _factors(self) -> int:
+        """The number of factors that are tried."""
+        (operation,) = self.spec.interventions.operations
+        return len(operation.all_factors)
 
     def _has_metric(self, task: Task) -> bool:
         return any(metric.name == self.metric for metric in task.metrics)

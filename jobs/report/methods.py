@@ -122,15 +122,20 @@ def _model(spec: dict[str, Any], sources: dict[str, list[Any]]) -> str:
 
 
 def _change(interventions: dict[str, Any], sources: dict[str, list[Any]]) -> str:
-    magnitudes = ", ".join(f"{factor:g}" for factor in interventions.get("factors") or (1.0,))
-    values = interventions.get("patch") or interventions.get("statistic")
-    of = f" times the {' and the '.join(values)}" if values else ""
+    operations = " and by ".join(map(_operation, interventions.get("ops") or (interventions,)))
     names = {**_CONTROLS, "random": f"{_CONTROLS['random']}{_draws(interventions.get('random_draws', 1))}"}
     controls = ", ".join(names[control] for control in interventions.get("controls", ())) or "none"
     where = f"layers: {interventions.get('layers', 'all')}; tokens: {interventions.get('scope', 'all')}"
     where += f"{_tokens(interventions)}{_part(interventions)}{_when(interventions, sources)}"
     where += "; one neuron at a time" if interventions.get("neurons") == "each" else ""
-    return f"{interventions['op']} with {magnitudes}{of} ({where}); controls beside the unsteered model: {controls}"
+    return f"{operations} ({where}); controls beside the unsteered model: {controls}"
+
+
+def _operation(operation: dict[str, Any]) -> str:
+    magnitudes = ", ".join(f"{factor:g}" for factor in operation.get("factors") or (1.0,))
+    values = operation.get("patch") or operation.get("statistic")
+    of = f" times the {' and the '.join(values)}" if values else ""
+    return f"{operation['op']} with {magnitudes}{of}"
 
 
 def _tokens(interventions: dict[str, Any]) -> str:

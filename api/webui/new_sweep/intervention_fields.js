@@ -19,18 +19,27 @@ export function interventionFields({ spec, offers, sets, finer, edit }) {
     {},
     h("legend", {}, "Interventions"),
     targets(interventions, availableTargets(spec, sets), change),
+    interventions.ops ? operations(interventions.ops) : null,
     h(
       "div",
       { class: "row what" },
-      field("Activations", op),
-      field("Factors", numbersInput("factors", interventions.factors, set("factors"))),
-      field("times", magnitude(interventions, choices, change)),
+      interventions.ops ? null : field("Activations", op),
+      interventions.ops ? null : field("Factors", numbersInput("factors", interventions.factors, set("factors"))),
+      interventions.ops ? null : field("times", magnitude(interventions, choices, change)),
       field("Layers", numbersInput("layers", interventions.layers ?? "all", set("layers"), { words: ["all", "each"] })),
     ),
     finer.element,
     controls(interventions, choices, change),
     baselines(interventions, choices, change),
   );
+}
+
+/** Return a line for several operations, which are edited in the text alone. */
+function operations(ops) {
+  const line = ({ op, patch, statistic, factors = [1] }) =>
+    [op, ...[patch ?? statistic ?? []].flat(), ...[factors].flat().map((factor) => `× ${factor}`)].join(" ");
+  const listed = [ops].flat().map((operation) => line(operation ?? {}));
+  return h("p", { class: "operations" }, `Operations: ${listed.join("; ")}. Edit them in the text.`);
 }
 
 /** Return the languages that can be steered to: those of the neuron set that have neurons, or that are compared. */

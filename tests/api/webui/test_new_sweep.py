@@ -56,6 +56,24 @@ def test_the_form_offers_everything_that_the_server_has(installation: Installati
     assert tab.errors == []
 
 
+def test_several_operations_are_shown_and_kept(installation: Installation, tab: Browser) -> None:
+    ops = [{"op": "set", "patch": ["max"]}, {"op": "scale", "factors": [0, 2]}]
+    several = {**SPEC, "interventions": {"languages": ["fr"], "ops": ops}}
+    with server_in_thread(installation) as (url, _):
+        open_form(tab, url)
+        tab.fill("textarea[name=spec]", yaml.safe_dump(several))
+        tab.until("document.querySelector('.operations')")
+        shown = tab.run("document.querySelector('.operations').textContent")
+        tab.until(PLANNED)
+        tab.click("input[name=controls][value=zero]")
+        written = spec(tab)
+        assert tab.run("document.querySelector('select[name=op]')") is None
+    assert shown == "Operations: set max × 1; scale × 0 × 2. Edit them in the text."
+    assert written["interventions"]["ops"] == ops
+    assert written["interventions"]["controls"] == ["zero"]
+    assert tab.errors == []
+
+
 def test_the_form_writes_the_spec(installation: Installation, tab: Browser) -> None:
     with server_in_thread(installation) as (url, _):
         open_form(tab, url)

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from ampsweep.domain.statistic import Statistic
 from ampsweep.errors import InvalidRequest, UnknownName
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
@@ -20,14 +19,8 @@ def resolved(catalog: Catalog, **changes: Any) -> ResolvedSweep:
     return resolve(parse_spec(raw_spec(**changes)), catalog, NeuronSets(Path("nowhere")))
 
 
-def test_each_axis_has_one_value_where_the_spec_gives_none(catalog: Catalog) -> None:
-    sweep = resolved(catalog, interventions={"languages": ["fr"], "op": "scale", "factors": [0.5, 2]})
-    assert (sweep.patches, sweep.statistics, sweep.layers) == ((None,), (None,), (None,))
-    assert sweep.factors == {"corrected": (0.5, 2.0)}
-    patched = resolved(catalog, interventions={"languages": ["fr"], "op": "set", "patch": ["max", "mean"]})
-    assert (patched.patches, patched.factors) == (("max", "mean"), {"corrected": (1.0,)})
-    described = resolved(catalog, interventions={"languages": ["fr"], "op": "set", "statistic": ["p97.5"]})
-    assert described.statistics == (Statistic.parse("p97.5"),)
+def test_all_layers_are_one_choice_where_the_spec_gives_none(catalog: Catalog) -> None:
+    assert resolved(catalog, interventions={"languages": ["fr"], "op": "scale", "factors": [2]}).layers == (None,)
 
 
 def test_each_layer_is_a_choice_of_its_own_and_a_list_is_one_choice(catalog: Catalog) -> None:
@@ -39,7 +32,8 @@ def test_each_layer_is_a_choice_of_its_own_and_a_list_is_one_choice(catalog: Cat
 def test_modes_differ_in_factors_neuron_sets_and_references_alone(catalog: Catalog) -> None:
     interventions = {"languages": ["fr"], "op": "scale", "factors": [1.2, 1.8, 3]}
     sweep = resolved(catalog, mode=["corrected", "paper"], interventions=interventions)
-    assert sweep.factors == {"corrected": (1.2, 1.8, 3.0), "paper": (1.0, 3.0)}
+    (operation,) = sweep.operations
+    assert operation.factors == {"corrected": (1.2, 1.8, 3.0), "paper": (1.0, 3.0)}
     assert sweep.neurons["corrected"].ref.id != sweep.neurons["paper"].ref.id
     corrected, paper = sweep.tasks["corrected"], sweep.tasks["paper"]
     assert [task.targets for task in corrected] == [task.targets for task in paper] == [("fr",)]

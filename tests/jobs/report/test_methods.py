@@ -93,6 +93,12 @@ def test_it_says_how_activations_were_changed(spec_part: dict[str, Any], sentenc
     assert sentence in paragraph(**interventions(**spec_part))
 
 
+def test_it_describes_each_of_several_operations() -> None:
+    ops = [{"op": "set", "patch": ["max"]}, {"op": "scale", "factors": [0.0, 2.0]}]
+    text = paragraph(interventions={"ops": ops, "layers": "all", "scope": "all", "controls": []})
+    assert "changed by set with 1 times the max and by scale with 0, 2 (layers: all" in text
+
+
 def test_unused_options_are_not_mentioned() -> None:
     text = paragraph()
     for word in ("Target languages", "other languages:", "halving", "signatures", "template", "steered to", "split"):
