@@ -2,21 +2,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from ampsweep.domain.chunk import Chunk, joined_spans
-from ampsweep.domain.drift import drift_of
-from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.prompt import ChatMessage
-from ampsweep.domain.sampling import SamplingParams
-from ampsweep.errors import Conflict, EngineFailed, UnknownName
-from benchmarks.checksum_identifier import OFTEN, ChecksumIdentifier
-from engine.base import EngineInfo, GenerateRequest, Score, ScoreRequest, Steering
+from ampsweep.errors import Conflict
+from engine.base import EngineInfo, Score, ScoreRequest
 from engine.fake import FAKE_INFO, FakeEngine
 from engine.neurons.neuron_json import from_json
 from jobs.cell import AdapterRef, Cell
@@ -26,68 +20,13 @@ from jobs.store.records import CellFile, CellRecord
 from jobs.store.transitions import CellState
 from jobs.tasks.base import Item, Task
 from jobs.tasks.loading import task_of_cell
-from jobs.tasks.requests import Answer, GenerateCall, ScoreCall
-from tests.engine.neuron_sets import make_neuron_set
+from jobs.tasks.requests import Answer
 from tests.loop_stalls import watched_loops
 from tests.worker.installation import Installation
 from worker.neuron_set_cache import NeuronSetCache
-from worker.run_cell import Count, ask, in_window, run_cell
+from worker.run_cell import Count, run_cell
 
 pytestmark = pytest.mark.anyio
-
-
-async def test_an_answer_carries_the_tokens_and_their_logprobs() -> None:
-    engine = FakeEngine(FAKE_INFO)
-    scored = await ask(ScoreCall(context="a", continuation=" b"), engine=engine, steering=None, seed=0)
-    assert len(scored.logprobs) == len(scored.token_ids) == 2
-    assert (scored.text, scored.error) == (None, None)
-    drawn = await ask(GenerateCall(prompt="a", max_tokens=3), engine=engine, steering=None, seed=0)
-    assert len(drawn.logprobs) == len(drawn.token_ids) == 3
-    assert drawn.text is not None
-    assert len(drawn.text.split()) == 3
-
-
-async def test_an_answer_says_which_of_its_tokens_were_steered() -> None:
-    engine = FakeEngine(FAKE_INFO, open_identifier=ChecksumIdentifier)
-    neurons = make_neuron_set({"en": [(0, 1)], "fr": [(2, 3)]}, layers=FAKE_INFO.layers, width=FAKE_INFO.width)
-    engine.add_neurons(neurons)
-    always = Intervention(languages=("fr",), op="scale", factor=5)
-    steering = Steering(intervention=replace(always, when=drift_of(OFTEN)), neurons=neurons.id)
-    call = GenerateCall(prompt="The", max_tokens=40)
-    answer = await ask(call, engine=engine, steering=steering, seed=0)
-    request = GenerateRequest(prompt="The", sampling=SamplingParams(max_tokens=40, seed=0), steering=steering)
-    spans = joined_spans([chunk.steered_spans async for chunk in engine.generate(request)])
-    assert spans
-    assert answer.steered_spans == tuple(spans)
-    plain = await ask(call, engine=engine, steering=replace(steering, intervention=always), seed=0)
-    assert plain.steered_spans is None
-
-
-async def test_a_generation_is_sampled_as_the_task_asks() -> None:
-    sampled: list[SamplingParams] = []
-
-    class RecordingEngine(FakeEngine):
-        async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
-            sampled.append(request.sampling)
-            async for chunk in super().generate(request):
-                yield chunk
-
-    engine = RecordingEngine(FAKE_INFO)
-    greedy = GenerateCall(prompt="a", max_tokens=3)
-    for call in (greedy, replace(greedy, temperature=0.3, top_p=0.75, stop=("\n",), seed=11)):
-        await ask(call, engine=engine, steering=None, seed=5)
-    assert sampled == [
-        SamplingParams(max_tokens=3, seed=5),
-        SamplingParams(max_tokens=3, temperature=0.3, top_p=0.75, stop=("\n",), seed=11),
-    ]
-
-
-async def test_a_request_that_is_refused_is_an_answer_with_an_error() -> None:
-    call = GenerateCall(prompt="a" * 5000, max_tokens=3)
-    answer = await ask(call, engine=FakeEngine(FAKE_INFO), steering=None, seed=0)
-    assert answer.error is not None
-    assert "5000 tokens" in answer.error
-    assert answer.token_ids == ()
 
 
 class BatchingEngine(FakeEngine):
@@ -220,41 +159,6 @@ async def test_scoring_that_takes_long_holds_up_no_loop(
     assert watch.stalls == []
 
 
-async def test_there_are_no_more_tasks_than_requests_in_flight() -> None:
-    window, most = asyncio.Semaphore(5), 0
-
-    async def answer(number: int) -> int:
-        nonlocal most
-        await asyncio.sleep(0)
-        most = max(most, len(asyncio.all_tasks()))
-        return number * 2
-
-    before = len(asyncio.all_tasks())
-    assert await in_window(iter(range(2000)), answer, window=window) == [number * 2 for number in range(2000)]
-    assert most <= before + 5
-    assert window._value == 5
-
-
-@pytest.mark.parametrize("fails", [0, 3, 50])
-async def test_an_error_ends_the_others_and_leaves_the_window_as_it_was(fails: int) -> None:
-    window, ended = asyncio.Semaphore(5), 0
-
-    async def answer(number: int) -> int:
-        nonlocal ended
-        try:
-            if number == fails:
-                raise EngineFailed("it died")
-            await asyncio.sleep(0.001 if number < fails else 60)
-            return number
-        finally:
-            ended += 1
-
-    with pytest.raises(EngineFailed, match="it died"):
-        await in_window(iter(range(2000)), answer, window=window)
-    assert ended <= fails + 5
-    assert window._value == 5
-
-
 async def test_a_cell_says_how_many_neurons_its_intervention_changed(installation: Installation) -> None:
     cells = [record.cell for record in installation.store.list_cells(installation.submit().id).data]
     engine = FakeEngine(installation.engine_info)
@@ -354,27 +258,6 @@ async def test_a_cell_without_neurons_repeats_the_baseline_and_says_so(installat
         "fr": (1, "the interval rests on 3 items"),
         "tr": (0, "the intervention changed no neuron; the interval rests on 4 items"),
     }
-
-
-async def test_all_requests_of_a_cell_use_its_adapter() -> None:
-    engine = FakeEngine(replace(FAKE_INFO, adapters={"a": "f" * 64}))
-    for call in (ScoreCall(context="a", continuation=" b"), GenerateCall(prompt="a", max_tokens=3)):
-        plain = await ask(call, engine=engine, steering=None, seed=0)
-        adapted = await ask(call, engine=engine, steering=None, seed=0, adapter="a")
-        assert adapted.logprobs != plain.logprobs
-        with pytest.raises(UnknownName, match="unknown adapter 'b'; known: a"):
-            await ask(call, engine=engine, steering=None, seed=0, adapter="b")
-
-
-async def test_all_chats_of_a_cell_have_its_template_variables() -> None:
-    engine, chat = FakeEngine(FAKE_INFO), (ChatMessage(role="user", content="a"),)
-    for call in (ScoreCall(context=chat, continuation=" b"), GenerateCall(prompt=chat, max_tokens=3)):
-        answers = [
-            await ask(call, engine=engine, steering=None, seed=0, variables=variables)
-            for variables in (None, {}, {"enable_thinking": False}, {"enable_thinking": True})
-        ]
-        assert answers[0] == answers[1]
-        assert len({answer.logprobs for answer in answers}) == 3
 
 
 async def test_the_samples_of_a_cell_differ_with_its_adapter(installation: Installation) -> None:

@@ -26,7 +26,7 @@ from engine.base import GenerateRequest, ScoreRequest, Steering
 from engine.neurons.neuron_set import NeuronSet
 from engine.vllm.engine import VllmEngine
 from engine.vllm.launch import VllmSettings
-from tests.engine.vllm.test_pressure import BLOCK, BLOCK_BYTES, TEXT
+from tests.engine.vllm.pressure import BLOCK, BLOCK_BYTES, TEXT
 
 pytestmark = pytest.mark.engine
 

@@ -19,35 +19,33 @@ import pytest
 from ampsweep.domain.chunk import Chunk, joined_spans
 from ampsweep.domain.neuron_set import NeuronsRef
 from ampsweep.domain.prompt import TokenIds
-from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import UnknownName
 from ampsweep.folders.corpus import Sentence
 from benchmarks.checksum_identifier import OFTEN
-from engine.base import Engine, GenerateRequest, Priority, Score, ScoreRequest, Steering
+from engine.base import Engine, GenerateRequest, Priority, ScoreRequest, Steering
 from engine.steering.thinking import ThinkingMarkers
-from engine.vllm.launch import VllmSettings
-from engine.vllm.request_extras import RequestExtras
 from jobs.neuron_sets.registry import NeuronSets
 from tests.engine.both_engines import Both, both_engines
 from tests.engine.replay import assert_replayed
 from tests.engine.test_base import increase, stats_of_work
+from tests.engine.vllm.pressure import (
+    GREEDY,
+    SETTINGS,
+    TEXT,
+    answers,
+    assert_same,
+    collect,
+    free_blocks,
+    generate,
+    growing,
+    preempted,
+    scheduler,
+    scores,
+    steerings,
+)
 from worker.neuron_set_cache import NeuronSetCache
 
 pytestmark = pytest.mark.engine
-
-BLOCK = 32
-BLOCK_BYTES = 3 * 2 * 2 * 32 * 4 * BLOCK  # layers, keys and values, heads, size of a head, bytes, tokens
-SETTINGS = VllmSettings(
-    slots=3,
-    max_num_seqs=4,
-    max_model_len=5 * BLOCK,
-    max_num_batched_tokens=16,
-    block_size=BLOCK,
-    kv_cache_bytes=8 * BLOCK_BYTES,
-    compile=False,
-)
-TEXT = "in the beginning there was the sea and the wind and the rain and then another day in the sand by the tree"
-GREEDY = SamplingParams(max_tokens=70, ignore_eos=True)
 
 
 @pytest.fixture(scope="module")
@@ -64,79 +62,6 @@ def all_is_given_back(both: Both) -> Iterator[None]:
     both.run(both.vllm.score(ScoreRequest(context="the", continuation=" end")))  # a step that sees who has gone
     assert both.run(both.vllm.slots_in_use()) == 0
     assert both.run(free_blocks(both)) == before
-
-
-def scheduler(engine: Any) -> Any:
-    return engine.engine_core.engine_core.scheduler
-
-
-async def free_blocks(both: Both) -> int:
-    return await both.vllm._loop.call(
-        lambda engine: int(scheduler(engine).kv_cache_manager.block_pool.get_num_free_blocks())
-    )
-
-
-@contextmanager
-def preempted(both: Both) -> Iterator[Counter[str]]:
-    """Count the preemptions within the block, by what the request carries: `steer`, `score` or `record`."""
-    counts: Counter[str] = Counter()
-
-    def count(preempt: Callable[..., None]) -> Callable[..., None]:
-        def counting(request: Any, *args: Any, **kwargs: Any) -> None:
-            extras = vars(RequestExtras.read(request.sampling_params.extra_args))
-            counts.update(kind for kind, order in extras.items() if order is not None)
-            preempt(request, *args, **kwargs)
-
-        return counting
-
-    def wrap(engine: Any) -> None:
-        scheduler(engine)._preempt_request = count(scheduler(engine)._preempt_request)
-
-    both.run(both.vllm._loop.call(wrap))
-    yield counts
-    both.run(both.vllm._loop.call(lambda engine: delattr(scheduler(engine), "_preempt_request")))
-
-
-async def generate(engine: Engine, request: GenerateRequest) -> dict[int, tuple[list[int], list[float]]]:
-    """Return the tokens of each answer and their log-probabilities."""
-    answers: dict[int, tuple[list[int], list[float]]] = {}
-    async for chunk in engine.generate(request):
-        tokens, logprobs = answers.setdefault(chunk.index, ([], []))
-        tokens.extend(chunk.token_ids)
-        logprobs.extend(chunk.logprobs)
-    return answers
-
-
-async def answers(engine: Engine, requests: list[GenerateRequest]) -> list[dict[int, tuple[list[int], list[float]]]]:
-    return await asyncio.gather(*(generate(engine, request) for request in requests))
-
-
-async def scores(engine: Engine, requests: list[ScoreRequest]) -> list[Score]:
-    return await asyncio.gather(*(engine.score(request) for request in requests))
-
-
-def assert_same(ours: list[dict[int, Any]], theirs: list[dict[int, Any]]) -> None:
-    for mine, other in zip(ours, theirs, strict=True):
-        assert {index: tokens for index, (tokens, _) in mine.items()} == {
-            index: tokens for index, (tokens, _) in other.items()
-        }
-        for index, (_, logprobs) in mine.items():
-            np.testing.assert_allclose(logprobs, other[index][1], rtol=0, atol=1e-4)
-
-
-def steerings(both: Both) -> list[Steering | None]:
-    """Return eight interventions, which are more than there are slots, and none."""
-    return [
-        both.steering(["fr"], "set", 2.0),
-        both.steering(["fr"], "set", 2.0, scope="prompt"),
-        both.steering(["fr"], "set", 2.0, scope="generation"),
-        both.steering(["tr"], "scale", -2.0),
-        both.steering(["en"], "add", 1.0, layers=[1]),
-        both.steering(["en", "tr"], "scale", 3.0, scope="generation", tokens={"start": 3, "end": 9}),
-        both.steering(["fr"], "set", 2.0, scope="generation", tokens={"decay": 0.9}),
-        both.steering(["tr"], "add", 1.0, scope="prompt"),
-        None,
-    ]
 
 
 def test_preempted_answers_equal_undisturbed_ones(both: Both) -> None:
@@ -166,10 +91,6 @@ def test_a_preempted_answer_continues_its_random_stream(both: Both) -> None:
             answers(both.vllm, [GenerateRequest(prompt=TEXT[:60], sampling=sampling, steering=steering)])
         )
         assert undisturbed[0][0] == together[index][0]
-
-
-async def collect(engine: Engine, request: GenerateRequest) -> list[Chunk]:
-    return [chunk async for chunk in engine.generate(request)]
 
 
 def test_a_preempted_answer_is_switched_as_the_reference_is(both: Both) -> None:
@@ -232,15 +153,6 @@ def test_a_part_of_a_preempted_answer_is_steered(both: Both, part: str, monkeypa
         assert expected_tokens == {token for start, end in steered or () for token in range(start, end)}
         assert_replayed(both.reference, always, prompt, chunks, switches=0)
     assert any(steered not in ([], [(0, 70)]) for steered in spans), "no answer is switched"
-
-
-def growing(both: Both) -> list[GenerateRequest]:
-    """Return requests that leave a place in the batch free, and whose answers take blocks from a chunked prefill."""
-    choices = (both.steering(["fr"], "set", 2.0), None, both.steering(["tr"], "scale", -2.0))
-    return [
-        GenerateRequest(prompt=f"{number} {TEXT[:20]}", sampling=GREEDY, steering=steering)
-        for number, steering in enumerate(choices)
-    ]
 
 
 def test_a_preempted_score_equals_an_undisturbed_one(both: Both) -> None:
