@@ -24,7 +24,7 @@ from ampsweep.errors import Conflict, InvalidRequest, UnknownName
 from ampsweep.telemetry.traces import span
 from ampsweep.version import __version__
 from engine.base import Engine, EngineInfo, GenerateRequest, Priority, ScoreRequest, Steering
-from jobs.cell import Cell
+from jobs.cell import AdapterRef, Cell
 from jobs.planning.catalog import Catalog
 from jobs.results.writer import Results
 from jobs.sample import Sample
@@ -91,7 +91,7 @@ async def run_cell(
     items = [loaded.items[index] for index in order]
     unanswered = [len(item.calls) for item in items]
 
-    adapter = None if cell.adapter is None else cell.adapter.name
+    adapter = None if cell.adapter is None else _loaded_name(cell.adapter, engine.info)
     variables = cell.task.template_variables
 
     async def answer_call(indexed_call: tuple[int, Call]) -> Answer:
@@ -122,7 +122,7 @@ def _check_identity(cell: Cell, info: EngineInfo) -> None:
     adapter = cell.adapter
     if cell.model_hash != info.fingerprint:
         changed, param = f"model {cell.model}", "model"
-    elif adapter is not None and info.adapters.get(adapter.name, adapter.fingerprint) != adapter.fingerprint:
+    elif adapter is not None and _loaded_name(adapter, info) is None:
         changed, param = f"adapter {adapter.name}", "adapter"
     else:
         return
@@ -131,6 +131,18 @@ def _check_identity(cell: Cell, info: EngineInfo) -> None:
         "disk; restart the server, then submit the sweep again",
         param=param,
     )
+
+
+def _loaded_name(adapter: AdapterRef, info: EngineInfo) -> str | None:
+    """Return the name by which the engine has an adapter; None if it has other files by the name of the adapter.
+
+    The engine may have another name for the files than the server that planned the cell. The engine rejects the name of
+    an adapter that it does not have at all.
+    """
+    names = [name for name, fingerprint in info.adapters.items() if fingerprint == adapter.fingerprint]
+    if names and adapter.name not in names:
+        return names[0]
+    return None if not names and adapter.name in info.adapters else adapter.name
 
 
 def _order(cell: Cell, items: int) -> list[int]:

@@ -112,7 +112,8 @@ class Store(Protocol):
 
         Args:
             owner: The holder of the leases.
-            models: Only cells of these models are leased.
+            models: Names of models. Only cells of sweeps with one of these names are leased, under the name that the
+                sweep has for its model.
             limit: How many cells to lease at most.
             ttl: Duration of the leases.
             exclusive: How many of the cells may be quarantined ones, which must run exclusively. They come first.

@@ -25,7 +25,7 @@ NOT_DELETED = sweeps.c.deleted_at.is_(None)
 _BY_ID = sa.select(sweeps).where(sweeps.c.id == sa.bindparam("id"), NOT_DELETED)
 _BY_KEY = sa.select(sweeps).where(sweeps.c.idempotency_key == sa.bindparam("key"))
 PENDING_CELLS = (
-    sa.select(cells.c.id, sweep_cells.c.position)
+    sa.select(cells.c.id, sweep_cells.c.position, sweeps.c.model)
     .join_from(sweeps, sweep_cells)
     .join(cells)
     .where(
@@ -33,7 +33,6 @@ PENDING_CELLS = (
         sweep_cells.c.position >= sweeps.c.first_pending,
         cells.c.state == CellState.PENDING,
         cells.c.suspect.is_(False),
-        cells.c.model.in_(sa.bindparam("models", expanding=True)),
     )
     .order_by(sweep_cells.c.position)
     .limit(sa.bindparam("at_most", type_=sa.Integer))
@@ -178,14 +177,21 @@ def queued_sweeps(db: sa.Connection, models: Sequence[str]) -> list[QueuedSweep]
     ]
 
 
-def quarantined_cells(db: sa.Connection, models: Sequence[str], limit: int) -> list[str]:
-    """Return the ids of pending quarantined cells, which must run exclusively."""
+def quarantined_cells(db: sa.Connection, models: Sequence[str], limit: int) -> dict[str, str]:
+    """Return pending quarantined cells, which must run exclusively, and the name of the model of each.
+
+    If sweeps have different names for the model of a cell, it is that of the first sweep.
+    """
     if not limit:
-        return []
-    quarantined = sa.and_(cells.c.state == CellState.PENDING, cells.c.suspect.is_(True), cells.c.model.in_(models))
-    needed = sa.select(sweep_cells.c.cell_id).join(sweeps).where(sweeps.c.state == SweepState.IN_PROGRESS)
+        return {}
+    wanted = sa.and_(sweeps.c.state == SweepState.IN_PROGRESS, sweeps.c.model.in_(models))
+    needed = sa.select(sweep_cells.c.cell_id).join(sweeps).where(wanted)
+    quarantined = sa.and_(cells.c.state == CellState.PENDING, cells.c.suspect.is_(True))
     query = sa.select(cells.c.id).where(quarantined, cells.c.id.in_(needed)).order_by(cells.c.id).limit(limit)
-    return list(db.execute(query).scalars())
+    ids = list(db.execute(query).scalars())
+    names = sa.select(sweep_cells.c.cell_id, sweeps.c.model).join(sweeps).where(sweep_cells.c.cell_id.in_(ids), wanted)
+    first_names = {row.cell_id: row.model for row in db.execute(names.order_by(sweeps.c.seq.desc()))}
+    return {cell_id: first_names[cell_id] for cell_id in ids}
 
 
 def collect_stats(db: sa.Connection) -> StoreStats:

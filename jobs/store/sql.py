@@ -305,21 +305,23 @@ class SqlStore:
         """See the protocol."""
         with self._write() as transaction:
             quarantined = quarantined_cells(transaction.db, models, min(exclusive, limit))
-            first_pending: dict[int, int] = {}
+            first_pending: dict[int, Any] = {}
 
             def pending_cells(seq: int, count: int) -> list[str]:
-                parameters = {"seq": seq, "models": list(models), "at_most": count}
-                rows = transaction.db.execute(PENDING_CELLS, parameters).all()
+                rows = transaction.db.execute(PENDING_CELLS, {"seq": seq, "at_most": count}).all()
                 if rows:
-                    first_pending[seq] = rows[0].position
+                    first_pending[seq] = rows[0]
                 return [row.id for row in rows]
 
             allocated = allocate(queued_sweeps(transaction.db, models), limit - len(quarantined), pending_cells)
-            leased = transaction.cells_by_id([*quarantined, *(cell_id for cell_id, _ in allocated)])
+            names = quarantined | {cell_id: first_pending[seq].model for cell_id, seq in allocated}
+            leased = transaction.cells_by_id(list(names))
+            for cell in leased:
+                transaction.name_model(cell, names[cell.cell.id])
             transaction.move(leased, lambda cell: cell.lease(owner, transaction.now + ttl))
             for _, seq in allocated:
                 sweep_state = transaction.sweep_state_at(seq)
-                sweep_state.served_at, sweep_state.first_pending = transaction.now, first_pending[seq]
+                sweep_state.served_at, sweep_state.first_pending = transaction.now, first_pending[seq].position
             sweep_ids = {
                 cell_id: tuple(sweep_state.sweep_id for sweep_state in sweep_states)
                 for cell_id, sweep_states in transaction.sweep_states_of(leased).items()

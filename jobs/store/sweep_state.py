@@ -39,7 +39,7 @@ class SweepStateMachine:
         samples: Samples of completed and running cells.
         failed_samples: Samples with an error instead of an answer.
         served_at: When a cell of the sweep was last leased.
-        first_pending: No cell at a lower position of the plan is pending.
+        first_pending: No cell at a lower position of the plan is pending, except quarantined ones.
         last_event: Id of the last event.
         finalizer: Holder of the lease on a finalizing sweep; None if it is not leased.
         finalizer_epoch: Number of leases on the sweep so far.

@@ -14,9 +14,10 @@ metadata = sa.MetaData(
 )
 
 # `seq` increases with creation. `events` is the id of the sweep's last event. `served_at` is when one of its cells was
-# last leased. No cell at a position below `first_pending` is pending. `model` is the model of its cells, by the name it
-# had when the sweep was submitted. `finalizer` is the holder of the lease on a finalizing sweep. The row of a deleted
-# sweep stays, without what its user wrote, so that files of late writers are recognized and sums never shrink.
+# last leased. No cell at a position below `first_pending` is pending, except quarantined ones. `model` is the model of
+# its cells, by the name it had when the sweep was submitted. `finalizer` is the holder of the lease on a finalizing
+# sweep. The row of a deleted sweep stays, without what its user wrote, so that files of late writers are recognized and
+# sums never shrink.
 sweeps = sa.Table(
     "sweeps",
     metadata,
@@ -58,6 +59,7 @@ sweep_tags = sa.Table(
     sa.Column("tag", sa.String, primary_key=True, index=True),
 )
 
+# `model` is the name under which the cell was planned or last leased; sweeps may have other names for the same model.
 # `suspect` marks a quarantined cell, `lapses` counts expired leases (see `jobs.store.cell_state`).
 cells = sa.Table(
     "cells",

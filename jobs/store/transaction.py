@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -113,15 +114,17 @@ class Transaction:
         for cell in requested:
             state = existing_by_id.get(cell.id)
             if state and state.state is CellState.PENDING and state.cell.model != cell.model:
-                renamed = {"model": cell.model, "body": cell.to_dict()}  # the same model, which has a new name now
-                self.db.execute(sa.update(cells).where(cells.c.id == cell.id).values(**renamed))
-                for sweep_state in self.sweep_states_of([state])[cell.id]:
-                    sweep_state.first_pending = 0
+                self._rename(state, cell)
         if new_cells := [cell for cell in requested if cell.id not in existing_by_id]:
             initial = cell_columns(CellStateMachine(cell=new_cells[0]))
             rows = [{"id": cell.id, "body": cell.to_dict(), "model": cell.model, **initial} for cell in new_cells]
             self.db.execute(sa.insert(cells), rows)
         return existing
+
+    def name_model(self, state: CellStateMachine, model: str) -> None:
+        """Call the model of a pending cell `model`; servers may offer the same model under different names."""
+        if state.cell.model != model:
+            self._rename(state, replace(state.cell, model=model))
 
     def cell_counts(self, seq: int) -> list[CellCounts]:
         """Return what each cell of a sweep contributes to its counts."""
@@ -149,6 +152,11 @@ class Transaction:
         ]
         if pending_events:
             self.db.execute(sa.insert(events), pending_events)
+
+    def _rename(self, state: CellStateMachine, renamed: Cell) -> None:
+        state.cell = renamed
+        values = {"model": renamed.model, "body": renamed.to_dict()}
+        self.db.execute(sa.update(cells).where(cells.c.id == renamed.id).values(**values))
 
     def _state_machine(self, row: Row) -> CellStateMachine:
         if row["id"] not in self._cells:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from threading import RLock
 from typing import Any
 
@@ -56,17 +57,20 @@ class ReferenceCells:
         self, owner: str, *, models: Sequence[str], limit: int, ttl: float, exclusive: int = 0
     ) -> list[Lease]:
         with self._transaction() as now:
-            wanted = [entry for sweep in self._sweeps if sweep.state is SweepState.IN_PROGRESS for entry in sweep.cells]
-            free = [entry for entry in wanted if entry.state is CellState.PENDING and entry.cell.model in models]
-            quarantined_cells = {entry.cell.id: entry for entry in free if entry.quarantined}
+            served = [sweep for sweep in self._sweeps if sweep.state is SweepState.IN_PROGRESS]
+            wanted = [(sweep, entry) for sweep in served if sweep.model in models for entry in sweep.cells]
+            quarantined_cells: dict[str, tuple[ReferenceSweep, ReferenceCell]] = {}
+            for sweep, entry in wanted:
+                if entry.state is CellState.PENDING and entry.quarantined:
+                    quarantined_cells.setdefault(entry.cell.id, (sweep, entry))
             chosen = [quarantined_cells[cell_id] for cell_id in sorted(quarantined_cells)][: min(exclusive, limit)]
             chosen_cells = choose_cells(self._sweeps, models, limit - len(chosen))
-            for sweep, entry in chosen_cells:
+            for sweep, _ in chosen_cells:
                 sweep.served_at = now
-                chosen.append(entry)
-            return [self._lease(entry, owner, now + ttl) for entry in chosen]
+            return [self._lease(entry, owner, now + ttl, sweep.model) for sweep, entry in chosen + chosen_cells]
 
-    def _lease(self, entry: ReferenceCell, owner: str, expires_at: float) -> Lease:
+    def _lease(self, entry: ReferenceCell, owner: str, expires_at: float, model: str) -> Lease:
+        entry.cell = replace(entry.cell, model=model)
         entry.state, entry.owner, entry.expires_at, entry.progress = CellState.LEASED, owner, expires_at, 0
         entry.epoch += 1
         return Lease(

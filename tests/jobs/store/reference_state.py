@@ -186,7 +186,7 @@ def choose_cells(
         next_cells: dict[str, ReferenceCell] = {}
         for sweep in in_progress:
             for entry in sweep.cells if sweep.model in models else ():
-                free = entry.state is CellState.PENDING and not entry.quarantined and entry.cell.model in models
+                free = entry.state is CellState.PENDING and not entry.quarantined
                 if free and entry not in taken:
                     next_cells.setdefault(sweep.id, entry)
         waiting = [sweep for sweep in sweeps if sweep.id in next_cells]

@@ -27,6 +27,7 @@ from tests.jobs.store.reference_store import ReferenceStore
 from tests.postgres import empty_store
 
 CELLS = [a_cell(number) for number in range(4)]
+MODELS = ["tiny", "its-other-name"]
 MEMORY = Path("/dev/shm")  # each walk begins with a new database; none need outlast a power cut
 FILES = SweepFiles(samples="1", summary="2")
 STEPS_A_WALK = 25
@@ -67,15 +68,21 @@ class StoreMachine(RuleBasedStateMachine):
         chosen=st.lists(st.sampled_from(range(len(CELLS))), min_size=1, unique=True),
         owner=st.sampled_from("xy"),
         priority=st.integers(0, 1),
+        model=st.sampled_from(MODELS),
     )
-    def send(self, chosen: list[int], owner: str, priority: int) -> None:
-        cells = [CELLS[index] for index in chosen]
+    def send(self, chosen: list[int], owner: str, priority: int, model: str) -> None:
+        cells = [a_cell(index, model=model) for index in chosen]
         self.both("create_sweep", name="n", spec={}, cells=cells, owner=owner, priority=priority)
         self.sweeps = [sweep.id for sweep in self.stores[1].list_sweeps(limit=100).data]
 
-    @rule(owner=st.sampled_from("ab"), limit=st.integers(1, 3), exclusive=st.integers(0, 1))
-    def lease(self, owner: str, limit: int, exclusive: int) -> None:
-        leases = self.both("lease_cells", owner, models=["tiny"], limit=limit, ttl=10.0, exclusive=exclusive)
+    @rule(
+        owner=st.sampled_from("ab"),
+        models=st.sampled_from([MODELS, MODELS[:1], MODELS[1:]]),
+        limit=st.integers(1, 3),
+        exclusive=st.integers(0, 1),
+    )
+    def lease(self, owner: str, models: list[str], limit: int, exclusive: int) -> None:
+        leases = self.both("lease_cells", owner, models=models, limit=limit, ttl=10.0, exclusive=exclusive)
         assert isinstance(leases, list)
         assert sum(lease.exclusive for lease in leases) <= exclusive
         self.leases += leases

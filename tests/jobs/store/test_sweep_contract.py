@@ -9,7 +9,7 @@ import pytest
 from ampsweep.errors import Conflict, InvalidRequest, NotFound
 from jobs.cell import Cell
 from jobs.store.protocol import Store
-from jobs.store.records import CellOutcome
+from jobs.store.records import CellOutcome, Lease
 from jobs.store.transitions import CellState, SweepState
 from tests.jobs.cluster import ManualClock, a_cell, ended
 from tests.jobs.store.calls import FILE, complete, counts, finish, kinds, lease, send
@@ -204,11 +204,28 @@ def test_a_pending_cell_takes_the_name_its_model_has_now(store: Store) -> None:
     assert [held.cell.model for held in lease(store)] == ["tiny"]
 
 
-def test_a_pending_cell_whose_model_has_its_old_name_again_is_leased_for_the_first_sweep(store: Store) -> None:
-    cells = [a_cell(number, model="old") for number in range(2)]
-    store.create_sweep(name="n", spec={}, cells=cells)
-    store.create_sweep(name="n", spec={}, cells=[a_cell(0, model="new")])
-    assert [held.cell for held in store.lease_cells("w", models=["old"], limit=9, ttl=30)] == [cells[1]]
-    back = store.create_sweep(name="n", spec={}, cells=[cells[0]])
-    store.cancel_sweep(back.id)
-    assert [held.cell for held in store.lease_cells("w", models=["old"], limit=9, ttl=30)] == [cells[0]]
+@pytest.mark.parametrize("quarantined", [False, True])
+def test_a_cell_is_leased_under_the_name_that_the_model_has_in_a_sweep_that_needs_it(
+    store: Store, quarantined: bool
+) -> None:
+    """Two servers offer one model under different names; none of them passes over a cell that both sweeps need."""
+    cells = [a_cell(number, model="old") for number in range(3)]
+    first = store.create_sweep(name="n", spec={}, cells=cells)
+    if quarantined:
+        (held,) = store.lease_cells("w", models=["old"], limit=1, ttl=30)
+        store.report([ended(held, CellOutcome.SUSPECT, "the engine died")])
+    second = store.create_sweep(name="n", spec={}, cells=[a_cell(0, model="new")])
+    assert lease_of(store, "other") == []
+    (held,) = lease_of(store, "old", limit=1)
+    assert (held.cell, held.exclusive, held.sweep_ids) == (cells[0], quarantined, (first.id, second.id))
+    store.report([ended(held, CellOutcome.RELEASED)])
+    (held,) = lease_of(store, "new")
+    assert held.cell == a_cell(0, model="new")
+    store.report([ended(held, CellOutcome.RELEASED)])
+    store.cancel_sweep(second.id)
+    assert [held.cell for held in lease_of(store, "old")] == cells
+    assert [record.cell for record in store.list_cells(first.id).data] == cells
+
+
+def lease_of(store: Store, model: str, *, limit: int = 9) -> list[Lease]:
+    return store.lease_cells("w", models=[model], limit=limit, ttl=30, exclusive=1)
