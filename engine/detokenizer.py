@@ -11,21 +11,14 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from ampsweep.domain.chunk import PromptPart, TokenLogprob
-
-_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-_CONTEXT = 5  # prompt tokens to decode with the answer, because some tokenizers drop the space before the first word
-_CHARACTER_BYTES = 4
-"""Most bytes of a character in UTF-8."""
-_BROKEN_TOKENS = 8
-"""Tokens that are decoded to see whether a text ends with bytes that are no character."""
-
-
-class Decoder(Protocol):
-    """The part of a Hugging Face tokenizer that decodes tokens."""
-
-    def decode(self, ids: list[int], *, skip_special_tokens: bool, clean_up_tokenization_spaces: bool) -> str:
-        """Return the text of some tokens."""
-        ...
+from engine.incremental_decoder import (
+    BROKEN_TOKENS,
+    CHARACTER_BYTES,
+    CONTEXT,
+    REPLACEMENT,
+    Decoder,
+    IncrementalDecoder,
+)
 
 
 class Coder(Decoder, Protocol):
@@ -81,7 +74,7 @@ class TokenTexts:
         key = token, skip_special_tokens
         if key not in self._lengths:
             text = self.joined([token], self._before, skip_special_tokens=skip_special_tokens)
-            self._lengths[key] = None if _REPLACEMENT in text else len(text)
+            self._lengths[key] = None if REPLACEMENT in text else len(text)
         return self._lengths[key]
 
     def joined(self, ids: list[int], before: list[int] | None = None, *, skip_special_tokens: bool = True) -> str:
@@ -105,7 +98,7 @@ class TokenTexts:
         """Return a list of one token that has a text, so that a token after it keeps its leading space."""
         for text in ("a", "1", "\u3042", *self._tokenizer.get_vocab()):
             ids = self._tokenizer.encode(text, add_special_tokens=False)[-1:]
-            if ids and self.joined(ids, []).strip(_REPLACEMENT):
+            if ids and self.joined(ids, []).strip(REPLACEMENT):
                 return ids
         return []
 
@@ -117,7 +110,7 @@ class TextOffsets:
         """Begin after the tokens of `prompt`. `skip_special_tokens` says whether the text leaves out special tokens."""
         self._texts = texts
         self._skip = skip_special_tokens
-        self._before: list[int] | None = list(prompt[-_CONTEXT:])  # tokens before `_pending`; None: middle of a text
+        self._before: list[int] | None = list(prompt[-CONTEXT:])  # tokens before `_pending`; None: middle of a text
         self._whole = 0  # characters before `_pending`
         self._pending: list[int] = []  # the last tokens, if they do not end with a whole character
         self._unfinished = ""
@@ -142,8 +135,8 @@ class TextOffsets:
             if self._ends_with_broken_bytes():
                 return start
             text = self._texts.joined(self._pending, self._before, skip_special_tokens=self._skip)
-            if text.endswith(_REPLACEMENT):
-                self._unfinished = text.rstrip(_REPLACEMENT)
+            if text.endswith(REPLACEMENT):
+                self._unfinished = text.rstrip(REPLACEMENT)
                 return start
             length = len(text)
         self._whole += length
@@ -157,10 +150,10 @@ class TextOffsets:
         A model that is steered too strongly may generate hundreds of such bytes. All of them need not be decoded again
         with each.
         """
-        if len(self._pending) <= _BROKEN_TOKENS:
+        if len(self._pending) <= BROKEN_TOKENS:
             return False
-        text = self._texts.joined(self._pending[-_BROKEN_TOKENS:], skip_special_tokens=self._skip)
-        return len(text) >= _CHARACTER_BYTES and not text.strip(_REPLACEMENT)
+        text = self._texts.joined(self._pending[-BROKEN_TOKENS:], skip_special_tokens=self._skip)
+        return len(text) >= CHARACTER_BYTES and not text.strip(REPLACEMENT)
 
 
 def prompt_part(
@@ -222,26 +215,25 @@ class TextStream:
             min_tokens: Stop strings within so many tokens do not end the answer.
             skip_special_tokens: Whether the text leaves out special tokens.
         """
-        self._tokenizer = tokenizer
-        self._skip = skip_special_tokens
-        self._before = list(prompt[-_CONTEXT:])
-        self._skipped = len(self._decode([]))
+        self._decoder = IncrementalDecoder(tokenizer, prompt, skip_special_tokens=skip_special_tokens)
         self._stop = [text for text in stop if text]
         self._include_stop = include_stop
         self._min_tokens = min_tokens
         self._unchecked = 0  # characters of the first `min_tokens` tokens
-        self._ids: list[int] = []
+        self._tokens = 0
         self._text = ""
         self._returned = 0  # characters
         self.stopped = False
 
     def push(self, token: int) -> str:
         """Add the next token and return the text that is now final. Set `stopped` at a stop string."""
-        self._ids.append(token)
-        self._text = self._decode(self._ids)[self._skipped :].rstrip(_REPLACEMENT)
-        if len(self._ids) <= self._min_tokens:
+        checked = self._decoder.settled
+        self._decoder.push(token)
+        self._tokens += 1
+        self._text = self._decoder.text.rstrip(REPLACEMENT)
+        if self._tokens <= self._min_tokens:
             self._unchecked = len(self._text)
-        match = first_stop(self._text, self._stop, after=self._unchecked)
+        match = first_stop(self._text, self._stop, after=max(self._unchecked, checked))
         if match is not None:
             self.stopped = True
             self._text = self._text[: match.end if self._include_stop else match.start]
@@ -265,8 +257,3 @@ class TextStream:
         new = self._text[self._returned : end]
         self._returned = max(self._returned, end)
         return new
-
-    def _decode(self, ids: list[int]) -> str:
-        return self._tokenizer.decode(
-            self._before + ids, skip_special_tokens=self._skip, clean_up_tokenization_spaces=False
-        )

@@ -16,7 +16,7 @@ from ampsweep.domain.sampling import SamplingParams
 from benchmarks.tiny_models import Family
 from engine.detokenizer import TextOffsets, TextStream, TokenTexts, first_stop
 from engine.vllm.requests import AnswerReader
-from tests.engine.tokenizers import EOS, byte_level, sentence_piece
+from tests.engine.tokenizers import EOS, byte_level, sentence_piece, with_byte_fallback
 
 
 @pytest.fixture(scope="module")
@@ -164,15 +164,6 @@ def test_a_token_begins_after_the_whole_characters_before_it(tokenizer: Any, tex
     assert (starts or [0])[0] == 0
 
 
-def with_byte_fallback() -> Any:
-    """Return a tokenizer like Llama 2's: a token for each byte, and a decoder that takes adjacent bytes together."""
-    vocabulary = ["<s>", "</s>", "a", *(f"<0x{byte:02X}>" for byte in range(256))]
-    model = models.BPE(vocab={token: index for index, token in enumerate(vocabulary)}, merges=[], byte_fallback=True)
-    tokenizer = Tokenizer(model)
-    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
-
-
 BYTES = b"a\xe3\x81\x82\xf0\x9f\x98\x80\xff"
 
 
@@ -206,6 +197,7 @@ def test_a_long_run_of_broken_bytes_is_not_decoded_anew_with_each_token() -> Non
 
     class Counting:
         encode, get_vocab = tokenizer.encode, tokenizer.get_vocab
+        convert_ids_to_tokens = tokenizer.convert_ids_to_tokens
 
         def decode(self, ids: list[int], **options: bool) -> str:
             nonlocal decoded

@@ -53,3 +53,12 @@ def sentence_piece() -> Any:
         single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", EOS)]
     )
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", unk_token="<unk>")
+
+
+def with_byte_fallback() -> Any:
+    """Return a tokenizer like Llama 2's: a token for each byte, and a decoder that takes adjacent bytes together."""
+    vocabulary = ["<s>", "</s>", "a", *(f"<0x{byte:02X}>" for byte in range(256))]
+    model = models.BPE(vocab={token: index for index, token in enumerate(vocabulary)}, merges=[], byte_fallback=True)
+    tokenizer = Tokenizer(model)
+    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
