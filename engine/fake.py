@@ -33,7 +33,7 @@ from engine.base import (
 from engine.detokenizer import first_stop
 from engine.fake_activations import fake_activations
 from engine.fake_encoder import FakeEncoder, prompt_text
-from engine.identify.batches import in_batches
+from engine.identify.batches import in_batches, run_in
 from engine.identify.checkpoint import Checkpoint
 from engine.identify.recorder import Recorder
 from engine.identify.sentence_means import SentenceMeans
@@ -219,7 +219,7 @@ class FakeEngine:
     ) -> ActivationStats:
         """Return statistics in which each language has neurons that are active more often in it than in others."""
         thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recording")
-        loop = asyncio.get_running_loop()
+        run = run_in(thread)
         make = partial(
             Recorder,
             self._info.widths,
@@ -230,10 +230,10 @@ class FakeEngine:
             tracker=tracker,
         )
         try:
-            recorder = await loop.run_in_executor(thread, make)
-            async for _ in in_batches(thread, sentences, self._recording_in(recorder, residual_counts)):
+            recorder = await run(make)
+            async for _ in in_batches(run, sentences, self._recording_in(recorder, residual_counts)):
                 pass
-            return await loop.run_in_executor(thread, recorder.finish)
+            return await run(recorder.finish)
         finally:
             thread.shutdown(wait=False, cancel_futures=True)
 

@@ -197,7 +197,7 @@ class TransformersEngine:
                 tracker=tracker,
             )
         )
-        async for _ in in_batches(self._thread, sentences, partial(self._record, recorder, residual_counts)):
+        async for _ in in_batches(self._in_thread, sentences, partial(self._record, recorder, residual_counts)):
             self._steps += 1
         return await self._run(recorder.finish)
 
@@ -269,21 +269,29 @@ class TransformersEngine:
         return None if steering is None else self._neurons.resolve(steering)
 
     async def _run(self, work: Callable[[], _Result]) -> _Result:
-        """Run one step in the thread; raise EngineFailed if the engine is closed before."""
-        if self._closed.is_set():
-            raise EngineFailed(_CLOSED)
+        """Run one step in the thread, as `_in_thread` does, and count it."""
+        self._require_open()
         self._in_turn += 1
-        step = asyncio.get_running_loop().run_in_executor(self._thread, work)
         try:
-            return await step
+            return await self._in_thread(work)
+        finally:
+            self._in_turn -= 1
+            self._steps += 1
+
+    async def _in_thread(self, work: Callable[[], _Result]) -> _Result:
+        """Run a function in the thread; raise EngineFailed if the engine is closed before."""
+        self._require_open()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if self._closed.is_set() and task is not None and not task.cancelling():  # `close` has cancelled the step
                 raise EngineFailed(_CLOSED) from None
             raise
-        finally:
-            self._in_turn -= 1
-            self._steps += 1
+
+    def _require_open(self) -> None:
+        if self._closed.is_set():
+            raise EngineFailed(_CLOSED)
 
 
 def _scope(steering: Steering | None, *, prompt_tokens: int) -> TokenScope:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Executor
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+T = TypeVar("T")
 
 BATCH_SECONDS = 0.05
 """Seconds after which a batch ends, so that other work gets the thread."""
@@ -17,20 +18,35 @@ BATCH_RESULTS = 64
 """Maximum number of results of a batch, all of which are in memory until the caller has taken them."""
 
 
+class RunInThread(Protocol):
+    """Runs a function in a thread and returns what it returns."""
+
+    def __call__(self, function: Callable[[], T], /) -> Awaitable[T]:
+        """See the class."""
+        ...
+
+
+def run_in(executor: Executor) -> RunInThread:
+    """Return a function that runs others in a thread of `executor`."""
+
+    async def run(function: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(executor, function)
+
+    return run
+
+
 async def in_batches(
-    executor: Executor, items: Iterable[Item], work: Callable[[Item], Result | None]
+    run: RunInThread, items: Iterable[Item], work: Callable[[Item], Result | None]
 ) -> AsyncGenerator[Result]:
-    """Call `work` on each item in a thread of `executor`, in order, and yield its results but None.
+    """Call `work` on each item in a thread, by `run`, in order, and yield its results but None.
 
     The items are read in the thread too. A batch starts once the results of the previous one have been taken, so memory
     use does not grow with the number of items.
     """
     remaining = iter(items)
-    loop = asyncio.get_running_loop()
     more = True
     while more:
-        batch: tuple[list[Result], bool] = await loop.run_in_executor(executor, lambda: _batch(remaining, work))
-        results, more = batch
+        results, more = await run(lambda: _batch(remaining, work))
         for result in results:
             yield result
 

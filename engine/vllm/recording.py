@@ -6,18 +6,16 @@ are skipped, and whenever the checkpoint is written.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ampsweep.domain.layer_widths import LayerWidths
 from ampsweep.folders.corpus import Sentence
-from engine.identify.batches import in_batches
+from engine.identify.batches import in_batches, run_in
 from engine.identify.checkpoint import Checkpoint
 from engine.identify.recorder import AdmittedSentence, Recorder
 from engine.identify.sentence_means import SentenceMeans
@@ -26,7 +24,6 @@ from engine.identify.tracker import RecordingTracker
 from engine.tokenization import SentenceTokens, TextEncoder
 from engine.vllm.worker.recorded_part import RecordedPart, join_parts, join_reached, join_residual_counts
 
-T = TypeVar("T")
 Admitted = tuple[AdmittedSentence, SentenceTokens]
 
 
@@ -70,11 +67,12 @@ class RecordingThread:
         )
         self._recorder: Recorder | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recording")
+        self._run = run_in(self._thread)
 
     async def admitted(self, sentences: Iterable[Sentence]) -> AsyncGenerator[Admitted]:
         """Yield the sentences to record, tokenized, in order."""
         self._recorder = await self._run(self._make)  # reads the checkpoint
-        async for admission, tokens in in_batches(self._thread, sentences, self._admit):
+        async for admission, tokens in in_batches(self._run, sentences, self._admit):
             yield admission, tokens
 
     async def add(self, admission: AdmittedSentence, parts: Sequence[RecordedPart]) -> None:
@@ -113,9 +111,6 @@ class RecordingThread:
             reached=reached,
             residual_counts=join_residual_counts(parts, layers=self._widths.layers),
         )
-
-    async def _run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 
 def _mean(sums: NDArray[np.float32], tokens: int | NDArray[np.int32]) -> NDArray[np.float32]:

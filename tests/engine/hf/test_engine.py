@@ -1,19 +1,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import EngineFailed, InvalidRequest, UnknownName
+from ampsweep.folders.corpus import Sentence
 from benchmarks.tiny_models import MAX_MODEL_LEN, Family
-from engine.base import GenerateRequest, Score, ScoreRequest, Steering
+from engine.base import CaptureRequest, GenerateRequest, Score, ScoreRequest, Steering
+from engine.capture.selection import NeuronSelection
 from engine.hf.engine import TransformersEngine
 from tests.engine.hf.calls import INTERVENTIONS, VECTORS, generate, neurons_of, score_text, steering
 
@@ -111,6 +115,47 @@ def test_requests_in_flight_fail_when_the_engine_is_closed(model_folder: Callabl
     assert isinstance(answered, EngineFailed)
     assert isinstance(scored[-1], EngineFailed)
     assert all(isinstance(score, Score | EngineFailed) for score in scored)
+
+
+def test_a_recording_in_progress_fails_when_the_engine_is_closed(model_folder: Callable[[Family], Path]) -> None:
+    engine = TransformersEngine(model_folder("llama"))
+    begun = threading.Event()
+
+    def endless() -> Iterator[Sentence]:
+        while True:
+            yield Sentence(language="en", text="The end.")
+            begun.set()
+
+    async def close_meanwhile() -> None:
+        recording = asyncio.create_task(engine.record(endless(), max_tokens=1000))
+        await asyncio.to_thread(begun.wait)
+        await engine.close()
+        with pytest.raises(EngineFailed, match="closed"):
+            await recording
+
+    asyncio.run(close_meanwhile())
+
+
+def test_every_call_to_a_closed_engine_fails_in_the_same_way(model_folder: Callable[[Family], Path]) -> None:
+    engine = TransformersEngine(model_folder("qwen2"))
+    neurons = NeuronSelection.of({0: np.arange(2)})
+    sentences = [Sentence(language="en", text="The end.")]
+    calls: list[Callable[[], object]] = [
+        lambda: generate(engine, "The end"),
+        lambda: score_text(engine, "The end is", " in the north"),
+        lambda: asyncio.run(engine.record(sentences, max_tokens=9)),
+        lambda: asyncio.run(engine.capture(CaptureRequest(prompt="The end", neurons=neurons))),
+    ]
+    asyncio.run(engine.close())
+    before = engine.stats()
+    for call in calls:
+        with pytest.raises(EngineFailed, match="the engine was closed"):
+            call()
+    engine.add_neurons(neurons_of("qwen2"))
+    engine.drop_neurons(neurons_of("qwen2").id)
+    asyncio.run(engine.close())
+    assert asyncio.run(engine.ended()) == "the engine was closed"
+    assert engine.stats() == before
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -10,12 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from engine.identify import batches
-from engine.identify.batches import in_batches
+from engine.identify.batches import in_batches, run_in
 
 
 async def collect(executor: ThreadPoolExecutor, items: Iterator[int]) -> list[int]:
     """Return the doubles of the odd items."""
-    return [result async for result in in_batches(executor, items, lambda item: 2 * item if item % 2 else None)]
+    return [result async for result in in_batches(run_in(executor), items, lambda item: 2 * item if item % 2 else None)]
 
 
 def test_results_come_in_order_without_none() -> None:
@@ -37,7 +37,7 @@ def test_a_batch_waits_until_the_results_of_the_previous_one_are_taken(monkeypat
             yield item
 
     async def check(executor: ThreadPoolExecutor) -> None:
-        results = in_batches(executor, items(), lambda item: item)
+        results = in_batches(run_in(executor), items(), lambda item: item)
         for item in range(4):
             assert await anext(results) == item
             assert len(read) == 4
@@ -55,7 +55,7 @@ def test_an_error_of_the_work_is_raised() -> None:
         raise ValueError(f"item {item}")
 
     async def check(executor: ThreadPoolExecutor) -> None:
-        async for _ in in_batches(executor, [7], fail):
+        async for _ in in_batches(run_in(executor), [7], fail):
             pass
 
     with ThreadPoolExecutor(max_workers=1) as executor, pytest.raises(ValueError, match="item 7"):
