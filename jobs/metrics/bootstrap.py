@@ -50,6 +50,10 @@ def batches(resamples: int, items: int) -> Iterator[int]:
 
 
 def interval(resampled: Floats) -> tuple[float, float]:
-    """Return the bounds of the central interval that contains a share LEVEL of the resampled values."""
-    low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    """Return the bounds of the central interval that contains a share LEVEL of the resampled values.
+
+    They may be infinite or NaN if some of the values are.
+    """
+    with np.errstate(invalid="ignore"):
+        low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from jobs.metrics.mean import compare_means, evaluate_mean
 from jobs.metrics.result import MetricResult
 
 Aggregate = Callable[[list[Any]], float]
+_NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 RESAMPLES = 200
 """Number of resamples for aggregations other than the mean, each of which is a call of lm-eval's function."""
 
@@ -86,7 +88,39 @@ def direction_of(metric: str) -> bool | None:
 
 def measured(samples: pa.Table, metric: str) -> list[Any]:
     """Return the value of a metric for each sample; None for a document without one."""
-    return [json.loads(measures).get(metric) for measures in samples["measures"].to_pylist()]
+    return [_with_numbers(json.loads(measures).get(metric)) for measures in samples["measures"].to_pylist()]
+
+
+def measures_json(measures: Mapping[str, Any]) -> str:
+    """Return the values of a document by metric as JSON, for `measured`.
+
+    JSON has no number for a value that is infinite or not a number, as a perplexity may be: it is written as one of the
+    texts `"Infinity"`, `"-Infinity"` and `"NaN"`.
+    """
+    return json.dumps(_without_numbers(measures), default=_plain, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    """Return a NumPy number or array in the form that JSON can represent."""
+    return _without_numbers(value.tolist())
+
+
+def _without_numbers(value: Any) -> Any:
+    """Return a value with texts in place of the numbers that JSON does not have."""
+    if isinstance(value, Mapping):
+        return {key: _without_numbers(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_numbers(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+def _with_numbers(value: Any) -> Any:
+    """Return a value with the numbers that `_without_numbers` has replaced."""
+    if isinstance(value, list):
+        return [_with_numbers(inner) for inner in value]
+    return float(value) if value in _NOT_FINITE else value
 
 
 def _aggregated(values: list[Any], aggregate: Aggregate, rng: np.random.Generator) -> MetricResult:
@@ -98,7 +132,9 @@ def _compared(values: list[Any], plain: list[Any], aggregate: Aggregate, rng: np
     draws = resample_indices(len(values), rng)
     pairs = np.array([(aggregate(taken(values, drawn)), aggregate(taken(plain, drawn))) for drawn in draws])
     result = MetricResult(n=len(values), value=aggregate(values), baseline=aggregate(plain))
-    return with_intervals(result, pairs[:, 0], pairs[:, 0] - pairs[:, 1])
+    with np.errstate(invalid="ignore"):  # both may be infinite
+        differences = pairs[:, 0] - pairs[:, 1]
+    return with_intervals(result, pairs[:, 0], differences)
 
 
 def with_intervals(result: MetricResult, resampled: Floats, differences: Floats) -> MetricResult:

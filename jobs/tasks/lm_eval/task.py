@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
@@ -14,6 +13,7 @@ import numpy as np
 from ampsweep.errors import InvalidRequest
 from jobs.cell import TaskRef
 from jobs.metrics.base import Metric
+from jobs.metrics.lm_eval import measures_json
 from jobs.metrics.lm_eval_group import lm_eval_metric
 from jobs.sample import Sample
 from jobs.tasks.base import Item, ItemSet
@@ -107,7 +107,7 @@ class LmEval:
         return scored_sample(
             item,
             answers,
-            measures=json.dumps(measures, default=_to_json),
+            measures=measures_json(measures),
             correct=bool(accuracy) if accuracy in (0, 1) else None,
             prediction=_prediction(instances),
             gold=str(loaded.task.doc_to_target(loaded.docs[doc_id])),
@@ -189,8 +189,3 @@ def _prediction(instances: list[Any]) -> str | None:
     if len(responses) == 1:
         return responses[0] if isinstance(responses[0], str) else None
     return str(int(np.argmax([response[0] for response in responses])))
-
-
-def _to_json(value: Any) -> Any:
-    """Return a NumPy number or array in the form that JSON can represent."""
-    return value.tolist()

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from jobs.metrics.lm_eval import LmEvalMetric
+from jobs.metrics.lm_eval import LmEvalMetric, measured, measures_json
 from jobs.metrics.mean import compare_means
+from jobs.metrics.result import NOT_FINITE
 from jobs.metrics.wilson import wilson
 
 RNG = np.random.default_rng
@@ -70,3 +72,40 @@ def test_values_that_cannot_be_aggregated_give_a_note(aggregation: str, values: 
         assert (result.n, result.value) == (1, None)
         assert result.note is not None
         assert note in result.note
+
+
+def test_values_that_are_no_numbers_are_valid_json_and_read_back() -> None:
+    values: dict[str, Any] = {
+        "nan": math.nan,
+        "loss": math.inf,
+        "pair": (-math.inf, np.int64(3)),
+        "single": np.float32(-math.inf),
+        "array": np.array([math.nan, 1.5]),
+        "acc": 1.0,
+        "text": "a",
+    }
+    text = measures_json(values)
+    assert json.loads(text, parse_constant=pytest.fail)["array"] == ["NaN", 1.5]
+    table = pa.table({"measures": [text]})
+    for name, value in values.items():
+        (read,) = measured(table, name)
+        np.testing.assert_equal(read, list(value) if name in ("pair", "array") else value)
+    assert measures_json({"acc": 1.0, "pair": (-2.5, 3)}) == '{"acc": 1.0, "pair": [-2.5, 3]}'
+
+
+@pytest.mark.parametrize(
+    ("aggregation", "value", "numbers"),
+    [("mean", math.nan, [1.0, 0.0]), ("perplexity", -math.inf, [-1.0, -2.0]), ("mean", math.inf, [1.0, 2.0])],
+)
+def test_a_value_that_is_no_number_leaves_a_note_and_is_not_passed_over(
+    aggregation: str, value: float, numbers: list[float]
+) -> None:
+    metric = LmEvalMetric(name="odd", aggregation=aggregation)
+    steered, baseline = (
+        pa.table({"measures": [measures_json({"odd": one}) for one in (*numbers, last)]}) for last in (value, 0.0)
+    )
+    for result in (metric.evaluate(steered, RNG(0)), metric.compare(steered, baseline, RNG(0))):
+        finite = result.finite()
+        assert (finite.n, finite.value) == (3, None)
+        assert finite.note is not None
+        assert NOT_FINITE in finite.note
