@@ -14,7 +14,7 @@ _OTHER_FILE = "give the path of another file"
 
 
 @contextmanager
-def atomic_write(target: Path, *, mode: int = 0o644) -> Iterator[Path]:
+def atomic_write(target: Path, *, mode: int = 0o644, replace: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `target`; rename it to `target` if the block succeeds, else delete it.
 
     The file and its folder are synced, so that the complete file survives a power cut after the block. Readers see
@@ -23,8 +23,10 @@ def atomic_write(target: Path, *, mode: int = 0o644) -> Iterator[Path]:
     Args:
         target: The file to write. Its parent folder must exist.
         mode: The permissions of the file.
+        replace: Whether the target may exist already.
 
     Raises:
+        FileExistsError: The target exists, and may not.
         InvalidRequest: The target is a device, a pipe or a socket, which a rename would replace by a file.
     """
     if is_special(target):
@@ -38,11 +40,28 @@ def atomic_write(target: Path, *, mode: int = 0o644) -> Iterator[Path]:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.chmod(mode)
-        temporary.replace(target)
+        if replace:
+            temporary.replace(target)
+        else:
+            _link(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(target.parent)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Rename a file to a target that does not exist; raise FileExistsError if it does, even if it appears just now."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links, where only this check is possible
+        if target.exists():
+            raise FileExistsError(target) from None
+        source.replace(target)
+    else:
+        source.unlink()
 
 
 def check_folder(folder: Path, *, param: str) -> None:

@@ -11,6 +11,7 @@ import logging
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 from ampsweep.domain.intervention import Intervention
@@ -62,6 +63,7 @@ class Presets:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
+        self._creating = Lock()
 
     def all(self) -> list[Preset]:
         """Return all presets by name. One whose file cannot be read is logged and left out."""
@@ -98,15 +100,18 @@ class Presets:
     def create(self, preset: Preset) -> None:
         """Store a preset; storing the same one again changes nothing.
 
+        Of several that are stored at the same time, one gets the name.
+
         Raises:
             Conflict: Another preset has the name (param "name").
         """
-        try:
-            existing = self.get(preset.name)
-        except NotFound:
-            with self._storage.writing(f"{preset.name}{_SUFFIX}") as path:
-                path.write_text(json.dumps(preset.to_dict(), ensure_ascii=False), encoding="utf-8")
-            return
+        with self._creating:
+            try:
+                existing = self.get(preset.name)
+            except NotFound:
+                content = json.dumps(preset.to_dict(), ensure_ascii=False).encode()
+                self._storage.publish_new(f"{preset.name}{_SUFFIX}", content)
+                existing = self.get(preset.name)  # that of another server, if it was faster
         if existing != preset:
             raise Conflict(f"another preset is called {preset.name!r}; delete it, or choose another name", param="name")
 

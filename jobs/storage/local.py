@@ -37,6 +37,17 @@ class LocalStorage:
         with atomic_write(target) as path:
             yield path
 
+    def publish_new(self, name: str, content: bytes) -> bool:
+        """Write a temporary file and rename it, unless the file exists by then."""
+        target = self._path(name)
+        _create_folder(target.parent)
+        try:
+            with atomic_write(target, replace=False) as path:
+                path.write_bytes(content)
+        except FileExistsError:
+            return False
+        return True
+
     def open(self, name: str) -> pa.NativeFile:
         """Open a file."""
         try:

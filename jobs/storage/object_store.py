@@ -61,6 +61,15 @@ class ObjectStorage:
             with _storage_errors(name):
                 self._upload(path, target)
 
+    def publish_new(self, name: str, content: bytes) -> bool:
+        """Upload an object unless there is one."""
+        with suppress(NotFound):
+            self.stat(name)
+            return False
+        with self.writing(name) as path:
+            path.write_bytes(content)
+        return True
+
     def open(self, name: str) -> pa.NativeFile:
         """Open an object. Ranges are requested as they are read."""
         with _storage_errors(name):

@@ -51,6 +51,14 @@ class Storage(Protocol):
         """Yield a temporary local path. A clean exit publishes its content; an error publishes nothing."""
         ...
 
+    def publish_new(self, name: str, content: bytes) -> bool:
+        """Publish a file unless there is one of this name; return whether it was published.
+
+        In a folder, one of several writers publishes its file. An object store has no such operation in Arrow: writers
+        that begin in the same moment may all publish, and the last file stays.
+        """
+        ...
+
     def open(self, name: str) -> pa.NativeFile:
         """Open a file for random access (`read_at`, `size`); the caller closes it. Raises NotFound if there is none."""
         ...

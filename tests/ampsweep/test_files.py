@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -49,6 +50,24 @@ def _write_half(target: Path, error: type[BaseException]) -> None:
     with atomic_write(target) as temporary:
         temporary.write_bytes(b"half")
         raise error
+
+
+@pytest.mark.parametrize("hard_links", [True, False])
+def test_a_new_file_replaces_none(tmp_path: Path, hard_links: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not hard_links:
+
+        def refuse(*_: object) -> None:
+            raise PermissionError(errno.EPERM, "not on this file system")
+
+        monkeypatch.setattr("os.link", refuse)
+    target = tmp_path / "result.bin"
+    with atomic_write(target, replace=False) as temporary:
+        temporary.write_bytes(b"first")
+    with pytest.raises(FileExistsError), atomic_write(target, replace=False) as temporary:
+        temporary.write_bytes(b"second")
+    assert target.read_bytes() == b"first"
+    assert list(tmp_path.iterdir()) == [target]
+    assert target.stat().st_nlink == 1
 
 
 def test_a_long_name_is_written_like_any_other(tmp_path: Path) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from threading import Barrier, BrokenBarrierError
 
 import pytest
 
@@ -11,6 +14,7 @@ from ampsweep.domain.intervention import Intervention
 from ampsweep.errors import Conflict, DamagedFile, NotFound
 from jobs.presets import Preset, Presets
 from jobs.storage.factory import open_storage
+from jobs.storage.local import LocalStorage
 
 FRENCH = Intervention.from_dict({"languages": ["fr"], "op": "set", "patch": "max", "layers": [2, 1]})
 TURKISH = Intervention.from_dict({"languages": {"tr": 0.5}, "op": "add", "statistic": "p97.5", "factor": 2})
@@ -40,6 +44,52 @@ def test_a_name_is_given_once(presets: Presets) -> None:
         with pytest.raises(Conflict, match="another preset is called 'fr'"):
             presets.create(other)
     assert presets.get("fr").intervention == FRENCH
+
+
+class Meeting(LocalStorage):
+    """A folder in which two readers who find no file wait for each other, for a moment."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._barrier = Barrier(2)
+
+    def read(self, name: str) -> bytes:
+        try:
+            return super().read(name)
+        except NotFound:
+            with suppress(BrokenBarrierError):
+                self._barrier.wait(timeout=0.05)
+            raise
+
+
+class MeetingInABucket(Meeting):
+    """One that publishes as an object store does, which cannot exclude other writers."""
+
+    def publish_new(self, name: str, content: bytes) -> bool:
+        with self.writing(name) as path:
+            path.write_bytes(content)
+        return True
+
+
+@pytest.mark.parametrize(("kind", "servers"), [(Meeting, 1), (Meeting, 2), (MeetingInABucket, 1)])
+def test_of_two_presets_that_are_stored_at_the_same_time_one_gets_the_name(
+    kind: type[Meeting], servers: int, tmp_path: Path
+) -> None:
+    storage = kind(tmp_path / "presets")
+    of_servers = [Presets(storage) for _ in range(servers)]
+    offered = [Preset(name="fr", intervention=intervention) for intervention in (FRENCH, TURKISH)]
+
+    def create(index: int) -> Preset | None:
+        try:
+            of_servers[index % servers].create(offered[index])
+        except Conflict:
+            return None
+        return offered[index]
+
+    with ThreadPoolExecutor(2) as threads:
+        created = [preset for preset in threads.map(create, range(2)) if preset is not None]
+    assert created == [of_servers[0].get("fr")]
+    assert of_servers[0].all() == created
 
 
 def test_a_deleted_preset_is_gone(presets: Presets) -> None:

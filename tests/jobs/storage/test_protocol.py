@@ -81,6 +81,16 @@ def test_writing_that_fails_publishes_nothing_and_keeps_what_was_there(storage: 
     assert storage.names() == ["kept"]
 
 
+def test_a_new_file_takes_no_place_of_another(storage: Storage) -> None:
+    assert storage.publish_new("presets/a", b"first")
+    assert not storage.publish_new("presets/a", b"second")
+    assert storage.read("presets/a") == b"first"
+    assert storage.names() == ["presets/a"]
+    storage.delete("presets/a")
+    assert storage.publish_new("presets/a", b"third")
+    assert storage.read("presets/a") == b"third"
+
+
 def test_nothing_is_seen_before_the_end(storage: Storage) -> None:
     with storage.writing("sweeps/s/results.parquet") as path:
         path.write_bytes(b"part")
