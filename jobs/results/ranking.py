@@ -12,6 +12,8 @@ from ampsweep.domain.choices import one_of
 from ampsweep.errors import InvalidRequest
 
 Row = Mapping[str, Any]
+_CHOICES = {"op": "none", "tokens": "all tokens", "when": "at every token", "part": "the whole text"}
+"""Columns that say what a cell does to its neuron and at which tokens, and what null stands for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,12 +68,15 @@ def rank_neurons(rows: Iterable[Row], metric: str) -> dict[str, list[RankedNeuro
         metric: A metric with a better direction.
 
     Raises:
-        InvalidRequest: No neuron was edited on data in its own language.
+        InvalidRequest: No neuron was edited on data in its own language, or the cells differ in the op or in the edited
+            tokens, so that their mean would say nothing about any of the choices (param "sweep").
     """
+    rows = [row for row in rows if row["metric"] == metric and row.get("neuron_layer") is not None]
+    _require_one_choice(rows)
     own_losses: dict[tuple[str, int, int], list[float]] = defaultdict(list)
     elsewhere: dict[tuple[str, int, int], list[float]] = defaultdict(list)
     for row in rows:
-        if row["metric"] == metric and row.get("neuron_layer") is not None and row["value"] is not None:
+        if row["value"] is not None:
             neuron = row["target_language"], row["neuron_layer"], row["neuron_index"]
             in_language = row["delta"] is None or row["data_language"] == row["target_language"]
             (own_losses if in_language else elsewhere)[neuron].append(_loss(row))
@@ -92,6 +97,17 @@ def rank_neurons(rows: Iterable[Row], metric: str) -> dict[str, list[RankedNeuro
         message = f"no neuron was edited on data in its own language, so {metric} ranks none"
         raise InvalidRequest(f"{message}; add the target languages to the languages of a task", param="metric")
     return {language: sorted(neurons, key=_order) for language, neurons in ranking.items()}
+
+
+def _require_one_choice(rows: Iterable[Row]) -> None:
+    """Raise InvalidRequest if the cells of a ranking differ in the op or in the edited tokens."""
+    for column, everything in _CHOICES.items():
+        choices = {row.get(column) for row in rows}
+        if len(choices) > 1:
+            names = ", ".join(sorted(everything if choice is None else repr(choice) for choice in choices))
+            message = f"the sweep edited each neuron with several choices of {column} ({names})"
+            remedy = f"run it with one choice of {column}, or once for each of them, and rank that sweep"
+            raise InvalidRequest(f"{message}, and a mean over them ranks none; {remedy}", param="sweep")
 
 
 def _loss(row: Row) -> float:

@@ -60,6 +60,28 @@ def test_a_cell_without_a_value_counts_for_nothing() -> None:
     assert order([row(0, 1, -0.5), row(0, 1, None, value=None), row(0, 2, None, value=None)]) == [(0, 1, 0.5)]
 
 
+@pytest.mark.parametrize(
+    ("column", "one", "other", "named"),
+    [
+        ("tokens", "to 8", None, "'to 8', all tokens"),
+        ("tokens", "to 8", "to 9", "'to 8', 'to 9'"),
+        ("when", "drift", None, "'drift', at every token"),
+        ("part", "thinking", "answer", "'answer', 'thinking'"),
+        ("op", "set", "scale", "'scale', 'set'"),
+    ],
+)
+def test_choices_of_the_op_and_the_edited_tokens_are_not_averaged(
+    column: str, one: str, other: str | None, named: str
+) -> None:
+    rows = [row(0, 1, -0.5, **{column: one}), row(0, 1, -0.25, **{column: other}), row(None, None, None)]
+    with pytest.raises(InvalidRequest, match=rf"several choices of {column} \({named}\).*run it with one") as caught:
+        rank_neurons(rows, "accuracy")
+    assert caught.value.param == "sweep"
+    assert order(rows[:1]) == [(0, 1, 0.5)]
+    elsewhere = [rows[0], {**rows[1], "metric": "nll"}, row(None, None, -0.5)]
+    assert order(elsewhere) == [(0, 1, 0.5)], "other metrics and cells without a neuron do not count"
+
+
 def test_a_sweep_without_single_neurons_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="neurons: each") as caught:
         ranking_metric([row(None, None, -0.5)], None)
