@@ -15,21 +15,14 @@ import typer
 
 from ampsweep.cli.options.engine import (
     SHORT_JOB,
-    AllowUntestedVllm,
-    Compile,
-    Dtype,
-    Kind,
     Lora,
     Model,
     Neurons,
-    UnfusedExperts,
-    Verbose,
-    opened,
     quiet_libraries,
     read_adapters,
     read_neurons,
-    whether_to_compile,
 )
+from ampsweep.cli.options.local_engine import EngineOptions, takes_engine_options
 from ampsweep.cli.terminal.failures import describe
 from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.cli.terminal.progress import Counter
@@ -68,6 +61,7 @@ class _Outcome:
         self.rows += len(rows)
 
 
+@takes_engine_options(without=("batch_invariant",))
 def batch(
     source: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="A JSONL file with one request per line.")],
     target: Annotated[
@@ -79,30 +73,19 @@ def batch(
     model: Model,
     neurons: Neurons = None,
     lora: Lora = None,
-    engine: Kind = "vllm",
-    dtype: Dtype = "float32",
-    unfused_experts: UnfusedExperts = False,
-    allow_untested_vllm: AllowUntestedVllm = False,
-    compiles: Compile = None,
-    verbose: Verbose = False,
+    *,
+    options: EngineOptions,
     as_json: AsJson = False,
 ) -> None:
     """Run the requests of a file, each with its own intervention and adapter or none, and write their answers."""
     if not source.is_file():
         raise InvalidRequest(f"{source} does not exist or is not a file", param="IN.jsonl")
     writable = output_file(target, param="OUT.parquet", inputs=[source])
-    quiet_libraries("batch", verbose=verbose)
+    quiet_libraries("batch", verbose=options.verbose)
     requests = sum(1 for _ in islice(_lines(source), SHORT_JOB + 1))
     neuron_set = read_neurons(neurons)
-    opening = opened(
-        model,
-        kind=engine,
-        dtype=dtype,
-        neurons=neuron_set,
-        unfused_experts=unfused_experts,
-        allow_untested_vllm=allow_untested_vllm,
-        adapters=read_adapters(lora),
-        compiles=whether_to_compile(compiles, kind=engine, requests=requests, as_json=as_json),
+    opening = options.opened(
+        model, neurons=neuron_set, adapters=read_adapters(lora), requests=requests, as_json=as_json
     )
     outcome = run_to_end(_batch(source, writable, opening, neuron_set.id if neuron_set else None))
     failed, lines = outcome.failed, outcome.rows

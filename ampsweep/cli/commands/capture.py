@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,21 +17,14 @@ from ampsweep.cli.commands.capture_server import capture_on_server
 from ampsweep.cli.options.completion import models
 from ampsweep.cli.options.engine import (
     SHORT_JOB,
-    AllowUntestedVllm,
-    Compile,
-    Dtype,
-    Kind,
-    UnfusedExperts,
-    Verbose,
     comma_separated,
     has_gpu,
     json_object,
     model_folder,
-    opened,
     quiet_libraries,
     read_neurons,
-    whether_to_compile,
 )
+from ampsweep.cli.options.local_engine import EngineOptions, takes_engine_options
 from ampsweep.cli.terminal.output import AsJson, show
 from ampsweep.cli.terminal.progress import Counter
 from ampsweep.cli.terminal.running import run_to_end
@@ -53,6 +47,7 @@ MAX_GIB = 4.0
 """Default of `--max-gib`."""
 
 
+@takes_engine_options(without=("batch_invariant",))
 def capture(
     source: Annotated[
         Path,
@@ -95,12 +90,8 @@ def capture(
             help=f"Most GiB of activations; more are an error before the start. [default: {MAX_GIB:g}]",
         ),
     ] = None,
-    engine: Kind = "vllm",
-    dtype: Dtype = "float32",
-    unfused_experts: UnfusedExperts = False,
-    allow_untested_vllm: AllowUntestedVllm = False,
-    compiles: Compile = None,
-    verbose: Verbose = False,
+    *,
+    options: EngineOptions,
     as_json: AsJson = False,
 ) -> None:
     """Capture the activations of neurons at each token of texts, steered or not, on a local model or on a server.
@@ -122,28 +113,24 @@ def capture(
     writable = output_file(target, param="OUT.parquet", inputs=[source])
     if server is None:
         model_folder(model)  # before anything that takes time
-        quiet_libraries("capture", verbose=verbose)
+        quiet_libraries("capture", verbose=options.verbose)
     else:
-        flags = {"unfused_experts": unfused_experts or None, "allow_untested_vllm": allow_untested_vllm or None}
-        _leave_to_server({"max_gib": max_gib, "compile": compiles, **flags})
+        flags = {name: getattr(options, name) or None for name in ("unfused_experts", "allow_untested_vllm")}
+        _leave_to_server({"max_gib": max_gib, "compile": options.compiles, **flags})
     texts = read_texts(source)
     job = CaptureJob(texts=texts, selection=selection, intervention=steering, adapter=lora, dtype=stored_in)
     if server is not None:
         outcome = capture_on_server(server, model, job, writable, neurons=neurons)
     else:
-        if compiles is None and engine == "vllm" and has_gpu():
-            compiles = False  # CUDA graphs have no place for it
-        requests = min(len(texts), SHORT_JOB + 1)
+        if options.compiles is None and options.engine == "vllm" and has_gpu():
+            options = replace(options, compiles=False)  # CUDA graphs have no place for it
         neuron_set = read_neurons(Path(neurons) if neurons else None)
-        opening = opened(
+        opening = options.opened(
             model,
-            kind=engine,
-            dtype=dtype,
             neurons=neuron_set,
-            unfused_experts=unfused_experts,
-            allow_untested_vllm=allow_untested_vllm,
             adapters={} if lora is None else {lora: Path(lora)},
-            compiles=whether_to_compile(compiles, kind=engine, requests=requests, as_json=as_json),
+            requests=min(len(texts), SHORT_JOB + 1),
+            as_json=as_json,
         )
         capturing = _capture(job, opening, writable, neuron_set=neuron_set, max_bytes=max_bytes, label=source.name)
         outcome = run_to_end(capturing)

@@ -17,21 +17,13 @@ from ampsweep.cli.options.chat import Chat, ChatForm, Prefill, TemplateOptions, 
 from ampsweep.cli.options.client import client_of
 from ampsweep.cli.options.completion import models
 from ampsweep.cli.options.engine import (
-    AllowUntestedVllm,
-    BatchInvariant,
-    Compile,
-    Dtype,
-    Kind,
-    UnfusedExperts,
-    Verbose,
     comma_separated,
     json_object,
     model_folder,
-    opened,
     quiet_libraries,
     read_neurons,
-    whether_to_compile,
 )
+from ampsweep.cli.options.local_engine import EngineOptions, takes_engine_options
 from ampsweep.cli.terminal.output import AsJson
 from ampsweep.cli.terminal.progress import waiting
 from ampsweep.cli.terminal.running import run_to_end
@@ -52,6 +44,7 @@ if TYPE_CHECKING:
     from engine.base import Engine
 
 
+@takes_engine_options()
 def generate(
     model: Annotated[
         str,
@@ -98,13 +91,8 @@ def generate(
         float, typer.Option(min=float(LEAST_TEMPERATURE), help="Sampling temperature; 0 is greedy.")
     ] = DEFAULT_TEMPERATURE,
     seed: Annotated[int | None, typer.Option(help="Seed of the sampling.")] = None,
-    engine: Kind = "vllm",
-    dtype: Dtype = "float32",
-    batch_invariant: BatchInvariant = False,
-    unfused_experts: UnfusedExperts = False,
-    allow_untested_vllm: AllowUntestedVllm = False,
-    compiles: Compile = None,
-    verbose: Verbose = False,
+    *,
+    options: EngineOptions,
     as_json: AsJson = False,
 ) -> None:
     """Continue a prompt, steered or not, and print the text as it is generated (with --json: at its end)."""
@@ -122,32 +110,24 @@ def generate(
     )
     if server is not None:
         _leave_to_the_server(
-            batch_invariant=batch_invariant,
-            unfused_experts=unfused_experts,
-            allow_untested_vllm=allow_untested_vllm,
-            compile=compiles is not None,
+            batch_invariant=options.batch_invariant,
+            unfused_experts=options.unfused_experts,
+            allow_untested_vllm=options.allow_untested_vllm,
+            compile=options.compiles is not None,
         )
         with client_of(server) as client:
-            options = {"neurons": neurons, "adapter": lora}
-            remote = partial(_ask_server, client, model, options, form=form, as_json=as_json)
+            remote = partial(
+                _ask_server, client, model, {"neurons": neurons, "adapter": lora}, form=form, as_json=as_json
+            )
             _generate_there(question, remote)
         return
     if question.steering is not None and not neurons:
         raise InvalidRequest("steering needs a neuron set; create one with `ampsweep identify`", param="neurons")
     model_folder(model)  # before anything that takes time
-    quiet_libraries("generate", verbose=verbose)
+    quiet_libraries("generate", verbose=options.verbose)
     neuron_set = read_neurons(Path(neurons) if neurons else None)
-    opening = opened(
-        model,
-        kind=engine,
-        dtype=dtype,
-        neurons=neuron_set,
-        batch_invariant=batch_invariant,
-        unfused_experts=unfused_experts,
-        allow_untested_vllm=allow_untested_vllm,
-        adapters={} if lora is None else {lora: Path(lora)},
-        compiles=whether_to_compile(compiles, kind=engine, requests=1, as_json=as_json),
-    )
+    adapters = {} if lora is None else {lora: Path(lora)}
+    opening = options.opened(model, neurons=neuron_set, adapters=adapters, requests=1, as_json=as_json)
     neuron_set_id = None if neuron_set is None else neuron_set.id
     local = partial(_ask, neurons=neuron_set_id, adapter=lora, form=form, as_json=as_json)
     _generate_here(question, opening, local, has_neurons=neuron_set is not None)

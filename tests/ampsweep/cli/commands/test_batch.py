@@ -151,7 +151,7 @@ def test_the_lines_of_a_batch_decide_whether_it_is_short(
         counted.append(requests)
         return True
 
-    monkeypatch.setattr(batch, "whether_to_compile", whether)
+    monkeypatch.setattr("ampsweep.cli.options.local_engine.whether_to_compile", whether)
     line = {"custom_id": "s", "kind": "score", "context": "a", "continuation": "b"}
     for count in (3, SHORT_JOB + 5):
         call_batch(model, tmp_path, [line] * count)

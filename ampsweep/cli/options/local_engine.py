@@ -1,0 +1,99 @@
+"""The options that open an engine in this process, which several commands share, as one parameter of a command."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, fields
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from ampsweep.cli.options.engine import (
+    AllowUntestedVllm,
+    BatchInvariant,
+    Compile,
+    Dtype,
+    Kind,
+    UnfusedExperts,
+    Verbose,
+    opened,
+    whether_to_compile,
+)
+
+if TYPE_CHECKING:
+    from engine.base import Engine
+    from engine.neurons.neuron_set import NeuronSet
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """How an engine is opened in this process. Each field is an option, in this order."""
+
+    engine: Kind = "vllm"
+    dtype: Dtype = "float32"
+    batch_invariant: BatchInvariant = False
+    unfused_experts: UnfusedExperts = False
+    allow_untested_vllm: AllowUntestedVllm = False
+    compiles: Compile = None
+    verbose: Verbose = False
+
+    def opened(
+        self,
+        model: str,
+        *,
+        neurons: NeuronSet | None,
+        adapters: Mapping[str, Path],
+        requests: int,
+        as_json: bool,
+    ) -> AbstractAsyncContextManager[Engine]:
+        """Return a context manager that opens the engine for a job of so many requests; see `opened`.
+
+        Raises:
+            InvalidRequest: The engine never compiles, but is to (param "compile").
+        """
+        return opened(
+            model,
+            kind=self.engine,
+            dtype=self.dtype,
+            neurons=neurons,
+            batch_invariant=self.batch_invariant,
+            unfused_experts=self.unfused_experts,
+            allow_untested_vllm=self.allow_untested_vllm,
+            adapters=adapters,
+            compiles=whether_to_compile(self.compiles, kind=self.engine, requests=requests, as_json=as_json),
+        )
+
+
+def takes_engine_options(*, without: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Decorate a command: its parameter of the type `EngineOptions` becomes an option for each field.
+
+    Args:
+        without: Fields that the command does not offer; they have their defaults.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(command, eval_str=True)
+        (bundle,) = (each for each in signature.parameters.values() if each.annotation is EngineOptions)
+        hints = get_type_hints(EngineOptions, include_extras=True)
+        options = [
+            bundle.replace(name=field.name, default=field.default, annotation=hints[field.name])
+            for field in fields(EngineOptions)
+            if field.name not in without
+        ]
+
+        @wraps(command)
+        def run(**given: Any) -> None:
+            chosen = {option.name: given.pop(option.name) for option in options}
+            command(**given, **{bundle.name: EngineOptions(**chosen)})
+
+        parameters = [
+            option for each in signature.parameters.values() for option in (options if each is bundle else [each])
+        ]
+        command_line = signature.replace(parameters=parameters)
+        run.__signature__ = command_line  # type: ignore[attr-defined]
+        run.__annotations__ = {each.name: each.annotation for each in parameters}
+        return run
+
+    return decorate

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from ampsweep.cli.app import app
+from ampsweep.cli.options import local_engine
+from ampsweep.cli.options.local_engine import EngineOptions, takes_engine_options
+from ampsweep.errors import InvalidRequest
+
+NAMES = ["engine", "dtype", "batch_invariant", "unfused_experts", "allow_untested_vllm", "compiles", "verbose"]
+
+
+def called(words: list[str], **decoration: Any) -> tuple[int, list[tuple[str, EngineOptions, int]]]:
+    """Call a command with these words; return its exit code, and what its function got."""
+    given: list[tuple[str, EngineOptions, int]] = []
+    command_line = typer.Typer()
+
+    @command_line.command()
+    @takes_engine_options(**decoration)
+    def command(
+        model: str, *, options: EngineOptions, last: Annotated[int, typer.Option(help="The last option.")] = 1
+    ) -> None:
+        """Do nothing."""
+        given.append((model, options, last))
+
+    return CliRunner().invoke(command_line, words).exit_code, given
+
+
+def test_each_field_is_an_option() -> None:
+    assert called(["m"]) == (0, [("m", EngineOptions(), 1)])
+    words = ["m", "--engine", "transformers", "--no-compile", "--dtype", "float16", "--last", "3"]
+    chosen = EngineOptions(engine="transformers", dtype="float16", compiles=False)
+    assert called(words) == (0, [("m", chosen, 3)])
+    flags = ["m", "--batch-invariant", "--unfused-experts", "--allow-untested-vllm", "--compile", "--verbose"]
+    chosen = EngineOptions(
+        batch_invariant=True, unfused_experts=True, allow_untested_vllm=True, compiles=True, verbose=True
+    )
+    assert called(flags) == (0, [("m", chosen, 1)])
+
+
+def test_a_field_can_be_left_out() -> None:
+    assert called(["m", "--verbose"], without=("batch_invariant",)) == (0, [("m", EngineOptions(verbose=True), 1)])
+    assert called(["m", "--batch-invariant"], without=("batch_invariant",)) == (2, [])
+
+
+@pytest.mark.parametrize(("name", "left_out"), [("generate", ()), ("batch", NAMES[2:3]), ("capture", NAMES[2:3])])
+def test_the_commands_have_the_same_options_at_their_end(name: str, left_out: list[str]) -> None:
+    commands: Any = typer.main.get_command(app)
+    *_, last = names = [param.name for param in commands.commands[name].params]
+    offered = [option for option in NAMES if option not in left_out]
+    assert names[-len(offered) - 1 :] == [*offered, last]
+    assert last == "as_json"
+    of_this, of_generate = (
+        {param.name: param.get_help_record(typer.Context(command)) for param in command.params}
+        for command in (commands.commands[name], commands.commands["generate"])
+    )
+    assert {option: of_this[option] for option in offered} == {option: of_generate[option] for option in offered}
+
+
+def test_an_engine_is_opened_with_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(local_engine, "opened", lambda model, **how: given.update(how, model=model))
+    options = EngineOptions(dtype="bfloat16", batch_invariant=True, unfused_experts=True, compiles=False)
+    options.opened("atlas", neurons=None, adapters={}, requests=1, as_json=True)
+    assert given == {
+        "model": "atlas",
+        "kind": "vllm",
+        "dtype": "bfloat16",
+        "neurons": None,
+        "batch_invariant": True,
+        "unfused_experts": True,
+        "allow_untested_vllm": False,
+        "adapters": {},
+        "compiles": False,
+    }
+    with pytest.raises(InvalidRequest, match="only the engine vllm compiles"):
+        EngineOptions(engine="transformers", compiles=True).opened(
+            "atlas", neurons=None, adapters={}, requests=1, as_json=True
+        )
