@@ -90,8 +90,17 @@ EXACT = (
 """Functions whose wrapper passes on these parameters and no others."""
 
 MEMBERS = {
-    "vllm.v1.core.sched.output:SchedulerOutput": ["finished_req_ids", "scheduled_new_reqs", "preempted_req_ids"],
-    "vllm.v1.core.sched.output:NewRequestData": ["req_id", "prompt_token_ids", "sampling_params"],
+    "vllm.v1.core.sched.output:SchedulerOutput": [
+        *("finished_req_ids", "scheduled_new_reqs", "scheduled_cached_reqs", "preempted_req_ids"),
+    ],
+    "vllm.v1.core.sched.output:NewRequestData": [
+        *("req_id", "prompt_token_ids", "sampling_params", "block_ids", "num_computed_tokens"),
+    ],
+    "vllm.v1.core.sched.output:CachedRequestData": [
+        *("req_ids", "resumed_req_ids", "new_block_ids", "num_computed_tokens"),
+    ],
+    "vllm.v1.kv_cache_interface:KVCacheConfig": ["num_blocks", "kv_cache_groups"],
+    "vllm.v1.kv_cache_interface:KVCacheGroupSpec": ["layer_names", "kv_cache_spec"],
     "vllm.v1.worker.gpu.input_batch:InputBatch": ["req_ids", "num_scheduled_tokens", "num_computed_tokens_np"],
     "vllm.v1.worker.gpu_input_batch:InputBatch": ["req_ids", "num_reqs"],
     "vllm.v1.worker.gpu.model_runner:ExecuteModelState": ["hidden_states"],
@@ -99,7 +108,7 @@ MEMBERS = {
     "vllm.config.scheduler:SchedulerConfig": [
         *("max_num_batched_tokens", "async_scheduling", "long_prefill_token_threshold", "max_num_seqs"),
     ],
-    "vllm.config.compilation:CompilationConfig": ["max_cudagraph_capture_size"],
+    "vllm.config.compilation:CompilationConfig": ["max_cudagraph_capture_size", "static_forward_context"],
     "vllm.config.parallel:ParallelConfig": ["tensor_parallel_size", "pipeline_parallel_size"],
     "vllm.config.vllm:VllmConfig": [
         *("additional_config", "model_config", "parallel_config", "scheduler_config", "use_v2_model_runner"),
@@ -137,7 +146,15 @@ MEMBERS = {
 
 ASSIGNED = {
     "vllm.v1.worker.gpu_input_batch:InputBatch.__init__": ["self.num_computed_tokens_cpu =", "self.generators:"],
-    f"{V1}.__init__": ["self.input_batch =", "self.execute_model_state:", "self.discard_request_mask ="],
+    f"{V1}.__init__": [
+        *(
+            "self.input_batch =",
+            "self.execute_model_state:",
+            "self.discard_request_mask =",
+            "self.compilation_config =",
+        ),
+    ],
+    f"{V1}.initialize_kv_cache": ["self.kv_cache_config ="],
     f"{V2}.__init__": ["self.execute_model_state:"],
     f"{V1}.load_model": ["self.model_memory_usage ="],
     f"{V2}.load_model": ["self.model_memory_usage ="],
@@ -159,7 +176,7 @@ ASSIGNED = {
     "vllm.v1.worker.lora_model_runner_mixin:LoRAModelRunnerMixin.load_lora_model": ["does not support LoRA"],
     "vllm.model_executor.layers.activation:GeluAndMul.__init__": ["self.approximate ="],
     "vllm.model_executor.layers.linear:RowParallelLinear.__init__": ["self.input_size_per_partition ="],
-    f"{EXPERTS}.__init__": ["self.unquantized_backend, self.experts_cls", "self.supports_pre_processed_weights ="],
+    f"{EXPERTS}.__init__": ["self.unquantized_backend, self.experts_cls"],
     f"{EXPERTS}.create_weights": ["'w13_weight'", "'w13_bias'", "'w2_weight'", "'w2_bias'"],
     f"{MOE}.runner.shared_experts:SharedExperts.__init__": ["self._layer ="],
     f"{MOE}.runner.moe_runner:MoERunner.__init__": ["self.routed_experts ="],
