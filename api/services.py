@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from ampsweep.domain.recording_progress import RecordingProgress
 from api.auth.limits import Limits
 from api.http.change_notifier import ChangeNotifier
 from api.planning import PlanningThreads
@@ -27,6 +28,11 @@ from jobs.presets import Presets
 from jobs.report.served import Reports
 from jobs.results.writer import Results
 from jobs.store.protocol import Store
+
+
+async def _no_recording(_sweep_id: str) -> RecordingProgress | None:
+    """Know of no identification."""
+    return None
 
 
 def _do_nothing() -> None:
@@ -54,6 +60,7 @@ class Services:
         wake: Called when a sweep was created or its state changed, so that the dispatcher does not wait for its next
             poll.
         clean_up: Called when a sweep was deleted, so that its files are deleted soon.
+        recording_of: Returns how far the identification is that cells of a sweep wait for on this server, if any.
         dispatcher_stats: The counts of this server's dispatcher.
         clock: The current time.
         reports: Renders reports.
@@ -76,6 +83,7 @@ class Services:
     notifier: ChangeNotifier
     wake: Callable[[], None] = _do_nothing
     clean_up: Callable[[], None] = _do_nothing
+    recording_of: Callable[[str], Awaitable[RecordingProgress | None]] = _no_recording
     dispatcher_stats: DispatcherStats = field(default_factory=DispatcherStats)
     clock: Clock = field(default_factory=SystemClock)
     reports: Reports = field(default_factory=Reports)

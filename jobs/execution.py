@@ -137,10 +137,14 @@ class CompletionService(Completions, Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class IdentificationStatus:
-    """Status of an identification: in progress, or failed if `error` is set. `progress` is None until it is known."""
+    """Status of an identification: in progress, or failed if `error` is set. `progress` is None until it is known.
+
+    `model` is the name of the model whose neurons are identified; None if that is not known.
+    """
 
     error: AmpsweepError | None
     progress: RecordingProgress | None = None
+    model: str | None = None
 
 
 class NeuronSetService(Protocol):
@@ -169,6 +173,13 @@ class NeuronSetService(Protocol):
 
     def identification_status(self, neuron_set_id: str) -> IdentificationStatus | None:
         """Return the status of an identification; None if it was not requested, or has succeeded."""
+        ...
+
+    async def unfinished(self, model: str | None) -> Mapping[str, IdentificationStatus]:
+        """Return the identifications in progress and the failed ones, by the set's id; with `model`, only its own.
+
+        They are those that were requested from any server, and those that cells wait for on this one.
+        """
         ...
 
 
@@ -256,8 +267,10 @@ class EngineMonitor(Protocol):
         """Return the engines, each as a mapping with these keys.
 
         `model`, `engine` (its kind), `index` (from 0 among the engines of the model), `state` (starting, ready,
-        failed), `error` (why it is down, or None), `failures` (consecutive ends without healthy operation in between),
-        `supervised` (whether it is restarted when it ends).
+        failed), `phase` (what the start that is under way does, or None), `start_seconds` (how long that start has been
+        going on or, without one, how long the last one took; None before the first), `error` (why it is down, or
+        None), `failures` (consecutive ends without healthy operation in between), `supervised` (whether it is
+        restarted when it ends).
         """
         ...
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.prompt import PromptTokens
-from ampsweep.errors import InvalidRequest
+from ampsweep.errors import InvalidRequest, NotFound
 from jobs.execution import CaptureCall, CompletionCall, TokenizeCall
 from jobs.neuron_sets.default import chosen_neuron_set
 from jobs.neuron_sets.registry import NeuronSets
@@ -44,7 +44,7 @@ class PoolCompletions:
         """
         call = self._adapted(call)
         if call.intervention is not None:
-            call = replace(call, neurons=await asyncio.to_thread(self._neuron_set_id, call))
+            call = replace(call, neurons=await self._neuron_set_id(call))
             log.info("steering a completion", extra={"model": call.model, "neuron_set": call.neurons})
         async with aclosing(self._pool.stream(call)) as chunks:
             async for chunk in chunks:
@@ -54,7 +54,7 @@ class PoolCompletions:
         """Return the activations of texts; see `CompletionService.capture`."""
         call = self._adapted(call)
         if call.needs_neuron_set:
-            call = replace(call, neurons=await asyncio.to_thread(self._neuron_set_id, call))
+            call = replace(call, neurons=await self._neuron_set_id(call))
         log.info("capturing activations", extra={"model": call.model, "neuron_set": call.neurons})
         return await self._pool.capture(call)
 
@@ -99,8 +99,27 @@ class PoolCompletions:
             raise InvalidRequest(f"{message}; name one of them, and the adapter in the field adapter", param="model")
         return (models[0], name) if models else (name, None)
 
-    def _neuron_set_id(self, call: Call) -> str:
+    async def _neuron_set_id(self, call: Call) -> str:
+        """Return the id of the neuron set of a call; if it is being identified now, the error says how far that is."""
+        try:
+            return await asyncio.to_thread(self._known_neuron_set, call)
+        except (InvalidRequest, NotFound) as error:
+            recordings = await self._pool.recordings(call.model)
+            wanted = {each: progress for each, progress in recordings.items() if call.neurons in (None, each)}
+            if not wanted or (call.neurons is None and await asyncio.to_thread(self._has_neuron_set, call.model)):
+                raise
+            found = ", ".join(f"{each} is being identified ({progress.text()})" for each, progress in wanted.items())
+            subject = (
+                "the neuron set does not exist yet" if call.neurons else f"model {call.model!r} has no neuron set yet"
+            )
+            message = f"{subject}: {found}; send the request again when it is completed"
+            raise type(error)(message, param="neurons") from error
+
+    def _known_neuron_set(self, call: Call) -> str:
         if call.neurons is not None:
             return self._neuron_sets.get(call.neurons).id
         fingerprint = self._catalog.model(call.model).fingerprint
         return chosen_neuron_set(fingerprint, self._neuron_sets, model=call.model)
+
+    def _has_neuron_set(self, model: str) -> bool:
+        return bool(self._neuron_sets.made_for(self._catalog.model(model).fingerprint))

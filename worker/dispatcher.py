@@ -217,6 +217,13 @@ class Dispatcher:
                 told.add(wanted)
             yield Heartbeat(lease=lease, samples=samples.get(key, 0), recording=recording)
 
+    async def recording_of(self, sweep_id: str) -> RecordingProgress | None:
+        """Return how far the neuron set is that running cells of a sweep wait for; None if they wait for none."""
+        leases = [running.lease for running in self._running.values() if sweep_id in running.lease.sweep_ids]
+        wanted = {lease.cell.neurons.id for lease in leases if lease.cell.neurons is not None}
+        recordings = await self._pool.recordings() if wanted else {}
+        return next((recordings[each] for each in wanted if each in recordings), None)
+
     async def _can_lease(self) -> bool:
         """Return whether cells may be leased; after a back-off, only once `check_writable` has succeeded."""
         now = asyncio.get_running_loop().time()

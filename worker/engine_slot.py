@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+import math
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ampsweep.errors import AmpsweepError
+from ampsweep.errors import AmpsweepError, Unavailable
+from ampsweep.telemetry.start_phase import StartPhase, start_text
 from worker.engine_session import EngineSession
 from worker.engines import EngineSpec
+
+MAX_RETRY_SECONDS = 30
+"""The longest time after which clients are asked to try again while an engine starts; they wait for no longer one."""
 
 EngineState = Literal["starting", "ready", "failed"]
 
@@ -27,6 +32,9 @@ class EngineSlot:
         state: Whether the engine is starting, ready or failed.
         error: Why the last session ended or did not start; None while the engine is ready.
         session: The session that is ready; None while there is none.
+        phase: What the start of the engine does now; None while the engine is not starting.
+        start_began: When the start began that is under way, by the clock of the supervisor; None without one.
+        start_seconds: How long the last start took that has ended, in seconds; None before it.
         supervised: False once the supervisor has ended, so that nothing restarts the engine.
         streams: Completions and identifications in flight.
         cells: Cells in flight.
@@ -45,6 +53,9 @@ class EngineSlot:
     state: EngineState = "starting"
     error: AmpsweepError | None = None
     session: EngineSession | None = None
+    phase: StartPhase | None = None
+    start_began: float | None = None
+    start_seconds: float | None = None
     supervised: bool = True
     streams: int = 0
     cells: int = 0
@@ -62,13 +73,32 @@ class EngineSlot:
         """The number of cells and streams in flight."""
         return self.streams + self.cells
 
-    def describe(self) -> Mapping[str, Any]:
-        """Return the engine's state as the REST API shows it."""
+    def enter_phase(self, phase: StartPhase, *, now: float) -> None:
+        """Begin a phase of the start that is under way, or of a new start. May be called in any thread."""
+        if self.start_began is None:
+            self.start_began = now
+        self.phase = phase
+
+    def end_start(self, *, now: float) -> None:
+        """End the start that is under way, if there is one."""
+        if self.start_began is not None:
+            self.start_seconds = now - self.start_began
+        self.phase = self.start_began = None
+
+    def seconds_of_start(self, *, now: float) -> float | None:
+        """Return how long the start has been going on or, without one, how long the last one took."""
+        return self.start_seconds if self.start_began is None else now - self.start_began
+
+    def describe(self, *, now: float) -> Mapping[str, Any]:
+        """Return the engine's state as the REST API shows it, at a time of the supervisor's clock."""
+        seconds = self.seconds_of_start(now=now)
         return {
             "model": self.spec.model,
             "engine": self.spec.kind,
             "index": self.index,
             "state": self.state,
+            "phase": self.phase,
+            "start_seconds": seconds and round(seconds, 1),
             "error": self.error and self.error.message,
             "failures": self.failures,
             "supervised": self.supervised,
@@ -108,3 +138,20 @@ class EngineSlot:
             yield
         finally:
             self.reserved = False
+
+
+def starting_error(slots: Sequence[EngineSlot], *, now: float) -> Unavailable:
+    """Return the error of a model none of whose engines is ready, at a time of the supervisors' clock.
+
+    Clients are asked to try again after a quarter of the time that the start has taken so far.
+    """
+    slot = max(slots, key=lambda slot: slot.seconds_of_start(now=now) or 0.0 if slot.state == "starting" else -1.0)
+    seconds = slot.seconds_of_start(now=now)
+    retry_after = min(MAX_RETRY_SECONDS, max(Unavailable.retry_after, math.ceil((seconds or 0.0) / 4)))
+    phase = start_text(slot.phase or "starting an engine process", seconds)
+    error = Unavailable(
+        f"the engine of model {slot.spec.model!r} is starting ({phase}); retry in {retry_after} s; "
+        "`ampsweep engines` and GET /v1/engines show how far it is"
+    )
+    error.retry_after = retry_after
+    return error

@@ -13,6 +13,7 @@ from ampsweep.domain.choices import ENGINE_KINDS
 from ampsweep.errors import InvalidRequest, UnknownName
 from ampsweep.folders.adapter import read_adapter
 from ampsweep.folders.model import read_model_folder
+from ampsweep.telemetry.start_phase import report_phase
 from engine.base import Engine
 from jobs.language_control.identifiers import open_identifier
 
@@ -81,6 +82,7 @@ async def open_engine(spec: EngineSpec) -> Engine:
         InvalidRequest: An option is not supported by this kind of engine.
         UnsupportedModel: The engine cannot steer the model.
     """
+    report_phase("importing libraries")
     match spec.kind:
         case "vllm":
             return await _open_vllm(spec)
@@ -121,6 +123,7 @@ async def _open_transformers(spec: EngineSpec) -> Engine:
     await asyncio.to_thread(importlib.import_module, "engine.hf.engine")  # takes seconds
     from engine.hf.engine import TransformersEngine
 
+    report_phase("loading the model")
     return await asyncio.to_thread(
         lambda: TransformersEngine(
             spec.folder,
@@ -136,6 +139,7 @@ async def _open_transformers(spec: EngineSpec) -> Engine:
 async def _open_fake(spec: EngineSpec) -> Engine:
     from engine.fake import FAKE_INFO, FakeEngine
 
+    report_phase("loading the model")
     model = await asyncio.to_thread(read_model_folder, spec.folder)
     info = replace(
         FAKE_INFO,

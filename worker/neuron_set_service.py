@@ -79,6 +79,18 @@ class PoolNeuronSetService:
             return IdentificationStatus(error=None, progress=self._progress.get(neuron_set_id))
         return self._identifications.get(neuron_set_id)
 
+    async def unfinished(self, model: str | None) -> Mapping[str, IdentificationStatus]:
+        """Return the identifications in progress and the failed ones, by the set's id; with `model`, only its own."""
+        stored = await asyncio.to_thread(self._identifications.all)
+        statuses = {each: status for each, status in stored.items() if model in (None, status.model)}
+        for name in self._catalog.models if model is None else (model,):
+            recordings = await self._pool.recordings(name)  # also those that cells wait for
+            statuses |= {
+                each: IdentificationStatus(error=None, progress=progress, model=name)
+                for each, progress in recordings.items()
+            }
+        return statuses
+
     async def stop(self) -> None:
         """Cancel all running identifications."""
         for task in self._tasks.values():
@@ -87,9 +99,9 @@ class PoolNeuronSetService:
 
     async def _identify(self, model: str, ref: NeuronsRef, recorded: asyncio.Event) -> None:
         try:
-            await self._record(self._identifications.heartbeat, ref.id)
+            await self._record(self._identifications.heartbeat, ref.id, None, model)
             recorded.set()
-            heartbeats = asyncio.create_task(self._send_heartbeats(ref.id))
+            heartbeats = asyncio.create_task(self._send_heartbeats(model, ref.id))
             try:
                 await self._pool.find_neurons(model, ref)
             finally:
@@ -101,20 +113,21 @@ class PoolNeuronSetService:
                 self._identifications.fail,
                 ref.id,
                 EngineFailed("the server was stopped during the identification; request it again"),
+                model,
             )
             raise
         except AmpsweepError as error:
-            await self._record(self._identifications.fail, ref.id, error)
+            await self._record(self._identifications.fail, ref.id, error, model)
         except Exception:
             log.exception("unhandled exception while identifying neuron set %s", ref.id)
             failed = EngineFailed("the identification failed; see the server's log for the reason")
-            await self._record(self._identifications.fail, ref.id, failed)
+            await self._record(self._identifications.fail, ref.id, failed, model)
         finally:
             recorded.set()
             del self._tasks[ref.id]
             self._progress.pop(ref.id, None)
 
-    async def _send_heartbeats(self, neuron_set_id: str) -> None:
+    async def _send_heartbeats(self, model: str, neuron_set_id: str) -> None:
         due = monotonic() + HEARTBEAT_SECONDS
         while True:
             await asyncio.sleep(PROGRESS_SECONDS)
@@ -124,7 +137,7 @@ class PoolNeuronSetService:
             if monotonic() >= due:
                 due = monotonic() + HEARTBEAT_SECONDS
                 progress = self._progress.get(neuron_set_id)
-                await self._record(self._identifications.heartbeat, neuron_set_id, progress)
+                await self._record(self._identifications.heartbeat, neuron_set_id, progress, model)
 
     async def _record(self, write: Callable[..., None], *arguments: object) -> None:
         """Write the status in a thread. The identification continues if the storage cannot be written."""

@@ -20,11 +20,12 @@ from ampsweep.domain.neuron_set import NeuronsRef
 from ampsweep.domain.prompt import PromptTokens
 from ampsweep.domain.recording_progress import RecordingProgress
 from ampsweep.errors import AmpsweepError, Conflict, EngineFailed, EngineLost, Unavailable, UnknownName
+from ampsweep.telemetry.start_phase import StartPhase
 from jobs.cell import Cell
 from jobs.execution import CaptureCall, CompletionCall, EngineMetrics, TokenizeCall
 from jobs.store.records import CellFile
 from worker.engine_session import EngineSession
-from worker.engine_slot import EngineSlot
+from worker.engine_slot import EngineSlot, starting_error
 from worker.engines import EngineSpec
 from worker.supervisor import REAL_TIME, SERVER_POLICY, RestartPolicy, Supervisor, Timing
 
@@ -50,6 +51,9 @@ class Pool(ABC):
         timing: Clock, sleep and randomness of the supervisors.
     """
 
+    first_phase: StartPhase = "starting an engine process"
+    """What the start of all engines begins with."""
+
     def __init__(
         self,
         specs: Sequence[EngineSpec],
@@ -69,6 +73,7 @@ class Pool(ABC):
             for spec in specs
             for index in range(spec.count)
         ]
+        self._timing = timing
         self._slots = [supervisor.slot for supervisor in self._supervisors]
         self._cells_per_engine = cells_per_engine
         self._checks: dict[EngineSession, asyncio.Task[bool]] = {}
@@ -96,6 +101,8 @@ class Pool(ABC):
 
     async def start(self) -> None:
         """Start all engines in the background; return at once. `ready` waits for them."""
+        for slot in self._slots:
+            slot.enter_phase(self.first_phase, now=self._timing.now())
         await self._begin()
         for supervisor in self._supervisors:
             supervisor.start()
@@ -182,9 +189,10 @@ class Pool(ABC):
             self._health_check(supervisor, session)
             return {}
 
-    async def recordings(self) -> Mapping[str, RecordingProgress]:
-        """Return how far the neuron sets are that the engines are identifying, by the set's id."""
-        reports = await asyncio.gather(*map(self._recordings_of, self._slots))
+    async def recordings(self, model: str | None = None) -> Mapping[str, RecordingProgress]:
+        """Return how far the neuron sets are that the engines, or those of one model, are identifying, by their ids."""
+        slots = [slot for slot in self._slots if model in (None, slot.spec.model)]
+        reports = await asyncio.gather(*map(self._recordings_of, slots))
         return {key: progress for report in reports for key, progress in report.items()}
 
     async def _recordings_of(self, slot: EngineSlot) -> Mapping[str, RecordingProgress]:
@@ -201,7 +209,7 @@ class Pool(ABC):
 
     def engines(self) -> list[Mapping[str, Any]]:
         """Return the state of each engine; see `EngineMonitor.engines`."""
-        return [slot.describe() for slot in self._slots]
+        return [slot.describe(now=self._timing.now()) for slot in self._slots]
 
     async def metrics(self) -> list[EngineMetrics]:
         """Return the metrics of each engine. Those of an engine that does not answer in time have no stats."""
@@ -332,7 +340,7 @@ class Pool(ABC):
             if supervisor.slot.spec.model == model and supervisor.slot.session is not None
         ]
         if not ready:
-            raise Unavailable(f"the engine of model {model!r} is starting; retry in a few seconds")
+            raise starting_error([slot for slot in self._slots if slot.spec.model == model], now=self._timing.now())
         return min(ready, key=lambda pair: (pair[0].slot.reserved, pair[0].slot.load))
 
     def _models(self) -> set[str]:

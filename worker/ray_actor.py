@@ -16,6 +16,7 @@ from contextlib import aclosing
 from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.neuron_set import NeuronsRef
 from ampsweep.telemetry.context import Telemetry, TelemetryContext
+from ampsweep.telemetry.start_phase import StartPhase, phases_to
 from ampsweep.telemetry.traces import span, stop_traces
 from jobs.cell import Cell
 from jobs.execution import CaptureCall, CompletionCall
@@ -36,6 +37,14 @@ class RayEngineActor(LocalEngineSession):
     def __init__(self, spec: EngineSpec, config: WorkerConfig, telemetry: Telemetry) -> None:
         telemetry.start(service="ampsweep-engine", instance=f"{socket.gethostname()}:{os.getpid()}")
         super().__init__(spec, config)
+        self._phase: StartPhase = "starting an engine process"
+
+    async def phase(self) -> StartPhase:
+        """Return what `open` does."""
+        return self._phase
+
+    def _enter_phase(self, phase: StartPhase) -> None:
+        self._phase = phase
 
     async def place(self) -> Placement:
         """Return the machine of this process, and the memory that the engine will allocate there."""
@@ -45,7 +54,8 @@ class RayEngineActor(LocalEngineSession):
         """Load the model, unless this machine can never hold it."""
         for warning in await asyncio.to_thread(require_capacity, self._spec):
             log.warning(warning, extra={"model": self._spec.model})
-        await super().open()
+        with phases_to(self._enter_phase):
+            await super().open()
 
     async def run_cell(self, cell: Cell, epoch: int, context: TelemetryContext = NO_CONTEXT) -> CellFile:
         """Compute and publish a cell."""

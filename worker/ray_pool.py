@@ -45,6 +45,8 @@ class RayPool(Pool):
         telemetry: Telemetry settings of the engines' processes.
     """
 
+    first_phase = "starting Ray"
+
     def __init__(
         self,
         specs: Sequence[EngineSpec],
@@ -81,6 +83,8 @@ class RayPool(Pool):
         if self._address is None:
             # Read when ray is imported. Without it, a local Ray listens on the external address of the machine.
             os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+            # Ray starts its workers at nice 15 otherwise, and every other program of a busy machine runs before them.
+            os.environ.setdefault("RAY_worker_niceness", "0")
             _set_auth_token()
         import ray
 

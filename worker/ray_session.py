@@ -22,12 +22,16 @@ from ampsweep.domain.prompt import PromptTokens
 from ampsweep.domain.recording_progress import RecordingProgress
 from ampsweep.errors import AmpsweepError, EngineFailed
 from ampsweep.telemetry.context import TelemetryContext
+from ampsweep.telemetry.start_phase import report_phase
 from jobs.cell import Cell
 from jobs.execution import CaptureCall, CompletionCall, TokenizeCall
 from jobs.store.records import CellFile
 from worker.machines import Machines
 
 T = TypeVar("T")
+
+PHASE_SECONDS = 1.0
+"""Interval in seconds at which an engine that is starting is asked what it does."""
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +62,19 @@ class RayEngineSession:
 
     async def open(self) -> None:
         """Load the model in the actor's process, unless its machine cannot hold it beside the pool's other engines."""
-        self._machines.reserve(self, await _result(self._actor.place.remote()))
-        await _result(self._actor.open.remote())
+        reporting = asyncio.create_task(self._report_phases())
+        try:
+            self._machines.reserve(self, await _result(self._actor.place.remote()))
+            await _result(self._actor.open.remote())
+        finally:
+            reporting.cancel()
+            await asyncio.gather(reporting, return_exceptions=True)
+
+    async def _report_phases(self) -> None:
+        """Report what the actor's start does, until it does not answer any more."""
+        while True:
+            report_phase(await self._actor.phase.remote())
+            await asyncio.sleep(PHASE_SECONDS)
 
     async def run_cell(self, cell: Cell, epoch: int) -> CellFile:
         """Compute and publish a cell."""

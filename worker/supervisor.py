@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from ampsweep.errors import AmpsweepError, EngineFailed, SteeringNotInstalled
+from ampsweep.telemetry.start_phase import StartPhase, phases_to
 from worker.engine_session import EngineSession
 from worker.engine_slot import EngineSlot, EngineState
 from worker.engines import EngineSpec
@@ -148,9 +149,12 @@ class Supervisor:
         session: EngineSession | None = None
         started, finished, ready_at = slot.started_work, slot.finished_work, None
         try:
+            self._enter_phase("starting an engine process")
             session = self._make_session(slot.spec)
-            await session.open()
+            with phases_to(self._enter_phase):
+                await session.open()
             ready_at = self._timing.now()
+            slot.end_start(now=ready_at)
             started, finished = slot.started_work, slot.finished_work
             slot.starts += 1
             slot.session = session
@@ -172,6 +176,7 @@ class Supervisor:
             log.warning("the engine of model %s ended (%s); restarting it", slot.spec.model, reason)
         finally:
             slot.state, slot.session, self._replaced = "starting", None, None
+            slot.end_start(now=self._timing.now())
             if session is not None:
                 await _close(session, slot.spec.model)
         if ready_at is None:
@@ -200,6 +205,7 @@ class Supervisor:
         delay = self._policy.delay(self.slot.failures, fraction=self._timing.random())
         if not delay:
             return
+        self._enter_phase("waiting for the next start")
         log.info("restarting the engine of model %s in %.1f s", self.slot.spec.model, delay)
         waiting = [asyncio.ensure_future(self._timing.sleep(delay)), asyncio.ensure_future(self._retried.wait())]
         try:
@@ -213,6 +219,9 @@ class Supervisor:
             return True
         too_many = self._own_failures >= self._policy.max_failures
         return too_many and self._timing.now() - self._own_failures_since >= self._policy.min_seconds
+
+    def _enter_phase(self, phase: StartPhase) -> None:
+        self.slot.enter_phase(phase, now=self._timing.now())
 
     def _count_failure(self, *, had_work: bool) -> None:
         self.slot.failures += 1

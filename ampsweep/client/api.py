@@ -70,13 +70,16 @@ class Api(SweepMethods, EvaluationMethods, CompletionMethods, ActivationMethods)
         body = await self._session.json(post(f"/engines/{quote(model) or '-'}/retry"))
         return cast("list[Engine]", body["data"])
 
-    async def neuron_sets(self, *, model: str | None = None) -> list[NeuronSet]:
+    async def neuron_sets(self, *, model: str | None = None, unfinished: bool = False) -> list[NeuronSet]:
         """Return the neuron sets of the server, oldest first; `languages` holds the number of neurons of each language.
 
         With `model`, return only those that can steer it; raise UnknownName if the server does not offer that model.
+        With `unfinished`, those whose identification is in progress or has failed follow.
         """
         params = {} if model is None else {"model": model}
-        return cast("list[NeuronSet]", [item async for item in self._session.pages("/neuron-sets", **params)])
+        listed = [item async for item in self._session.pages("/neuron-sets", **params)]
+        kept = [item for item in listed if unfinished or item.get("status") == "completed"]
+        return cast("list[NeuronSet]", kept)
 
     async def neuron_set(self, neuron_set_id: str, *, neurons: bool = False) -> NeuronSet:
         """Return a neuron set, with its neurons if `neurons` is true; raise NotFound if there is no such set."""

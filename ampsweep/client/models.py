@@ -46,18 +46,33 @@ class SweepError(_ResponseModel):
     first_reason: str | None = None
 
 
+class SweepStage(_ResponseModel):
+    """What a sweep in progress does before cells are computed.
+
+    `name` is `waiting_for_engine` or `finding_neurons`, `text` says the same for people. `phase` and `start_seconds`
+    are those of the engine (see `Engine`), `progress` is that of the neuron set (see `NeuronSet`).
+    """
+
+    name: str
+    text: str
+    phase: str | None = None
+    start_seconds: float | None = None
+    progress: dict[str, Any] | None = None
+
+
 class Sweep(_ResponseModel):
     """The state of a sweep at the time of the response. Times are in seconds since the epoch.
 
     `samples` is the number of finished items, `failed_samples` the number of those with an error instead of an answer.
     `warnings` are about the data: what was corrected or is incomplete, ids that repeat. `tags` are in alphabetical
-    order.
+    order. `stage` is what it does before cells are computed; None in lists, and while they are computed.
     """
 
     id: str
     name: str = ""
     tags: tuple[str, ...] = ()
     status: str
+    stage: SweepStage | None = None
     spec: dict[str, Any] = {}
     request_counts: RequestCounts
     created_at: float
@@ -84,6 +99,7 @@ class Sweep(_ResponseModel):
             "tags": ", ".join(self.tags),
             "model": self.spec.get("model"),
             "status": self.status,
+            "stage": self.stage and self.stage.text,
             "cells": f"{counts.completed:,} of {counts.total:,} completed{reused}",
             "failed cells": counts.failed or None,
             "samples": f"{self.samples:,}",
@@ -218,13 +234,19 @@ class Model(TypedDict):
 
 
 class Engine(TypedDict):
-    """An engine of the server. `index` counts the engines of a model; `failures` is the number of failures in a row."""
+    """An engine of the server. `index` counts the engines of a model; `failures` is the number of failures in a row.
+
+    `phase` is what the start that is under way does, None without one. `start_seconds` is how long that start has been
+    going on, or how long the last one took.
+    """
 
     id: str
     model: str
     engine: str
     index: int
     state: Literal["starting", "ready", "failed"]
+    phase: str | None
+    start_seconds: float | None
     error: str | None
     failures: int
     supervised: bool

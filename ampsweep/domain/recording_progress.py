@@ -34,6 +34,15 @@ class RecordingProgress:
             return None
         return max(0, self.total_tokens - self.tokens) / self.tokens_per_second
 
+    def text(self) -> str:
+        """Return the progress as text, such as "finding neurons: 31 %, 2 min left"."""
+        if self.total_tokens is None:
+            return f"finding neurons: {self.languages_done} of {self.languages} languages done"
+        parts = [f"{min(100, 100 * self.tokens // max(1, self.total_tokens))} %"]
+        if (seconds := self.seconds_left) is not None:
+            parts.append(f"{seconds / 60:.0f} min left" if seconds >= 90 else f"{seconds:.0f} s left")
+        return f"finding neurons: {', '.join(parts)}"
+
     def to_dict(self) -> Mapping[str, Any]:
         """Return the progress as it is stored and sent, with `seconds_left`."""
         return {**asdict(self), "seconds_left": self.seconds_left}

@@ -19,6 +19,7 @@ from api.http.json_body import JsonBody, json_response
 from api.http.pagination import After, Limit, list_object
 from api.openapi import request_body
 from api.services import Services, ServicesDep
+from jobs.execution import IdentificationStatus
 from jobs.neuron_sets.registry import NeuronSetInfo
 from jobs.planning.neuron_choice import neurons_to_identify
 from jobs.spec import NeuronsByMethod
@@ -90,15 +91,24 @@ async def list_neuron_sets(
     limit: Limit = 100,
     model: Annotated[str | None, Query(description="Return only the neuron sets that can steer this model.")] = None,
 ) -> dict[str, Any]:
-    """List the neuron sets, oldest first; with `model`, only those that can steer this model."""
+    """List the neuron sets, oldest first; with `model`, only those that can steer this model.
+
+    After them come those whose identification is in progress or has failed.
+    """
     infos = await asyncio.to_thread(_infos, services, model)
+    unfinished = await services.neuron_set_service.unfinished(model)
+    listed: list[NeuronSetInfo | str] = [*infos, *sorted(unfinished.keys() - {info.id for info in infos})]
     start = 0
     if after is not None:
-        start = next((position for position, info in enumerate(infos, 1) if info.id == after), 0)
+        ids = (each if isinstance(each, str) else each.id for each in listed)
+        start = next((position for position, each in enumerate(ids, 1) if each == after), 0)
         if not start:
             raise NotFound(f"the list has no neuron set {after}", param="after")
-    page = list(islice(infos, start, start + limit))
-    return list_object([_neuron_set_object(info) for info in page], has_more=len(infos) > start + limit)
+    page = [
+        _unfinished_object(each, unfinished[each]) if isinstance(each, str) else _neuron_set_object(each)
+        for each in islice(listed, start, start + limit)
+    ]
+    return list_object(page, has_more=len(listed) > start + limit)
 
 
 @router.get("/{neuron_set_id}", response_model=dict[str, Any])
@@ -135,11 +145,16 @@ async def _by_id(services: Services, neuron_set_id: str) -> dict[str, Any]:
         )
     if identification_status is None:  # unknown, or completed since the first look-up
         return _neuron_set_object(await asyncio.to_thread(services.neuron_sets.get, neuron_set_id))
-    error, progress = identification_status.error, identification_status.progress
+    return _unfinished_object(neuron_set_id, identification_status)
+
+
+def _unfinished_object(neuron_set_id: str, status: IdentificationStatus) -> dict[str, Any]:
+    error, progress = status.error, status.progress
     return {
         "id": neuron_set_id,
         "object": "neuron_set",
         "status": "in_progress" if error is None else "failed",
+        "model": status.model,
         "error": None if error is None else error.message,
         "progress": None if progress is None else progress.to_dict(),
     }

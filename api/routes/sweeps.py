@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Annotated, Any
@@ -23,6 +23,7 @@ from api.http.spec_body import SPEC_TYPES, ParsedSpec, SpecBody
 from api.middleware.request_id import bind_sweep
 from api.openapi import request_body
 from api.services import Services, ServicesDep
+from api.sweep_stage import sweep_stage
 from jobs.planning.planner import Plan, plan
 from jobs.results.failures import SweepError, errors_of, find_errors
 from jobs.spec import SweepSpec, parse_spec
@@ -126,8 +127,14 @@ async def list_sweeps(
 
 @router.get("/{sweep_id}")
 async def get_sweep(services: ServicesDep, sweep_id: str) -> dict[str, Any]:
-    """Return a sweep with its current status, its progress and what its results lack."""
-    return await asyncio.to_thread(_with_errors, services, sweep_id)
+    """Return a sweep with its current status, its progress and what its results lack.
+
+    `stage` says what a sweep in progress does before cells are computed: it waits for an engine that is starting, or
+    its neurons are being found.
+    """
+    record = await asyncio.to_thread(services.store.get_sweep, sweep_id)
+    (errors,) = await asyncio.to_thread(find_errors, services.store, [record])
+    return sweep_object(record, errors, stage=await sweep_stage(services, record))
 
 
 @router.patch("/{sweep_id}", openapi_extra=request_body(SweepChanges, _CHANGES_EXAMPLE))
@@ -195,12 +202,15 @@ def _with_errors(services: Services, sweep_id: str) -> dict[str, Any]:
     return sweep_object(record, errors)
 
 
-def sweep_object(record: SweepRecord, errors: Sequence[SweepError] | None = None) -> dict[str, Any]:
+def sweep_object(
+    record: SweepRecord, errors: Sequence[SweepError] | None = None, *, stage: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Return the JSON object of a sweep. Times are in seconds since the epoch.
 
     Args:
         record: The sweep.
         errors: What its results lack, with reasons; by default only what the record itself shows.
+        stage: What it does before cells are computed (`sweep_stage`), if that is known.
     """
     counts = record.request_counts
     return {
@@ -209,6 +219,7 @@ def sweep_object(record: SweepRecord, errors: Sequence[SweepError] | None = None
         "name": record.name,
         "tags": list(record.tags),
         "status": record.state.value,
+        "stage": stage,
         "request_counts": {
             "total": counts.total,
             "completed": counts.completed,

@@ -2,6 +2,7 @@
 
 import { readAddress } from "./address.js";
 import { h } from "./dom.js";
+import { startText } from "./format.js";
 import { newSweepView } from "./new_sweep/new_sweep.js";
 import { key } from "./rest.js";
 import { steerView } from "./steer/steer.js";
@@ -34,9 +35,11 @@ async function showEngines() {
   try {
     const { engines } = await (await fetch("readyz", { cache: "no-store" })).json();
     list.replaceChildren(
-      ...engines.map(({ model, state, error }) =>
-        h("li", { "data-state": state, title: error ?? state }, state === "ready" ? model : `${model} (${state})`),
-      ),
+      ...engines.map((engine) => {
+        const { model, state, error } = engine;
+        const text = state === "ready" ? model : `${model} (${state === "starting" ? startText(engine) : state})`;
+        return h("li", { "data-state": state, title: error ?? state }, text);
+      }),
     );
   } catch {
     list.replaceChildren(h("li", { "data-state": "failed" }, "server unreachable"));

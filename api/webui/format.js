@@ -1,4 +1,4 @@
-/** Numbers, times, durations, neuron sets, their progress and steered tokens as text. */
+/** Numbers, times, durations, starts of engines, neuron sets, their progress and steered tokens as text. */
 
 /** Return a number with separators of thousands; a dash for an unknown one. */
 export const count = (value) => (value === null || value === undefined ? "–" : value.toLocaleString());
@@ -20,6 +20,10 @@ export const time = (seconds) => new Date(seconds * 1000).toLocaleString();
 /** Return what tells a neuron set from others: its method, its corpus, its languages, its id. */
 export const neuronSetTitle = (set) =>
   `${set.method} on ${set.corpus || "a file"}, ${Object.keys(set.languages).length} languages, ${set.id.slice(0, 11)}`;
+
+/** Return what an engine that is starting does, and for how long it has been starting. */
+export const startText = ({ phase, start_seconds: seconds }) =>
+  `starting: ${[phase, seconds >= 1 ? duration(seconds) : ""].filter(Boolean).join(", ")}`;
 
 /** Return how far the recording of a corpus is: language, tokens, rate and time left. */
 export function recordingText(progress) {

@@ -20,6 +20,7 @@ from ampsweep.domain.language_identifier import LanguageIdentifier
 from ampsweep.errors import EngineFailed, InvalidRequest
 from ampsweep.folders.corpus import Sentence
 from ampsweep.folders.model import ModelFolder, read_model_folder
+from ampsweep.telemetry.start_phase import report_phase, reporting_from_here
 from engine.base import (
     Capture,
     CaptureRequest,
@@ -142,12 +143,14 @@ class VllmEngine:
         settings = settings or VllmSettings()
         shape = await asyncio.to_thread(read_model_folder, folder, name=name)
         await asyncio.to_thread(check_checkpoint, folder)
-        loop = EngineLoop(lambda: start_llm_engine(folder, dtype=dtype, settings=settings), asyncio.get_running_loop())
+        start = reporting_from_here(partial(start_llm_engine, folder, dtype=dtype, settings=settings))
+        loop = EngineLoop(start, asyncio.get_running_loop())
         await loop.start()
         try:
             engine = await cls._described(
                 loop, folder, shape, dtype=dtype, settings=settings, open_identifier=open_identifier
             )
+            report_phase("testing steering")
             neurons = await self_test(engine)
             await check_effects(engine, tuple(settings.adapters))
             if warning := untested_warning(installed_release()):

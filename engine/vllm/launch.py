@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.model import fingerprint
 from ampsweep.folders.weights import weight_files
+from ampsweep.telemetry.start_phase import report_phase
 from ampsweep.temporary import TemporaryFolder
 from engine.vllm.options import UNFUSED_EXPERTS, BackendName, SteeringOptions
 from engine.vllm.versions import check_version
@@ -165,6 +166,7 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
     # vLLM collects garbage several times while it starts, each time among all that has been imported.
     gc.collect()
     gc.freeze()
+    report_phase("loading the model")
     model_fingerprint = fingerprint(folder)
     with _hidden_from_vllm(), _without_other_weights(folder) as shown, adapters.explained(folder):
         engine = LLMEngine.from_engine_args(EngineArgs(model=str(shown), **arguments))

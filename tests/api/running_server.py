@@ -112,6 +112,7 @@ async def running_server(
             notifier=notifier,
             wake=dispatcher.wake,
             clean_up=dispatcher.clean_up_now,
+            recording_of=dispatcher.recording_of,
             dispatcher_stats=dispatcher.dispatcher_stats,
             limits=limits,
             event_poll=60.0,

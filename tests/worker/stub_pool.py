@@ -39,7 +39,7 @@ class StubPool(Pool):
     async def progress(self) -> Mapping[tuple[str, int], int]:
         return dict.fromkeys(self.running, self.samples)
 
-    async def recordings(self) -> Mapping[str, RecordingProgress]:
+    async def recordings(self, model: str | None = None) -> Mapping[str, RecordingProgress]:
         return self.recorded
 
     async def run_cell(self, cell: Cell, epoch: int, *, exclusive: bool = False) -> CellFile:

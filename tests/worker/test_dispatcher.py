@@ -297,7 +297,10 @@ async def test_the_identification_that_cells_wait_for_is_told_once(tmp_path: Pat
     recording = RecordingProgress(
         language="fr", languages=2, languages_done=1, tokens=300, total_tokens=400, tokens_per_second=50.0
     )
+    assert await dispatching.dispatcher.recording_of(sweep.id) is None
     dispatching.pool.recorded = {neuron_set_id: recording}
+    assert await dispatching.dispatcher.recording_of(sweep.id) == recording
+    assert await dispatching.dispatcher.recording_of("sweep_2") is None
     await dispatching.dispatcher.heartbeat()
     (event,) = [each for each in dispatching.store.events(sweep.id) if each.type == "cell.finding_neurons"]
     assert event.data["neuron_set"] == neuron_set_id

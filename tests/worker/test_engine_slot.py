@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ampsweep.errors import EngineFailed
-from worker.engine_slot import EngineSlot
+from worker.engine_slot import EngineSlot, starting_error
 from worker.engines import EngineSpec
 
 pytestmark = pytest.mark.anyio
@@ -17,6 +17,37 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def slot() -> EngineSlot:
     return EngineSlot(spec=EngineSpec(model="tiny", folder=Path(), kind="fake"), index=1)
+
+
+def test_a_start_has_a_phase_and_its_seconds_until_it_ends(slot: EngineSlot) -> None:
+    shown = slot.describe(now=100.0)
+    assert (shown["phase"], shown["start_seconds"]) == (None, None)
+    slot.enter_phase("starting an engine process", now=100.0)
+    slot.enter_phase("loading the model", now=110.0)
+    shown = slot.describe(now=140.04)
+    assert (shown["phase"], shown["start_seconds"]) == ("loading the model", 40.0)
+    slot.end_start(now=162.0)
+    slot.end_start(now=170.0)
+    shown = slot.describe(now=1000.0)
+    assert (shown["phase"], shown["start_seconds"]) == (None, 62.0)
+    slot.enter_phase("waiting for the next start", now=1000.0)
+    assert slot.describe(now=1003.0)["start_seconds"] == 3.0
+
+
+@pytest.mark.parametrize(("seconds", "retry_after"), [(0, 2), (9, 3), (60, 15), (600, 30)])
+def test_the_longer_a_start_takes_the_later_clients_try_again(
+    slot: EngineSlot, seconds: float, retry_after: int
+) -> None:
+    late = EngineSlot(spec=slot.spec)
+    slot.enter_phase("loading the model", now=0.0)
+    late.enter_phase("starting an engine process", now=float(seconds))
+    error = starting_error([late, slot], now=float(seconds))
+    assert error.retry_after == retry_after
+    assert f"retry in {retry_after} s" in error.message
+    if seconds > 1:
+        assert error.message.startswith(
+            f"the engine of model 'tiny' is starting (loading the model, {seconds} s so far)"
+        )
 
 
 async def test_work_in_flight_is_counted_and_only_successes_count_as_finished(slot: EngineSlot) -> None:
@@ -66,11 +97,13 @@ async def test_a_cancelled_exclusive_cell_releases_its_reservation(slot: EngineS
 
 async def test_a_slot_describes_its_engine(slot: EngineSlot) -> None:
     slot.state, slot.error, slot.failures = "failed", EngineFailed("out of memory"), 5
-    assert slot.describe() == {
+    assert slot.describe(now=0.0) == {
         "model": "tiny",
         "engine": "fake",
         "index": 1,
         "state": "failed",
+        "phase": None,
+        "start_seconds": None,
         "error": "out of memory",
         "failures": 5,
         "supervised": True,

@@ -83,6 +83,8 @@ async def test_a_sweep_over_ray_survives_the_death_of_an_engine(tmp_path: Path) 
         states: list[tuple[str, ...]] = []
         pool.watch(lambda: states.append(tuple(engine["state"] for engine in pool.engines())))
 
+        niceness = {os.getpriority(os.PRIO_PROCESS, pid) for pid in set(engine_processes()) - others}
+        assert niceness == {os.getpriority(os.PRIO_PROCESS, 0)}, "other programs do not run before the engines"
         text = [chunk.text async for chunk in pool.stream(CALL)]
         assert len(text) == 5
         stream = pool.stream(replace(CALL, sampling=SamplingParams(max_tokens=100_000)))

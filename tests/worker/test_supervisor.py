@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ampsweep.errors import EngineFailed, UnsupportedModel
+from ampsweep.telemetry.start_phase import report_phase
 from api.http.change_notifier import ChangeNotifier
 from tests.worker.installation import until
 from tests.worker.stub_clock import StubClock
@@ -84,6 +85,29 @@ class SupervisorSetup:
 
     async def __aexit__(self, *_: object) -> None:
         await self.supervisor.stop()
+
+
+async def test_the_phases_of_a_start_are_those_that_it_reports() -> None:
+    phases: list[tuple[str | None, float | None]] = []
+
+    def note() -> None:
+        phases.append((setup.slot.phase, setup.slot.seconds_of_start(now=setup.clock.now)))
+
+    def opened() -> None:
+        note()
+        setup.clock.now += 5
+        report_phase("loading the model")
+        note()
+
+    def make(start: int) -> ScriptedSession:
+        return ScriptedSession(opening=OSError("no memory")) if start == 1 else ScriptedSession(on_open=opened)
+
+    setup = SupervisorSetup(make)
+    async with setup:
+        await setup.reaches("ready", 2)
+        note()
+    waited = 0.5  # before the second start
+    assert phases == [("starting an engine process", waited), ("loading the model", waited + 5), (None, waited + 5)]
 
 
 def never_made(_start: int) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -13,6 +15,7 @@ from ampsweep.client.environment import API_KEY
 from ampsweep.client.errors import check_url
 from ampsweep.errors import AmpsweepError, InvalidRequest, Unavailable
 from ampsweep.proxies import is_loopback, proxy_of
+from ampsweep.telemetry.start_phase import start_text
 
 TIMEOUT_SECONDS = 10.0
 
@@ -56,13 +59,15 @@ def _engines(url: str) -> list[Finding]:
         engines = httpx.get(f"{url.rstrip('/')}/readyz", timeout=TIMEOUT_SECONDS, trust_env=trust_env).json()["engines"]
     except (httpx.HTTPError, ValueError, KeyError) as error:
         return [note("engines", f"the server does not report their states: {error}", f"see {url}/readyz")]
-    return [_engine(f"engine of {engine['model']}", engine["state"], engine["error"]) for engine in engines]
+    return [_engine(f"engine of {engine['model']}", engine) for engine in engines]
 
 
-def _engine(name: str, state: str, error: str | None) -> Finding:
+def _engine(name: str, engine: Mapping[str, Any]) -> Finding:
+    state, error = engine["state"], engine["error"]
     if state == "ready":
         return ok(name, state)
     if state == "failed":
         return bad(name, f"failed: {error}", "fix what the error names, then `ampsweep engines retry` with the model")
     cause = f" after a failure: {error}" if error else ""
-    return note(name, f"{state}{cause}; submitted sweeps wait until it is ready")
+    phase = f" ({start_text(engine['phase'], engine['start_seconds'])})" if engine.get("phase") else ""
+    return note(name, f"{state}{phase}{cause}; submitted sweeps wait until it is ready")

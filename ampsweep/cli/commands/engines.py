@@ -10,6 +10,7 @@ from ampsweep.cli.options.client import Server, client_of
 from ampsweep.cli.options.completion import models
 from ampsweep.cli.terminal.output import AsJson, show
 from ampsweep.client.environment import DEFAULT_URL
+from ampsweep.telemetry.start_phase import start_text
 
 if TYPE_CHECKING:
     from ampsweep.client.models import Engine
@@ -39,6 +40,9 @@ def retry(
 
 def _show(listed_engines: list[Engine], *, as_json: bool) -> None:
     for engine in listed_engines:
+        phase = f" ({start_text(engine['phase'], engine['start_seconds'])})" if engine["phase"] is not None else ""
         failures = f", {engine['failures']} failures in a row" if engine["failures"] else ""
         error = f"  {engine['error']}" if engine["error"] else ""
-        show(engine, f"{engine['id']:<24} {engine['engine']}  {engine['state']}{failures}{error}", as_json=as_json)
+        show(
+            engine, f"{engine['id']:<24} {engine['engine']}  {engine['state']}{phase}{failures}{error}", as_json=as_json
+        )

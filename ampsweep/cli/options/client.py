@@ -21,6 +21,8 @@ SweepId = Annotated[str, typer.Argument(help="The sweep's id.", autocompletion=s
 
 SHOWN_SECONDS = 0.25
 """Least time between two updates of a sweep's progress, of which it may have thousands that are past."""
+ENGINE_SECONDS = 1.0
+"""Interval at which a sweep is looked at whose engine is starting."""
 RETRIES = 2
 """Fewer than the client's default: a user at a terminal should learn within seconds that there is no server."""
 
@@ -62,7 +64,8 @@ def line(sweep: Sweep) -> str:
     tags = f"  [{', '.join(sweep.tags)}]" if sweep.tags else ""
     error = f"  {sweep.error}" if sweep.error else ""
     cells = f"{counts.completed}/{counts.total} cells{failed}"
-    return f"{sweep.id}  {sweep.status:<11}  {cells}  {sweep.name}{tags}{error}"
+    stage = f"  {sweep.stage.text}" if sweep.stage else ""
+    return f"{sweep.id}  {sweep.status:<11}  {cells}  {sweep.name}{tags}{stage}{error}"
 
 
 def follow(client: Client, sweep: Sweep) -> Sweep:
@@ -70,7 +73,9 @@ def follow(client: Client, sweep: Sweep) -> Sweep:
     from ampsweep.client.models import RequestCounts
 
     with Counter(sweep.name or sweep.id) as counter:
-        show_cells(counter, sweep.status, sweep.request_counts)
+        sweep = _follow_engine(client, client.sweep(sweep.id), counter)
+        if sweep.stage is not None and sweep.stage.progress is not None:
+            show_recording(counter, RecordingProgress.from_dict(sweep.stage.progress))
         shown = time.monotonic()
         for event in client.events(sweep.id):
             if time.monotonic() - shown < SHOWN_SECONDS:
@@ -78,12 +83,25 @@ def follow(client: Client, sweep: Sweep) -> Sweep:
             shown = time.monotonic()
             if event.type == "cell.finding_neurons":
                 show_recording(counter, RecordingProgress.from_dict(event.data))
-            else:
-                counts = RequestCounts.model_validate(event.data["request_counts"])
+                continue
+            counts = RequestCounts.model_validate(event.data["request_counts"])
+            has_begun = counts.completed or counts.failed or event.type == "cell.progress"
+            if has_begun or event.data["status"] != "in_progress":  # otherwise neurons may have to be found first
                 show_cells(counter, event.data["status"], counts)
         last = client.sweep(sweep.id)
+        if last.status == "completed":
+            counter.stage("writing the results", "cells")
         show_cells(counter, last.status, last.request_counts)
     return last
+
+
+def _follow_engine(client: Client, sweep: Sweep, counter: Counter) -> Sweep:
+    """Show what the engine does that a sweep waits for, and return the sweep once it does not wait for one."""
+    while sweep.stage is not None and sweep.stage.name == "waiting_for_engine":
+        counter.stage(f"waiting for an engine ({sweep.stage.phase})")
+        time.sleep(ENGINE_SECONDS)
+        sweep = client.sweep(sweep.id)
+    return sweep
 
 
 def show_cells(counter: Counter, status: str, counts: Counts) -> None:

@@ -175,6 +175,7 @@ def _services(settings: Settings, runtime: Runtime, pool: Pool, background: _Bac
         notifier=background.notifier,
         wake=dispatcher.wake,
         clean_up=dispatcher.clean_up_now,
+        recording_of=dispatcher.recording_of,
         dispatcher_stats=dispatcher.dispatcher_stats,
         limits=limits,
     )
@@ -219,15 +220,22 @@ async def start_engines(
     Stops the server if a model can never be served. If an engine fails for another reason, an operator may retry it,
     so the server stays up without it.
     """
+    from ampsweep.cli.terminal.engine_starts import EngineStarts
     from worker.supervisor import is_permanent
 
     host, port = listening.getsockname()[:2]
     address = f"{'http' if settings.tls_cert is None else 'https'}://{host}:{port}"
     echo(f"listening at {address}; the engines are starting", err=True)
     try:
-        await pool.start()
-        server.hear_signals()  # Ray has a handler for SIGTERM that aborts
-        await pool.wait_until_started()
+        with EngineStarts() as starts:
+            showing = asyncio.create_task(starts.follow(pool.engines))
+            try:
+                await pool.start()
+                server.hear_signals()  # Ray has a handler for SIGTERM that aborts
+                await pool.wait_until_started()
+            finally:
+                showing.cancel()
+            starts.show(pool.engines())
         for model, error in pool.failed().items():
             if is_permanent(error):
                 raise error

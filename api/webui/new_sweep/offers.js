@@ -15,7 +15,8 @@ export async function loadOffers(signal) {
 
 /** Return the neuron sets of a model, newest first. */
 export async function neuronSets(model, signal) {
-  return (await listAll("v1/neuron-sets", { model }, { signal })).reverse();
+  const listed = await listAll("v1/neuron-sets", { model }, { signal });
+  return listed.filter(({ status }) => status === "completed").reverse();
 }
 
 /** Return a spec that can be planned as it is, if the server has a model and a corpus. */

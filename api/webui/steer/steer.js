@@ -4,7 +4,8 @@ import { setParams } from "../address.js";
 import { interventionChoices } from "../choices.js";
 import { errorMessage, h, languageName } from "../dom.js";
 import { neuronSetTitle } from "../format.js";
-import { json, key, listAll } from "../rest.js";
+import { neuronSets } from "../new_sweep/offers.js";
+import { json, key } from "../rest.js";
 import { interventionOf, NO_LANGUAGE, paramsOf, restore, setValue, showIntervention, steerControls } from "./controls.js";
 import { findNeurons } from "./find_neurons.js";
 import { importNeurons } from "./import_neurons.js";
@@ -42,7 +43,7 @@ export async function steerView(main, { signal, params }) {
     let listed;
     let modelDefault;
     try {
-      listed = (await listAll("v1/neuron-sets", { model }, { signal })).reverse();
+      listed = await neuronSets(model, signal);
       modelDefault = await json(`v1/models/${pathOf(model)}/default-neuron-set`, { signal });
     } catch (error) {
       if (!signal.aborted && model === form.model.value) answers.replaceChildren(errorMessage(error));

@@ -24,8 +24,9 @@ export function pace(now = () => performance.now()) {
     if (data.request_counts) note(data);
   }
 
-  /** Return the rate and the time left, or how far the identification of neurons is; empty while neither is known. */
+  /** Return what the sweep waits for, how far its neurons are, or the rate and the time left; empty while none is known. */
   function text(sweep) {
+    if (sweep.stage) return sweep.stage.progress ? recordingText(sweep.stage.progress) : sweep.stage.text;
     if (finding) return recordingText(finding);
     const { ended, total } = note(sweep);
     const [[since, before]] = seen;

@@ -13,6 +13,8 @@ import { ENDED, hasFailures, progress, status } from "./sweep_parts.js";
 const ACTIONS = { in_progress: ["pause", "cancel"], validating: ["cancel"], paused: ["resume", "cancel"] };
 const TITLES = { pause: "Pause", resume: "Resume", cancel: "Cancel" };
 const REFRESH_MS = 1000;
+/** Interval at which a sweep is looked at that waits for an engine or for its neurons, of which events say less. */
+const STAGE_MS = 3000;
 
 /** Show the view of the sweep `id`; `signal` ends it. */
 export async function sweepView(main, { signal, id }) {
@@ -22,12 +24,14 @@ export async function sweepView(main, { signal, id }) {
   const results = h("section", { class: "results" });
   const message = h("div");
   const tracked = pace();
+  let hasStage = false;
   const spec = h("details", {}, h("summary", {}, "Spec")); // one element, so that it stays open when the head is renewed
 
   async function refresh() {
     const sweep = await json(path, { signal });
     if (spec.childElementCount === 1) spec.append(h("pre", { tabIndex: 0 }, JSON.stringify(sweep.spec, null, 2)));
     if (!isDialogOpen()) renew(head, ...headElements(sweep, path, { act, organize, signal }), spec);
+    hasStage = sweep.stage !== null;
     speed.replaceChildren(ENDED.has(sweep.status) ? "" : tracked.text(sweep));
     return sweep;
   }
@@ -64,6 +68,8 @@ export async function sweepView(main, { signal, id }) {
   const organize = (sweep) => organizeButtons(sweep, { signal, onchanged: () => change(() => {}), ondeleted });
 
   main.replaceChildren(h("p", {}, h("a", { href: "#sweeps" }, "All sweeps")), head, speed, message, results);
+  const timer = setInterval(() => hasStage && refresh().catch(() => {}), STAGE_MS); // the events say if it is lost
+  signal.addEventListener("abort", () => clearInterval(timer));
   let lastEvent = 0;
   let isLost = false; // whether the message is about a connection that was lost
   while (!signal.aborted) {

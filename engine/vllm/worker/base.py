@@ -15,6 +15,7 @@ from vllm.distributed.parallel_state import get_tensor_model_parallel_rank, get_
 from ampsweep.domain.layer_widths import LayerWidths
 from ampsweep.errors import UnsupportedModel
 from ampsweep.folders.model import read_widths
+from ampsweep.telemetry.start_phase import report_phase
 from engine.neurons.neuron_set import NeuronSet
 from engine.vllm.backends.base import SteeringBackend
 from engine.vllm.backends.cpu import CpuBackend
@@ -47,6 +48,7 @@ class SteeringWorkerMixin:
         options = SteeringOptions(**self.vllm_config.additional_config["ampsweep"])
         check_version(vllm.__version__, allow_untested=options.allow_untested)
         super().load_model(*args, **kwargs)  # type: ignore[misc]
+        report_phase("compiling and warming up")
         self._install(options)
 
     def _install(self, options: SteeringOptions) -> None:

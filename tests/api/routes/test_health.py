@@ -18,12 +18,15 @@ async def test_a_server_with_ready_engines_is_healthy_and_ready(installation: In
         ready = await server.http.get("/readyz")
     assert ready.status_code == 200
     assert (ready.json()["missing"], ready.json()["unsupervised"]) == ([], [])
-    assert ready.json()["engines"] == [
+    (engine,) = ready.json()["engines"]
+    assert engine.pop("start_seconds") >= 0
+    assert [engine] == [
         {
             "model": "tiny",
             "engine": "fake",
             "index": 0,
             "state": "ready",
+            "phase": None,
             "error": None,
             "failures": 0,
             "supervised": True,

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from ampsweep.domain.recording_progress import RecordingProgress
+from ampsweep.errors import InvalidRequest
 from jobs.neuron_sets.bucket import neuron_sets_at
 from jobs.neuron_sets.identifications import LEASE
 from tests.api.running_server import Server, running_server
@@ -275,3 +276,38 @@ async def test_an_invalid_identification_is_refused_before_it_starts(
         refused = await server.http.post("/v1/neuron-sets", json=body)
     assert refused.status_code == 422
     assert refused.json()["error"]["param"].startswith(param)
+
+
+async def test_a_set_that_is_being_identified_or_has_failed_is_listed_after_the_others(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    progress = RecordingProgress(
+        language="fr", languages=3, languages_done=1, tokens=31, total_tokens=100, tokens_per_second=0.5
+    )
+    recorded: dict[str, RecordingProgress] = {}
+
+    async def recordings(model: str | None = None) -> dict[str, RecordingProgress]:
+        return recorded if model in (None, "tiny") else {}
+
+    async with running_server(installation, working=False) as server:
+        monkeypatch.setattr(server.pool, "recordings", recordings)
+        completion = {"model": "tiny", "prompt": "x", "intervention": {"languages": ["fr"], "op": "scale", "factor": 2}}
+        unknown = await server.http.post("/v1/completions", json=completion)
+        assert "identify one" in unknown.json()["error"]["message"]
+        recorded["ns_" + "f" * 32] = progress
+        installation.identifications.fail("ns_" + "e" * 32, InvalidRequest("the corpus has no sentence"), "tiny")
+        installation.identifications.fail("ns_" + "d" * 32, InvalidRequest("of another model"), "other")
+        named = {**completion, "neurons": "ns_" + "f" * 32}
+        early = [await server.http.post("/v1/completions", json=each) for each in (completion, named)]
+        created = (await server.http.post("/v1/neuron-sets", json=NEURON_FILE)).json()["id"]
+        all_sets = (await server.http.get("/v1/neuron-sets")).json()["data"]
+        first = (await server.http.get("/v1/neuron-sets", params={"model": "tiny", "limit": 2})).json()
+        rest = (await server.http.get("/v1/neuron-sets", params={"model": "tiny", "after": first["last_id"]})).json()
+    for answer, status in zip(early, (400, 404), strict=True):
+        assert answer.status_code == status
+        assert "is being identified (finding neurons: 31 %, 2 min left); send" in answer.json()["error"]["message"]
+    assert [each["status"] for each in all_sets] == ["completed", "failed", "failed", "in_progress"]
+    listed = [*first["data"], *rest["data"]]
+    assert [each["id"] for each in listed] == [created, "ns_" + "e" * 32, "ns_" + "f" * 32]
+    assert (listed[1]["status"], listed[1]["error"]) == ("failed", "the corpus has no sentence")
+    assert (listed[2]["model"], listed[2]["progress"]["seconds_left"]) == ("tiny", 138.0)

@@ -247,9 +247,14 @@ def test_the_pace_and_the_search_for_neurons_are_shown(installation: Installatio
             f"  tracked.event({{type: 'cell.finding_neurons', data: {json.dumps(finding)}}});"
             "  texts.push(tracked.text(counts(20)));"
             "  tracked.event({type: 'cell.completed', data: counts(21)});"
-            "  return [...texts, tracked.text(counts(21))]; })"
+            "  texts.push(tracked.text(counts(21)));"
+            "  const stage = {text: 'waiting for an engine: tiny is starting', progress: null};"
+            "  const waiting = {...counts(21), stage};"
+            f"  const found = {{...counts(21), stage: {{text: 'finding', progress: {json.dumps(finding)}}}}};"
+            "  return [...texts, tracked.text(waiting), tracked.text(found)]; })"
         )
     assert texts[0] == ""
     assert texts[1] == "20 cells a minute, about 1 min 0 s left"
     assert texts[2] == "finding neurons: fr, 1 of 3 languages, 1,000 of 4,000 tokens, 50 tokens/s, about 1 min 0 s left"
     assert texts[3].startswith("22 cells a minute")
+    assert texts[4:] == ["waiting for an engine: tiny is starting", texts[2]], "the stage that the sweep has goes first"

@@ -27,6 +27,18 @@ def test_an_identification_is_visible_to_every_server_until_it_ends(tmp_path: Pa
     assert second.get("ns_1") is None
 
 
+def test_all_identifications_are_known_with_their_models(tmp_path: Path) -> None:
+    first, second = (Identifications(LocalStorage(tmp_path), ManualClock()) for _ in range(2))
+    assert second.all() == {}
+    first.heartbeat("ns_1", None, "gemma")
+    first.fail("ns_2", InvalidRequest("no sentence"), "atlas")
+    (tmp_path / "ns_3.json").write_text("damaged")
+    statuses = second.all()
+    assert statuses.keys() == {"ns_1", "ns_2"}
+    assert statuses["ns_1"] == IdentificationStatus(error=None, model="gemma")
+    assert (statuses["ns_2"].model, str(statuses["ns_2"].error)) == ("atlas", "no sentence")
+
+
 def test_a_failure_is_stored_with_its_code_and_message(tmp_path: Path) -> None:
     first, second = (Identifications(LocalStorage(tmp_path), ManualClock()) for _ in range(2))
     first.fail("ns_1", InvalidRequest("the corpus has no sentence", param="corpus"))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import pytest
 
 from ampsweep.cli.options import client as client_module
-from ampsweep.cli.options.client import client_of, follow
+from ampsweep.cli.options.client import client_of, follow, line
 from ampsweep.client.clients import Client
-from ampsweep.client.models import Event, RequestCounts, Sweep
+from ampsweep.client.models import Event, RequestCounts, Sweep, SweepStage
 from ampsweep.domain.recording_progress import RecordingProgress
 
 RECORDING = RecordingProgress(
@@ -29,21 +29,22 @@ def sweep(status: str, completed: int, failed: int = 0) -> Sweep:
 
 
 class StubClient:
-    """A server whose sweep has these events."""
+    """A server whose sweep has these events, and these stages when it is asked for before."""
 
-    def __init__(self, events: list[tuple[str, str, dict[str, Any]]]) -> None:
+    def __init__(self, events: list[tuple[str, str, dict[str, Any]]], stages: Sequence[SweepStage | None]) -> None:
         self._events = events
+        self._before = [sweep("in_progress", 0).model_copy(update={"stage": stage}) for stage in stages]
 
     def events(self, sweep_id: str) -> Iterator[Event]:
         for number, (kind, status, data) in enumerate(self._events, 1):
             yield Event(id=number, type=kind, data={"status": status, **data})
 
     def sweep(self, sweep_id: str) -> Sweep:
-        return sweep("completed", 3, 1)
+        return self._before.pop(0) if self._before else sweep("completed", 3, 1)
 
 
-def followed(events: list[tuple[str, str, dict[str, Any]]]) -> Sweep:
-    return follow(cast("Client", StubClient(events)), sweep("in_progress", 0))
+def followed(events: list[tuple[str, str, dict[str, Any]]], *stages: SweepStage | None) -> Sweep:
+    return follow(cast("Client", StubClient(events, stages or [None])), sweep("in_progress", 0))
 
 
 def test_the_stages_of_a_sweep_are_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,7 +60,6 @@ def test_the_stages_of_a_sweep_are_shown(monkeypatch: pytest.MonkeyPatch, capsys
     assert last.status == "completed"
     shown = [re.sub(r" [\d,.]+/(s|min), [\d:]+ left,?", "", line) for line in capsys.readouterr().err.splitlines()]
     assert shown == [
-        "study: sweeping: 0/4 cells",
         "study: finding neurons: 300/400 tokens, fr, 1 of 2 languages done",
         "study: sweeping: 2/4 cells",
         "study: sweeping: 3/4 cells, paused",
@@ -69,8 +69,32 @@ def test_the_stages_of_a_sweep_are_shown(monkeypatch: pytest.MonkeyPatch, capsys
 
 def test_past_events_are_not_shown_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
     followed([("cell.completed", "in_progress", counts(number)) for number in (1, 2, 3)])
-    first, last = capsys.readouterr().err.splitlines()
-    assert (first, last) == ("study: sweeping: 0/4 cells", "study: sweeping: 4/4 cells, 1 failed, completed")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "study: writing the results: 4/4 cells, 1 failed, completed"
+
+
+def test_a_sweep_that_waits_for_an_engine_and_for_neurons_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(client_module, "ENGINE_SECONDS", 0.0)
+    waiting = [
+        SweepStage(name="waiting_for_engine", text="", phase=phase, start_seconds=9.0)
+        for phase in ("loading the model", "loading the model", "testing steering")
+    ]
+    finding = SweepStage(name="finding_neurons", text="", progress=dict(RECORDING.to_dict()))
+    followed([], *waiting, finding)
+    assert capsys.readouterr().err.splitlines() == [
+        "study: waiting for an engine (loading the model)",
+        "study: waiting for an engine (testing steering)",
+        "study: finding neurons: 300/400 tokens, 50/s, 0:02 left, fr, 1 of 2 languages done",
+        "study: writing the results: 4/4 cells, 1 failed, completed",
+    ]
+
+
+def test_the_line_of_a_sweep_has_its_stage() -> None:
+    stage = SweepStage(name="waiting_for_engine", text="waiting for an engine: tiny is starting")
+    waiting = sweep("in_progress", 0).model_copy(update={"stage": stage})
+    assert line(waiting).endswith("0/4 cells  study  waiting for an engine: tiny is starting")
 
 
 def test_a_patient_client_waits_for_a_response_and_not_for_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
