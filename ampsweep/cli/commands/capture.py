@@ -74,7 +74,10 @@ def capture(
     indices: Annotated[
         str | None, typer.Option(metavar="LAYER:INDEX,...", help="Capture these neurons, such as 3:17,3:20.")
     ] = None,
-    neurons: Annotated[str | None, typer.Option(help="The neuron set: its folder, or with --server its id.")] = None,
+    neurons: Annotated[
+        str | None,
+        typer.Option(help="The neuron set: its folder, or its id in the home folder; with --server its id there."),
+    ] = None,
     lora: Annotated[
         str | None, typer.Option(help="A LoRA adapter of the model (vllm only): its folder, or with --server its name.")
     ] = None,
@@ -124,7 +127,7 @@ def capture(
     else:
         if options.compiles is None and options.engine == "vllm" and has_gpu():
             options = replace(options, compiles=False)  # CUDA graphs have no place for it
-        neuron_set = read_neurons(Path(neurons) if neurons else None)
+        neuron_set = read_neurons(neurons or None)
         opening = options.opened(
             model,
             neurons=neuron_set,

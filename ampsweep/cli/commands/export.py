@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ampsweep.cli.options.engine import Model, json_object, model_folder
+from ampsweep.cli.options.neuron_source import required_local_set
 from ampsweep.cli.terminal.output import AsJson, show
 from ampsweep.documents import parse_json
 from ampsweep.errors import InvalidRequest
@@ -46,7 +47,6 @@ def export(
 
 
 def _neuron_set(source: str, folder: Path, model: str) -> NeuronSet:
-    from ampsweep.cli.server.settings import read_settings
     from ampsweep.folders.model import read_model_folder
     from engine.neurons.neuron_json import from_json
     from engine.neurons.neuron_set import NeuronSet
@@ -58,4 +58,5 @@ def _neuron_set(source: str, folder: Path, model: str) -> NeuronSet:
         except ValueError as error:
             raise InvalidRequest(f"{path} is not JSON: {error}", param="neurons") from error
         return from_json(raw, model=read_model_folder(folder, name=model))
-    return NeuronSet.load(path if path.is_dir() else read_settings().home / "neurons" / source)
+    with required_local_set(source, param="neurons") as stored:
+        return NeuronSet.load(stored)

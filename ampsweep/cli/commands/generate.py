@@ -60,7 +60,10 @@ def generate(
     server: Annotated[
         str | None, typer.Option(help="Send the request to the server at this URL instead of loading the model here.")
     ] = None,
-    neurons: Annotated[str | None, typer.Option(help="The neuron set: its folder, or with --server its id.")] = None,
+    neurons: Annotated[
+        str | None,
+        typer.Option(help="The neuron set: its folder, or its id in the home folder; with --server its id there."),
+    ] = None,
     lora: Annotated[
         str | None, typer.Option(help="A LoRA adapter of the model (vllm only): its folder, or with --server its name.")
     ] = None,
@@ -125,7 +128,7 @@ def generate(
         raise InvalidRequest("steering needs a neuron set; create one with `ampsweep identify`", param="neurons")
     model_folder(model)  # before anything that takes time
     quiet_libraries("generate", verbose=options.verbose)
-    neuron_set = read_neurons(Path(neurons) if neurons else None)
+    neuron_set = read_neurons(neurons or None)
     adapters = {} if lora is None else {lora: Path(lora)}
     opening = options.opened(model, neurons=neuron_set, adapters=adapters, requests=1, as_json=as_json)
     neuron_set_id = None if neuron_set is None else neuron_set.id

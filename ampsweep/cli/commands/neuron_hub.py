@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ampsweep.cli.options.engine import check_neuron_folder, quiet_libraries
+from ampsweep.cli.options.neuron_source import LocalSetArgument, required_local_set
 from ampsweep.cli.terminal.output import AsJson, show
 from ampsweep.files import check_folder
 
@@ -32,7 +33,7 @@ def pull(
 
 
 def push(
-    folder: Annotated[Path, typer.Argument(help="The folder of a neuron set.")],
+    neuron_set: LocalSetArgument,
     name: Annotated[str, typer.Argument(metavar="ORG/NAME", help="The repository; it is created if necessary.")],
     private: Annotated[bool, typer.Option("--private", help="Create a private repository.")] = False,
     as_json: AsJson = False,
@@ -41,5 +42,6 @@ def push(
     from engine.neurons.hub import push as push_set
 
     quiet_libraries("neurons")
-    url = push_set(folder, name, private=private)
+    with required_local_set(neuron_set, param="neuron_set") as folder:
+        url = push_set(folder, name, private=private)
     show({"repository": name, "commit": url}, url, as_json=as_json)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ampsweep.cli.options.client import Server, client_of
+from ampsweep.cli.options.client import Server
+from ampsweep.cli.options.neuron_source import fetched_set, local_set
 from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.client.environment import DEFAULT_URL
 from ampsweep.domain.layer_widths import LayerWidths
-from ampsweep.domain.neuron_set import NEURON_SET_ID
-from ampsweep.errors import Conflict, InvalidRequest
+from ampsweep.errors import InvalidRequest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,8 +57,8 @@ class ComparedSet:
 def overlap(a: SetArgument, b: SetArgument, server: Server = DEFAULT_URL, as_json: AsJson = False) -> None:
     """Compare two neuron sets: the Jaccard index of their neurons for each language, in total and by layer.
 
-    The index is the number of neurons in both sets divided by the number of neurons in either. An id is looked up on
-    the server.
+    The index is the number of neurons in both sets divided by the number of neurons in either. An id is looked up in
+    the home folder, then on the server.
     """
     from engine.neurons.overlap import all_neurons, overlap_by_language
     from engine.neurons.overlap import overlap as overlap_of
@@ -122,23 +121,17 @@ def _line(name: str, overlap: Overlap) -> str:
 
 
 def _read(name: str, server: str, *, param: str) -> ComparedSet:
-    """Return a set from a folder, a file or a server."""
+    """Return a set from a file, a folder, the home folder or a server."""
     from engine.neurons.neuron_set import NeuronSet
 
     path = Path(name)
-    if path.is_dir():
-        neuron_set = NeuronSet.load(path)
-        return ComparedSet(
-            id=neuron_set.id,
-            model=neuron_set.model,
-            widths=neuron_set.widths,
-            neurons=neuron_set.neurons,
-        )
     if path.is_file():
         return _read_json(path, param=param)
-    if not re.fullmatch(NEURON_SET_ID, name):
-        raise InvalidRequest(f"{name} is neither a folder, nor a file, nor the id of a neuron set", param=param)
-    return _fetch(name, server)
+    with local_set(name, param=param) as folder:
+        neuron_set = None if folder is None else NeuronSet.load(folder)
+    if neuron_set is None:
+        return _fetch(name, server, param=param)
+    return ComparedSet(id=neuron_set.id, model=neuron_set.model, widths=neuron_set.widths, neurons=neuron_set.neurons)
 
 
 def _read_json(path: Path, *, param: str) -> ComparedSet:
@@ -160,11 +153,8 @@ def _pairs(raw: object, *, name: str) -> Mapping[str, NDArray[np.int32]]:
     return read_neurons(raw, model=ModelFolder(name=name, fingerprint="", layers=_ANY, width=_ANY))
 
 
-def _fetch(neuron_set_id: str, server: str) -> ComparedSet:
-    with client_of(server) as client:
-        neuron_set = client.neuron_set(neuron_set_id, neurons=True)
-    if neuron_set["status"] != "completed":
-        raise Conflict(f"neuron set {neuron_set_id} is {neuron_set['status']}; it has no neurons yet")
+def _fetch(neuron_set_id: str, server: str, *, param: str) -> ComparedSet:
+    neuron_set = fetched_set(neuron_set_id, server, param=param)
     return ComparedSet(
         id=neuron_set_id,
         model=neuron_set["model"],

@@ -12,6 +12,7 @@ import typer
 from ampsweep.cli.options.client import Server, client_of
 from ampsweep.cli.options.completion import sweeps
 from ampsweep.cli.options.engine import check_neuron_folder
+from ampsweep.cli.options.neuron_source import required_local_set
 from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.client.environment import DEFAULT_URL
 from ampsweep.errors import DamagedFile, NotFound
@@ -29,7 +30,10 @@ def rank(
             help="The folder that `ampsweep run` wrote to, or the id of a sweep on the server.", autocompletion=sweeps
         ),
     ],
-    neurons: Annotated[Path, typer.Option(help="The folder of the neuron set whose neurons the sweep edited.")],
+    neurons: Annotated[
+        str,
+        typer.Option(help="The neuron set whose neurons the sweep edited: its folder, or its id in the home folder."),
+    ],
     top: Annotated[int, typer.Option(min=1, help="Number of neurons to keep of each language.")],
     out: Annotated[Path, typer.Option(help="The folder to write the new neuron set to.")],
     metric: Annotated[
@@ -49,7 +53,8 @@ def rank(
 
     check_folder(out, param="out")
     table_file = None if table is None else output_file(table, param="table")
-    neuron_set = NeuronSet.load(neurons)
+    with required_local_set(neurons, param="neurons") as folder:
+        neuron_set = NeuronSet.load(folder)
     sweep_id, rows = _summary(sweep, server)
     ranked_by = ranking_metric(rows, metric)
     ranking = rank_neurons(rows, ranked_by)

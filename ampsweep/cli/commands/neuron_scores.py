@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ampsweep.cli.options.neuron_source import required_local_set
 from ampsweep.cli.terminal.output import AsJson, show
 from ampsweep.errors import InvalidRequest
 from ampsweep.files import atomic_write, output_file
@@ -20,7 +21,12 @@ _UNIT = {"mlp": "neurons", "residual": "dimensions"}
 
 
 def scores(
-    folder: Annotated[Path, typer.Argument(help="The folder of a neuron set that `identify --scores` wrote.")],
+    neuron_set: Annotated[
+        str,
+        typer.Argument(
+            metavar="SET", help="A set that `identify --scores` wrote: its folder, or its id in the home folder."
+        ),
+    ],
     site: Annotated[str | None, typer.Option(help="Only one site: mlp or residual. [default: both]")] = None,
     top: Annotated[
         int, typer.Option(min=0, help="Number of scores to print of each site: candidates first, by entropy.")
@@ -40,21 +46,22 @@ def scores(
 
     if site is not None and site not in SITES:
         raise InvalidRequest(f"site must be one of {', '.join(SITES)}; got {site!r}", param="site")
-    target = None if out is None else output_file(out, param="out", inputs=folder.glob("*.*"))
-    if target is not None and target.suffix not in (".parquet", ".json"):
-        raise InvalidRequest(f"out must end in .parquet or .json; got {target.name}", param="out")
-    neuron_set = NeuronSet.load(folder)
-    scored = LapeScores.load(folder, neuron_set=neuron_set.id)
+    with required_local_set(neuron_set, param="neuron_set") as folder:
+        target = None if out is None else output_file(out, param="out", inputs=folder.glob("*.*"))
+        if target is not None and target.suffix not in (".parquet", ".json"):
+            raise InvalidRequest(f"out must end in .parquet or .json; got {target.name}", param="out")
+        loaded = NeuronSet.load(folder)
+        scored = LapeScores.load(folder, neuron_set=loaded.id)
     sites = [each for each in scored.sites if site in (None, each)]
     content = {
         **scored.metadata,
-        "model": neuron_set.model,
+        "model": loaded.model,
         "sites": {each: _summary(scored.sites[each], scored.languages) for each in sites},
     }
     lowest = [row for each in sites for row in scored.rows(each, scored.sites[each].by_entropy[:top])]
     if target is not None:
         _write(scored, sites, content, target)
-    text = "\n".join([*_heading(neuron_set.model, scored, sites), *_table(lowest, scored.languages)])
+    text = "\n".join([*_heading(loaded.model, scored, sites), *_table(lowest, scored.languages)])
     show({**content, "scores": lowest, "file": None if out is None else str(out)}, text, as_json=as_json)
 
 

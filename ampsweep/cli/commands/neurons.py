@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,6 +16,7 @@ from ampsweep.cli.commands.neuron_scores import scores
 from ampsweep.cli.options.client import Server, client_of
 from ampsweep.cli.options.completion import models
 from ampsweep.cli.options.engine import Model, check_neuron_folder, model_folder
+from ampsweep.cli.options.neuron_source import SetArgument, fetched_set, local_set
 from ampsweep.cli.terminal.output import AsJson, echo, show
 from ampsweep.client.environment import DEFAULT_URL
 from ampsweep.errors import InvalidRequest
@@ -23,13 +24,14 @@ from ampsweep.files import atomic_write, output_file
 
 app = typer.Typer(help="Import, show, compare, rank, export and share neuron sets.", no_args_is_help=True)
 
+SHOWN = ("id", "model", "layers", "width", "method", "corpus", "params", "patch", "languages", "by_layer")
+"""What `show` prints of a set."""
+
 app.command()(overlap)
 app.command()(rank)
 app.command()(scores)
 app.command()(pull)
 app.command()(push)
-
-Folder = Annotated[Path, typer.Argument(help="The folder of a neuron set.")]
 
 
 @app.command(name="import")
@@ -72,61 +74,79 @@ def import_(
 
 
 @app.command(name="show")
-def show_(folder: Folder, as_json: AsJson = False) -> None:
+def show_(neuron_set: SetArgument, server: Server = DEFAULT_URL, as_json: AsJson = False) -> None:
     """Print how a neuron set was identified, and the number of neurons of each language and layer."""
+    from ampsweep.domain.layer_widths import LayerWidths
+
+    described = _described(neuron_set, server)
+    corpus = f" on {described['corpus']}" if described["corpus"] else ""
+    kinds = described["patch"]
+    patch = f"with patch values {', '.join(kinds)}" if kinds else "without patch values"
+    widths = LayerWidths.parse(described["layers"], described["width"])
+    lines = [
+        f"{described['id']}  {described['model']}, {widths}, {patch}",
+        f"identified by {described['method']}{corpus}  {json.dumps(described['params'])}",
+        *(
+            f"{language:<8} {sum(counts):>6}   by layer: {' '.join(map(str, counts))}"
+            for language, counts in described["by_layer"].items()
+        ),
+    ]
+    show({**described, "patch": bool(kinds)}, "\n".join(lines), as_json=as_json)
+
+
+def _described(source: str, server: str) -> dict[str, Any]:
+    """Return the metadata of a set, its patch values by kind, and its numbers of neurons by language and layer."""
+    with local_set(source, param="neuron_set") as folder:
+        if folder is not None:
+            return _of_folder(folder)
+    fetched: Mapping[str, Any] = fetched_set(source, server, param="neuron_set")
+    return {name: fetched[name] for name in SHOWN}
+
+
+def _of_folder(folder: Path) -> dict[str, Any]:
     import numpy as np
 
     from engine.neurons.neuron_set import NeuronSet
 
     neurons = NeuronSet.load(folder)
-    corpus = f" on {neurons.corpus}" if neurons.corpus else ""
-    kinds = neurons.metadata(sha256="").patch
-    patch = f"with patch values {', '.join(kinds)}" if kinds else "without patch values"
+    metadata = neurons.metadata(sha256="")
     by_layer = {
         language: np.bincount(pairs[:, 0], minlength=neurons.layers).tolist()
         for language, pairs in neurons.neurons.items()
     }
-    lines = [
-        f"{neurons.id}  {neurons.model}, {neurons.widths}, {patch}",
-        f"identified by {neurons.method}{corpus}  {json.dumps(dict(neurons.params))}",
-        *(
-            f"{language:<8} {sum(counts):>6}   by layer: {' '.join(map(str, counts))}"
-            for language, counts in by_layer.items()
-        ),
-    ]
-    content = {
-        "id": neurons.id,
-        "model": neurons.model,
-        "layers": neurons.layers,
-        "width": neurons.width,
-        "method": neurons.method,
-        "corpus": neurons.corpus,
+    described = {
         "params": dict(neurons.params),
-        "patch": neurons.patch is not None,
+        "patch": list(metadata.patch),
         "languages": {language: sum(counts) for language, counts in by_layer.items()},
         "by_layer": by_layer,
     }
-    show(content, "\n".join(lines), as_json=as_json)
+    return {name: described[name] if name in described else getattr(neurons, name) for name in SHOWN}
 
 
 @app.command()
 def export(
-    folder: Folder,
+    neuron_set: SetArgument,
     out: Annotated[Path | None, typer.Option(help="The JSON file to write. [default: standard output]")] = None,
+    server: Server = DEFAULT_URL,
     as_json: AsJson = False,
 ) -> None:
     """Write a neuron set as JSON {language: {layer: [index, ...]}}."""
     from engine.neurons.neuron_json import to_json
     from engine.neurons.neuron_set import NeuronSet
 
-    neurons = NeuronSet.load(folder)
-    text = json.dumps(to_json(neurons), ensure_ascii=False)
+    with local_set(neuron_set, param="neuron_set") as folder:
+        local = None if folder is None else NeuronSet.load(folder)
+    if local is None:
+        neuron_set_id, neurons = neuron_set, fetched_set(neuron_set, server, param="neuron_set")["neurons"]
+    else:
+        neuron_set_id, neurons = local.id, to_json(local)
+    text = json.dumps(neurons, ensure_ascii=False)
     if out is None:
         echo(text)
         return
     with atomic_write(output_file(out, param="out")) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
-    show({"id": neurons.id, "file": str(out)}, f"{neurons.id} in {out}", as_json=as_json)
+    show({"id": neuron_set_id, "file": str(out)}, f"{neuron_set_id} in {out}", as_json=as_json)
 
 
 @app.command()

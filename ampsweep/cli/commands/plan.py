@@ -22,6 +22,7 @@ from ampsweep.cli.options.engine import (
     Verbose,
     local_engine,
     quiet_libraries,
+    read_neurons,
 )
 from ampsweep.cli.terminal.output import AsJson, echo, show, warn
 from ampsweep.cli.terminal.progress import Counter, duration
@@ -157,25 +158,24 @@ def _estimator(out: Path | None, catalog: Catalog, *, neurons: Path | None, memo
     Args:
         out: The folder of the run.
         catalog: The models, corpora and data.
-        neurons: The folder of the neuron set that the spec names by id.
+        neurons: The neuron set that the spec names by id: its folder, or its id in the home folder.
         memory: The bytes that an engine of the model needs.
     """
+    neuron_set = read_neurons(neurons)
     if out is not None and (out / DATABASE).is_file():
         from ampsweep.cli.server.runtime import Runtime
 
         with closing(Runtime.open(out, catalog, param="out")) as runtime:
-            if neurons is not None:
-                runtime.add_neurons(neurons)
+            if neuron_set is not None:
+                runtime.add_neurons(neuron_set)
             yield runtime.estimator(lambda _model: memory)
         return
-    from engine.neurons.neuron_set import NeuronSet
     from jobs.neuron_sets.registry import NeuronSets
     from jobs.planning.estimate import Estimator
 
     with TemporaryFolder("plan") as folder:
         neuron_sets = NeuronSets(folder)
-        if neurons is not None:
-            neuron_set = NeuronSet.load(neurons)
+        if neuron_set is not None:
             neuron_sets.publish(neuron_set.id, neuron_set.save)
         yield Estimator(catalog, neuron_sets, memory=lambda _model: memory)
 

@@ -30,6 +30,7 @@ from ampsweep.cli.options.engine import (
     Verbose,
     local_engine,
     quiet_libraries,
+    read_neurons,
 )
 from ampsweep.cli.terminal.failures import fail_where_incomplete
 from ampsweep.cli.terminal.output import AsJson, show, warn
@@ -105,9 +106,10 @@ def run(
     if dry_run:
         plan_here(sweep_spec, catalog, settings, out=out, neurons=neurons, as_json=as_json)
         return
+    neuron_set = read_neurons(neurons)
     with closing(Runtime.open(out, catalog, param="out")) as runtime:
-        if neurons is not None:
-            runtime.add_neurons(neurons)
+        if neuron_set is not None:
+            runtime.add_neurons(neuron_set)
         if not overwrite:
             _check_same_sweep(runtime, out, sweep_spec)
         content = _run_in(out, runtime, sweep_spec, settings)

@@ -78,9 +78,15 @@ Data = Annotated[Path | None, typer.Option(help="A folder with a subfolder for e
 Corpora = Annotated[list[str] | None, typer.Option(metavar="NAME=FOLDER", help="A corpus; may be repeated.")]
 SpecNeurons = Annotated[
     Path | None,
-    typer.Option(help="The folder of the neuron set that the spec names by id (`neurons: {id: ns_...}`)."),
+    typer.Option(
+        help="The neuron set that the spec names by id (`neurons: {id: ns_...}`): its folder, or its id in the home "
+        "folder."
+    ),
 ]
-Neurons = Annotated[Path | None, typer.Option(help="The folder of the neuron set that interventions refer to.")]
+Neurons = Annotated[
+    Path | None,
+    typer.Option(help="The neuron set that interventions refer to: its folder, or its id in the home folder."),
+]
 
 
 def model_folder(model: str) -> Path:
@@ -239,11 +245,15 @@ def local_engine(model: str, catalog: Catalog, settings: Settings) -> EngineSpec
     )
 
 
-def read_neurons(folder: Path | None) -> NeuronSet | None:
-    """Load the neuron set in a folder; return None if `folder` is None."""
+def read_neurons(source: str | Path | None) -> NeuronSet | None:
+    """Load a neuron set, given as its folder or as its id in the home folder; return None for None."""
+    from ampsweep.cli.options.neuron_source import required_local_set
     from engine.neurons.neuron_set import NeuronSet
 
-    return None if folder is None else NeuronSet.load(folder)
+    if source is None:
+        return None
+    with required_local_set(str(source), param="neurons") as folder:
+        return NeuronSet.load(folder)
 
 
 def read_adapters(pairs: list[str] | None) -> dict[str, Path]:

@@ -109,9 +109,8 @@ class Runtime:
             opened.pop_all()  # no step failed: keep the store open
         return runtime
 
-    def add_neurons(self, folder: Path) -> None:
-        """Store the neuron set of a folder, so that specs can name it by id."""
-        neuron_set = NeuronSet.load(folder)
+    def add_neurons(self, neuron_set: NeuronSet) -> None:
+        """Store a neuron set, so that specs can name it by id."""
         self.neuron_sets.publish(neuron_set.id, neuron_set.save)
 
     @property

@@ -1,0 +1,89 @@
+"""The neuron set that a command is given: its folder, or its id in the home folder or on a server."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ampsweep.cli.options.client import client_of
+from ampsweep.domain.neuron_set import METADATA_FILE, NEURON_SET_ID
+from ampsweep.errors import Conflict, InvalidRequest, NotFound, Unavailable
+
+if TYPE_CHECKING:
+    from ampsweep.client.models import NeuronSet
+
+SetArgument = Annotated[
+    str,
+    typer.Argument(metavar="SET", help="The neuron set: its folder, or its id in the home folder or on the server."),
+]
+LocalSetArgument = Annotated[
+    str, typer.Argument(metavar="SET", help="The neuron set: its folder, or its id in the home folder.")
+]
+
+
+def home_address() -> str:
+    """Return where the neuron sets of this installation are stored: a folder, or a prefix in an object store."""
+    from ampsweep.cli.server.settings import read_settings
+    from jobs.storage.factory import join
+
+    settings = read_settings()
+    return str(settings.home / "neurons") if settings.results is None else join(settings.results, "neurons")
+
+
+@contextmanager
+def local_set(source: str, *, param: str) -> Iterator[Path | None]:
+    """Yield the folder of a set that is given as a folder or as an id; None if this installation has no such id.
+
+    Raises:
+        InvalidRequest: The source is neither a folder nor an id.
+    """
+    from jobs.neuron_sets.bucket import neuron_sets_at
+
+    path = Path(source)
+    if path.is_dir():
+        yield path
+        return
+    if not re.fullmatch(NEURON_SET_ID, source):
+        raise InvalidRequest(
+            f"{source} is neither a folder, nor a file, nor the id of a neuron set (ns_...)", param=param
+        )
+    neuron_sets = neuron_sets_at(home_address())  # its downloads are deleted with it
+    folder = neuron_sets.fetch(source)
+    yield folder if (folder / METADATA_FILE).is_file() else None
+
+
+@contextmanager
+def required_local_set(source: str, *, param: str) -> Iterator[Path]:
+    """Yield the folder of a set as `local_set` does; raise NotFound if this installation has no such id."""
+    with local_set(source, param=param) as folder:
+        if folder is None:
+            message = f"no neuron set {source} in {home_address()}; give its folder, or set AMPSWEEP_HOME to its home"
+            raise NotFound(message, param=param)
+        yield folder
+
+
+def fetched_set(neuron_set_id: str, server: str, *, param: str) -> NeuronSet:
+    """Return a set of a server, with its neurons, that is not in this installation.
+
+    Raises:
+        NotFound: The server has no such set.
+        Conflict: The set is being identified, or its identification has failed.
+        Unavailable: The server does not answer.
+    """
+    elsewhere = f"no neuron set {neuron_set_id} in {home_address()}"
+    try:
+        with client_of(server) as client:
+            neuron_set = client.neuron_set(neuron_set_id, neurons=True)
+    except NotFound as error:
+        remedy = "give its folder, AMPSWEEP_HOME or --server"
+        raise NotFound(f"{elsewhere}, and none on the server at {server}; {remedy}", param=param) from error
+    except Unavailable as error:
+        raise type(error)(f"{elsewhere}, and its server does not answer: {error.message}", param=param) from error
+    if neuron_set["status"] != "completed":
+        raise Conflict(f"neuron set {neuron_set_id} is {neuron_set['status']}; it has no neurons yet")
+    return neuron_set

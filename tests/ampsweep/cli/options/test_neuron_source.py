@@ -1,0 +1,94 @@
+"""Neuron sets that commands are given as folders, as ids of the home folder, and as ids of a server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from ampsweep.cli.app import app
+from ampsweep.folders.model import read_model_folder
+from engine.neurons.neuron_json import from_json
+from jobs.neuron_sets.registry import NeuronSets
+from tests.ampsweep.client.server_process import ServerProcess
+
+NEURONS = {"fr": {"0": [1, 2], "3": [5]}, "tr": {"1": [7]}}
+NOWHERE = "http://127.0.0.1:9"
+
+
+def call(*arguments: object) -> Any:
+    return CliRunner().invoke(app, ["neurons", *map(str, arguments)])
+
+
+def stored_in(home: Path, model: Path, neurons: object) -> str:
+    """Store a neuron set in a home folder and return its id."""
+    neuron_set = from_json(neurons, model=read_model_folder(model, name=str(model)))
+    NeuronSets(home / "neurons").publish(neuron_set.id, neuron_set.save)
+    return neuron_set.id
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("AMPSWEEP_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("AMPSWEEP_URL", NOWHERE)
+    return tmp_path / "home"
+
+
+def test_an_id_of_the_home_folder_is_as_good_as_the_folder(model: Path, home: Path) -> None:
+    neuron_set_id = stored_in(home, model, NEURONS)
+    folder = home / "neurons" / neuron_set_id
+    for command in ("show", "export"):
+        by_id, by_folder = call(command, neuron_set_id, "--json"), call(command, folder, "--json")
+        assert by_id.exit_code == 0, by_id.output
+        assert by_id.stdout == by_folder.stdout
+    assert json.loads(call("export", neuron_set_id).stdout) == NEURONS
+    assert json.loads(call("overlap", neuron_set_id, folder, "--json").stdout)["all"]["jaccard"] == 1.0
+
+
+@pytest.mark.parametrize("command", ["show", "export"])
+def test_an_unknown_id_says_where_was_looked(command: str, home: Path) -> None:
+    result = call(command, "ns_unknown")
+    assert result.exit_code == 5
+    assert f"no neuron set ns_unknown in {home / 'neurons'}, and its server does not answer" in result.stderr
+    assert NOWHERE in result.stderr
+
+
+def test_commands_that_need_the_files_look_in_the_home_folder_only(home: Path, tmp_path: Path) -> None:
+    ranked = ("rank", tmp_path, "--neurons", "ns_unknown", "--top", 1, "--out", tmp_path / "ranked")
+    for command in (("scores", "ns_unknown"), ("push", "ns_unknown", "org/name"), ranked):
+        result = call(*command)
+        assert result.exit_code == 3, result.output
+        assert f"no neuron set ns_unknown in {home / 'neurons'}; give its folder" in result.stderr
+
+
+def test_a_source_that_is_neither_folder_nor_id_is_rejected(home: Path) -> None:
+    result = call("show", "nothing/here")
+    assert (result.exit_code, "nothing/here is neither a folder, nor a file, nor the id" in result.stderr) == (2, True)
+
+
+@pytest.mark.processes
+def test_a_set_of_a_server_is_shown_exported_and_compared(server: ServerProcess, home: Path, tmp_path: Path) -> None:
+    from ampsweep import Client
+
+    with Client(server.url) as client:
+        neuron_set_id = client.create_neuron_set("tiny", NEURONS)["id"]
+    shown = call("show", neuron_set_id, "--server", server.url, "--json")
+    assert shown.exit_code == 0, shown.output
+    described = json.loads(shown.stdout)
+    assert (described["id"], described["method"], described["languages"]) == (
+        neuron_set_id,
+        "imported",
+        {"fr": 3, "tr": 1},
+    )
+    assert (described["patch"], described["by_layer"]["fr"][:4]) == (False, [2, 0, 0, 1])
+    assert f"{neuron_set_id}  tiny" in call("show", neuron_set_id, "--server", server.url).stdout
+    assert json.loads(call("export", neuron_set_id, "--server", server.url).stdout) == NEURONS
+    (tmp_path / "neurons.json").write_text(json.dumps(NEURONS))
+    compared = call("overlap", neuron_set_id, tmp_path / "neurons.json", "--server", server.url, "--json")
+    assert json.loads(compared.stdout)["all"]["jaccard"] == 1.0
+    missing = call("show", "ns_unknown", "--server", server.url)
+    assert missing.exit_code == 3
+    assert f"no neuron set ns_unknown in {home / 'neurons'}, and none on the server at {server.url}" in missing.stderr
