@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ampsweep.cli.commands.plan import plan_here
-from ampsweep.cli.commands.run_files import write_partial_results, write_results
+from ampsweep.cli.commands.run_files import neurons_are_missing, without_empty_run, write_partial_results, write_results
 from ampsweep.cli.options.client import show_cells
 from ampsweep.cli.options.engine import (
     AllowUntestedVllm,
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from jobs.cell import Cell
     from jobs.spec import SweepSpec
     from jobs.store.records import SweepRecord
+    from worker.local_pool import LocalPool
 
 LEASE_SECONDS = 3600.0
 """Lease of a sweep during finalization, in seconds; no other process has the store of the folder open."""
@@ -107,7 +108,10 @@ def run(
         plan_here(sweep_spec, catalog, settings, out=out, neurons=neurons, as_json=as_json)
         return
     neuron_set = read_neurons(neurons)
-    with closing(Runtime.open(out, catalog, param="out")) as runtime:
+    with (
+        without_empty_run(out, given=None if neuron_set is None else neuron_set.id),
+        closing(Runtime.open(out, catalog, param="out")) as runtime,
+    ):
         if neuron_set is not None:
             runtime.add_neurons(neuron_set)
         if not overwrite:
@@ -234,17 +238,35 @@ async def _compute(runtime: Runtime, sweep: SweepRecord, settings: Settings) -> 
         opened.push_async_callback(pool.stop)
         opened.push_async_callback(dispatcher.stop)
         counter = opened.enter_context(Counter(sweep.name))
-        counter.stage("loading the model")
-        await pool.start()
-        await pool.ready()
+        await _start(pool, counter)
+        must_find_neurons = neurons_are_missing(runtime, sweep)
         dispatcher.start()
         while sweep.state not in SWEEP_ENDED:
             changed.clear()
             sweep = runtime.store.get_sweep(sweep.id)
             for recording in (recordings := await pool.recordings()).values():
                 show_recording(counter, recording)
-            if not recordings:
+            has_begun = sweep.request_counts.completed or sweep.request_counts.failed
+            if must_find_neurons and not has_begun and not recordings:
+                counter.stage("finding neurons", "tokens")
+            elif not recordings:
                 show_cells(counter, sweep.state.value, sweep.request_counts)
             if sweep.state not in SWEEP_ENDED:
                 await ChangeNotifier.wait(changed, seconds=REFRESH_SECONDS)
     return sweep
+
+
+async def _start(pool: LocalPool, counter: Counter) -> None:
+    """Start the engine, and show what its start does."""
+    counter.stage("starting the engine")
+    await pool.start()
+    starting = asyncio.create_task(pool.ready())
+    try:
+        while not starting.done():
+            await asyncio.wait([starting], timeout=REFRESH_SECONDS)
+            (engine,) = pool.engines()
+            if engine["phase"] is not None:
+                counter.stage(engine["phase"])
+        starting.result()
+    finally:
+        starting.cancel()

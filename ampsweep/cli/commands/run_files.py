@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import typer
 
 from ampsweep.files import atomic_write
 from ampsweep.temporary import TemporaryFolder
@@ -17,6 +20,45 @@ if TYPE_CHECKING:
     from jobs.results.partial import PartialCells
     from jobs.results.writer import Results
     from jobs.store.records import SweepRecord
+
+
+@contextmanager
+def without_empty_run(out: Path, *, given: str | None) -> Iterator[None]:
+    """Remove what a run that fails in the block has written to a new folder, unless a later run can continue from it.
+
+    A stopped run keeps its folder.
+
+    Args:
+        out: The folder.
+        given: Id of the neuron set that the user gave, which the run only copies.
+    """
+    existed = out.is_dir()
+    was_empty = not existed or not any(out.iterdir())
+    try:
+        yield
+    except typer.Exit:
+        raise
+    except Exception:
+        if was_empty and out.is_dir() and not any(_computed(out, given)):
+            for path in out.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            if not existed:
+                out.rmdir()
+        raise
+
+
+def _computed(out: Path, given: str | None) -> Iterator[Path]:
+    """Yield the files of a run from which another can continue: cells, neuron sets and checkpoints of recordings."""
+    for folder in (out / "results", out / "neurons"):
+        yield from (path for path in folder.rglob("*") if path.is_file() and given not in path.parts)
+
+
+def neurons_are_missing(runtime: Runtime, sweep: SweepRecord) -> bool:
+    """Return whether a neuron set of a sweep does not exist yet, so that it is identified before the cells need it."""
+    from jobs.results.finalization import cells_of
+
+    ids = {record.cell.neurons.id for record in cells_of(runtime.store, sweep.id) if record.cell.neurons is not None}
+    return not ids <= {info.id for info in runtime.neuron_sets.infos()}
 
 
 def write_results(runtime: Runtime, sweep: SweepRecord, out: Path) -> dict[str, str]:

@@ -12,7 +12,7 @@ import typer
 
 from ampsweep.cli.options.client import client_of
 from ampsweep.domain.neuron_set import METADATA_FILE, NEURON_SET_ID
-from ampsweep.errors import Conflict, InvalidRequest, NotFound, Unavailable
+from ampsweep.errors import Conflict, NotFound, Unavailable
 
 if TYPE_CHECKING:
     from ampsweep.client.models import NeuronSet
@@ -29,10 +29,13 @@ LocalSetArgument = Annotated[
 def home_address() -> str:
     """Return where the neuron sets of this installation are stored: a folder, or a prefix in an object store."""
     from ampsweep.cli.server.settings import read_settings
-    from jobs.storage.factory import join
 
     settings = read_settings()
-    return str(settings.home / "neurons") if settings.results is None else join(settings.results, "neurons")
+    if settings.results is None:
+        return str(settings.home / "neurons")
+    from jobs.storage.factory import join
+
+    return join(settings.results, "neurons")
 
 
 @contextmanager
@@ -40,18 +43,16 @@ def local_set(source: str, *, param: str) -> Iterator[Path | None]:
     """Yield the folder of a set that is given as a folder or as an id; None if this installation has no such id.
 
     Raises:
-        InvalidRequest: The source is neither a folder nor an id.
+        NotFound: The source is neither a folder nor an id.
     """
-    from jobs.neuron_sets.bucket import neuron_sets_at
-
     path = Path(source)
     if path.is_dir():
         yield path
         return
     if not re.fullmatch(NEURON_SET_ID, source):
-        raise InvalidRequest(
-            f"{source} is neither a folder, nor a file, nor the id of a neuron set (ns_...)", param=param
-        )
+        raise NotFound(f"{source} is neither a folder, nor a file, nor the id of a neuron set (ns_...)", param=param)
+    from jobs.neuron_sets.bucket import neuron_sets_at
+
     neuron_sets = neuron_sets_at(home_address())  # its downloads are deleted with it
     folder = neuron_sets.fetch(source)
     yield folder if (folder / METADATA_FILE).is_file() else None

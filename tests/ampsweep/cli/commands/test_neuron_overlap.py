@@ -78,12 +78,14 @@ def test_what_cannot_be_compared_is_refused(folder: Path, tmp_path: Path) -> Non
     for other, complaint in (
         (outside, "outside.json has neurons outside 4 layers of 32"),
         (write(tmp_path, {"de": {"0": [1]}}, "german.json"), "no language in common"),
-        (tmp_path / "nothing", "neither a folder, nor a file, nor the id of a neuron set"),
         (write(tmp_path, {"fr": {"0": [1, 1]}}, "twice.json"), "is listed twice"),
     ):
         result = call(folder, other)
         assert result.exit_code == 2, result.output
         assert complaint in result.stderr
+    missing = call(folder, tmp_path / "nothing")
+    assert missing.exit_code == 3
+    assert "neither a folder, nor a file, nor the id of a neuron set" in missing.stderr
     pickled = tmp_path / "lists.pt"
     pickled.write_bytes(b"\x80\x02}q\x00.")
     assert "ampsweep neurons import" in call(folder, pickled).stderr

@@ -4,8 +4,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import pyarrow.parquet as pq
+import pytest
+import typer
 
-from ampsweep.cli.commands.run_files import write_neurons
+from ampsweep.cli.commands.run_files import without_empty_run, write_neurons
+from ampsweep.errors import EngineFailed
 from tests.engine.neuron_sets import make_neuron_set
 from tests.jobs.cluster import a_cell
 
@@ -34,3 +37,44 @@ def test_neurons_of_an_earlier_sweep_do_not_stay_beside_results_without_any(tmp_
     target.write_bytes(b"of an earlier sweep")
     write_neurons([a_cell()], cast("Any", OneSet(tmp_path)), target)
     assert not target.exists()
+
+
+def ended_by(error: BaseException, out: Path, *names: str, given: str | None = None) -> None:
+    """Write files to the folder of a run, which then ends with an error."""
+    with without_empty_run(out, given=given):
+        for name in names:
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            (out / name).touch()
+        raise error
+
+
+@pytest.mark.parametrize("existed", [False, True])
+def test_a_run_that_failed_before_it_computed_anything_leaves_nothing(tmp_path: Path, existed: bool) -> None:
+    out = tmp_path / "out"
+    if existed:
+        out.mkdir()
+    with pytest.raises(EngineFailed):
+        ended_by(EngineFailed("no memory"), out, "ampsweep.db", "neurons/ns_1/metadata.json", given="ns_1")
+    assert out.exists() is existed
+    assert not existed or not list(out.iterdir())
+
+
+@pytest.mark.parametrize("name", ["results/cells/a.parquet", "neurons/ns_2/metadata.json"])
+def test_a_failed_run_keeps_what_another_can_continue_from(tmp_path: Path, name: str) -> None:
+    with pytest.raises(EngineFailed):
+        ended_by(EngineFailed("no memory"), tmp_path / "out", "ampsweep.db", name, given="ns_1")
+    assert (tmp_path / "out" / name).exists()
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(EngineFailed):
+        ended_by(EngineFailed("no memory"), tmp_path, "ampsweep.db")
+    assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", "ampsweep.db"}
+
+
+@pytest.mark.parametrize("stopped", [typer.Exit(143), KeyboardInterrupt()], ids=["SIGTERM", "Ctrl-C"])
+def test_a_stopped_run_keeps_its_folder(tmp_path: Path, stopped: BaseException) -> None:
+    with pytest.raises(type(stopped)):
+        ended_by(stopped, tmp_path / "out", "ampsweep.db")
+    assert (tmp_path / "out" / "ampsweep.db").exists()

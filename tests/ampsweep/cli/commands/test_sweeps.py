@@ -130,12 +130,19 @@ def test_a_run_takes_neurons_that_were_imported(spec: dict[str, Any], model: Pat
     assert {row["target_language"]: row["neurons"] for row in rows if row["factor"]} == {"fr": 2, "tr": 1}
 
 
+def sweep_name(local: Path) -> str:
+    return str(yaml.safe_load(local.read_text())["name"])
+
+
 def test_a_second_run_computes_nothing(local: Path, tmp_path: Path) -> None:
     first = call("run", local, "--out", tmp_path / "out", "--engine", "fake")
     again = call("run", local, "--out", tmp_path / "out", "--engine", "fake")
     assert again.exit_code == 0, again.output
     assert again.stdout == first.stdout
-    assert "loading the model" not in again.stderr
+    stages = [line.split(": ")[1] for line in first.stderr.splitlines() if line.startswith(f"{sweep_name(local)}: ")]
+    assert stages.index("finding neurons") < stages.index("sweeping"), "cells wait for the neurons"
+    assert "starting the engine" in first.stderr
+    assert "starting the engine" not in again.stderr
 
 
 def test_a_run_after_the_models_template_was_changed_reuses_no_cell(

@@ -66,7 +66,7 @@ def test_commands_that_need_the_files_look_in_the_home_folder_only(home: Path, t
 
 def test_a_source_that_is_neither_folder_nor_id_is_rejected(home: Path) -> None:
     result = call("show", "nothing/here")
-    assert (result.exit_code, "nothing/here is neither a folder, nor a file, nor the id" in result.stderr) == (2, True)
+    assert (result.exit_code, "nothing/here is neither a folder, nor a file, nor the id" in result.stderr) == (3, True)
 
 
 @pytest.mark.processes
