@@ -35,7 +35,7 @@ class StrictModel(BaseModel):
             if key not in cls.model_fields:
                 valid_keys = ", ".join(sorted(cls.model_fields))
                 message = "unknown key {key}; remove it, or use one of: {valid_keys}"
-                raise PydanticCustomError("unknown_key", message, {"key": str(key), "valid_keys": valid_keys})
+                raise PydanticCustomError("unknown_key", message, {"key": _shown(key), "valid_keys": valid_keys})
         return raw
 
 
@@ -51,6 +51,11 @@ class _ShortRepr(Repr):
 
 
 _short_repr = _ShortRepr().repr
+
+
+def _shown(key: object) -> str:
+    """Return an unknown key for an error: as it is, unless it is empty or very long."""
+    return str(key) if 0 < len(str(key)) <= 200 else _short_repr(str(key))
 
 
 def one_or_list(value: object) -> object:

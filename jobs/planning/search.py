@@ -94,7 +94,8 @@ class Search:
             raise InvalidRequest(f"{message}; give fewer items", param="search.items")
 
     def _check_metric(self) -> None:
-        metrics = [metric for task in self.spec.tasks for metric in task_for(task.name).metrics]
+        tasks = [task_for(task.name, param=f"tasks.{index}.name") for index, task in enumerate(self.spec.tasks)]
+        metrics = [metric for task in tasks for metric in task.metrics]
         metric = next((metric for metric in metrics if metric.name == self.metric), None)
         if metric is None and self.halving.metric is None:
             message = "a search chooses the best factor by LSS; add a task lss, name another metric of the tasks"

@@ -19,6 +19,8 @@ class ExampleModel(StrictModel):
         ({"languages": "x" * 10_000}, "languages: input should be a valid list; got 'xxx"),
         ({"languages": [{"a": "x" * 10_000}]}, "languages.0: input should be a valid string"),
         ("x" * 10_000, "the request must be an object of keys and values; got 'xxx"),
+        ({"languages": ["fr"], "": 1}, "'': unknown key ''; remove it"),
+        ({"languages": ["fr"], "x" * 10_000: 1}, "'xxx"),
         ([10**4000], "the request must be an object of keys and values; got [1000"),
     ],
 )

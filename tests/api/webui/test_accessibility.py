@@ -65,6 +65,8 @@ def show(tab: Browser, url: str, view: str, sweep_id: str) -> None:
         tab.until("document.querySelector('.tag') && document.querySelectorAll('details.tokens').length === 2")
         assert tab.run("document.querySelectorAll('.lane mark.steered').length") == 2
     if view == "new":
+        for name in ("tokens", "when", "part"):
+            tab.click(f"button[name=add-{name}]")
         tab.until("document.querySelector('#finer-error .error') && document.querySelector('[aria-invalid]')")
     tab.run("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
 

@@ -249,6 +249,7 @@ def _better_from_the_second_token(cells: Sequence[Cell]) -> dict[str, float]:
         ({"search": {"method": "halving", "items": 1, "keep": 5}}, "search.keep", "number of factors, which is 5"),
         ({"search": {"method": "halving", "items": 5}}, "search.items", "limit of every task with lss, here 5"),
         ({"search": "halving", "tasks": TASKS[1:]}, "search", "add a task lss"),
+        ({"search": "halving", "tasks": [*TASKS, {**TASKS[0], "name": "lsss"}]}, "tasks.2.name", "unknown task 'lsss'"),
         (
             {"search": {"method": "halving", "metric": "target_lpr"}},
             "search.metric",
