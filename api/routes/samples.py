@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
+from pydantic import Field
 from starlette.responses import JSONResponse
 
 from ampsweep.errors import InvalidRequest
@@ -20,6 +21,7 @@ router = APIRouter(prefix="/sweeps", tags=["results"])
 _Text = Annotated[str | None, Query(max_length=200)]
 _Tokens = Annotated[str | None, Query(max_length=20_000)]
 """Long enough for a list of positions."""
+_Number = Annotated[Annotated[int, Field(ge=0, lt=2**31)] | Literal["none"] | None, Query()]
 
 
 def _filter(
@@ -31,10 +33,14 @@ def _filter(
     op: _Text = None,
     patch: _Text = None,
     statistic: _Text = None,
+    weights: _Text = None,
     layers: _Text = None,
+    neuron_layer: _Number = None,
+    neuron_index: _Number = None,
     tokens: _Tokens = None,
     when: _Text = None,
     part: _Text = None,
+    mode: _Text = None,
     factor: float | None = None,
     correct: bool | None = None,
 ) -> SampleFilter:
@@ -47,10 +53,14 @@ def _filter(
         "op": op,
         "patch": patch,
         "statistic": statistic,
+        "weights": weights,
         "layers": layers,
+        "neuron_layer": neuron_layer,
+        "neuron_index": neuron_index,
         "tokens": tokens,
         "when": when,
         "part": part,
+        "mode": mode,
         "factor": factor,
     }
     equal = {name: value for name, value in columns.items() if value is not None}

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ampsweep.json_text import finite
+from jobs.results.schema import SAMPLES
 from jobs.storage.protocol import StoredFile
 
 NONE = "none"
@@ -34,7 +35,10 @@ SHOWN = (
     "patch",
     "statistic",
     "factor",
+    "weights",
     "layers",
+    "neuron_layer",
+    "neuron_index",
     "scope",
     "tokens",
     "when",
@@ -63,7 +67,7 @@ class SampleFilter:
     """Which samples to return.
 
     Attributes:
-        equal: Values of columns of texts and of `factor`, by column; `none` matches null.
+        equal: Values of columns of texts and numbers, by column; `none` matches null.
         correct: Whether the samples are correct; None for all.
     """
 
@@ -137,7 +141,7 @@ def _read(table: pq.ParquetFile, group: int, columns: Sequence[str]) -> pa.Table
     rows = table.read_row_group(group, columns=[name for name in columns if name in schema.names])
     for name in columns:
         if name not in schema.names:
-            rows = rows.append_column(name, pa.nulls(rows.num_rows, pa.string()))
+            rows = rows.append_column(name, pa.nulls(rows.num_rows, SAMPLES.field(name).type))
     return rows
 
 

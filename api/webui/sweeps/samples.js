@@ -18,7 +18,7 @@ const FILTERS = [
 ];
 
 /** The columns of an intervention that the server filters by, besides the factor. */
-const EDIT = ["op", "patch", "statistic", "layers", "tokens", "when", "part"];
+const EDIT = ["op", "patch", "statistic", "weights", "layers", "neuron_layer", "neuron_index", "tokens", "when", "part", "mode"];
 
 /** The server matches null by this word. */
 const orNone = (value) => value ?? "none";

@@ -40,9 +40,11 @@ async def test_a_wrong_request_is_refused(installation: Installation) -> None:
     async with running_server(installation) as server:
         path = f"/v1/sweeps/{await server.done()}/samples"
         wrong = await server.http.get(path, params={"after": "sweep"})
+        huge = await server.http.get(path, params={"neuron_index": str(2**31)})
         unknown = await server.http.get(path, params={"colour": "red"})
         missing = await server.http.get("/v1/sweeps/sweep_none/samples")
     assert (wrong.status_code, wrong.json()["error"]["param"]) == (422, "after")
+    assert (huge.status_code, huge.json()["error"]["param"]) == (422, "neuron_index")
     assert (unknown.status_code, missing.status_code) == (422, 404)
 
 

@@ -53,6 +53,26 @@ def test_samples_are_filtered_and_shown_beside_the_unsteered_ones(installation: 
     assert tab.errors == []
 
 
+def test_the_samples_of_one_neuron_are_found(installation: Installation, tab: Browser) -> None:
+    with server_in_thread(installation) as (url, _):
+        body = {"model": "tiny", "neurons": {"fr": {"0": [1, 2]}, "tr": {"0": [3]}}}
+        neurons = httpx.post(f"{url}/v1/neuron-sets", json=body).json()["id"]
+        interventions = {"languages": ["fr"], "op": "set", "factors": [0], "neurons": "each"}
+        spec = {**SPEC, "neurons": {"id": neurons}, "interventions": interventions}
+        sweep_id = httpx.post(f"{url}/v1/sweeps", json=spec).raise_for_status().json()["id"]
+        tab.open(f"{url}/#sweeps/{sweep_id}")
+        tab.until(SAMPLE)
+        options = "[...document.querySelectorAll('select[name=intervention] option')].map((each) => each.value)"
+        (one,) = [text for text in tab.run(options) if "neuron 1 of layer 0" in text]
+        everything = tab.run("document.querySelectorAll('.samples li').length")
+        tab.fill("select[name=intervention]", one)
+        tab.until(f"document.querySelectorAll('.samples li').length < {everything}")
+        about = tab.run("[...document.querySelectorAll('.samples .about')].map((each) => each.textContent)")
+    assert about
+    assert all("neuron 1 of layer 0" in text for text in about)
+    assert tab.errors == []
+
+
 def test_more_samples_are_loaded(installation: Installation, tab: Browser) -> None:
     with server_in_thread(installation) as (url, _):
         sweep_id = httpx.post(f"{url}/v1/sweeps", json=SPEC).json()["id"]

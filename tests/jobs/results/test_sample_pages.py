@@ -134,3 +134,22 @@ def test_a_sample_has_the_unsteered_sample_of_its_item(tmp_path: Path) -> None:
 def test_columns_that_files_of_earlier_versions_lack_are_null(tmp_path: Path) -> None:
     page = read_page(stored(tmp_path, without="random_seed"), SampleFilter(equal={}), after=-1, limit=1)
     assert page.samples[0]["random_seed"] is None
+
+
+def test_cells_that_differ_in_any_column_are_found_apart(tmp_path: Path) -> None:
+    apart: list[dict[str, Any]] = [
+        {"neuron_layer": 0, "neuron_index": 3},
+        {"neuron_layer": 0, "neuron_index": 4},
+        {"weights": "0.5"},
+        {"mode": "paper"},
+    ]
+    rows = [{"task": "generation", "data_language": "en", "doc_id": "a", **STEERED, **cell} for cell in apart]
+    pq.write_table(pa.Table.from_pylist(rows, schema=SAMPLES), tmp_path / "apart.parquet")
+    file = StoredFile(storage=LocalStorage(tmp_path), name="apart.parquet")
+    for cell in apart:
+        (sample,) = read_page(file, SampleFilter(equal=cell), after=-1, limit=9).samples
+        assert {name: sample[name] for name in cell} == cell
+    neuron = {"neuron_layer": 0, "neuron_index": 3}
+    assert (
+        read_page(stored(tmp_path, without="neuron_layer"), SampleFilter(equal=neuron), after=-1, limit=9).samples == []
+    )
