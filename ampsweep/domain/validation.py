@@ -55,7 +55,8 @@ _short_repr = _ShortRepr().repr
 
 def _shown(key: object) -> str:
     """Return an unknown key for an error: as it is, unless it is empty or very long."""
-    return str(key) if 0 < len(str(key)) <= 200 else _short_repr(str(key))
+    text = str(key) or "''"
+    return text if len(text) <= 100 else f"{text[:100]}..."
 
 
 def one_or_list(value: object) -> object:

@@ -79,7 +79,7 @@ class OpenAIRows:
         """Answer a request with the priority of sweeps; see `RowAnswers.answer`."""
         try:
             request, calls, formatter = _PREPARE[row.endpoint](row.body, self.limits)
-            calls = [replace(call, background=True) for call in await with_presets(self, calls)]
+            calls = [replace(call, background=True) for call in await with_presets(self, calls, request.param_of)]
             request.check_calls(calls)
             chunks = await generate(self.completions, calls, request.param_of)
             return RowResult(status=200, body=formatter.response(chunks))

@@ -53,7 +53,7 @@ async def create_completion(services: ServicesDep, request: Request, body: JsonB
     aborted when the client disconnects.
     """
     completion = parse_completion(body)
-    calls = await with_presets(services, completion.to_calls(services.limits))
+    calls = await with_presets(services, completion.to_calls(services.limits), completion.param_of)
     completion.check_calls(calls)
     formatter = CompletionFormatter(completion)
     return await generation_response(
@@ -71,7 +71,7 @@ async def create_chat_completion(services: ServicesDep, request: Request, body: 
     aborted when the client disconnects.
     """
     chat = parse_chat(body)
-    calls = await with_presets(services, [chat.to_call(services.limits)])
+    calls = await with_presets(services, [chat.to_call(services.limits)], chat.param_of)
     return await generation_response(
         services, request, calls, ChatFormatter(chat), stream=bool(chat.stream), param_of=chat.param_of
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Protocol, TypeVar
 
@@ -91,17 +91,28 @@ class PresetSource(Protocol):
         ...
 
 
-async def with_presets(services: PresetSource, calls: Sequence[Call]) -> list[Call]:
+def _intervention(_call: int) -> str:
+    return "intervention"
+
+
+async def with_presets(
+    services: PresetSource, calls: Sequence[Call], param_of: Callable[[int], str] = _intervention
+) -> list[Call]:
     """Return the calls of one request with the model and the intervention that the name of their model means.
 
     The neuron set that the request names steers, else that of the preset. An unsteered completion has none.
 
+    Args:
+        services: Where names are looked up.
+        calls: The calls.
+        param_of: Returns the field that has the intervention of the i-th call.
+
     Raises:
         UnknownName: There is no such preset for the model (param "model", or the field with the name of the preset).
-        InvalidRequest: The request names an intervention besides its preset (param "intervention"), or a neuron set
-            although nothing uses it (param "neurons").
+        InvalidRequest: The request has an intervention besides its preset (param: the field that has it), or names a
+            neuron set although nothing uses it (param "neurons").
     """
-    calls = await _resolved(services, calls)
+    calls = await _resolved(services, calls, param_of)
     used = [call.intervention is not None or _selects_languages(call) for call in calls]
     if not any(used) and any(call.neurons is not None for call in calls):
         other = "" if isinstance(calls[0], CompletionCall) else "select.languages or "
@@ -114,7 +125,7 @@ def _selects_languages(call: CompletionCall | CaptureCall) -> bool:
     return isinstance(call, CaptureCall) and call.needs_neuron_set
 
 
-async def _resolved(services: PresetSource, calls: Sequence[Call]) -> list[Call]:
+async def _resolved(services: PresetSource, calls: Sequence[Call], param_of: Callable[[int], str]) -> list[Call]:
     """Return the calls with the model and the intervention that the name of their model means."""
     name, param = calls[0].model, "model"
     if isinstance(calls[0], CompletionCall) and calls[0].preset is not None:
@@ -124,9 +135,13 @@ async def _resolved(services: PresetSource, calls: Sequence[Call]) -> list[Call]
     preset, model = await asyncio.to_thread(_chosen, services, name, param)
     if preset is None:
         return list(calls)  # an unknown model
-    if any(call.intervention is not None for call in calls):
-        message = f"{name!r} is steered by the intervention {preset.name!r}; leave intervention out, or name {model!r}"
-        raise InvalidRequest(message, param="intervention")
+    for index, call in enumerate(calls):
+        if call.intervention is not None:
+            field = param_of(index)
+            message = (
+                f"{name!r} is steered by the intervention {preset.name!r}; leave {field.split('.')[0]} out, or name"
+            )
+            raise InvalidRequest(f"{message} {model!r}", param=field)
     return [
         replace(call, model=model, intervention=preset.intervention, neurons=call.neurons or preset.neurons)
         for call in calls

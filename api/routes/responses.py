@@ -41,7 +41,7 @@ async def create_response(services: ServicesDep, request: Request, body: JsonBod
     when the client disconnects.
     """
     parsed = parse_response_request(body)
-    (call,) = await with_presets(services, [parsed.to_call(services.limits)])
+    (call,) = await with_presets(services, [parsed.to_call(services.limits)], parsed.param_of)
     formatter = ResponsesFormatter(parsed, call)
     return await generation_response(
         services, request, [call], formatter, stream=bool(parsed.stream), param_of=parsed.param_of

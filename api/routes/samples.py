@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import Field
 from starlette.responses import JSONResponse
 
 from ampsweep.errors import InvalidRequest
@@ -21,7 +20,7 @@ router = APIRouter(prefix="/sweeps", tags=["results"])
 _Text = Annotated[str | None, Query(max_length=200)]
 _Tokens = Annotated[str | None, Query(max_length=20_000)]
 """Long enough for a list of positions."""
-_Number = Annotated[Annotated[int, Field(ge=0, lt=2**31)] | Literal["none"] | None, Query()]
+_Number = Annotated[int | None, Query(ge=0, lt=2**31)]
 
 
 def _filter(

@@ -17,8 +17,10 @@ const FILTERS = [
   ["Intervention", "intervention", ofIntervention, (row) => interventionText(row)],
 ];
 
-/** The columns of an intervention that the server filters by, besides the factor. */
-const EDIT = ["op", "patch", "statistic", "weights", "layers", "neuron_layer", "neuron_index", "tokens", "when", "part", "mode"];
+/** The texts of an intervention that the server filters by. */
+const EDIT = ["op", "patch", "statistic", "weights", "layers", "tokens", "when", "part", "mode"];
+/** The numbers of an intervention that the server filters by. */
+const NUMBERS = ["factor", "neuron_layer", "neuron_index"];
 
 /** The server matches null by this word. */
 const orNone = (value) => value ?? "none";
@@ -29,7 +31,8 @@ function ofMethod(row) {
 
 function ofIntervention(row) {
   const texts = Object.fromEntries(EDIT.map((name) => [name, orNone(row[name])]));
-  return row.factor === null ? texts : { ...texts, factor: row.factor };
+  const numbers = NUMBERS.filter((name) => (row[name] ?? null) !== null).map((name) => [name, row[name]]);
+  return { ...texts, ...Object.fromEntries(numbers) };
 }
 
 /** Return the browser of the samples of an ended sweep; `rows` are those of its summary, `path` is its address. */

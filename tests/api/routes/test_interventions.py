@@ -119,6 +119,8 @@ async def test_models_are_listed_with_their_interventions(installation: Installa
         ({"model": "nope"}, 404, "model", "nope"),
         ({"model": "fr"}, 404, "model", "fr"),
         ({"model": "tiny+fr", "intervention": SET}, 400, "intervention", "leave intervention out"),
+        ({"model": "tiny+fr", "interventions": [None, SET]}, 400, "interventions.1", "leave interventions out"),
+        ({"model": "tiny+fr", "vllm_xargs": {"ampsweep": SET}}, 400, "vllm_xargs.ampsweep", "leave vllm_xargs out"),
     ],
 )
 async def test_what_a_name_cannot_mean_is_refused(
