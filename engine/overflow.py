@@ -23,10 +23,21 @@ def require_numbers(logprobs: Iterable[float | None], *, dtype: str, steered: bo
     """
     if not any(value is not None and isnan(value) for value in logprobs):
         return
-    is_narrow = dtype == "float16"
-    problem = f"the log-probabilities are not numbers (NaN), because the model computed in {dtype} what it cannot hold"
     if steered:
-        remedy = f"use a smaller factor{f', or load the model with {_WIDER}' if is_narrow else ''}"
-        raise InvalidRequest(f"the intervention is too strong: {problem}; {remedy}", param="intervention")
-    remedy = f"load the model with {_WIDER}" if is_narrow else "its weights may be damaged: download it again"
-    raise InvalidRequest(f"{problem}, even without an intervention; {remedy}", param="model")
+        raise InvalidRequest(too_strong(dtype), param="intervention")
+    remedy = f"load the model with {_WIDER}" if _is_narrow(dtype) else "its weights may be damaged: download it again"
+    raise InvalidRequest(f"{_problem(dtype)}, even without an intervention; {remedy}", param="model")
+
+
+def too_strong(dtype: str) -> str:
+    """Return the message of a steered request that computes NaN in this dtype."""
+    remedy = f"use a smaller factor{f', or load the model with {_WIDER}' if _is_narrow(dtype) else ''}"
+    return f"the intervention is too strong: {_problem(dtype)}; {remedy}"
+
+
+def _problem(dtype: str) -> str:
+    return f"the log-probabilities are not numbers (NaN), because the model computed in {dtype} what it cannot hold"
+
+
+def _is_narrow(dtype: str) -> bool:
+    return dtype == "float16"

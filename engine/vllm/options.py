@@ -24,7 +24,8 @@ class SteeringOptions:
     """How many interventions a worker has slots for, and which backend does its arithmetic.
 
     `allow_untested` accepts a vLLM release with which the patch was not tested. With `unfused_experts` a GPU computes
-    the experts of a mixture without vLLM's fused kernel.
+    the experts of a mixture without vLLM's fused kernel. `reports_overflow` is for a server that does not read the
+    log-probabilities of every answer, see `engine.vllm.worker.overflow`.
 
     `patch` must change whenever the operators that are put into a model change, so that the compile cache tells old and
     new graphs apart.
@@ -34,6 +35,7 @@ class SteeringOptions:
     backend: BackendName
     allow_untested: bool = False
     unfused_experts: bool = False
+    reports_overflow: bool = False
     patch: int = 8
 
 

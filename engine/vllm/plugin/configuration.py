@@ -85,6 +85,7 @@ def configure(vllm_config: Any, environment: Mapping[str, str] = os.environ) -> 
         backend="cpu" if current_platform.is_cpu() else "cuda",
         allow_untested=allow_untested,
         unfused_experts=unfused_experts,
+        reports_overflow=True,
     )
     vllm_config.parallel_config.worker_cls = _WORKERS[worker]
     vllm_config.additional_config |= {_OPTIONS: asdict(options), _MARK: True}

@@ -7,7 +7,8 @@ class is named in the configuration.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from functools import wraps
 from typing import Any, NoReturn
 
@@ -65,10 +66,13 @@ def _with_front_end(initialize: Any) -> Any:
         initialize(self, vllm_config, *args, **kwargs)
         self.ampsweep = None
         if is_steered(vllm_config):
+            from vllm.v1.engine.async_llm import AsyncLLM
+
             from engine.vllm.plugin.front_end import FrontEnd
 
             self.ampsweep = FrontEnd.open(vllm_config)
             _check_requests_early(self.ampsweep.check)
+            _wrap(AsyncLLM, "generate", _raising_overflow)
 
     return init
 
@@ -81,6 +85,25 @@ def _steered(process_inputs: Any) -> Any:
         return request
 
     return process
+
+
+def _raising_overflow(generate: Any) -> Any:
+    def start(self: Any, prompt: Any, sampling_params: Any, *args: Any, **kwargs: Any) -> Any:
+        outputs = generate(self, prompt, sampling_params, *args, **kwargs)
+        extra_args = getattr(sampling_params, "extra_args", None)
+        return _checked_outputs(outputs) if extra_args and KEY in extra_args else outputs
+
+    return start
+
+
+async def _checked_outputs(outputs: AsyncGenerator[Any]) -> AsyncGenerator[Any]:
+    """Pass on the outputs of a steered request; raise a refusal for one that ended because of NaN."""
+    async with aclosing(outputs):
+        async for output in outputs:
+            for answer in output.outputs:
+                if answer.finish_reason == "error" and answer.stop_reason:
+                    _raise_refusal(InvalidRequest(str(answer.stop_reason), param=f"vllm_xargs.{KEY}"))
+            yield output
 
 
 def _check_requests_early(check: Callable[[Any], None]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-SLOTS, USED, WAITING, STEERED = "ampsweep_slots", "ampsweep_slots_used", "ampsweep_slots_waiting", "ampsweep_steered"
+SLOTS, USED, WAITING = "ampsweep_slots", "ampsweep_slots_used", "ampsweep_slots_waiting"
+STEERED, OVERFLOWED = "ampsweep_steered", "ampsweep_overflowed"
 """Names of the numbers in vLLM's statistics."""
 
 _GAUGES: Mapping[str, tuple[str, str]] = {
@@ -13,7 +14,10 @@ _GAUGES: Mapping[str, tuple[str, str]] = {
     USED: ("ampsweep:slots_used", "Distinct interventions in flight."),
     WAITING: ("ampsweep:requests_waiting_for_slot", "Steered requests that wait for a slot."),
 }
-_COUNTER = ("ampsweep:steered_requests", "Steered requests that were admitted, each answer counted.")
+_COUNTERS: Mapping[str, tuple[str, str]] = {
+    STEERED: ("ampsweep:steered_requests", "Steered requests that were admitted, each answer counted."),
+    OVERFLOWED: ("ampsweep:overflowed_requests", "Steered requests that ended with an error because of NaN."),
+}
 _LABELS = ("model_name", "engine")
 _created: dict[tuple[type, str], Any] = {}
 """The metrics of this process by class and name: a process can have several engines, one after the other."""
@@ -32,7 +36,7 @@ class SlotMetrics:
         self._labels = labels
         self._gauge = gauge
         self._counter = counter
-        self._steered = dict.fromkeys(labels, 0)
+        self._counted = {(key, engine): 0 for key in _COUNTERS for engine in labels}
 
     def record(self, scheduler_stats: Any, engine: int) -> None:
         """Take the numbers of an engine from vLLM's statistics, if they have them."""
@@ -43,9 +47,10 @@ class SlotMetrics:
             _metric(self._gauge, name, description, multiprocess_mode="mostrecent").labels(*self._labels[engine]).set(
                 numbers[key]
             )
-        steered = _metric(self._counter, *_COUNTER).labels(*self._labels[engine])
-        steered.inc(max(numbers[STEERED] - self._steered[engine], 0))
-        self._steered[engine] = numbers[STEERED]
+        for key, (name, description) in _COUNTERS.items():
+            counter = _metric(self._counter, name, description).labels(*self._labels[engine])
+            counter.inc(max(numbers[key] - self._counted[key, engine], 0))
+            self._counted[key, engine] = numbers[key]
 
 
 def _metric(kind: type, name: str, description: str, **options: str) -> Any:

@@ -24,6 +24,7 @@ from engine.vllm.versions import check_version
 from engine.vllm.worker import blocks, language_model, mlps, rotary  # noqa: F401  # the second registers a load format
 from engine.vllm.worker.capturing import CapturedRow
 from engine.vllm.worker.experts import SteerableExperts
+from engine.vllm.worker.overflow import OverflowCheck
 from engine.vllm.worker.recorded_part import RecordedPart
 from engine.vllm.worker.recording import Recording, recording_rows
 from engine.vllm.worker.scoring import Scoring
@@ -73,7 +74,9 @@ class SteeringWorkerMixin:
         rotary.correct(model)
         rows = model_mlps.shard.first_rows
         blocks.attach(model, layers=layers, make=lambda position: backend.residual(rows[position]))
-        self._steering = WorkerSteering(model_mlps.shard, backend, Scoring(model.compute_logits), slots=options.slots)
+        overflow = OverflowCheck() if options.reports_overflow else None
+        scoring = Scoring(model.compute_logits)
+        self._steering = WorkerSteering(model_mlps.shard, backend, scoring, slots=options.slots, overflow=overflow)
         if self.vllm_config.use_v2_model_runner:
             from engine.vllm.worker.runner_v2 import attach
         else:

@@ -8,7 +8,8 @@ It wraps these methods of the runner to inform `WorkerSteering`:
 - `_dummy_run` is every other forward pass: profiling, warm-up and the capture of CUDA graphs.
 - `sample_tokens` samples for every request of the batch, even for an unfinished prompt, whose token is thrown away.
   That sample must not advance the request's own generator, or chunked prefill would change the answers of a seed. vLLM
-  rewinds the generator, which kills the engine on a CPU, where generators have no offset.
+  rewinds the generator, which kills the engine on a CPU, where generators have no offset. Its output names the requests
+  that overflowed.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def attach(runner: object, steering: WorkerSteering) -> None:
         unfinished = np.flatnonzero(runner.discard_request_mask.np[: runner.input_batch.num_reqs]) if generators else ()
         set_aside = {int(index): generators.pop(int(index)) for index in unfinished if int(index) in generators}
         try:
-            return sample_tokens(*args, **kwargs)
+            return steering.reported(sample_tokens(*args, **kwargs))
         finally:
             generators.update(set_aside)
 

@@ -6,6 +6,7 @@ It wraps these methods of the runner to inform `WorkerSteering`:
   dropped by the first and added again by the second, under its old id.
 - `prepare_inputs` sets the batch's order and positions, just before the forward pass.
 - `execute_model` leaves the last hidden states for the sampler; scoring reads them there.
+- `sample_tokens` returns the output, in which requests are named that overflowed.
 - `_dummy_run` is every other forward pass, except those inside the capture of CUDA graphs, which precede all requests.
 """
 
@@ -28,6 +29,7 @@ def attach(runner: object, steering: WorkerSteering) -> None:
     add_requests = runner.add_requests
     prepare_inputs = runner.prepare_inputs
     execute_model = runner.execute_model
+    sample_tokens = runner.sample_tokens
     dummy_run = runner._dummy_run  # noqa: SLF001
 
     def steered_finish_requests(scheduler_output: SchedulerOutput) -> None:
@@ -56,6 +58,9 @@ def attach(runner: object, steering: WorkerSteering) -> None:
             steering.end_step(state.hidden_states)
         return output
 
+    def reporting_sample_tokens(*args: Any, **kwargs: Any) -> Any:
+        return steering.reported(sample_tokens(*args, **kwargs))
+
     def unsteered_dummy_run(*args: Any, **kwargs: Any) -> Any:
         steering.begin_dummy_step()
         return dummy_run(*args, **kwargs)
@@ -64,4 +69,5 @@ def attach(runner: object, steering: WorkerSteering) -> None:
     runner.add_requests = steered_add_requests
     runner.prepare_inputs = steered_prepare_inputs
     runner.execute_model = scored_execute_model
+    runner.sample_tokens = reporting_sample_tokens
     runner._dummy_run = unsteered_dummy_run  # noqa: SLF001

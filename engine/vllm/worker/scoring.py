@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+from engine.vllm.worker.host_copies import to_device, to_host
 
 ROWS_AT_ONCE = 256
 """Positions whose logits (rows x vocabulary, float32) are in memory at once. They fit into a CPU's cache; on a GPU they
@@ -89,7 +91,7 @@ class Scoring:
                 targets.append(scored.tokens[predicted])
                 outputs.append((scored, predicted))
         if rows and (logprobs := self._logprobs(hidden, np.concatenate(rows), np.concatenate(targets))) is not None:
-            self._unread = _Unread(*_to_host(logprobs), outputs)
+            self._unread = _Unread(*to_host(logprobs), outputs)
 
     def take(self, key: str) -> NDArray[np.float32] | None:
         """Return and drop a request's log-probabilities (natural logarithms), float32 [scored tokens].
@@ -125,7 +127,7 @@ class Scoring:
 
         Return None if another rank has the head.
         """
-        positions, tokens = (_to_device(array, hidden.device) for array in (rows, targets))
+        positions, tokens = (to_device(torch.from_numpy(array), hidden.device) for array in (rows, targets))
         parts = []
         for start in range(0, len(rows), ROWS_AT_ONCE):
             batch = slice(start, start + ROWS_AT_ONCE)
@@ -133,22 +135,6 @@ class Scoring:
             if logits is not None:
                 parts.append(_log_softmax_at(logits, tokens[batch]))
         return torch.cat(parts) if parts else None
-
-
-def _to_device(array: NDArray[np.int64], device: torch.device) -> torch.Tensor:
-    """Copy an array to a device without waiting for what runs there."""
-    tensor = torch.from_numpy(array)
-    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
-
-
-def _to_host(values: torch.Tensor) -> tuple[torch.Tensor, Callable[[], object]]:
-    """Copy values to host memory without waiting for the device; return the copy, and what waits for it."""
-    if not values.is_cuda:
-        return values, lambda: None
-    copy = torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(values, non_blocking=True)
-    copied: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    copied.record()
-    return copy, copied.synchronize
 
 
 def _log_softmax_at(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:

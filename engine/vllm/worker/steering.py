@@ -22,6 +22,7 @@ from engine.steering.token_scope import EVERY_TOKEN, TokenScope
 from engine.vllm.backends.base import NOTHING, RecordedSpan, SteeringBackend, StepLayout
 from engine.vllm.request_extras import RequestExtras, SteeringArgs
 from engine.vllm.worker.capturing import CapturedRow, CapturedSpan, Capturing
+from engine.vllm.worker.overflow import OverflowCheck
 from engine.vllm.worker.recorded_part import RecordedPart
 from engine.vllm.worker.scoring import Scoring
 from engine.vllm.worker.slots import Slots
@@ -134,11 +135,20 @@ class _Batch:
 class WorkerSteering:
     """Steering, recording, scoring and capture on one worker, which holds `shard` of the model."""
 
-    def __init__(self, shard: Shard, backend: SteeringBackend, scoring: Scoring, *, slots: int) -> None:
+    def __init__(
+        self,
+        shard: Shard,
+        backend: SteeringBackend,
+        scoring: Scoring,
+        *,
+        slots: int,
+        overflow: OverflowCheck | None = None,
+    ) -> None:
         self._shard = shard
         self._backend = backend
         self._slots = Slots(backend, capacity=slots)
         self._scoring = scoring
+        self._overflow = overflow
         self._capturing = Capturing(shard)
         self._neuron_sets: dict[str, NeuronSet] = {}
         self._requests: dict[str, _Request] = {}
@@ -237,16 +247,28 @@ class WorkerSteering:
         self._scored = [
             (key, int(first_rows[index]), int(starts[index]), int(counts[index])) for index, key in batch.scored
         ]
+        if self._overflow is not None:
+            last_rows = first_rows + counts - 1
+            steered = np.flatnonzero(batch.slots)
+            self._overflow.begin([(batch.request_ids[index], int(last_rows[index])) for index in steered])
 
     def begin_dummy_step(self) -> None:
         """Set the layout of a forward pass whose tokens belong to no request."""
         self._backend.begin_step(NOTHING)
         self._scored = []
+        if self._overflow is not None:
+            self._overflow.begin(())
 
     def end_step(self, hidden: torch.Tensor) -> None:
         """Score the tokens of the forward pass from `hidden` [T, H], the last hidden states, before the head."""
         if self._scored:
             self._scoring.collect(hidden, self._scored)
+        if self._overflow is not None:
+            self._overflow.read(hidden)
+
+    def reported(self, output: Any) -> Any:
+        """Return the output of vLLM's runner, with the requests that overflowed in the step; see `OverflowCheck`."""
+        return output if self._overflow is None else self._overflow.report(output)
 
     def take_score(self, key: str) -> NDArray[np.float32] | None:
         """Return a scored request's log-probabilities; see `Scoring.take`."""

@@ -34,6 +34,7 @@ SIGNATURES = {
     f"{V2}.add_requests": ["self", "scheduler_output"],
     f"{V2}.prepare_inputs": ["self", "scheduler_output"],
     f"{V2}.execute_model": ["self", "scheduler_output", "intermediate_tensors", "dummy_run"],
+    f"{V2}.sample_tokens": ["self"],
     f"{V2}._dummy_run": ["self", "num_tokens"],
     f"{V2}.get_model": ["self"],
     f"{SCHEDULER}.schedule": ["self"],

@@ -36,7 +36,7 @@ class VllmSource:
         node = self._node(path)
         if isinstance(node, ast.ClassDef):
             return self.parameters(f"{path}.__init__")[1:]
-        if not isinstance(node, ast.FunctionDef):
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             raise MissingName(f"{path} is not a function")
         arguments = node.args
         return [argument.arg for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
@@ -85,7 +85,7 @@ def _statements(node: ast.AST) -> list[ast.stmt]:
 
 
 def _is_definition(node: ast.stmt, name: str) -> bool:
-    return isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == name
+    return isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and node.name == name
 
 
 def _defined(node: ast.AST) -> set[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+from collections.abc import AsyncGenerator
 from importlib.metadata import EntryPoint
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -89,3 +91,36 @@ def test_an_engine_without_the_plug_in_runs_as_before() -> None:
     install._recording(original)(owner, object(), None, engine_idx=1)
     assert len(calls) == 7
     assert owner.ampsweep is None
+
+
+def test_only_a_steered_request_that_ended_because_of_nan_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusal(Exception):
+        def __init__(self, message: str, *, parameter: str) -> None:
+            super().__init__(f"{parameter}: {message}")
+
+    for name, members in {"vllm": {}, "vllm.exceptions": {"VLLMValidationError": Refusal}}.items():
+        module = ModuleType(name)
+        vars(module).update(members)
+        monkeypatch.setitem(sys.modules, name, module)
+    closed: list[bool] = []
+
+    async def generate(_self: object, prompt: Any, _params: object, _request_id: str) -> AsyncGenerator[Any]:
+        try:
+            for reason, stop_reason in prompt:
+                yield SimpleNamespace(outputs=[SimpleNamespace(finish_reason=reason, stop_reason=stop_reason)])
+        finally:
+            closed.append(True)
+
+    async def reasons(prompt: Any, extra_args: dict[str, str] | None) -> list[str | None]:
+        outputs = wrapped(None, prompt, SimpleNamespace(extra_args=extra_args), "1")
+        return [output.outputs[0].finish_reason async for output in outputs]
+
+    wrapped, steered = install._raising_overflow(generate), {"ampsweep": "{}"}
+    overflowed = [(None, None), ("error", "too strong")]
+    with pytest.raises(Refusal, match=r"vllm_xargs\.ampsweep: too strong"):
+        asyncio.run(reasons(overflowed, steered))
+    assert closed == [True]
+    assert asyncio.run(reasons([(None, None), ("error", None)], steered)) == [None, "error"], "another error is vLLM's"
+    assert asyncio.run(reasons([(None, None), ("stop", "a word")], steered)) == [None, "stop"]
+    for extra_args in (None, {}, {"other": "x"}):
+        assert asyncio.run(reasons(overflowed, extra_args)) == [None, "error"]

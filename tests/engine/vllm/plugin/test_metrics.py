@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from prometheus_client import REGISTRY, Counter, Gauge
 
-from engine.vllm.plugin.metrics import SLOTS, STEERED, USED, WAITING, SlotMetrics
+from engine.vllm.plugin.metrics import OVERFLOWED, SLOTS, STEERED, USED, WAITING, SlotMetrics
 
 
 def value(name: str, engine: int) -> float | None:
@@ -16,9 +16,8 @@ def value(name: str, engine: int) -> float | None:
 
 
 def stats(steered: int, used: int = 1, waiting: int = 3) -> SimpleNamespace:
-    return SimpleNamespace(
-        num_kv_fetch_reqs_by_stage={SLOTS: 4, USED: used, WAITING: waiting, STEERED: steered, "in_progress": 9}
-    )
+    numbers = {SLOTS: 4, USED: used, WAITING: waiting, STEERED: steered, OVERFLOWED: steered // 4, "in_progress": 9}
+    return SimpleNamespace(num_kv_fetch_reqs_by_stage=numbers)
 
 
 def test_the_numbers_of_each_engine_are_shown_under_its_labels() -> None:
@@ -31,6 +30,7 @@ def test_the_numbers_of_each_engine_are_shown_under_its_labels() -> None:
     assert [value("slots_used", engine) for engine in (0, 1)] == [1, 2]
     assert [value("requests_waiting_for_slot", engine) for engine in (0, 1)] == [3, 3]
     assert [value("steered_requests_total", engine) for engine in (0, 1)] == [8, 7]
+    assert [value("overflowed_requests_total", engine) for engine in (0, 1)] == [2, 1]
 
 
 def test_a_second_engine_of_the_process_goes_on_counting() -> None:
@@ -64,5 +64,6 @@ def test_the_numbers_go_where_vllm_s_own_go() -> None:
     metrics = SlotMetrics({0: ["tiny", "0"]}, gauge=Kept, counter=Kept)
     metrics.record(stats(5, used=2), 0)
     expected = {"slots": 4, "slots_used": 2, "requests_waiting_for_slot": 3, "steered_requests": 5}
+    expected["overflowed_requests"] = 1
     assert Kept.values == {f"ampsweep:{name}": number for name, number in expected.items()}
     assert value("steered_requests_total", 0) == before

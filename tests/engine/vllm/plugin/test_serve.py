@@ -14,6 +14,7 @@ import httpx
 import numpy as np
 import openai
 import pytest
+from numpy.typing import NDArray
 
 from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.prompt import ChatMessage, Prompt
@@ -23,7 +24,7 @@ from benchmarks.tiny_adapter import tiny_adapter
 from benchmarks.tiny_models import tiny_model
 from engine.base import GenerateRequest, Steering
 from engine.hf.engine import TransformersEngine
-from engine.neurons.neuron_set import NeuronSet
+from engine.neurons.neuron_set import NeuronSet, PatchValues
 from tests.engine.both_engines import CHAT_TEMPLATE
 from tests.engine.vllm.plugin.vllm_server import START_SECONDS, VllmServer, vllm_serve
 
@@ -47,6 +48,8 @@ INTERVENTIONS: tuple[dict[str, Any], ...] = (
     {"languages": ["fr"], "op": "add", "statistic": "max", "factor": 1.0, "layers": [1]},
     PRESET,
 )
+TOO_STRONG = {"languages": ["ja"], "op": "set", "patch": "max", "factor": 2}
+"""An intervention with which float32 overflows, see `with_a_strong_language`."""
 Answer = tuple[list[int], list[float]]
 """Token ids and their log-probabilities."""
 
@@ -99,7 +102,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     model = tiny_model("llama", folder / "model")
     (model / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
     reference = TransformersEngine(model)
-    neurons = random_neurons(reference.info)
+    neurons = with_a_strong_language(random_neurons(reference.info))
     reference.add_neurons(neurons)
     neurons.save(folder / "neurons")
     adapter, merged_folder = tiny_adapter(model, folder / "style", targets=PROJECTIONS, seed=1)
@@ -117,6 +120,23 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield Site(server=server, reference=reference, merged=merged, neurons=neurons)
     asyncio.run(reference.close())
     asyncio.run(merged.close())
+
+
+def with_a_strong_language(neurons: NeuronSet) -> NeuronSet:
+    """Return a set with one more language, whose patch values are almost the largest numbers of float32."""
+    assert neurons.patch is not None
+    assert neurons.residual_mean is not None
+
+    def more(values: NDArray[np.float32], value: float) -> NDArray[np.float32]:
+        return np.concatenate([values, np.full_like(values[:1], value)])
+
+    patch = {kind: values for kind, values in vars(neurons.patch).items() if values is not None}
+    return replace(
+        neurons,
+        neurons={**neurons.neurons, "ja": neurons.neurons["fr"]},
+        patch=PatchValues(**{kind: more(values, 3e38 if kind == "max" else 0.0) for kind, values in patch.items()}),
+        residual_mean=more(neurons.residual_mean, 0.0),
+    )
 
 
 def of_completion(answer: httpx.Response) -> Answer:
@@ -266,3 +286,22 @@ def test_the_prefix_cache_tells_steered_and_unsteered_prefixes_apart(site: Site)
     for raw in (None, INTERVENTIONS[0], None, INTERVENTIONS[1], INTERVENTIONS[0]):
         answer = site.server.post("/v1/completions", body(raw, prompt=prompt, logprobs=0))
         assert_same(of_completion(answer), site.expected(prompt, raw))
+
+
+def test_an_intervention_that_overflows_is_refused_and_counted(site: Site) -> None:
+    before = site.server.metrics()
+    for send in (site.complete, site.chat):
+        refused = send(TOO_STRONG)
+        error = refused.json()["error"]
+        assert (refused.status_code, error["param"]) == (400, "vllm_xargs.ampsweep"), refused.text
+        assert "the intervention is too strong" in error["message"]
+    stream = site.complete({**TOO_STRONG, "scope": "generation"}, stream=True).text
+    events = [json.loads(line.removeprefix("data: ")) for line in stream.splitlines() if line.startswith("data: {")]
+    assert "choices" in events[0], "the first token does not depend on the answer"
+    assert "the intervention is too strong" in events[-1]["error"]["message"]
+    assert_same(of_completion(site.complete(None, logprobs=0)), site.expected(PROMPT, None))
+    after = site.server.metrics()
+    overflowed = "ampsweep:overflowed_requests_total"
+    assert after[overflowed] - before.get(overflowed, 0) == 3
+    assert after["ampsweep:slots_used"] == 0
+    assert site.server.log.read_text().count("ended with an error: the intervention is too strong") == 1

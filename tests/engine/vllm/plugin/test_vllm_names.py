@@ -24,6 +24,8 @@ SIGNATURES = {
     f"{SCHEDULER}.finish_requests": ["self", "request_ids", "finished_status"],
     f"{SCHEDULER}.get_request_counts": ["self"],
     f"{SCHEDULER}.make_stats": ["self"],
+    f"{SCHEDULER}.update_from_output": ["self", "scheduler_output", "model_runner_output"],
+    "vllm.v1.engine.async_llm:AsyncLLM.generate": ["self", "prompt", "sampling_params", "request_id"],
     f"{SCHEDULER}.add_request": ["self", "request"],
     "vllm.v1.metrics.loggers:PrometheusStatLogger": ["vllm_config"],
     "vllm.v1.metrics.loggers:PrometheusStatLogger.record": ["self", "scheduler_stats", "iteration_stats"],
@@ -39,7 +41,15 @@ MEMBERS = {
     "vllm.v1.engine:EngineCoreRequest": [
         *("request_id", "prompt_token_ids", "prompt_embeds", "sampling_params", "cache_salt", "resumable", "priority"),
     ],
-    "vllm.v1.engine:EngineCoreOutput": ["request_id", "new_token_ids", "new_logprobs", "finished"],
+    "vllm.v1.engine:EngineCoreOutput": [
+        *("request_id", "new_token_ids", "new_logprobs", "finished"),
+        *("finish_reason", "stop_reason", "events", "trace_headers"),
+    ],
+    "vllm.v1.engine:EngineCoreOutputs": ["outputs"],
+    "vllm.v1.request:Request": ["get_finished_reason", "take_events"],
+    "vllm.v1.request:RequestStatus": ["FINISHED_ERROR"],
+    "vllm.v1.outputs:ModelRunnerOutput": ["num_nans_in_logits"],
+    "vllm.v1.outputs:AsyncModelRunnerOutput": ["get_output"],
     "vllm.v1.outputs:LogprobsLists": ["logprob_token_ids", "logprobs"],
     "vllm.v1.metrics.stats:SchedulerStats": ["num_kv_fetch_reqs_by_stage"],
     "vllm.exceptions": ["VLLMValidationError"],
@@ -58,6 +68,13 @@ CALLS = {
     ],
     f"{SCHEDULER}.finish_requests": ["self.requests.get(req_id)", "self._free_request(request"],
     f"{SCHEDULER}._free_request": ["self.finished_req_ids.add(request_id)"],
+    # A request that has ended gets no token of the step.
+    f"{SCHEDULER}.update_from_output": [
+        "model_runner_output.num_nans_in_logits",
+        "self.requests.get(req_id)",
+        "request is None or request.is_finished()",
+        "EngineCoreOutputs(outputs=outs)",
+    ],
     # The neurons are loaded, and the scheduler made, before the core can step.
     f"{CORE}.__init__": [
         "load_general_plugins()",

@@ -58,7 +58,7 @@ def test_the_scores_of_a_step_are_read_with_the_next_step_or_when_a_request_is_t
 
         return copy, wait
 
-    monkeypatch.setattr("engine.vllm.worker.scoring._to_host", to_host_later)
+    monkeypatch.setattr("engine.vllm.worker.scoring.to_host", to_host_later)
     scoring = Scoring(head)
     hidden = torch.randn(3, HIDDEN, generator=torch.Generator().manual_seed(1))
     scoring.open("k", [4, 7, 1], 1, 3)
