@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from types import SimpleNamespace
 from typing import Any, ClassVar, cast
 
@@ -206,6 +206,23 @@ def test_a_dead_engine_fails_requests_in_flight_and_later_ones(
     (record,) = (record for record in caplog.records if record.name == "engine.vllm.loop")
     assert record.exc_info is not None
     assert record.exc_info[1] is cause, "the log has the place of the error"
+
+
+def test_every_call_to_a_stopped_engine_fails_in_the_same_way() -> None:
+    async def check() -> None:
+        loop = make(StandIn())
+        await loop.start()
+        await loop.stop()
+        calls: list[Callable[[], Awaitable[Any]]] = [lambda: ask(loop, "good"), lambda: loop.call(lambda _: None)]
+        for call in calls:
+            with pytest.raises(EngineFailed, match="the engine was stopped"):
+                await call()
+        loop.post(pytest.fail)  # nothing waits for it
+        loop.abort("1")
+        await loop.stop()
+        assert await loop.ended() == "the engine was stopped"
+
+    run(check())
 
 
 def test_a_worker_that_dies_ends_an_idle_engine() -> None:

@@ -17,6 +17,7 @@ from benchmarks.mixed_load import random_neurons
 from benchmarks.tiny_models import tiny_model
 from engine.base import GenerateRequest, Steering
 from engine.hf.engine import TransformersEngine
+from tests.engine.neuron_sets import TOO_STRONG, with_a_strong_language
 from tests.engine.vllm.plugin.vllm_server import START_SECONDS, environment
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300 + START_SECONDS)]
@@ -41,7 +42,7 @@ async def at_once(model, requests):
         engine.shutdown()
 
 def main():
-    model, prompts, strong, wrong = json.loads(sys.argv[1])
+    model, prompts, strong, too_strong, wrong = json.loads(sys.argv[1])
     llm = LLM(model, **OPTIONS)
     def params(intervention, **more):
         extra_args = None if intervention is None else {"ampsweep": intervention}
@@ -55,10 +56,12 @@ def main():
         refusal = None
     except Exception as error:
         refusal = str(error)
+    (overflowed,) = llm.generate(prompts[:1], params({**too_strong, "scope": "generation"}), use_tqdm=False)[0].outputs
+    ended = [overflowed.finish_reason, overflowed.stop_reason, len(overflowed.token_ids)]
     streamed = asyncio.run(at_once(model, list(zip(prompts, [params(strong), params(None)]))))
     tokens = [[output.token_ids for output in answer.outputs] for answer in (*answers, *again, *several, *streamed)]
     with open(sys.argv[2], "w") as file:
-        json.dump({"tokens": [list(map(list, answer)) for answer in tokens], "refusal": refusal}, file)
+        json.dump({"tokens": [list(map(list, answer)) for answer in tokens], "refusal": refusal, "ended": ended}, file)
 
 if __name__ == "__main__":
     main()
@@ -68,7 +71,7 @@ if __name__ == "__main__":
 def test_requests_of_the_python_interface_are_steered(tmp_path: Path) -> None:
     model = tiny_model("qwen2", tmp_path / "model")
     reference = TransformersEngine(model)
-    neurons = random_neurons(reference.info)
+    neurons = with_a_strong_language(random_neurons(reference.info))
     reference.add_neurons(neurons)
     neurons.save(tmp_path / "neurons")
     script, output = tmp_path / "script.py", tmp_path / "output.json"
@@ -79,7 +82,7 @@ def test_requests_of_the_python_interface_are_steered(tmp_path: Path) -> None:
         "VLLM_ENABLE_V1_MULTIPROCESSING": "1",
     }
     subprocess.run(
-        [sys.executable, str(script), json.dumps([str(model), PROMPTS, STRONG, WRONG]), str(output)],
+        [sys.executable, str(script), json.dumps([str(model), PROMPTS, STRONG, TOO_STRONG, WRONG]), str(output)],
         env=environment(tmp_path / "overlay", variables),
         check=True,
     )
@@ -101,3 +104,6 @@ def test_requests_of_the_python_interface_are_steered(tmp_path: Path) -> None:
 
     assert answers["tokens"] == asyncio.run(all_expected())
     assert "vllm_xargs.ampsweep.factor: input should be a valid number" in answers["refusal"]
+    reason, message, tokens = answers["ended"]
+    assert (reason, tokens) == ("error", 1), "the first token does not depend on the answer"
+    assert message.startswith("the intervention is too strong")

@@ -14,7 +14,6 @@ import httpx
 import numpy as np
 import openai
 import pytest
-from numpy.typing import NDArray
 
 from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.prompt import ChatMessage, Prompt
@@ -24,8 +23,9 @@ from benchmarks.tiny_adapter import tiny_adapter
 from benchmarks.tiny_models import tiny_model
 from engine.base import GenerateRequest, Steering
 from engine.hf.engine import TransformersEngine
-from engine.neurons.neuron_set import NeuronSet, PatchValues
+from engine.neurons.neuron_set import NeuronSet
 from tests.engine.both_engines import CHAT_TEMPLATE
+from tests.engine.neuron_sets import TOO_STRONG, with_a_strong_language
 from tests.engine.vllm.plugin.vllm_server import START_SECONDS, VllmServer, vllm_serve
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300 + START_SECONDS)]
@@ -48,8 +48,6 @@ INTERVENTIONS: tuple[dict[str, Any], ...] = (
     {"languages": ["fr"], "op": "add", "statistic": "max", "factor": 1.0, "layers": [1]},
     PRESET,
 )
-TOO_STRONG = {"languages": ["ja"], "op": "set", "patch": "max", "factor": 2}
-"""An intervention with which float32 overflows, see `with_a_strong_language`."""
 Answer = tuple[list[int], list[float]]
 """Token ids and their log-probabilities."""
 
@@ -120,23 +118,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield Site(server=server, reference=reference, merged=merged, neurons=neurons)
     asyncio.run(reference.close())
     asyncio.run(merged.close())
-
-
-def with_a_strong_language(neurons: NeuronSet) -> NeuronSet:
-    """Return a set with one more language, whose patch values are almost the largest numbers of float32."""
-    assert neurons.patch is not None
-    assert neurons.residual_mean is not None
-
-    def more(values: NDArray[np.float32], value: float) -> NDArray[np.float32]:
-        return np.concatenate([values, np.full_like(values[:1], value)])
-
-    patch = {kind: values for kind, values in vars(neurons.patch).items() if values is not None}
-    return replace(
-        neurons,
-        neurons={**neurons.neurons, "ja": neurons.neurons["fr"]},
-        patch=PatchValues(**{kind: more(values, 3e38 if kind == "max" else 0.0) for kind, values in patch.items()}),
-        residual_mean=more(neurons.residual_mean, 0.0),
-    )
 
 
 def of_completion(answer: httpx.Response) -> Answer:
