@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ampsweep.errors import InvalidRequest
+from ampsweep.missing_path import no_file
 
 if TYPE_CHECKING:
     import yaml
@@ -114,6 +115,8 @@ def read_spec(path: Path, *, param: str = "spec") -> dict[str, Any]:
 
     try:
         content = parse_yaml(path.read_text(encoding="utf-8-sig"), source=str(path), param=param)
+    except FileNotFoundError as error:
+        raise InvalidRequest(no_file(path), param=param) from error
     except OSError as error:
         raise InvalidRequest(f"cannot read {path}: {error.strerror}", param=param) from error
     except UnicodeDecodeError as error:

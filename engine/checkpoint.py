@@ -17,7 +17,7 @@ from typing import Any
 import transformers
 
 from ampsweep.errors import InvalidRequest
-from ampsweep.folders.model import CONFIG
+from ampsweep.folders.model import CONFIG, check_tokenizer_files
 from ampsweep.folders.weights import check_weight_files, read_header, weight_files
 from engine.quantization import Quantization, without_parts, without_scales
 
@@ -29,7 +29,6 @@ _MIN_SIMILARITY = 0.5
 _MAX_LISTED = 3
 _TRAINED_WITH_BOS = ("gemma",)
 """How the `model_type` begins of models that were all trained with BOS in front of every text."""
-_TOKENIZER_FILES = ("tokenizer", "vocab", "spiece", "sentencepiece", "tekken", "merges")
 
 
 def check_checkpoint(folder: Path) -> None:
@@ -110,17 +109,6 @@ def auto_model(config: Any) -> Any:
     if type(config) in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         return transformers.AutoModelForImageTextToText
     return transformers.AutoModelForCausalLM if type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING else None
-
-
-def check_tokenizer_files(folder: Path) -> None:
-    """Check that a folder holds a tokenizer.
-
-    Raises:
-        InvalidRequest: It does not (param "model").
-    """
-    if not any(path.name.startswith(_TOKENIZER_FILES) or path.suffix == ".tiktoken" for path in folder.iterdir()):
-        message = f"{folder.name} has no tokenizer; add the tokenizer files of the same model (tokenizer.json)"
-        raise InvalidRequest(message, param="model")
 
 
 def check_tokenizer(tokenizer: Any, name: str) -> None:

@@ -31,6 +31,7 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
         "ampsweep/cli/commands/run.py",
         "ampsweep/cli/options/engine.py",
     ),
+    "tests/ampsweep/cli/commands/test_before_an_engine.py": ("ampsweep/cli/commands/batch_check.py",),
     "tests/ampsweep/cli/commands/test_files.py": ("ampsweep/cli/commands/neurons.py",),
     "tests/ampsweep/cli/test_app.py": ("ampsweep/cli/terminal/failures.py",),
     "tests/ampsweep/cli/commands/test_serve.py": (

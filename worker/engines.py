@@ -82,17 +82,31 @@ async def open_engine(spec: EngineSpec) -> Engine:
         InvalidRequest: An option is not supported by this kind of engine.
         UnsupportedModel: The engine cannot steer the model.
     """
+    check_options(spec)
     report_phase("importing libraries")
     match spec.kind:
         case "vllm":
             return await _open_vllm(spec)
         case "transformers":
-            _require_vllm_options_unset(spec)
             return await _open_transformers(spec)
-        case "fake":
-            _require_vllm_options_unset(spec)
+        case _:
             return await _open_fake(spec)
-    raise UnknownName("engine", spec.kind, ENGINE_KINDS, param="engine")
+
+
+def check_options(spec: EngineSpec) -> None:
+    """Check that an engine of this kind exists, and that it has the options of a spec.
+
+    Raises:
+        UnknownName: There is no engine of this kind.
+        InvalidRequest: An option is not supported by this kind of engine.
+    """
+    if spec.kind not in ENGINE_KINDS:
+        raise UnknownName("engine", spec.kind, ENGINE_KINDS, param="engine")
+    if spec.kind != "vllm":
+        _require_vllm_options_unset(spec)
+    if spec.kind == "transformers" and spec.adapters:
+        message = "LoRA adapters require the vllm engine, not transformers; leave out --lora, or merge the adapter"
+        raise InvalidRequest(message, param="lora")
 
 
 async def _open_vllm(spec: EngineSpec) -> Engine:
@@ -117,9 +131,6 @@ async def _open_vllm(spec: EngineSpec) -> Engine:
 
 
 async def _open_transformers(spec: EngineSpec) -> Engine:
-    if spec.adapters:
-        message = "LoRA adapters require the vllm engine, not transformers; leave out --lora, or merge the adapter"
-        raise InvalidRequest(message, param="lora")
     await asyncio.to_thread(importlib.import_module, "engine.hf.engine")  # takes seconds
     from engine.hf.engine import TransformersEngine
 

@@ -6,9 +6,11 @@ This module knows no particular model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from reprlib import Repr
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
@@ -34,12 +36,41 @@ class StrictModel(BaseModel):
         for key in raw if isinstance(raw, Mapping) else ():
             if key not in cls.model_fields:
                 valid_keys = ", ".join(sorted(cls.model_fields))
-                message = "unknown key {key}; remove it, or use one of: {valid_keys}"
-                raise PydanticCustomError("unknown_key", message, {"key": _shown(key), "valid_keys": valid_keys})
+                message = "unknown key {key}; remove it, or use one of: {valid_keys}{hint}"
+                context = {"key": _shown(key), "valid_keys": valid_keys, "hint": _meant_key(cls, str(key))}
+                raise PydanticCustomError("unknown_key", message, context)
         return raw
 
 
+def _meant_key(model: type[BaseModel], key: str) -> str:
+    """Return a question about the key that was probably meant: one spelled alike, or the same key further inside."""
+    if len(key) > 100:
+        return ""
+    if close := get_close_matches(key, model.model_fields, n=1, cutoff=0.7):
+        return f". Did you mean {close[0]!r}?"
+    inner = [f"{outer}.{key}" for outer, keys in _inner_keys(model) if key in keys]
+    if not inner:
+        pairs = [(outer, get_close_matches(key, keys, n=1, cutoff=0.85)) for outer, keys in _inner_keys(model)]
+        inner = [f"{outer}.{close[0]}" for outer, close in pairs if close]
+    return f". Did you mean {' or '.join(map(repr, dict.fromkeys(inner)))}?" if inner else ""
+
+
+def _inner_keys(model: type[BaseModel]) -> Iterator[tuple[str, Sequence[str]]]:
+    """Yield the name of each field that holds models, with the keys of one of them."""
+    for name, field in model.model_fields.items():
+        pending = [field.annotation]
+        while pending:
+            kind = pending.pop()
+            if isinstance(kind, type) and issubclass(kind, StrictModel):
+                yield name, list(kind.model_fields)
+            pending += get_args(kind)
+
+
 _MISSING = object()
+_SHORT = 40
+"""Length of a value up to which an error repeats how it is to be written."""
+_NUMBERS: Mapping[str, tuple[type, ...]] = {"float_type": (int, float), "int_type": (int,), "bool_type": (bool,)}
+"""The types that a quoted value may have, by the error about its quotes."""
 
 
 class _ShortRepr(Repr):
@@ -143,6 +174,31 @@ def _message(error: ErrorDetails, path: str) -> str:
         return f"{path} is required"
     text = error["msg"][0].lower() + error["msg"][1:]
     text = text.replace("tuple", "list").replace(" after validation", "")
+    if error["type"] in ("model_type", "dict_type"):
+        text = "must be an object of keys and values"
     if "key" in error.get("ctx", {}) or error["type"] in ("not_unique", "language_code"):
         return f"{path}: {text}"
-    return f"{path}: {text}; got {_short_repr(error['input'])}"
+    return f"{path}: {text}; got {_short_repr(error['input'])}{_remedy(error['type'], error['input'])}"
+
+
+def _remedy(problem: str, value: object) -> str:
+    """Return how to write a value of the wrong type, where that is certain; else an empty text."""
+    if not isinstance(value, str | int | float) or len(str(value)) > _SHORT:
+        return ""
+    unquoted = _unquoted(value)
+    if problem in ("tuple_type", "list_type"):
+        return f"; write a list: [{json.dumps(value if unquoted is None else unquoted, ensure_ascii=False)}]"
+    if problem == "string_type":
+        return f"; quote it: {json.dumps(json.dumps(value))}"
+    if type(unquoted) in _NUMBERS.get(problem, ()):
+        return f"; drop the quotes: {json.dumps(unquoted)}"
+    return ""
+
+
+def _unquoted(value: object) -> object:
+    """Return the number or the truth value that a text holds, None if it holds another text or is none."""
+    try:
+        content = json.loads(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return content if isinstance(content, bool | int | float) else None

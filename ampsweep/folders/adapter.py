@@ -15,6 +15,7 @@ from typing import Any
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.weights import is_tower, language_model_weight, read_header, weight_files
 from ampsweep.hashing import files_hash
+from ampsweep.missing_path import no_folder
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -75,6 +76,8 @@ def read_adapter(folder: Path, *, name: str) -> AdapterFolder:
     Raises:
         InvalidRequest: The folder holds no LoRA adapter, or one with parts that are not supported (param "lora").
     """
+    if not folder.is_dir():
+        raise unusable(name, no_folder(folder))
     for file in (CONFIG, WEIGHTS):
         if not (folder / file).is_file():
             raise unusable(name, f"{folder} has no {file}; save the adapter with PEFT's save_pretrained")

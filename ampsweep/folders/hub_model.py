@@ -13,6 +13,8 @@ _FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "merges.txt", "vocab.
 """The files that are fetched: no code, and weights in safetensors only."""
 _OTHER_FORMATS = ("consolidated*", "params.json", "original/*", "onnx/*")
 """Weights in other formats, which are not fetched."""
+HUB_NAMES = "a model of the Hub as organization/name (Qwen/Qwen2.5-0.5B-Instruct)"
+"""How errors describe names on the Hub."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -70,8 +72,8 @@ def _snapshot(name: str, files: tuple[str, ...]) -> Path:
         )
     except (OSError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
         raise InvalidRequest(
-            f"the model {name} could not be fetched from the Hub: {error}; check the name and the revision, set "
-            "HF_TOKEN for a gated model, or give a folder",
+            f"there is no folder {name}, and the model {name} could not be fetched from the Hub: {error}; check the "
+            "name and the revision, set HF_TOKEN for a gated model, or give a folder",
             param="model",
         ) from error
 

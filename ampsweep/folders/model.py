@@ -49,6 +49,12 @@ _LEGAL = ("license", "licence", "notice", "copying", "use_policy", "usage_policy
 _OF_TRAINING = ("trainer_state.json", "all_results.json", "train_results.json", "eval_results.json")
 
 
+_TOKENIZER_FILES = ("tokenizer", "vocab", "spiece", "sentencepiece", "tekken", "merges")
+_CONTEXT = ("max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length", "seq_length")
+_UNSCALED = ("default", "llama3", "longrope")
+"""Types of rotary position embeddings with which a config gives the context as it is."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelFolder:
     """Name, fingerprint and shape of a model: the number of layers, and in `width` the neurons per layer.
@@ -106,6 +112,31 @@ def read_model_folder(folder: Path, *, name: str | None = None) -> ModelFolder:
         width=widths.width,
         source=source_of(folder),
     )
+
+
+def check_tokenizer_files(folder: Path) -> None:
+    """Check that a folder holds a tokenizer.
+
+    Raises:
+        InvalidRequest: It does not (param "model").
+    """
+    if not any(path.name.startswith(_TOKENIZER_FILES) or path.suffix == ".tiktoken" for path in folder.iterdir()):
+        message = f"{folder.name} has no tokenizer; add the tokenizer files of the same model (tokenizer.json)"
+        raise InvalidRequest(message, param="model")
+
+
+def context_length(folder: Path) -> int | None:
+    """Return the context of a model in tokens, as its config gives it; None where engines derive another one."""
+    try:
+        config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config = {**config, **(config.get("text_config") or {})}
+        rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+        ropes = [rope, *(part for part in rope.values() if isinstance(part, dict))]
+        if any(part.get("rope_type", part.get("type", "default")) not in _UNSCALED for part in ropes):
+            return None
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return None
+    return next((config[key] for key in _CONTEXT if isinstance(config.get(key), int)), None)
 
 
 def supports_chat(folder: Path) -> bool:

@@ -26,6 +26,7 @@ from ampsweep.domain.neuron_set_metadata import FORMAT, NeuronSetMetadata
 from ampsweep.errors import DamagedFile, InvalidRequest, NotFound
 from ampsweep.files import atomic_write
 from ampsweep.hashing import content_hash, file_hash
+from ampsweep.missing_path import no_folder
 from engine.neurons.numbering import numbers_of, outside
 
 if TYPE_CHECKING:
@@ -192,9 +193,14 @@ class NeuronSet:
 
     def validate_for(self, info: EngineInfo) -> None:
         """Raise InvalidRequest where the model of `info` has another number of layers or of neurons of a layer."""
-        if self.widths != info.widths:
+        self.check_widths(info.widths, model=info.model)
+
+    def check_widths(self, widths: LayerWidths, *, model: str) -> None:
+        """Raise InvalidRequest where a `model` has another number of layers or of neurons of a layer."""
+        if self.widths != widths:
             raise InvalidRequest(
-                f"neuron set {self.id} is for {self.widths} ({self.model}); {info.model} has {info.widths}",
+                f"neuron set {self.id} is for {self.widths} ({self.model}); {model} has {widths}; use a set of this "
+                "model (`ampsweep identify` makes one), or the model of the set",
                 param="neurons",
             )
 
@@ -222,6 +228,8 @@ class NeuronSet:
             DamagedFile: A file cannot be read, or is not the one that was saved.
             InvalidRequest: The set has another format.
         """
+        if not folder.is_dir():
+            raise NotFound(f"{no_folder(folder)}; `ampsweep identify` writes neuron sets", param="neurons")
         if not (folder / METADATA_FILE).is_file():
             raise NotFound(f"no neuron set in {folder}: {METADATA_FILE} is missing", param="neurons")
         try:

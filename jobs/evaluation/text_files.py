@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from ampsweep.domain.languages import short_code, wrong_code
 from ampsweep.errors import InvalidRequest
+from ampsweep.missing_path import no_file
 from jobs.data.rows import read_rows
 from jobs.evaluation.texts import RESULTS, Columns, StoredText, read_columns
 
@@ -44,7 +45,7 @@ def column_names(path: Path) -> list[str]:
         InvalidRequest: The file does not exist or cannot be read.
     """
     if not path.is_file():
-        raise InvalidRequest(f"there is no file {path}", param="files")
+        raise InvalidRequest(no_file(path), param="files")
     if path.suffix != ".parquet":
         rows = read_rows(path, allow_empty=True)
         return list(rows[0].values) if rows else []

@@ -14,8 +14,9 @@ from pathlib import Path
 from ampsweep.domain.choices import ENGINE_KINDS, EngineKind
 from ampsweep.errors import InvalidRequest, UnknownName
 from ampsweep.folders.adapter import AdapterFolder, read_adapter
-from ampsweep.folders.hub_model import fetch_model, is_hub_name
+from ampsweep.folders.hub_model import HUB_NAMES, fetch_model, is_hub_name
 from ampsweep.folders.model import ModelFolder, read_model_folder
+from ampsweep.missing_path import is_path, no_folder
 from jobs.data.hub import HubData
 from jobs.data.hub_sources import SOURCES
 from jobs.tasks.lm_eval.names import bundled_folder
@@ -71,9 +72,14 @@ class Catalog:
         """Return the folder of a model."""
         if name in self.models:
             return self.models[name]
-        if self.local_models and Path(name).is_dir():
+        if not self.local_models:
+            raise UnknownName("model", name, self.models, param=param)
+        if Path(name).is_dir():
             return Path(name)
-        if self.local_models and is_hub_name(name):
+        if is_path(name):
+            message = f"{no_folder(Path(name))}; give the folder of a model, {HUB_NAMES}, or a name:"
+            raise InvalidRequest(f"{message} {', '.join(sorted(self.models)) or 'none'}", param=param)
+        if is_hub_name(name):
             return fetch_model(name)
         raise UnknownName("model", name, self.models, param=param)
 

@@ -10,7 +10,8 @@ from ampsweep.bundled import ATLAS, ATLAS_MODEL
 from ampsweep.cli.checks.finding import Finding, bad, ok
 from ampsweep.cli.checks.software import runs_on_cpu
 from ampsweep.errors import AmpsweepError, InvalidRequest
-from ampsweep.folders.hub_model import fetch_config, is_hub_name
+from ampsweep.folders.hub_model import HUB_NAMES, fetch_config, is_hub_name
+from ampsweep.missing_path import is_path, no_folder
 
 if TYPE_CHECKING:
     from engine.hf.estimate import ModelEstimate
@@ -117,6 +118,7 @@ def _config_folder(name: str) -> Path:
     folder = ATLAS_MODEL if name == ATLAS else Path(name)
     if (folder / "config.json").is_file():
         return folder
-    if is_hub_name(name):
+    if is_hub_name(name) and not is_path(name):
         return fetch_config(name)
-    raise InvalidRequest(f"{name} is neither a folder with a config.json nor a name on the Hub", param="model")
+    problem = f"{name} has no config.json" if folder.is_dir() else no_folder(folder)
+    raise InvalidRequest(f"{problem}; give a folder with a config.json, or {HUB_NAMES}", param="model")

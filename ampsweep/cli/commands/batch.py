@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ampsweep.cli.commands.batch_check import check_lines
 from ampsweep.cli.options.engine import (
     SHORT_JOB,
     Lora,
     Model,
     Neurons,
+    model_folder,
     quiet_libraries,
     read_adapters,
     read_neurons,
@@ -29,6 +31,7 @@ from ampsweep.cli.terminal.progress import Counter
 from ampsweep.cli.terminal.running import run_to_end
 from ampsweep.errors import AmpsweepError, InvalidRequest
 from ampsweep.files import atomic_write, output_file
+from ampsweep.missing_path import no_file
 
 if TYPE_CHECKING:
     from ampsweep.domain.chunk import Span
@@ -79,14 +82,14 @@ def batch(
 ) -> None:
     """Run the requests of a file, each with its own intervention and adapter or none, and write their answers."""
     if not source.is_file():
-        raise InvalidRequest(f"{source} does not exist or is not a file", param="IN.jsonl")
+        raise InvalidRequest(no_file(source), param="IN.jsonl")
     writable = output_file(target, param="OUT.parquet", inputs=[source])
+    model_folder(model)  # before anything that takes time
     quiet_libraries("batch", verbose=options.verbose)
     requests = sum(1 for _ in islice(_lines(source), SHORT_JOB + 1))
-    neuron_set = read_neurons(neurons)
-    opening = options.opened(
-        model, neurons=neuron_set, adapters=read_adapters(lora), requests=requests, as_json=as_json
-    )
+    neuron_set, adapters = read_neurons(neurons), read_adapters(lora)
+    opening = options.opened(model, neurons=neuron_set, adapters=adapters, requests=requests, as_json=as_json)
+    check_lines(_lines(source), neuron_set, adapters, as_json=as_json)
     outcome = run_to_end(_batch(source, writable, opening, neuron_set.id if neuron_set else None))
     failed, lines = outcome.failed, outcome.rows
     if failed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
@@ -31,13 +32,14 @@ from ampsweep.cli.terminal.running import run_to_end
 from ampsweep.domain.choices import CAPTURE_DTYPES, one_of
 from ampsweep.errors import InvalidRequest
 from ampsweep.files import atomic_write, output_file
+from ampsweep.missing_path import no_file
 
 if TYPE_CHECKING:
     from ampsweep.domain.capture import CaptureSelection
     from ampsweep.domain.choices import CaptureDtype
     from ampsweep.domain.intervention import Intervention
     from ampsweep.domain.layer_widths import LayerWidths
-    from engine.base import Capture, Engine
+    from engine.base import Capture, Engine, PromptEncoder
     from engine.capture.selection import NeuronSelection
     from engine.capture.table import CaptureWriter
     from engine.capture.texts import TokenizedText
@@ -112,7 +114,7 @@ def capture(
     _check_neurons(neurons, selection, steering, server=server)
     max_bytes = _bytes(MAX_GIB if max_gib is None else max_gib)
     if not source.is_file():
-        raise InvalidRequest(f"{source} does not exist or is not a file", param="TEXTS")
+        raise InvalidRequest(no_file(source), param="TEXTS")
     writable = output_file(target, param="OUT.parquet", inputs=[source])
     if server is None:
         model_folder(model)  # before anything that takes time
@@ -135,10 +137,31 @@ def capture(
             requests=min(len(texts), SHORT_JOB + 1),
             as_json=as_json,
         )
+        _check_job(job, model_folder(model), neuron_set, fake=options.engine == "fake", max_bytes=max_bytes)
         capturing = _capture(job, opening, writable, neuron_set=neuron_set, max_bytes=max_bytes, label=source.name)
         outcome = run_to_end(capturing)
     text = f"{outcome['rows']} rows of {outcome['texts']} texts in {target}: {outcome['neurons']} neurons at "
     show({**outcome, "file": str(target)}, f"{text}{outcome['tokens']} tokens", as_json=as_json)
+
+
+def _check_job(job: CaptureJob, folder: Path, neuron_set: NeuronSet | None, *, fake: bool, max_bytes: int) -> None:
+    """Check a job against the files of a model and a neuron set, before an engine starts.
+
+    The tokens are counted only where texts have so many bytes that they may have too many tokens.
+    """
+    from ampsweep.domain.capture import capture_bytes
+    from ampsweep.folders.model import context_length, folder_widths
+    from worker.start_checks import check_prompts, check_steering, most_tokens, read_encoder
+
+    neurons = _select(job.selection, folder_widths(folder), neuron_set)
+    check_steering(job.intervention, neuron_set)
+    if fake:
+        return  # it encodes text in its own way
+    check_prompts(folder, (), chat=any(not isinstance(text.text.prompt, str) for text in job.texts))
+    limit = context_length(folder)
+    most = [most_tokens(json.dumps(text.fields, ensure_ascii=False)) for text in job.texts]
+    if (limit and max(most) >= limit) or capture_bytes(sum(most), neurons.total, job.dtype) > max_bytes:
+        run_to_end(_tokenized(job, read_encoder(folder), neurons, max_tokens=(limit or 2**31) - 1, max_bytes=max_bytes))
 
 
 async def _capture(
@@ -160,7 +183,8 @@ async def _capture(
         async with opening as engine:
             neurons = _select(job.selection, engine.info.widths, neuron_set)
             counter.stage("counting tokens")
-            texts = await _tokenized(job, engine, neurons, max_bytes=max_bytes)
+            most = engine.info.max_model_len - 1
+            texts = await _tokenized(job, engine.encoder, neurons, max_tokens=most, max_bytes=max_bytes)
             set_id = None if neuron_set is None else neuron_set.id
             steering = None
             if job.intervention is not None and set_id is not None:
@@ -192,7 +216,7 @@ async def _capture(
 
 
 async def _tokenized(
-    job: CaptureJob, engine: Engine, neurons: NeuronSelection, *, max_bytes: int
+    job: CaptureJob, encoder: PromptEncoder, neurons: NeuronSelection, *, max_tokens: int, max_bytes: int
 ) -> list[TokenizedText]:
     """Return the tokens of all texts, whose activations respect the limits."""
     from ampsweep.domain.capture import check_capture_size
@@ -200,7 +224,7 @@ async def _tokenized(
 
     texts = []
     for source in job.texts:
-        text = tokenized(engine.encoder, source.text, max_tokens=engine.info.max_model_len - 1, param=source.param)
+        text = tokenized(encoder, source.text, max_tokens=max_tokens, param=source.param)
         check_scope(text, job.intervention, param=source.param)
         check_text_size(text, neurons, param=source.param)
         texts.append(text)

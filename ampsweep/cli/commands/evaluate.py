@@ -12,7 +12,7 @@ import typer
 
 from ampsweep.cli.options.client import Server, client_of
 from ampsweep.cli.options.engine import Dtype, Kind, UnfusedExperts, comma_separated
-from ampsweep.cli.options.evaluation import RATINGS, MetricOptions, check_metrics, opened_metrics
+from ampsweep.cli.options.evaluation import RATINGS, MetricOptions, check_metrics, needed_columns, opened_metrics
 from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.cli.terminal.running import run_to_end
 from ampsweep.client.environment import DEFAULT_URL
@@ -22,7 +22,7 @@ from ampsweep.temporary import TemporaryFolder
 
 if TYPE_CHECKING:
     from jobs.evaluation.evaluation import Evaluation
-    from jobs.evaluation.texts import Columns
+    from jobs.evaluation.texts import Columns, StoredText
 
 _SWEEP_ID = re.compile(r"sweep_[0-9a-z]+")
 
@@ -160,19 +160,34 @@ async def _evaluate(
     paths: Sequence[Path], names: Sequence[str], options: MetricOptions, wanted: dict[str, Any]
 ) -> tuple[Evaluation, Columns]:
     from jobs.evaluation.evaluation import evaluate_texts
+
+    needs = needed_columns(names)
+    columns, texts = _texts(paths, needs, wanted)  # before a model is loaded
+    async with opened_metrics(names, options) as metrics:
+        if (all_needs := frozenset[str]().union(*(metric.needs for metric in metrics))) != needs:
+            columns, texts = _texts(paths, all_needs, wanted)
+        return await evaluate_texts(texts, metrics), columns
+
+
+def _texts(
+    paths: Sequence[Path], needs: frozenset[str], wanted: dict[str, Any]
+) -> tuple[Columns, Sequence[StoredText]]:
+    """Return the columns to read and the texts in them; print a warning about rows that lack something.
+
+    Raises:
+        InvalidRequest: A column is missing, or no row has everything.
+    """
     from jobs.evaluation.text_files import column_names, read_stored_texts
     from jobs.evaluation.texts import columns_of
 
-    async with opened_metrics(names, options) as metrics:
-        needs = frozenset().union(*(metric.needs for metric in metrics))
-        columns = columns_of(paths, column_names(paths[0]), needs=needs, **wanted)
-        stored = read_stored_texts(paths, columns)
-        if stored.left_out:
-            lacking = " or ".join(["no text", "no single wanted language", *(f"no {name}" for name in sorted(needs))])
-            warn([f"{stored.left_out} rows have {lacking} and are left out"])
-        if not stored.texts:
-            raise InvalidRequest("there is no text to evaluate", param="files")
-        return await evaluate_texts(stored.texts, metrics), columns
+    columns = columns_of(paths, column_names(paths[0]), needs=needs, **wanted)
+    stored = read_stored_texts(paths, columns)
+    if stored.left_out:
+        lacking = " or ".join(["no text", "no single wanted language", *(f"no {name}" for name in sorted(needs))])
+        warn([f"{stored.left_out} rows have {lacking} and are left out"])
+    if not stored.texts:
+        raise InvalidRequest("there is no text to evaluate", param="files")
+    return columns, stored.texts
 
 
 @contextmanager

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from ampsweep.client.clients import Client
     from ampsweep.domain.sampling import SamplingParams
     from engine.base import Engine
+    from engine.neurons.neuron_set import NeuronSet
 
 
 @takes_engine_options()
@@ -131,6 +132,8 @@ def generate(
     neuron_set = read_neurons(neurons or None)
     adapters = {} if lora is None else {lora: Path(lora)}
     opening = options.opened(model, neurons=neuron_set, adapters=adapters, requests=1, as_json=as_json)
+    chat = form is not None
+    _check_question(question, model_folder(model), neuron_set, chat=chat, fake=options.engine == "fake")
     neuron_set_id = None if neuron_set is None else neuron_set.id
     local = partial(_ask, neurons=neuron_set_id, adapter=lora, form=form, as_json=as_json)
     _generate_here(question, opening, local, has_neurons=neuron_set is not None)
@@ -163,6 +166,17 @@ def _check_prompt(prompt: str | None, *, interactive: bool, intervention: str | 
     _check_text(prompt or "", param="prompt")
 
 
+def _check_question(question: _Question, folder: Path, neuron_set: NeuronSet | None, *, chat: bool, fake: bool) -> None:
+    """Check against the files of a model and a neuron set, before the engine starts, what the options ask."""
+    from ampsweep.domain.intervention import Intervention
+    from worker.start_checks import check_prompts, check_steering
+
+    if question.steering is not None and (question.prompt is not None or "factor" in question.steering):
+        check_steering(Intervention.from_dict(question.steering), neuron_set)
+    if not fake:  # the fake engine encodes text in its own way
+        check_prompts(folder, [question.prompt or ""], chat=chat)
+
+
 def _leave_to_the_server(**given: bool) -> None:
     """Raise InvalidRequest if an option was given that only an engine in this process has."""
     param = next((param for param, is_given in given.items() if is_given), None)
@@ -189,11 +203,8 @@ def _generate_here(
 ) -> None:
     """Load the model, and print its answer or converse with it."""
     from ampsweep.cli.commands.interactive import Conversation, converse
-    from ampsweep.domain.intervention import Intervention
 
     if question.prompt is not None:
-        if question.steering is not None:
-            Intervention.from_dict(question.steering)  # before the model is loaded
         run_to_end(_answer_once(opening, ask, question.prompt, question.steering, question.sampling))
         return
     with asyncio.Runner() as runner:

@@ -17,6 +17,7 @@ from ampsweep.cli.options.engine import (
     Verbose,
     check_neuron_folder,
     comma_separated,
+    has_gpu,
     model_folder,
     opened,
     quiet_libraries,
@@ -29,6 +30,7 @@ from ampsweep.domain.choices import one_of
 from ampsweep.domain.neuron_set import MAX_TOKENS, METADATA_FILE, IdentificationRequest, SpecMethod, language_warnings
 from ampsweep.errors import InvalidRequest
 from ampsweep.files import check_folder
+from ampsweep.missing_path import no_folder
 
 if TYPE_CHECKING:
     from ampsweep.folders.corpus import Corpus
@@ -69,6 +71,9 @@ def identify(
     A checkpoint next to OUT holds what was recorded so far; an interrupted command continues from it when run again.
     """
     model_folder(model)  # before anything that takes time
+    if scores and engine == "vllm" and has_gpu():
+        message = "vLLM does not score the residual stream on a GPU; leave --scores out, or add --engine transformers"
+        raise InvalidRequest(message, param="scores")
     quiet_libraries("identify", verbose=verbose)
     check_folder(out, param="out")
     params = unique_keys([_parameter(text) for text in param or []])
@@ -98,6 +103,8 @@ def _opened_corpus(corpus: str, languages: str | None) -> Corpus:
     codes = None if languages is None else comma_separated(languages)
     if corpus == ATLAS:
         return Corpus.open(ATLAS_CORPUS, languages=codes, name=ATLAS)
+    if not Path(corpus).is_dir():
+        raise InvalidRequest(f"{no_folder(Path(corpus))}; give the folder of a corpus, or `{ATLAS}`", param="corpus")
     return Corpus.open(Path(corpus), languages=codes)
 
 

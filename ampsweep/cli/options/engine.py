@@ -18,6 +18,8 @@ from ampsweep.domain import choices
 from ampsweep.domain.neuron_set import METADATA_FILE
 from ampsweep.domain.neuron_set_metadata import NeuronSetMetadata
 from ampsweep.errors import InvalidRequest
+from ampsweep.folders.hub_model import is_hub_name
+from ampsweep.missing_path import no_folder
 from ampsweep.telemetry.library_output import can_divert, divert, log_file, own_stream
 
 if TYPE_CHECKING:
@@ -89,11 +91,15 @@ Neurons = Annotated[
 ]
 
 
-def model_folder(model: str) -> Path:
-    """Return the folder of a model; raise InvalidRequest if it does not exist."""
+def model_folder(model: str, *, param: str = "model") -> Path:
+    """Return the folder of a model; raise InvalidRequest (with this `param`) if it does not exist."""
     folder = ATLAS_MODEL if model == ATLAS else Path(model)
+    if not folder.is_dir():
+        message = f"{no_folder(folder)}; give the folder of a model, or `{ATLAS}`"
+        hub = " (a model of the Hub must be downloaded first, with `hf download`)" if is_hub_name(model) else ""
+        raise InvalidRequest(message + hub, param=param)
     if not (folder / "config.json").is_file():
-        raise InvalidRequest(f"{model} is not a model; give a folder with a config.json, or `{ATLAS}`", param="model")
+        raise InvalidRequest(f"{model} is not a model; give a folder with a config.json, or `{ATLAS}`", param=param)
     return folder
 
 
@@ -135,6 +141,7 @@ async def opened(
     """
     from worker.engines import EngineSpec, open_engine
     from worker.memory import require_memory
+    from worker.start_checks import check_start
 
     if dtype not in (dtypes := get_args(choices.Dtype)):
         raise InvalidRequest(f"must be {choices.one_of(dtypes)}; got {dtype!r}", param="dtype")
@@ -149,7 +156,7 @@ async def opened(
         adapters=adapters or {},
         options={} if compiles else {"compile": False},
     )
-    warn([*require_memory([spec]), *release_warnings(kind, allowed=allow_untested_vllm)])
+    warn([*check_start(spec, neurons), *require_memory([spec]), *release_warnings(kind, allowed=allow_untested_vllm)])
     engine = await open_engine(spec)
     try:
         if neurons is not None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ampsweep.cli.options.engine import model_folder
 from ampsweep.cli.terminal.progress import Counter
 from ampsweep.client.environment import API_KEY
 from ampsweep.errors import InvalidRequest, UnknownName
@@ -20,6 +21,11 @@ JUDGE_API_KEY = "AMPSWEEP_JUDGE_API_KEY"
 RATINGS = "judge-ratings.db"
 """The file with a judge's ratings, beside the first file that is evaluated."""
 METRIC_NAMES = ("language_confusion", "lfs", "script", "relevance", "answer_nll", "comet", "metricx", "metricx_qe")
+_WITH_ENGINE = "answer_nll"
+_NEEDS: Mapping[str, Sequence[str]] = {
+    **dict.fromkeys(("relevance", "answer_nll", "comet", "metricx_qe"), ("input",)),
+    "metricx": ("input", "reference"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +71,8 @@ def check_metrics(names: Sequence[str], options: MetricOptions) -> None:
         param, value, what = needed.get(name, ("", "", ""))
         if value is None:
             raise InvalidRequest(f"metric {name} needs --{param}: {what}", param=param)
+    if _WITH_ENGINE in names:
+        model_folder(options.nll_model or "", param="nll_model")
     if options.english_words is not None and not options.english_words.is_file():
         raise InvalidRequest(f"there is no file {options.english_words}", param="english-words")
 
@@ -73,7 +81,14 @@ def check_metrics(names: Sequence[str], options: MetricOptions) -> None:
 async def opened_metrics(names: Sequence[str], options: MetricOptions) -> AsyncIterator[list[TextMetric]]:
     """Open metrics, of names that `check_metrics` accepted; close their connections at the end of the block."""
     async with AsyncExitStack() as opened:
-        yield [await _opened(name, options, opened) for name in names]
+        slowest_last = sorted(names, key=lambda name: name == _WITH_ENGINE)
+        metrics = {name: await _opened(name, options, opened) for name in slowest_last}
+        yield [metrics[name] for name in names]
+
+
+def needed_columns(names: Sequence[str]) -> frozenset[str]:
+    """Return the columns that metrics are known to need before they are opened; models of COMET may need more."""
+    return frozenset[str]().union(*(_NEEDS.get(name, ()) for name in names))
 
 
 async def _opened(name: str, options: MetricOptions, opened: AsyncExitStack) -> TextMetric:

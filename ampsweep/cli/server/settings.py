@@ -15,7 +15,8 @@ from ampsweep.bundled import ATLAS, ATLAS_CORPUS, ATLAS_MODEL
 from ampsweep.documents import read_spec
 from ampsweep.domain.choices import Dtype, EngineKind
 from ampsweep.errors import InvalidRequest
-from ampsweep.folders.hub_model import fetch_model, is_hub_name
+from ampsweep.folders.hub_model import HUB_NAMES, fetch_model, is_hub_name
+from ampsweep.missing_path import is_path, no_file, no_folder
 from ampsweep.telemetry.logs import LogFormat, LogLevel
 
 PREFIX = "AMPSWEEP_"
@@ -25,7 +26,7 @@ SECRETS = Path("/run/secrets")
 
 def _folder(path: Path) -> Path:
     if not path.is_dir():
-        raise ValueError(f"there is no folder {path}")
+        raise ValueError(no_folder(path))
     return path.resolve()
 
 
@@ -78,6 +79,8 @@ def _served(raw: object) -> object:
 
 
 def _model_folder(model: ServedModel) -> ServedModel:
+    if not model.path.is_dir() and is_path(str(model.path)):
+        raise ValueError(f"{no_folder(model.path)}; give the folder of a model, or {HUB_NAMES}")
     if not model.path.is_dir() and is_hub_name(str(model.path)):
         try:
             model = model.model_copy(update={"path": fetch_model(str(model.path))})
@@ -93,7 +96,7 @@ ModelFolder = Annotated[ServedModel, AfterValidator(_model_folder)]
 
 def _file(path: Path) -> Path:
     if not path.is_file():
-        raise ValueError(f"there is no file {path}")
+        raise ValueError(no_file(path))
     return path.resolve()
 
 
@@ -239,4 +242,5 @@ def read_settings(**options: Any) -> Settings:
         name, *rest = map(str, first["loc"])
         shown = ".".join([name if name in set_options else PREFIX + name.upper(), *rest])
         message = first["msg"].removeprefix("Value error, ")
-        raise InvalidRequest(f"{shown}: {message}; got {first['input']!r}", param=shown) from error
+        given = "" if str(first["input"]) in message else f"; got {first['input']!r}"
+        raise InvalidRequest(f"{shown}: {message}{given}", param=shown) from error

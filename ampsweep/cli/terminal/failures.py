@@ -25,7 +25,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from ampsweep.cli.terminal.help import complete_help
+from ampsweep.cli.terminal.help import complete_help, name_values
+from ampsweep.cli.terminal.option_names import command_of, in_words_of_options
 from ampsweep.cli.terminal.output import echo
 from ampsweep.errors import (
     AmpsweepError,
@@ -79,7 +80,7 @@ _FILE_REMEDIES: Sequence[tuple[type[OSError], str]] = (
 _ENDS = (typer.Exit, typer.Abort, BrokenPipeError)
 """Exceptions by which typer itself ends a command."""
 
-_JSON = "ampsweep.json"
+_JSON, _ARGUMENTS = "ampsweep.json", "ampsweep.arguments"
 
 _MAY_BE_EMPTY = ("--by", "--low-resource")
 """Options whose value is a list, which may be empty."""
@@ -91,10 +92,11 @@ class Commands(TyperGroup):
     def __init__(self, **options: Any) -> None:
         """Make the group, and complete the help of its commands."""
         super().__init__(**options)
-        complete_help(self.commands)
+        complete_help(self)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments before the command's name, and find out whether errors are printed as JSON."""
+        ctx.meta[_ARGUMENTS] = list(args)
         ctx.meta[_JSON] = "--json" in takewhile(lambda word: word != "--", args)
         try:
             if not ctx.resilient_parsing:  # of a command that a shell completes, which has empty words
@@ -103,8 +105,14 @@ class Commands(TyperGroup):
         except _ENDS:
             raise
         except Exception as error:
-            _fail(error, as_json=ctx.meta[_JSON])
+            _fail(error, self, ctx.meta[_ARGUMENTS], as_json=ctx.meta[_JSON])
             raise
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters of the program itself, to which typer adds some after it is made."""
+        parameters: list[Any] = super().get_params(ctx)
+        name_values(parameters)
+        return parameters
 
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command."""
@@ -113,7 +121,7 @@ class Commands(TyperGroup):
         except _ENDS:
             raise
         except Exception as error:
-            _fail(error, as_json=ctx.meta[_JSON])
+            _fail(error, self, ctx.meta[_ARGUMENTS], as_json=ctx.meta[_JSON])
             raise
 
 
@@ -151,11 +159,12 @@ def _refuse_empty_values(args: Sequence[str]) -> None:
             raise InvalidRequest("the option has an empty value; give one, or leave the option out", param=param)
 
 
-def _fail(error: Exception, *, as_json: bool) -> None:
+def _fail(error: Exception, group: TyperGroup, words: Sequence[str], *, as_json: bool) -> None:
     """Print an error and exit. Return if the help of a group or a traceback is to be shown instead."""
     if isinstance(error, AmpsweepError):
         remedy = next((f"; {text}" for kind, text in _REMEDIES if isinstance(error, kind)), "")
-        _print_error(f"{describe(error)}{remedy}", error.type, error.param, error.code, as_json=as_json)
+        text = in_words_of_options(describe(error), error.param, command_of(group, words), words)
+        _print_error(f"{text}{remedy}", error.type, error.param, error.code, as_json=as_json)
         raise typer.Exit(exit_code(error)) from error
     if _is_usage_error(error):
         if _is_help(error):

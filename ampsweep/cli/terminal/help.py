@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import typer
 from rich.markup import escape
 
 _SCALE = '{"languages": ["fr"], "op": "scale", "factor": 2}'
@@ -82,19 +83,62 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
 }
 """Examples of each command, by its words."""
 
+_VALUES = {
+    "server": "URL",
+    "judge_url": "URL",
+    "database_url": "URL",
+    "ray_address": "ADDRESS",
+    "languages": "CODES",
+    "low_resource": "CODES",
+    "dtype": "DTYPE",
+    "engine": "ENGINE",
+    "vector": "VECTOR",
+    "op": "OP",
+    "patch": "PATCH",
+    "name": "NAME",
+    "tag": "TAG",
+    "untag": "TAG",
+    "model": "MODEL",
+    "nll_model": "MODEL",
+    "judge_model": "MODEL",
+    "out": "PATH",
+    "data": "FOLDER",
+    "home": "FOLDER",
+}
+"""What stands for the value of an option, where its type says less."""
+_TYPES = {"<str>": "TEXT", "<list[str]>": "TEXT", "<path>": "PATH", "<list[Path]>": "PATH", "<int>": "N"}
+_TYPES |= {"<float>": "NUMBER", "<int range>": "N", "<float range>": "NUMBER"}
 
-def complete_help(commands: Mapping[str, Any]) -> None:
-    """Add the examples to the help of commands and of those in their groups, and keep its square brackets.
 
-    Typer renders help as markup of Rich, which would take `[index, ...]` for a style and show nothing.
+def complete_help(group: Any) -> None:
+    """Add the examples to the help of a group's commands, name the values of options, and keep square brackets.
+
+    Flags take no value, and show none. Typer renders help as markup of Rich, which would take `[index, ...]` for a
+    style and show nothing.
     """
-    for words, command in _all(commands, ()):
+    for words, command in _all(group.commands, ()):
         command.help = escape(command.help or "")
         for parameter in command.params:
             if getattr(parameter, "help", None):
                 parameter.help = escape(parameter.help)
         if examples := EXAMPLES.get(" ".join(words)):
             command.epilog = "\n".join(["Examples:", *(f"  {escape(example)}" for example in examples)])
+        name_values([*command.params, command.get_help_option(typer.Context(command))])
+
+
+def name_values(parameters: Iterable[Any]) -> None:
+    """Give each option among parameters what stands for its value in the help."""
+    for parameter in parameters:
+        if parameter.param_type_name == "option" and parameter.metavar is None:
+            parameter.metavar = _metavar(parameter)
+
+
+def _metavar(option: Any) -> str:
+    """Return what stands for the value of an option in the help; nothing for a flag."""
+    if option.is_flag:
+        return ""
+    name: str = option.name
+    return _VALUES.get(name) or _TYPES.get(option.display_type(None), name.rpartition("_")[2].upper())
 
 
 def _all(commands: Mapping[str, Any], before: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -167,7 +167,7 @@ def test_with_json_an_error_is_an_object(arguments: list[str], code: str) -> Non
 
 def test_a_word_after_two_dashes_is_no_option() -> None:
     result = CliRunner().invoke(app, ["generate", "--model", "/no/such/model", "--", "--json"])
-    assert result.stderr.startswith("error: model: ")
+    assert result.stderr.startswith("error: --model: ")
 
 
 def test_every_command_that_prints_can_print_json() -> None:
@@ -227,7 +227,9 @@ def _all_help() -> list[tuple[list[str], str]]:
     return [(each, CliRunner().invoke(app, [*each, "--help"], env=wide).output) for each in words]
 
 
-@pytest.mark.parametrize(("content", "complaint"), [(None, "cannot read"), ("a: [", "not YAML"), ("- 1", "mapping")])
+@pytest.mark.parametrize(
+    ("content", "complaint"), [(None, "there is no file"), ("a: [", "not YAML"), ("- 1", "mapping")]
+)
 def test_a_spec_that_cannot_be_read_is_code_2(content: str | None, complaint: str, tmp_path: Path) -> None:
     spec = tmp_path / "spec.yaml"
     if content is not None:
@@ -269,7 +271,7 @@ def test_an_exception_becomes_a_line(error: Exception, code: int, line: str, mon
         (("generate", "Hello", "--model", "atlas", "--languages", "fr", "--neurons", ""), "neurons"),
         (("neurons", "import", "neurons.json", "--model", "atlas", "--out", ""), "out"),
         (("keys", "list", "--keys", ""), "keys"),
-        (("serve", "--keep-days", ""), "keep_days"),
+        (("serve", "--keep-days", ""), "keep-days"),
     ],
 )
 def test_an_option_with_an_empty_value_is_an_error_and_not_the_current_folder(
@@ -278,7 +280,7 @@ def test_an_option_with_an_empty_value_is_an_error_and_not_the_current_folder(
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 2
-    assert result.stderr == f"error: {param}: the option has an empty value; give one, or leave the option out\n"
+    assert result.stderr == f"error: --{param}: the option has an empty value; give one, or leave the option out\n"
     assert not any(tmp_path.iterdir())
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import Field
 
 from ampsweep.domain.validation import Languages, StrictModel, validate
 from ampsweep.errors import InvalidRequest
@@ -50,3 +51,43 @@ def test_a_language_that_yaml_reads_as_something_else_is_named(languages: list[A
     with pytest.raises(InvalidRequest) as refused:
         validate(ExampleModel, {"languages": languages})
     assert refused.value.message == message
+
+
+class Inner(StrictModel):
+    factors: tuple[float, ...] = Field(default=(), strict=False)
+    limit: int | None = None
+
+
+class Outer(StrictModel):
+    tasks: tuple[Inner, ...] = Field(default=(), strict=False)
+    interventions: Inner | None = None
+    seed: int = 0
+    ratio: float = 0.0
+    flag: bool = False
+    name: str = ""
+
+
+@pytest.mark.parametrize(
+    ("raw", "end"),
+    [
+        ({"seed": "3"}, "; got '3'; drop the quotes: 3"),
+        ({"ratio": "0.5"}, "; got '0.5'; drop the quotes: 0.5"),
+        ({"flag": "true"}, "; got 'true'; drop the quotes: true"),
+        ({"interventions": {"factors": ["3"]}}, "; got '3'; drop the quotes: 3"),
+        ({"interventions": {"factors": 3}}, "; got 3; write a list: [3]"),
+        ({"interventions": {"factors": "3"}}, "; got '3'; write a list: [3]"),
+        ({"name": 3}, '; got 3; quote it: "3"'),
+        ({"seed": "three"}, "; got 'three'"),
+        ({"seed": "0.5"}, "; got '0.5'"),
+        ({"interventions": "fr"}, "interventions: must be an object of keys and values; got 'fr'"),
+        ({"interventions": {"factor": 3}}, "limit. Did you mean 'factors'?"),
+        ({"task": []}, "Did you mean 'tasks'?"),
+        ({"factor": 3}, "Did you mean 'tasks.factors' or 'interventions.factors'?"),
+        ({"limit": 3}, "Did you mean 'tasks.limit' or 'interventions.limit'?"),
+        ({"wat": 3}, "use one of: flag, interventions, name, ratio, seed, tasks"),
+    ],
+)
+def test_errors_say_how_a_value_or_a_key_is_written(raw: Any, end: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        validate(Outer, raw)
+    assert refused.value.message.endswith(end)

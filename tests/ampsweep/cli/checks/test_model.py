@@ -80,7 +80,7 @@ def test_a_model_that_does_not_fit_is_a_problem(monkeypatch: pytest.MonkeyPatch)
             {"model_type": "granitemoe", "num_hidden_layers": 1, "num_local_experts": 4, "intermediate_size": 64},
             "mixtures of experts of type granitemoe are not supported",
         ),
-        (None, "neither a folder with a config.json nor a name on the Hub"),
+        (None, "give a folder with a config.json, or a model of the Hub"),
     ],
 )
 def test_a_model_that_cannot_be_steered_gets_its_reason(config: object, reason: str, tmp_path: Path) -> None:

@@ -96,19 +96,19 @@ def test_listed_neurons_are_those_of_the_whole_layer(model: Path, texts: Path) -
         (("--layers", "1", "--intervention", json.dumps(STEERED)), "neurons: "),
         (("--layers", "1", "--intervention", "{", "--neurons", "NEURONS"), "intervention: is not JSON"),
         (("--layers", "1", "--store", "int8"), "store: must be float16 or float32; got 'int8'"),
-        (("--layers", "1", "--max-gib", "0.0000001"), "max_gib: the activations of 32 neurons at 7 tokens take"),
+        (("--layers", "1", "--max-gib", "0.0000001"), "--max-gib: the activations of 32 neurons at 7 tokens take"),
         (("--layers", "1", "--max-gib", "0.0000001"), "languages or layers, or a larger --max-gib"),
         (("--layers", "1", "--max-gib", "0", "--store", "float32"), "--store float16, or a larger --max-gib"),
-        (("--layers", "1", "--max-gib", "inf"), "max_gib: must be a number of GiB such as 4; got inf"),
+        (("--layers", "1", "--max-gib", "inf"), "--max-gib: must be a number of GiB such as 4; got inf"),
         (("--layers", "1,1"), "layers: has the same value twice; name each once"),
         (("--layers", "20000"), "layers.0: input should be less than 10000"),
         (("--indices", "1:2,1:2"), "has the same value twice; name each once"),
         (("--layers", "1", "--neurons", "NEURONS"), "neurons: has no effect without --languages or --intervention"),
-        (("--layers", "1", "--lora", "missing"), "lora: adapter missing cannot be used: missing has no adapter_config"),
+        (("--layers", "1", "--lora", "missing"), "lora: adapter missing cannot be used: there is no folder missing"),
         ((*STEERS, json.dumps({**STEERED, "scope": "generation"})), "no token of TEXTS.1 is in it"),
         ((*STEERS, json.dumps({**STEERED, "tokens": {"start": 3}})), "tokens: start=3 edits no token of TEXTS.3"),
-        ((*STEERS, json.dumps({**STEERED, "when": "drift"})), "intervention.when: a captured text is given"),
-        ((*STEERS, json.dumps({**STEERED, "part": "thinking"})), "intervention.part: a captured text is given"),
+        ((*STEERS, json.dumps({**STEERED, "when": "drift"})), "--intervention when: a captured text is given"),
+        ((*STEERS, json.dumps({**STEERED, "part": "thinking"})), "--intervention part: a captured text is given"),
     ],
 )
 def test_what_is_wrong_is_named_and_nothing_is_written(
@@ -184,7 +184,7 @@ def test_a_file_is_replaced_by_a_whole_one_only(model: Path, texts: Path, monkey
         patch.setattr(FakeEngine, "capture", huge)
         result = call("capture", texts, target, "--model", model, "--engine", "fake", "--layers", "1")
     assert result.exit_code == 2
-    assert "error: store: 32 activations are above 65504" in result.stderr
+    assert "error: --store: 32 activations are above 65504" in result.stderr
     assert target.read_bytes() == b"earlier"
     _, table = run(model, texts, "--layers", "1")
     assert table is not None

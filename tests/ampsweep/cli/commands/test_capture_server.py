@@ -106,16 +106,16 @@ def test_what_is_not_given_is_left_to_the_server(stub: StubClient, texts: Path) 
         (PromptTooLong("texts.1 has 9 tokens", param="texts.1"), "TEXTS.3 has 9 tokens", 2),
         (InvalidRequest("texts.0.prompt: is wrong", param="texts.0.prompt"), "TEXTS.1.prompt: is wrong", 2),
         (CaptureTooLarge("texts: take 9 MiB", param="texts"), "TEXTS: take 9 MiB", 2),
-        (InvalidRequest("no layer 9", param="select.layers"), "layers: no layer 9", 2),
-        (InvalidRequest("no index 9", param="select.neurons.1"), "indices.1: no index 9", 2),
-        (UnknownName("adapter", "formal", ["b"], param="adapter"), "lora: unknown adapter 'formal'; known: b", 2),
-        (InvalidRequest("capture in float32", param="dtype"), "store: capture in float32", 2),
+        (InvalidRequest("no layer 9", param="select.layers"), "--layers: no layer 9", 2),
+        (InvalidRequest("no index 9", param="select.neurons.1"), "--indices: no index 9", 2),
+        (UnknownName("adapter", "formal", ["b"], param="adapter"), "--lora: unknown adapter 'formal'; known: b", 2),
+        (InvalidRequest("capture in float32", param="dtype"), "--store: capture in float32", 2),
         (
             InvalidRequest("start=9 edits no token of texts.1", param="intervention.tokens"),
             "intervention.tokens: start=9 edits no token of TEXTS.3",
             2,
         ),
-        (NotFound("there is no neuron set ns_1", param="neurons"), "neurons: there is no neuron set ns_1", 3),
+        (NotFound("there is no neuron set ns_1", param="neurons"), "--neurons: there is no neuron set ns_1", 3),
         (AmpsweepError("it broke"), "it broke", 1),
     ],
 )
@@ -148,13 +148,13 @@ def test_an_answer_that_is_no_file_of_activations_is_not_saved(content: bytes, s
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (("--max-gib", "1"), "max_gib: the server decides; leave out --max-gib"),
-        (("--compile",), "compile: the server decides; leave out --compile"),
-        (("--allow-untested-vllm",), "allow_untested_vllm: the server decides; leave out --allow-untested-vllm"),
-        (("--neurons", "ns_1"), "neurons: has no effect without --languages or --intervention"),
+        (("--max-gib", "1"), "--max-gib: the server decides; leave out --max-gib"),
+        (("--compile",), "--compile: the server decides; leave out --compile"),
+        (("--allow-untested-vllm",), "--allow-untested-vllm: the server decides; leave out --allow-untested-vllm"),
+        (("--neurons", "ns_1"), "--neurons: has no effect without --languages or --intervention"),
         (
             ("--intervention", json.dumps({**STEERED, "part": "answer"})),
-            "intervention.part: a captured text is given",
+            "--intervention part: a captured text is given",
         ),
     ],
 )
@@ -188,8 +188,8 @@ def test_a_server_captures_what_this_machine_does(server: ServerProcess, model: 
     assert remote.stdout == local.stdout.replace(str(here), str(there))
     assert pq.read_table(there).equals(pq.read_table(here))
     for options, code, line in (
-        (("--layers", "9"), 2, "error: layers: the model has the layers 0 to 3, and no layer 9\n"),
-        (("--layers", "1", "--lora", "nope"), 2, "error: lora: unknown adapter of model tiny 'nope'"),
+        (("--layers", "9"), 2, "error: --layers: the model has the layers 0 to 3, and no layer 9\n"),
+        (("--layers", "1", "--lora", "nope"), 2, "error: --lora: unknown adapter of model tiny 'nope'"),
         (("--languages", "fr", "--neurons", "ns_none"), 3, "error: "),
     ):
         refused = call("capture", texts, there, "--model", "tiny", "--server", server.url, *options)

@@ -41,7 +41,7 @@ def test_the_engines_of_a_server_are_listed_and_a_ready_one_is_not_retried(serve
     unknown = call("engines", "retry", "org/nope", "--server", server.url)
     assert unknown.exit_code == 3
     assert unknown.stderr == (
-        "error: model: this server has no engine for model 'org/nope'; GET /v1/engines lists them\n"
+        "error: model: this server has no engine for model 'org/nope'; `ampsweep engines` lists them\n"
     )
 
 

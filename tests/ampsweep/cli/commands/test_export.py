@@ -79,8 +79,8 @@ def test_a_set_in_the_servers_home_is_found_by_its_id(
 @pytest.mark.parametrize(
     ("intervention", "complaint"),
     [
-        (json.dumps({**SCALE, "op": "add"}), "intervention.op: op add cannot be folded into weights"),
-        (json.dumps({**SCALE, "scope": "prompt"}), "intervention.scope"),
+        (json.dumps({**SCALE, "op": "add"}), "--intervention op: op add cannot be folded into weights"),
+        (json.dumps({**SCALE, "scope": "prompt"}), "--intervention scope: "),
         ("{", "intervention: is not JSON"),
         ("[]", "intervention: must be an object"),
     ],

@@ -43,7 +43,7 @@ def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_loaded(
     result = call("identify", "--model", model, *options, "--out", in_the_way / "out")
     assert result.exit_code == 2
     assert result.stderr == (
-        f"error: out: cannot write to {in_the_way}: Not a directory; give a folder that this user may write to\n"
+        f"error: --out: cannot write to {in_the_way}: Not a directory; give a folder that this user may write to\n"
     )
 
 
@@ -66,7 +66,7 @@ def test_a_batch_that_would_replace_a_folder_or_its_own_requests_is_refused_befo
 def test_a_report_in_place_of_a_folder_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     result = call("report", tmp_path, "--out", tmp_path)
     assert result.exit_code == 2
-    assert result.stderr == f"error: out: {tmp_path} is a folder; give the path of another file\n"
+    assert result.stderr == f"error: --out: {tmp_path} is a folder; give the path of another file\n"
 
 
 def test_scores_in_place_of_the_texts_are_refused_before_anything_is_computed(tmp_path: Path) -> None:
@@ -75,7 +75,8 @@ def test_scores_in_place_of_the_texts_are_refused_before_anything_is_computed(tm
     for out in (tmp_path, texts):
         result = call("evaluate", texts, "--out", out)
         assert result.exit_code == 2
-        assert f"error: out: {out} is {'a folder' if out == tmp_path else 'one of the files to read'}" in result.stderr
+        problem = "a folder" if out == tmp_path else "one of the files to read"
+        assert f"error: --out: {out} is {problem}" in result.stderr
     assert texts.read_text().startswith('{"completion"')
 
 
@@ -106,7 +107,7 @@ def test_no_command_replaces_another_neuron_set(model: Path, tmp_path: Path, mon
     for command in (import_, (*identify, "--param", "top_rate=0.5"), (*identify, "--max-tokens", "5")):
         result = call(*command)
         assert result.exit_code == 2, result.output
-        assert f"error: out: {out} holds another neuron set, ns_" in result.stderr
+        assert f"error: --out: {out} holds another neuron set, ns_" in result.stderr
         assert (out / "metadata.json").read_bytes() == before
     (out / "metadata.json").write_text("{")
     assert call(*import_).exit_code == 0, "a damaged set may be replaced"
@@ -115,7 +116,7 @@ def test_no_command_replaces_another_neuron_set(model: Path, tmp_path: Path, mon
 def test_the_folder_of_a_run_is_named_by_its_option(in_the_way: Path) -> None:
     result = call("run", Path(__file__).parents[4] / "examples" / "atlas.yaml", "--out", in_the_way)
     assert result.exit_code == 2
-    assert result.stderr == f"error: out: cannot create the folder {in_the_way}: File exists\n"
+    assert result.stderr == f"error: --out: cannot create the folder {in_the_way}: File exists\n"
 
 
 def test_a_missing_folder_is_checked_by_its_nearest_existing_parent(in_the_way: Path, tmp_path: Path) -> None:

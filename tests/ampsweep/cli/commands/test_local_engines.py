@@ -46,7 +46,7 @@ def test_identify_refuses_to_compare_one_language(method: str, model: Path, corp
     options = ("--languages", "fr", "--method", method, "--engine", "fake")
     result = call("identify", "--model", model, "--corpus", corpus, "--out", tmp_path / "out", *options)
     assert result.exit_code == 2
-    assert result.stderr == f"error: languages: {method} compares languages; give at least two (got fr)\n"
+    assert result.stderr == f"error: --languages: {method} compares languages; give at least two (got fr)\n"
     assert not (tmp_path / "out").exists()
 
 
@@ -205,13 +205,16 @@ def test_generate_says_which_tokens_were_steered_if_that_depends_on_the_text(mod
     [
         (("--languages", "fr", "--factor", "5"), "ampsweep identify"),
         (("--intervention", "{"), "intervention: is not JSON"),
-        (("--intervention", '{"op": "scale", "factor": 2}', "--neurons", "NEURONS"), "intervention.languages"),
-        (("--languages", "fr", "--neurons", "NEURONS"), "intervention.factor"),
+        (
+            ("--intervention", '{"op": "scale", "factor": 2}', "--neurons", "NEURONS"),
+            "--intervention: intervention.languages is required",
+        ),
+        (("--languages", "fr", "--neurons", "NEURONS"), "--factor: a magnitude is required"),
         (("--op", "set", "--factor", "3", "--neurons", "NEURONS"), "leave out --op, --factor, --neurons"),
         (("--neurons", "NEURONS"), "leave out --neurons"),
         (("--patch", "max"), "leave out --patch"),
         (("--dtype", "int8"), "dtype: must be float32, bfloat16 or float16; got 'int8'"),
-        (("--languages", ",", "--factor", "3", "--neurons", "NEURONS"), "intervention.languages"),
+        (("--languages", ",", "--factor", "3", "--neurons", "NEURONS"), "--languages: list should"),
         (("--factor", "3", "--intervention", json.dumps(STEERED), "--neurons", "NEURONS"), "leave out --factor"),
     ],
 )
@@ -250,7 +253,7 @@ def test_a_short_job_on_a_cpu_is_not_compiled_unless_the_user_says_so(
 def test_only_vllm_compiles(model: Path) -> None:
     result = call("generate", "Hello", "--model", model, "--engine", "fake", "--compile")
     assert result.exit_code == 2
-    assert result.stderr == "error: compile: only the engine vllm compiles, not fake; leave the option out\n"
+    assert result.stderr == "error: --compile: only the engine vllm compiles, not fake; leave the option out\n"
 
 
 def test_a_language_without_neurons_is_refused_wherever_it_is_steered_to(model: Path, tmp_path: Path) -> None:
@@ -268,10 +271,9 @@ def test_a_language_without_neurons_is_refused_wherever_it_is_steered_to(model: 
     assert "languages with neurons: fr (1)" in error["message"]
     line = {"custom_id": "a", "kind": "score", "context": "a", "continuation": "b"}
     elsewhere = {**intervention, "languages": ["fr"], "layers": [0]}
-    _, rows = call_batch(
-        model, tmp_path, [{**line, "intervention": each} for each in (intervention, elsewhere)], "--neurons", neurons
-    )
-    assert [row["logprobs"] for row in rows] == [None, None]
+    lines: list[object] = [{**line, "intervention": each} for each in (intervention, elsewhere, None)]
+    _, rows = call_batch(model, tmp_path, lines, "--neurons", neurons)
+    assert [row["logprobs"] is None for row in rows] == [True, True, False]
     assert "no neurons of ht" in rows[0]["error"]
     assert "no neurons of fr in layers 0, only in 1" in rows[1]["error"]
     out = tmp_path / "out"

@@ -81,7 +81,7 @@ def test_a_report_in_the_format_of_its_suffix(suffix: str, figures: str | None, 
     refused = call("report", out, "--format", "pdf")
     assert (refused.exit_code, refused.stderr) == (
         2,
-        "error: format: unknown format 'pdf'; known: html, md, tex, ipynb\n",
+        "error: --format: unknown format 'pdf'; known: html, md, tex, ipynb\n",
     )
 
 
@@ -301,6 +301,10 @@ def test_a_sweep_is_cancelled(server: ServerProcess, remote: Path, spec: dict[st
     result = call("cancel", sweep, "--server", server.url)
     assert result.exit_code == 0, result.output
     assert result.stdout.split()[1] in ("cancelling", "cancelled")
+    for command in ("results", "report"):
+        refused = call(command, sweep, "--server", server.url)
+        assert refused.exit_code == 3
+        assert "only once it is completed; add --partial for the results" in refused.stderr
 
 
 def test_a_sweep_is_edited_found_and_deleted(server: ServerProcess, remote: Path) -> None:
@@ -314,11 +318,11 @@ def test_a_sweep_is_edited_found_and_deleted(server: ServerProcess, remote: Path
     unsure = call("delete", sweep, *there)
     assert (unsure.exit_code, unsure.stderr) == (
         2,
-        "error: yes: standard input is no terminal on which to confirm; add --yes\n",
+        "error: --yes: standard input is no terminal on which to confirm; add --yes\n",
     )
     assert call("delete", sweep, "--yes", *there).stdout == f"{sweep} deleted\n"
     assert call("status", sweep, *there).exit_code == 3
-    assert call("edit", "sweep_none", *there).stderr == "error: name: give --name, --tag or --untag\n"
+    assert call("edit", "sweep_none", *there).stderr == "error: --name: give --name, --tag or --untag\n"
     assert call("status", "sweep_none", "--tag", "a", *there).exit_code == 2
 
 

@@ -74,7 +74,7 @@ def test_a_bad_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("setting", ["models", "corpora"])
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "cannot read"), ("a: [", "is not YAML or JSON"), ("- a", "must hold a mapping")],
+    [(None, "there is no file"), ("a: [", "is not YAML or JSON"), ("- a", "must hold a mapping")],
 )
 def test_a_file_of_settings_that_cannot_be_read_is_named_with_its_setting(
     setting: str, content: str | None, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -64,3 +64,14 @@ def test_the_examples_are_part_of_the_help(words: tuple[str, ...]) -> None:
 def test_square_brackets_are_shown(words: tuple[str, ...], text: str) -> None:
     shown = CliRunner().invoke(app, [*words, "--help"], env=WIDE).output
     assert text in " ".join(shown.split())
+
+
+@pytest.mark.parametrize("words", [(), *ALL], ids=" ".join)
+def test_a_flag_shows_no_value_and_an_option_says_what_it_takes(words: tuple[str, ...]) -> None:
+    shown = CliRunner().invoke(app, [*words, "--help"], env=WIDE).output
+    assert "<bool>" not in shown
+    assert "Show this message and exit." in shown
+    for option in ALL[words].params if words else ():
+        if option.param_type_name == "option" and not option.is_flag:
+            assert option.metavar, option.name
+            assert "<" not in option.metavar, option.name

@@ -1,0 +1,92 @@
+"""What the files can tell is an error before an engine starts, with every engine."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ampsweep.bundled import ATLAS_MODEL
+from ampsweep.folders.model import read_model_folder
+from engine.neurons.neuron_json import from_json
+from tests.ampsweep.cli.commands.local_commands import call
+
+SCALE = {"op": "scale", "factor": 2, "languages": ["fr"]}
+PROMPT = ("generate", "Hello", "--model", "atlas")
+STEERED = (*PROMPT, "--neurons", "NEURONS", "--factor", "2", "--languages")
+CAPTURE = ("capture", "texts.txt", "out.parquet", "--model", "atlas")
+LONG = "1 a " * 3000
+
+
+@pytest.fixture(autouse=True)
+def _files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the folder of the test the current one, with neuron sets, texts and lines; let no engine start."""
+    monkeypatch.chdir(tmp_path)
+    neurons = from_json({"fr": {"0": [1]}, "tr": {}}, model=read_model_folder(ATLAS_MODEL))
+    neurons.save(tmp_path / "NEURONS")
+    replace(neurons, layers=3).save(tmp_path / "OTHER")
+    (tmp_path / "texts.txt").write_text("Hello\n")
+    (tmp_path / "long.txt").write_text(f"Hello\n{LONG}\n")
+    (tmp_path / "chats.jsonl").write_text('{"messages": [{"role": "user", "content": "Hi"}]}\n')
+    line = {"custom_id": "a", "kind": "generate", "prompt": "Hello"}
+    bad = [{**line, "intervention": {**SCALE, "languages": ["de"]}}, {**line, "adapter": "x"}, {**line, "x": 1}]
+    (tmp_path / "bad.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in bad))
+    (tmp_path / "half.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in (line, *bad)))
+    (tmp_path / "answers.jsonl").write_text('{"completion": "Hello", "language": "en"}\n')
+
+    async def open_engine(_spec: object) -> None:
+        raise AssertionError("an engine was started")
+
+    monkeypatch.setattr("worker.engines.open_engine", open_engine)
+
+
+@pytest.mark.parametrize("engine", ["vllm", "transformers"])
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ((*STEERED, "de"), "--languages: unknown language 'de'; known: fr, tr"),
+        ((*STEERED, "tr"), "--languages: neuron set ns_"),
+        ((*STEERED, "fr", "--neurons", "OTHER"), "--neurons: neuron set ns_"),
+        (
+            (*PROMPT, "--neurons", "NEURONS", "--languages", "fr", "--op", "set", "--patch", "max"),
+            "--patch: neuron set",
+        ),
+        ((*PROMPT, "--chat"), "--chat: the model has no chat template"),
+        ((*PROMPT, "--lora", "nowhere"), "--lora: "),
+        (("generate", LONG, "--model", "atlas"), "prompt"),
+        (("generate", "--interactive", "--model", "atlas", *STEERED[4:], "de"), "--languages: unknown language 'de'"),
+        ((*CAPTURE, "--layers", "9"), "--layers: the model has the layers 0 to 3"),
+        ((*CAPTURE, "--languages", "de", "--neurons", "NEURONS"), "--languages: unknown language 'de'"),
+        ((*CAPTURE, "--languages", "fr", "--neurons", "OTHER"), "--neurons: neuron set ns_"),
+        ((*CAPTURE, "--layers", "1", "--max-gib", "0.000001"), "--max-gib: the activations of"),
+        (("capture", "long.txt", *CAPTURE[2:], "--layers", "1"), "TEXTS.2 has "),
+        (("capture", "chats.jsonl", *CAPTURE[2:], "--layers", "1"), "the model has no chat template"),
+        (
+            ("batch", "bad.jsonl", "out.parquet", "--model", "atlas", "--neurons", "NEURONS"),
+            "IN.jsonl: none of the 3 lines is a valid request; line 1: intervention.languages: unknown language 'de'",
+        ),
+        (("batch", "half.jsonl", "out.parquet", "--model", "atlas", "--neurons", "OTHER"), "--neurons: neuron set ns_"),
+        (
+            ("evaluate", "answers.jsonl", "--metric", "answer_nll", "--nll-model", "atlas"),
+            "answers.jsonl has none of the columns",
+        ),
+        (
+            ("evaluate", "answers.jsonl", "--metric", "answer_nll", "--nll-model", "x"),
+            "--nll-model: there is no folder x",
+        ),
+    ],
+)
+def test_it_is_named_and_no_engine_starts(words: tuple[str, ...], complaint: str, engine: str) -> None:
+    result = call(*words, "--engine", engine)
+    assert result.exit_code == 2, result.output
+    (error,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert complaint in error
+    assert not Path("out.parquet").exists()
+
+
+def test_wrong_lines_among_right_ones_are_said_before_the_engine_starts() -> None:
+    result = call("batch", "half.jsonl", "out.parquet", "--model", "atlas", "--neurons", "NEURONS")
+    assert "note: 3 of 4 lines are wrong and will have no answer; line 2: intervention.languages" in result.stderr
+    assert "an engine was started" in result.stderr
