@@ -162,7 +162,7 @@ def test_text_output_names_groups_rates_and_what_they_rest_on(tmp_path: Path) ->
     result = call(write(tmp_path / "rows.jsonl"), "--by", "source", "--identifier", "lid.176")
     assert result.exit_code == 0, result.output
     first, second = result.stdout.splitlines()
-    assert first.startswith("source=a  n 2  lpr 0.500 [0.000, 1.000]  wpr -")
+    assert first.startswith("source=a  n 2  lpr 0.500 [0.095, 0.905]  wpr -")
     assert first.endswith("(rests on 2 texts; at least 20 make an interval meaningful)")
     assert second.startswith("source=b  n 2  lpr 1.000")
 
