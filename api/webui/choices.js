@@ -106,8 +106,15 @@ function valuesOf(schema) {
   return schema.enum ?? schema.examples ?? parts.flatMap(valuesOf);
 }
 
-/** Return the values with their labels, those labelled here first. */
+/** Return the values with their labels, those labelled here first. A label has the value, as a spec has it, in brackets. */
 function labelled(values, labels) {
   const known = Object.keys(labels).filter((value) => values.includes(value));
-  return [...new Set([...known, ...values])].map((value) => [value, labels[value] ?? value]);
+  const text = (value) => (!labels[value] || labels[value] === value ? value : `${labels[value]} [${value}]`);
+  return [...new Set([...known, ...values])].map((value) => [value, text(value)]);
 }
+
+/** Return a label without the value in brackets. */
+export const withoutValue = (label) => label.replace(/ \[[^\]]*\]$/, "");
+
+/** The choice of a magnitude that multiplies the factor by nothing. */
+export const NO_MAGNITUDE = [":", "1 (the factor alone)"];

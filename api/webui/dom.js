@@ -21,9 +21,10 @@ export function renew(element, ...children) {
   if (key) element.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
 }
 
-/** Return a labelled form field. */
-export function field(label, control) {
-  return h("label", { class: "field" }, h("span", {}, label), control);
+/** Return a labelled form field; `key`, its name in a spec or in the body of a request, is shown if the label is another word. */
+export function field(label, control, key = label) {
+  const isShown = key.toLowerCase() !== label.toLowerCase();
+  return h("label", { class: "field" }, h("span", {}, label, isShown && " ", isShown && h("code", {}, key)), control);
 }
 
 /** Return a select element of `[value, text]` pairs. */

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ampsweep.bundled import ATLAS_MODEL
+from ampsweep.telemetry.start_phase import phases_to
 from engine.vllm.engine import VllmEngine
 from engine.vllm.launch import VllmSettings
 from tests.worker.golden import CASES, Case, answers
@@ -20,18 +21,29 @@ pytestmark = pytest.mark.engine
 
 @dataclass(frozen=True, kw_only=True)
 class Running:
-    """An engine and the loop it lives in."""
+    """An engine, the loop it lives in, and the phases of its start."""
 
     engine: VllmEngine
     runner: asyncio.Runner
+    phases: list[str]
+
+
+async def opened(phases: list[str]) -> VllmEngine:
+    with phases_to(phases.append):
+        return await VllmEngine.open(ATLAS_MODEL, settings=VllmSettings(max_model_len=1024))
 
 
 @pytest.fixture(scope="module")
 def vllm() -> Iterator[Running]:
+    phases: list[str] = []
     with asyncio.Runner() as runner:
-        engine = runner.run(VllmEngine.open(ATLAS_MODEL, settings=VllmSettings(max_model_len=1024)))
-        yield Running(engine=engine, runner=runner)
+        engine = runner.run(opened(phases))
+        yield Running(engine=engine, runner=runner, phases=phases)
         runner.run(engine.close())
+
+
+def test_the_start_of_vllm_reports_its_phases(vllm: Running) -> None:
+    assert vllm.phases == ["loading the model", "compiling and warming up", "testing steering"]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

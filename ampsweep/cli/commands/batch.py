@@ -109,7 +109,7 @@ async def _batch(
     lines = sum(1 for _ in _lines(source))
     outcome = _Outcome()
     with Counter(source.name) as counter:
-        counter.stage("loading the model")
+        counter.stage("starting the engine")
         async with opening as engine:
             counter.stage("answering", "requests")
             answers = _shown(_answers(source, engine, neurons_id), counter, lines)

@@ -179,7 +179,7 @@ async def _capture(
     from engine.capture.table import CaptureSource, CaptureWriter
 
     with Counter(label) as counter:
-        counter.stage("loading the model")
+        counter.stage("starting the engine")
         async with opening as engine:
             neurons = _select(job.selection, engine.info.widths, neuron_set)
             counter.stage("counting tokens")

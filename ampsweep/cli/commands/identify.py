@@ -133,7 +133,7 @@ async def _record(
     from engine.identify.identification import identify as identify_neurons
     from engine.neurons.lape_scores import SCORES_FILE
 
-    counter.stage("loading the model")
+    counter.stage("starting the engine")
     async with opening as loaded:
         info = loaded.info
         complete = request.for_model(info.model, widths=info.widths)

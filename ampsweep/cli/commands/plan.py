@@ -190,7 +190,7 @@ async def _measured(estimator: Estimator, spec: SweepSpec, catalog: Catalog, set
     warn([*require_memory([engine_spec]), *catalog.warnings])
     rates: dict[str, float] = {}
     with Counter(spec.name) as counter:
-        counter.stage("loading the model")
+        counter.stage("starting the engine")
         engine = await open_engine(engine_spec)
         try:
             for task, items in estimator.baselines(spec).items():

@@ -12,6 +12,7 @@ from typing import Self, TypeVar
 from ampsweep.cli.terminal.output import echo
 from ampsweep.domain.recording_progress import RecordingProgress
 from ampsweep.telemetry.library_output import own_stream
+from ampsweep.telemetry.start_phase import phases_to
 
 T = TypeVar("T")
 
@@ -27,6 +28,8 @@ RATE_SECONDS = 300.0
 
 class Counter:
     """Shows how far work is on standard error while its block runs: a label, a stage, `done` of `total` units.
+
+    The phases of an engine that is started in the block are stages too.
 
     Args:
         label: What is worked on.
@@ -56,14 +59,17 @@ class Counter:
             get_time=clock,
         )
         self._task = self._bar.add_task(label, total=None, text="")
+        self._phases = phases_to(self.stage)
 
     def __enter__(self) -> Self:
         self._bar.start()
+        self._phases.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._phases.__exit__(None, None, None)
         self._bar.stop()
 
     def stage(self, name: str, unit: str = "") -> None:
@@ -106,14 +112,14 @@ class Counter:
 
 @contextmanager
 def waiting(text: str) -> Iterator[None]:
-    """Show on a terminal that something is waited for during the block."""
+    """Show on a terminal that something is waited for during the block, or the phase of an engine's start."""
     stream = own_stream(err=True)
     if not stream.isatty():
         yield
         return
     from rich.console import Console
 
-    with Console(file=stream).status(text):
+    with Console(file=stream).status(text) as status, phases_to(status.update):
         yield
 
 

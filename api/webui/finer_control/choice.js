@@ -38,7 +38,7 @@ function tokensChoice(_choices, number) {
   which.setAttribute("aria-describedby", "finer-hint");
   return {
     controls: [which, decay],
-    fields: [field(titled("of these", number), which), field("Decay", decay)],
+    fields: [field(titled("of these", number), which, "tokens"), field("Decay", decay, "tokens.decay")],
     value: () => tokensOf(which.value, decay.value),
     show(tokens) {
       which.value = whichText(tokens);
@@ -55,11 +55,11 @@ function whenChoice({ when, drift }, number) {
     return [name, text(named(`drift-${name}`, number), props)];
   };
   const inputs = Object.fromEntries(drift.map(setting));
-  const fields = Object.entries(inputs).map(([name, input]) => field(DRIFT_TITLES[name] ?? name, input));
+  const fields = Object.entries(inputs).map(([name, input]) => field(DRIFT_TITLES[name] ?? name, input, name));
   const settings = h("fieldset", { class: "drift", hidden: true }, h("legend", {}, DRIFT_LEGEND), h("div", { class: "row" }, ...fields));
   return {
     controls: [control, ...Object.values(inputs)],
-    fields: [field(titled("When", number), control)],
+    fields: [field(titled("When", number), control, "when")],
     settings,
     words: [null, ...when.map(([word]) => word)],
     value() {
@@ -80,7 +80,7 @@ function partChoice({ part }, number) {
   const control = select(named("part", number), [["", "thinking and answer"], ...part]);
   return {
     controls: [control],
-    fields: [field(titled("Part", number), control)],
+    fields: [field(titled("Part", number), control, "part")],
     words: [null, ...part.map(([word]) => word)],
     value: () => control.value || undefined,
     show: (value) => (control.value = value ?? ""),

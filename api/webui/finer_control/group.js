@@ -36,7 +36,7 @@ export function finerControl(choices, { several = false, onchange = () => {} } =
     "details",
     { class: "finer" },
     h("summary", {}, "Finer control ", summary),
-    h("div", { class: "row" }, field("Edited tokens", scope), ...firsts.flatMap((choice) => choice.fields)),
+    h("div", { class: "row" }, field("Edited tokens", scope, "scope"), ...firsts.flatMap((choice) => choice.fields)),
     ...firsts.map((choice) => choice.settings),
     others,
     several && h("div", { class: "row tools" }, ...Object.values(adders), h("span", { class: "note" }, SEVERAL)),

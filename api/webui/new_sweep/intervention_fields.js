@@ -1,5 +1,6 @@
 /** The fields of a spec that say what is done to whose neurons. */
 
+import { NO_MAGNITUDE } from "../choices.js";
 import { field, h, select } from "../dom.js";
 import { assign, boxes, numberInput, numbersInput } from "./controls.js";
 import { languagePicker } from "./languages.js";
@@ -23,10 +24,10 @@ export function interventionFields({ spec, offers, sets, finer, edit }) {
     h(
       "div",
       { class: "row what" },
-      interventions.ops ? null : field("Activations", op),
-      interventions.ops ? null : field("Factors", numbersInput("factors", interventions.factors, set("factors"))),
-      interventions.ops ? null : field("times", magnitude(interventions, choices, change)),
-      field("Layers", numbersInput("layers", interventions.layers ?? "all", set("layers"), { words: ["all", "each"] })),
+      interventions.ops ? null : field("Activations", op, "op"),
+      interventions.ops ? null : field("Factors", numbersInput("factors", interventions.factors, set("factors")), "factors"),
+      interventions.ops ? null : field("times", magnitude(interventions, choices, change), "patch, statistic"),
+      field("Layers", numbersInput("layers", interventions.layers ?? "all", set("layers"), { words: ["all", "each"] }), "layers"),
     ),
     finer.element,
     controls(interventions, choices, change),
@@ -71,7 +72,7 @@ function magnitude({ patch, statistic }, choices, change) {
   const of = (key, pairs) => pairs.map(([value, label]) => [`${key}:${value}`, label]);
   const given = Object.entries({ patch, statistic }).find(([, values]) => values);
   const value = given ? `${given[0]}:${[given[1]].flat().join(",")}` : ":";
-  const pairs = [[":", "1"], ...of("patch", choices.patch), ...of("statistic", choices.statistic)];
+  const pairs = [NO_MAGNITUDE, ...of("patch", choices.patch), ...of("statistic", choices.statistic)];
   if (!pairs.some(([known]) => known === value)) pairs.push([value, value.replace(":", " ").replaceAll(",", ", ")]);
   return select("magnitude", pairs, {
     value,

@@ -4,6 +4,7 @@ import { field, h, languageName, select } from "../dom.js";
 import { neuronSetTitle } from "../format.js";
 import { numberInput } from "./controls.js";
 import { languagePicker } from "./languages.js";
+import { defaultCorpus } from "./offers.js";
 
 /** Parameters of each method, by their names in a spec. */
 const PARAMS = {
@@ -23,20 +24,20 @@ export function neuronFields({ spec, offers, sets, edit }) {
   const source = select("neurons", [["", "find them"], ...known], {
     value: neurons.id ?? "",
     onchange: ({ target }) =>
-      edit((changed) => (changed.neurons = target.value ? { id: target.value } : toIdentify(offers)), { again: true }),
+      edit((changed) => (changed.neurons = target.value ? { id: target.value } : toIdentify(spec.model, offers)), { again: true }),
   });
   return h(
     "fieldset",
     {},
     h("legend", {}, "Neurons"),
-    h("div", { class: "row" }, field("Neuron set", source), ...(neurons.id ? [] : methodFields(neurons, offers, edit))),
+    h("div", { class: "row" }, field("Neuron set", source, "neurons"), ...(neurons.id ? [] : methodFields(neurons, offers, edit))),
     neurons.id ? languagesOf(sets.find(({ id }) => id === neurons.id)) : languages(neurons, offers, edit),
   );
 }
 
-/** Return the key `neurons` of a spec that identifies a set on the first corpus. */
-function toIdentify({ corpora }) {
-  const { id, languages } = corpora[0] ?? { id: "", languages: [] };
+/** Return the key `neurons` of a spec that identifies a set of a model on the corpus that it has by default. */
+function toIdentify(model, { corpora }) {
+  const { id, languages } = defaultCorpus(model, corpora);
   return { method: "lape", corpus: id, languages };
 }
 
@@ -81,9 +82,10 @@ function methodFields(neurons, offers, edit) {
           }),
         { min: 0, step: "any", placeholder: "default" },
       ),
+      name,
     ),
   );
-  return [field("Method", method), field("Corpus", corpus), ...params];
+  return [field("Method", method, "method"), field("Corpus", corpus, "corpus"), ...params];
 }
 
 function languages(neurons, offers, edit) {

@@ -19,9 +19,23 @@ export async function neuronSets(model, signal) {
   return listed.filter(({ status }) => status === "completed").reverse();
 }
 
+/** Name of the bundled model and of its corpus. */
+const BUNDLED = "atlas";
+
+/**
+ * Return the corpus on which neurons of a model are found by default: of the bundled model its own one, of others the first of the
+ * operator's, and the bundled one if there is no other.
+ */
+export function defaultCorpus(model, corpora) {
+  const others = corpora.filter(({ id }) => id !== BUNDLED);
+  const own = corpora.find(({ id }) => id === BUNDLED);
+  const preferred = model === BUNDLED ? [own, ...others] : [...others, own];
+  return preferred.find(Boolean) ?? { id: "", languages: [] };
+}
+
 /** Return a spec that can be planned as it is, if the server has a model and a corpus. */
 export function firstSpec({ models, corpora, tasks }) {
-  const corpus = corpora[0] ?? { id: "", languages: [] };
+  const corpus = defaultCorpus(models[0]?.id, corpora);
   const languages = corpus.languages;
   const targets = languages.filter((code) => code !== "en").slice(0, 3);
   const { id: task, languages: available } = tasks.find(({ languages: codes }) => codes?.length) ?? tasks[0];

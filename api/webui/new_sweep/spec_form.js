@@ -5,7 +5,7 @@ import { finerControl } from "../finer_control/group.js";
 import { assign } from "./controls.js";
 import { interventionFields } from "./intervention_fields.js";
 import { neuronFields } from "./neuron_fields.js";
-import { neuronSets } from "./offers.js";
+import { defaultCorpus, neuronSets } from "./offers.js";
 import { taskFields } from "./task_fields.js";
 
 /** Where the end of a message says that an error is in the text. */
@@ -66,6 +66,19 @@ export function specForm({ offers, signal, onchange }) {
   return { element, show, showError };
 }
 
+/** Change the model of a spec. Neurons that are found on the default corpus of the model are found on that of the new one. */
+function changeModel(spec, model, { corpora }) {
+  const before = defaultCorpus(spec.model, corpora);
+  const after = defaultCorpus(model, corpora);
+  spec.model = model;
+  if (!spec.neurons?.method || before.id === after.id || spec.neurons.corpus !== before.id) return;
+  Object.assign(spec.neurons, { corpus: after.id, languages: after.languages });
+  if (Array.isArray(spec.interventions?.languages)) {
+    const kept = spec.interventions.languages.filter((code) => after.languages.includes(code));
+    assign(spec.interventions, "languages", kept); // without any, all languages of the corpus are steered to
+  }
+}
+
 function general({ spec, offers, edit }) {
   const models = [...new Set([...offers.models.map(({ id }) => id), spec.model].filter(Boolean))];
   const name = h("input", {
@@ -78,7 +91,7 @@ function general({ spec, offers, edit }) {
     models.map((id) => [id, id]),
     {
       value: spec.model ?? "",
-      onchange: ({ target }) => edit((changed) => Object.assign(changed, { model: target.value }), { again: true }),
+      onchange: ({ target }) => edit((changed) => changeModel(changed, target.value, offers), { again: true }),
     },
   );
   const method = typeof spec.search === "object" && spec.search !== null ? spec.search.method : (spec.search ?? "grid");
@@ -90,5 +103,5 @@ function general({ spec, offers, edit }) {
         else changed.search = target.value;
       }),
   });
-  return h("div", { class: "row" }, field("Name", name), field("Model", model), field("Search", search));
+  return h("div", { class: "row" }, field("Name", name, "name"), field("Model", model, "model"), field("Search", search, "search"));
 }

@@ -67,9 +67,9 @@ function oneTask(task, index, { offers, edit, isOnly }) {
     h(
       "div",
       { class: "row" },
-      field("Task", name),
-      field("Data", data),
-      field("Items", limit),
+      field("Task", name, "name"),
+      field("Data", data, "data"),
+      field("Items", limit, "limit"),
       offer?.supports_chat ? chat(task, index, change) : null,
       isOnly ? null : remove,
     ),

@@ -1,6 +1,7 @@
 /** The form of the view that steers, and the intervention that it describes. Its values are kept in the address. */
 
 import { readAddress } from "../address.js";
+import { NO_MAGNITUDE } from "../choices.js";
 import { field, h, select } from "../dom.js";
 import { numberOf } from "../finer_control/edited_tokens.js";
 import { finerControl } from "../finer_control/group.js";
@@ -29,7 +30,7 @@ const KEPT = {
 export function steerControls(models, prompts, { op, patch, statistic, vector, selection, finer: finerChoices }) {
   const of = (name, pairs) => pairs.map(([value, label]) => [`${name}:${value}`, label]);
   const number = (name, props) => h("input", { name, type: "number", required: true, value: KEPT[name], ...props });
-  const magnitudes = [[":", "1"], ...of("patch", patch), ...of("statistic", statistic), ...of("vector", vector)];
+  const magnitudes = [NO_MAGNITUDE, ...of("patch", patch), ...of("statistic", statistic), ...of("vector", vector)];
   const modelNames = models.map(({ id }) => [id, id]);
   const inputs = {
     model: select("model", modelNames),
@@ -52,23 +53,23 @@ export function steerControls(models, prompts, { op, patch, statistic, vector, s
   const element = h(
     "form",
     { class: "steer" },
-    h("div", { class: "row where" }, field("Model", inputs.model), field("Neurons", inputs.neurons)),
+    h("div", { class: "row where" }, field("Model", inputs.model), field("Neurons", inputs.neurons, "neurons")),
     prompts,
     h(
       "div",
       { class: "row what" },
-      field("Activations", inputs.op),
-      h("div", { class: "row" }, field("Factor", inputs.factor), inputs.slider),
-      field("times", inputs.magnitude),
-      field("Layers", inputs.layers),
-      field("Control", inputs.control),
+      field("Activations", inputs.op, "op"),
+      h("div", { class: "row" }, field("Factor", inputs.factor, "factor"), inputs.slider),
+      field("times", inputs.magnitude, "patch, statistic, vector"),
+      field("Layers", inputs.layers, "layers"),
+      field("Control", inputs.control, "selection"),
     ),
     finer.element,
     h(
       "div",
       { class: "row buttons" },
-      field("Tokens, at most", inputs.tokens),
-      field("Temperature", inputs.temperature),
+      field("Tokens, at most", inputs.tokens, "max_tokens"),
+      field("Temperature", inputs.temperature, "temperature"),
       h("div", { class: "row" }, h("button", { type: "submit", class: "main" }, "Steer"), inputs.stop),
       inputs.state,
     ),

@@ -2,6 +2,7 @@
 
 import { errorMessage, field, h, select } from "../dom.js";
 import { recordingText } from "../format.js";
+import { defaultCorpus } from "../new_sweep/offers.js";
 import { json } from "../rest.js";
 
 const POLL_MS = 500;
@@ -17,24 +18,28 @@ const TITLES = { top_rate: "Share of neurons", k: "Neurons of each language", se
 /**
  * Return the form.
  *
- * `methods` are pairs of a method and its label, `text` stands above the form, and `onCompleted` is called with the
- * neuron set once it is identified.
+ * `methods` are pairs of a method and its label, `corpora` are those of the server, `text` stands above the form, and
+ * `onCompleted` is called with the neuron set once it is identified.
  */
-export function findNeurons(model, { methods, text, signal, onCompleted }) {
+export function findNeurons(model, { methods, corpora, text, signal, onCompleted }) {
   const method = select("method", methods);
   const params = h("span", { class: "row" });
-  const corpus = h("input", { name: "corpus", value: "atlas" });
-  const languages = h("input", { name: "codes", value: "en, fr, id, ja, ru, tr, zh" });
+  const initial = defaultCorpus(model, corpora);
+  const corpus = select("corpus", corpora.map(({ id }) => [id, id]), { value: initial.id });
+  const languages = h("input", { name: "codes", value: initial.languages.join(", ") });
   const status = h("p", {}, text);
   const button = h("button", { type: "button" }, "Identify neurons");
 
   function showParams() {
     const values = Object.entries(PARAMS[method.value] ?? {});
     const input = (name, value) => h("input", { name, type: "number", min: 0, step: "any", value, placeholder: "default" });
-    params.replaceChildren(...values.map(([name, value]) => field(TITLES[name], input(name, value))));
+    params.replaceChildren(...values.map(([name, value]) => field(TITLES[name], input(name, value), name)));
   }
   showParams();
   method.addEventListener("change", showParams);
+  corpus.addEventListener("change", () => {
+    languages.value = corpora.find(({ id }) => id === corpus.value).languages.join(", ");
+  });
   button.addEventListener("click", async () => {
     button.disabled = true;
     status.replaceChildren("The engine is recording activations on the corpus; this takes a while …");
@@ -68,9 +73,9 @@ export function findNeurons(model, { methods, text, signal, onCompleted }) {
     "div",
     { class: "row find", onkeydown },
     status,
-    field("Method", method),
-    field("Corpus", corpus),
-    field("Languages", languages),
+    field("Method", method, "method"),
+    field("Corpus", corpus, "corpus"),
+    field("Languages", languages, "languages"),
     params,
     button,
   );

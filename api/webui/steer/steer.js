@@ -1,7 +1,7 @@
 /** The view that continues prompts side by side: unsteered, and steered to each selected language, in one batch. */
 
 import { setParams } from "../address.js";
-import { interventionChoices } from "../choices.js";
+import { interventionChoices, withoutValue } from "../choices.js";
 import { errorMessage, h, languageName } from "../dom.js";
 import { neuronSetTitle } from "../format.js";
 import { neuronSets } from "../new_sweep/offers.js";
@@ -18,10 +18,12 @@ import { promptFields } from "./prompts.js";
 export async function steerView(main, { signal, params }) {
   let models;
   let choices;
+  let corpora;
   let sets = [];
   try {
     models = (await json("v1/models", { signal })).data.filter(({ parent }) => !parent); // without named interventions
     choices = await interventionChoices(signal);
+    corpora = (await json("v1/corpora", { signal })).data;
   } catch (error) {
     if (!signal.aborted) main.replaceChildren(errorMessage(error));
     return;
@@ -72,7 +74,7 @@ export async function steerView(main, { signal, params }) {
       Object.assign(wanted, { neurons: id, languages: undefined });
       showSets();
     }
-    const identify = findNeurons(model, { methods: choices.method, text, signal, onCompleted });
+    const identify = findNeurons(model, { methods: choices.method, corpora, text, signal, onCompleted });
     return h("div", {}, identify, importNeurons(model, { signal, onCompleted }));
   }
 
@@ -156,7 +158,7 @@ export async function steerView(main, { signal, params }) {
       const title = languageName(language);
       const own = { title, language, intervention: intervention(language, "") };
       if (!control) return [own];
-      return [own, { title: `${title}: ${selectedOptions[0].text}`, language, intervention: intervention(language, control) }];
+      return [own, { title: `${title}: ${withoutValue(selectedOptions[0].text)}`, language, intervention: intervention(language, control) }];
     });
     return [{ title: "Unsteered", language: null, intervention: null }, ...steered];
   }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, get_args
 
 import httpx
@@ -231,3 +233,45 @@ def test_what_was_written_is_there_when_the_user_comes_back(installation: Instal
         tab.run("location.hash = 'new'")
         tab.until(PLANNED)
         assert spec(tab) == first, "what was submitted is no draft"
+
+
+def test_fields_and_values_have_their_names_in_a_spec(installation: Installation, tab: Browser) -> None:
+    with server_in_thread(installation) as (url, _):
+        tab.open(f"{url}/#new")
+        tab.until("document.querySelector('select[name=op]')")
+        keys = tab.run("[...document.querySelectorAll('.spec-form .field > span code')].map((key) => key.textContent)")
+        texts = tab.run("Object.fromEntries([...document.querySelectorAll('option')].map((o) => [o.value, o.text]))")
+    assert {"neurons", "top_rate", "op", "patch, statistic", "scope", "limit"} <= set(keys)
+    assert not {"model", "method", "corpus", "factors"} & set(keys), "their labels are the same words"
+    assert texts["activated"] == "always active [activated]"
+    assert texts["lape"] == "LAPE [lape]"
+    assert texts[":"] == "1 (the factor alone)"
+
+
+def test_the_first_corpus_that_fits_the_model_is_proposed(installation: Installation, tab: Browser) -> None:
+    with server_in_thread(installation) as (url, _):
+        tab.open(f"{url}/#new")
+        proposed = tab.run(
+            "import('/page/new_sweep/offers.js').then(({defaultCorpus}) => {"
+            "  const [atlas, mine, zoo] = ['atlas', 'mine', 'zoo'].map((id) => ({id, languages: ['fr']}));"
+            "  return [['atlas', [atlas, mine]], ['gemma', [atlas, mine, zoo]], ['gemma', [atlas]], ['gemma', []]]"
+            "    .map((given) => defaultCorpus(...given).id); })"
+        )
+    assert proposed == ["atlas", "mine", "atlas", ""]
+
+
+def test_another_model_takes_the_corpus_that_fits_it(installation: Installation, tab: Browser, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    for code in ("fr", "de"):
+        (tmp_path / "mine" / f"{code}.txt").write_text("Bonjour.\n")
+    catalog = installation.catalog
+    models = dict.fromkeys(("atlas", "gemma", "tiny"), catalog.models["tiny"])
+    corpora = {**catalog.corpora, "mine": tmp_path / "mine"}
+    offered = replace(installation, catalog=replace(catalog, models=models, corpora=corpora))
+    with server_in_thread(offered) as (url, _):
+        tab.open(f"{url}/#new")
+        tab.until("document.querySelector('select[name=corpus]')?.value === 'atlas'")
+        tab.fill("select[name=model]", "gemma")
+        tab.until("document.querySelector('select[name=corpus]').value === 'mine'")
+        assert sorted(values(tab, "input[name=neuron-language]")) == ["de", "fr"]
+        assert values(tab, "input[name=target]:checked") == ["fr"]

@@ -43,7 +43,7 @@ def test_a_prompt_is_steered_side_by_side(installation: Installation, tab: Brows
     tab.errors.clear()
     with server_in_thread(installation) as (url, _):
         tab.open(f"{url}/#steer")
-        tab.until("document.querySelector('.languages input[name=corpus]')")
+        tab.until("document.querySelector('.languages select[name=corpus]')?.value === 'atlas'")
         tab.fill(".languages input[name=codes]", "en, fr, tr")
         tab.click(".languages button")
         tab.until("document.querySelector('.languages input[type=checkbox]')")

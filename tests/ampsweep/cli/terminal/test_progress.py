@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import io
 import sys
+import threading
 
 import pytest
 
 from ampsweep.cli.terminal import progress
 from ampsweep.cli.terminal.progress import PLAIN_SECONDS, Counter, duration, follow_recording, show_recording
 from ampsweep.domain.recording_progress import RecordingProgress
+from ampsweep.telemetry.start_phase import report_phase, reporting_from_here
 
 RECORDING = RecordingProgress(
     language="fr", languages=18, languages_done=3, tokens=30_000, total_tokens=90_000, tokens_per_second=1000.0
@@ -51,6 +53,24 @@ def test_plain_lines_have_stage_count_rate_and_time_left(capsys: pytest.CaptureF
             for done in range(20, 100, 10)
         ),
         "study: sweeping: 100/100 cells, 30.0/min, 1 failed",
+    ]
+
+
+def test_the_phases_of_an_engine_that_is_started_are_stages(capsys: pytest.CaptureFixture[str]) -> None:
+    def load() -> None:
+        report_phase("loading the model")
+
+    with Counter("study", clock=Clock()) as counter:
+        counter.stage("starting the engine")
+        report_phase("importing libraries")
+        thread = threading.Thread(target=reporting_from_here(load))
+        thread.start()
+        thread.join()
+    report_phase("testing steering")
+    assert lines(capsys) == [
+        "study: starting the engine",
+        "study: importing libraries",
+        "study: loading the model",
     ]
 
 
