@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Protocol, TypeVar
 
 from fastapi import APIRouter
-from pydantic import Field
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 from starlette.responses import Response
 
 from ampsweep.domain.intervention import Intervention
@@ -30,6 +32,14 @@ _EXAMPLE: dict[str, Any] = {"name": "fr", "intervention": {"languages": ["fr"], 
 router = APIRouter(prefix="/interventions", tags=["interventions"])
 
 
+def _checked_name(value: object) -> object:
+    """Raise an error in words for a text that is no name of a preset."""
+    if isinstance(value, str) and not re.fullmatch(NAME_PATTERN, value):
+        message = "must be 1 to 64 letters from A to Z, digits, '.', '-' and '_', the first one a letter or a digit"
+        raise PydanticCustomError("preset_name", message)
+    return value
+
+
 class PresetRequest(StrictModel):
     """An intervention that gets a name.
 
@@ -37,7 +47,7 @@ class PresetRequest(StrictModel):
     this model only, and its name alone chooses both.
     """
 
-    name: Annotated[str, Field(pattern=NAME_PATTERN)]
+    name: Annotated[str, Field(pattern=NAME_PATTERN), BeforeValidator(_checked_name)]
     intervention: Intervention
     neurons: Name | None = None
     model: Name | None = None

@@ -139,6 +139,7 @@ async def test_what_a_name_cannot_mean_is_refused(
     ("body", "param"),
     [
         ({"name": "a+b", "intervention": SCALE}, "name"),
+        ({"name": "", "intervention": SCALE}, "name"),
         ({"name": "tiny", "intervention": SCALE}, "name"),
         ({"name": "x", "intervention": {**SCALE, "factor": "2"}}, "intervention.factor"),
         ({"name": "x", "intervention": SCALE, "model": "nope"}, "model"),
@@ -153,4 +154,5 @@ async def test_a_wrong_preset_is_refused_by_its_field(
         answer = await server.http.post("/v1/interventions", json=body)
         assert answer.status_code in (404, 422), answer.text
         assert answer.json()["error"]["param"] == param
+        assert "pattern" not in answer.json()["error"]["message"]
         assert (await server.http.get("/v1/interventions")).json()["data"] == []
