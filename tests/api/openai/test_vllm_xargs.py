@@ -55,7 +55,6 @@ def test_the_argument_is_the_intervention() -> None:
         ("vllm_xargs.ampsweep", {"vllm_xargs": {"ampsweep": "{"}}),
         ("vllm_xargs.ampsweep", {"vllm_xargs": {"ampsweep": "a name"}}),
         ("vllm_xargs.ampsweep.factor", {"vllm_xargs": {"ampsweep": {**SCALE, "factor": "3"}}}),
-        ("neurons", {"neurons": "ns_1"}),
     ],
 )
 def test_a_wrong_argument_is_refused_by_its_field(param: str, fields: dict[str, Any]) -> None:
