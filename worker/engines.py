@@ -15,6 +15,7 @@ from ampsweep.folders.adapter import read_adapter
 from ampsweep.folders.model import read_model_folder
 from ampsweep.telemetry.start_phase import report_phase
 from engine.base import Engine
+from engine.out_of_memory import named_allocation_failures
 from jobs.language_control.identifiers import open_identifier
 
 
@@ -81,16 +82,13 @@ async def open_engine(spec: EngineSpec) -> Engine:
         UnknownName: There is no engine of this kind.
         InvalidRequest: An option is not supported by this kind of engine.
         UnsupportedModel: The engine cannot steer the model.
+        EngineFailed: There is not enough memory (param "dtype").
     """
     check_options(spec)
     report_phase("importing libraries")
-    match spec.kind:
-        case "vllm":
-            return await _open_vllm(spec)
-        case "transformers":
-            return await _open_transformers(spec)
-        case _:
-            return await _open_fake(spec)
+    open_kind = {"vllm": _open_vllm, "transformers": _open_transformers, "fake": _open_fake}[spec.kind]
+    with named_allocation_failures(f"to load {spec.model}"):
+        return await open_kind(spec)
 
 
 def check_options(spec: EngineSpec) -> None:

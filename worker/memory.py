@@ -21,6 +21,7 @@ from ampsweep.errors import InvalidRequest
 from ampsweep.folders.weights import weight_bytes
 from worker.engines import EngineSpec
 from worker.gpus import gpus, require_own_gpus, weights_per_gpu
+from worker.memory_limits import address_space, group_limits
 
 GIB = 1024**3
 PROCESS_BYTES = GIB // 2
@@ -29,7 +30,8 @@ KV_CACHE_BYTES = GIB
 """Size of vLLM's KV cache on a CPU unless the engine's options set another one."""
 HALF = ("bfloat16", "float16")
 _GPU = Path("/dev/nvidiactl")
-_CGROUP = Path("/sys/fs/cgroup")
+LIBRARY_ADDRESSES = {"vllm": 4 * GIB, "transformers": GIB}
+"""Address space that the libraries of an engine take on a CPU, at least; little of it is memory in use."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +149,7 @@ def require_memory(
         listed = "; ".join(map(str, needed))
         message = f"not enough memory: {gib(total)} will be allocated, {gib(free)} are free ({listed})"
         raise InvalidRequest(f"{message}; {remedy({spec.dtype for spec in specs})}", param="dtype")
+    _require_addresses(needed)
     on_gpu = has_gpu() if gpu is None else gpu
     require_gpus(specs, on_gpu=on_gpu)
     return _require_gpu_memory(specs, on_gpu=on_gpu)
@@ -171,6 +174,19 @@ def require_capacity(spec: EngineSpec) -> tuple[str, ...]:
         message = f"{message}, the machine has {gib(capacity)} ({needed}); {remedy({spec.dtype})}"
         raise InvalidRequest(message, param="dtype")
     return _require_gpu_memory([spec], on_gpu=has_gpu())
+
+
+def _require_addresses(needed: Sequence[EngineMemory]) -> None:
+    """Reject engines one of which needs more than a process may have by the limit on its address space."""
+    limit = address_space()
+    for memory in needed if limit is not None else ():
+        libraries = LIBRARY_ADDRESSES.get(memory.spec.kind, 0)
+        one = memory.total // memory.spec.count + libraries
+        if limit is not None and one > limit:
+            detail = f"{memory}; libraries {gib(libraries)}"
+            message = f"not enough address space: {gib(one)} will be allocated, {gib(limit)} is the limit ({detail})"
+            advice = f"lift it (ulimit -v unlimited), {remedy({memory.spec.dtype})}"
+            raise InvalidRequest(f"{message}; {advice}", param="dtype")
 
 
 def require_gpus(specs: Sequence[EngineSpec], *, on_gpu: bool) -> None:
@@ -218,46 +234,19 @@ def remedy(dtypes: set[str]) -> str:
 
 
 def total_memory() -> int:
-    """Return all memory of the machine in bytes, or the limit of this container."""
-    limit = _number(_CGROUP / "memory.max")
-    total = _meminfo("MemTotal")
-    return total if limit is None else min(total, limit)
+    """Return all memory of the machine in bytes, or the smallest limit of the groups that this process is in."""
+    return min([_meminfo("MemTotal"), *(limit.total for limit in group_limits())])
 
 
 def available_memory() -> int:
-    """Return the memory available without swapping in bytes, on the machine or within the limit of this container."""
-    free = _meminfo("MemAvailable")
-    limit, used = _number(_CGROUP / "memory.max"), _number(_CGROUP / "memory.current")
-    if limit is None or used is None:
-        return free
-    try:
-        cache = page_cache((_CGROUP / "memory.stat").read_text(encoding="utf-8"))
-    except OSError:
-        cache = 0
-    return min(free, limit - used + cache)
-
-
-def page_cache(stat: str) -> int:
-    """Return the size of the page cache of a container in bytes, from the content of its `memory.stat`.
-
-    The kernel frees the page cache when memory is needed, but `memory.current` includes it. After the files of a model
-    have been read, the page cache can fill the container up to its limit.
-    """
-    fields = dict(line.split() for line in stat.splitlines())
-    return sum(int(fields.get(name, 0)) for name in ("active_file", "inactive_file"))
+    """Return the memory available without swapping in bytes, on the machine and within the limits of its groups."""
+    return min([_meminfo("MemAvailable"), *(limit.free for limit in group_limits())])
 
 
 def _meminfo(name: str) -> int:
     """Return a value of /proc/meminfo in bytes."""
     fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines())
     return int(fields[name].split()[0]) * 1024
-
-
-def _number(path: Path) -> int | None:
-    try:
-        return int(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
 
 
 def gib(size: int) -> str:

@@ -41,6 +41,7 @@ from engine.identify.stats import ActivationStats
 from engine.identify.tracker import RecordingTracker
 from engine.neurons.loaded import LoadedNeurons
 from engine.neurons.neuron_set import NeuronSet
+from engine.out_of_memory import named_allocation_failures
 from engine.overflow import require_numbers
 from engine.sampling import reject_structured_outputs
 from engine.steering.answer_switch import reject_running_text, switches_of
@@ -282,7 +283,8 @@ class TransformersEngine:
         """Run a function in the thread; raise EngineFailed if the engine is closed before."""
         self._require_open()
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+            with named_allocation_failures("for this request"):
+                return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if self._closed.is_set() and task is not None and not task.cancelling():  # `close` has cancelled the step

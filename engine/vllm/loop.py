@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ampsweep.domain.structured_outputs import FIELD
 from ampsweep.errors import AmpsweepError, EngineFailed, InvalidRequest
+from engine.out_of_memory import death_of_engine
 
 if TYPE_CHECKING:
     from vllm import LLMEngine, RequestOutput, SamplingParams
@@ -252,7 +253,7 @@ class EngineLoop:
             self._fail(EngineFailed("the engine was stopped"))
         except BaseException as error:  # after any exception, SystemExit included, the engine is unusable
             log.exception("the engine died")  # callers get the error, but not where it was raised
-            self._fail(EngineFailed(f"the engine died: {type(error).__name__}: {error}"))
+            self._fail(death_of_engine(error))
         finally:
             engine.engine_core.shutdown()
 

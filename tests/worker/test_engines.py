@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ampsweep.errors import InvalidRequest, UnknownName
+from ampsweep.errors import EngineFailed, InvalidRequest, UnknownName
 from engine.vllm.engine import VllmEngine
 from engine.vllm.launch import VllmSettings
 from tests.worker.installation import Installation
@@ -113,3 +113,15 @@ async def test_only_vllm_parses_tool_calls(installation: Installation, monkeypat
     with pytest.raises(InvalidRequest, match="by the vllm engine only, not by fake; leave out") as caught:
         await open_engine(replace(installation.engine(), tool_call_parser="hermes"))
     assert caught.value.param == "tool_call_parser"
+
+
+async def test_memory_that_runs_out_while_a_model_is_loaded_is_named(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def open_vllm(*_: object, **__: object) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(VllmEngine, "open", open_vllm)
+    with pytest.raises(EngineFailed, match="not enough memory to load tiny; choose --dtype bfloat16") as failed:
+        await open_engine(replace(installation.engine(), kind="vllm"))
+    assert failed.value.param == "dtype"

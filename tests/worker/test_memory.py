@@ -19,14 +19,13 @@ from ampsweep.errors import InvalidRequest, Unavailable
 from ampsweep.telemetry.context import Telemetry
 from benchmarks.tiny_adapter import tiny_adapter
 from jobs.planning.catalog import Catalog
-from worker import memory
+from worker import memory, memory_limits
 from worker.engine_session import WorkerConfig
 from worker.engines import EngineSpec
 from worker.gpus import Gpu
 from worker.memory import (
     EngineMemory,
     available_memory,
-    page_cache,
     require_capacity,
     require_memory,
     total_memory,
@@ -173,7 +172,8 @@ def test_an_engine_in_a_cluster_is_compared_with_all_memory_of_its_machine(
 
 
 def test_the_total_is_the_machines_or_the_containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    monkeypatch.setattr(memory_limits, "CGROUPS", tmp_path)
+    monkeypatch.setattr(memory_limits, "OWN_GROUPS", tmp_path / "none")
     whole = total_memory()
     assert whole >= available_memory() > 0
     (tmp_path / "memory.max").write_text("max\n")
@@ -209,8 +209,19 @@ def test_serve_says_what_it_does_not_check_in_a_cluster(
     assert "warning: the engines load on the machines of the Ray cluster at 10.0.0.1:6379" in result.stderr
 
 
-def test_a_containers_page_cache_is_not_memory_in_use() -> None:
-    assert page_cache("anon 100\nfile 40\nactive_file 10\ninactive_file 25\nshmem 5\n") == 35
+def test_the_limit_on_the_address_space_counts_with_the_libraries(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs = [EngineSpec(model="m", folder=folder, kind=kind, count=2) for kind in ("vllm", "transformers")]
+    for spec in specs:
+        one = EngineMemory.of(replace(spec, count=1), gpu=False).total + memory.LIBRARY_ADDRESSES[spec.kind]
+        for limit in (None, one):
+            monkeypatch.setattr(memory, "address_space", lambda limit=limit: limit)
+            assert require_memory([spec], available=100 * GIB, gpu=False) == ()
+        monkeypatch.setattr(memory, "address_space", lambda limit=one: limit - 1)
+        with pytest.raises(InvalidRequest, match=r"not enough address space: .*ulimit -v unlimited") as refused:
+            require_memory([spec], available=100 * GIB, gpu=False)
+        assert refused.value.param == "dtype"
 
 
 @pytest.mark.parametrize(
