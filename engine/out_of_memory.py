@@ -13,7 +13,7 @@ _TEXTS = re.compile(
     re.IGNORECASE,
 )
 _REMEDY = (
-    "choose --dtype bfloat16, a smaller model or shorter texts, free memory, or raise its limits (ulimit -v, those of a "
+    "choose --dtype bfloat16, a smaller model or shorter texts, free memory, or raise its limits (ulimit -v, that of a "
     "container or a job)"
 )
 _SHOWN = 200

@@ -18,10 +18,12 @@ PAGE = DOCS / "tutorial.md"
 
 def test_every_command_of_the_tutorial_works(tmp_path: Path) -> None:
     printed = run_page(PAGE, tmp_path)
-    rows = pq.read_table(tmp_path / "study" / "summary.parquet").to_pylist()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"], "which Git ignores"
+    folder = tmp_path / "out" / "tutorial"
+    rows = pq.read_table(folder / "study" / "summary.parquet").to_pylist()
     assert {row["task"] for row in rows} == {"lss", "perplexity"}
-    assert r"\begin{tabular}" in (tmp_path / "tables" / "self_cross.tex").read_text()
-    assert "<html" in (tmp_path / "study.html").read_text()
+    assert r"\begin{tabular}" in (folder / "tables" / "self_cross.tex").read_text()
+    assert "<html" in (folder / "study.html").read_text()
     shown = {_without_numbers(line) for block in blocks(PAGE, "text") for line in block.text.splitlines()}
     assert shown - {_without_numbers(line) for line in printed.splitlines()} == set()
 
