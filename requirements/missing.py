@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 
-from pip._vendor.packaging.requirements import Requirement
+PACKAGING = "pip._vendor.packaging.requirements"
 
 
 def missing(lines: Iterable[str]) -> Iterator[str]:
     """Yield the requirements among `lines` that hold for this interpreter and are not installed."""
+    parse = import_module(PACKAGING).Requirement
     for line in filter(None, map(str.strip, lines)):
-        requirement = Requirement(line)
+        requirement = parse(line)
         if requirement.marker is not None and not requirement.marker.evaluate():
             continue
         try:

@@ -35,7 +35,9 @@ def read_all_lines(path: Path) -> Iterator[str]:
                 reject_foreign(text, place=f"{path.name}, line {number}")
                 yield text
     except UnicodeDecodeError as error:
-        raise InvalidRequest(f"{path.name}, line {number}: cannot be read as UTF-8 text: {error}; {_REMEDY}") from error
+        encoding = "; it is UTF-16" if number == 1 and error.object.startswith((b"\xff\xfe", b"\xfe\xff")) else ""
+        problem = f"{path.name}, line {number}: cannot be read as UTF-8 text: {error}{encoding}"
+        raise InvalidRequest(f"{problem}; {_REMEDY}") from error
     except (EOFError, OSError, zlib.error) as error:
         raise InvalidRequest(f"{path.name} cannot be read: {error}") from error
 

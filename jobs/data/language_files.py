@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ampsweep.domain.languages import short_code
 from ampsweep.errors import InvalidRequest
+from jobs.data.rows import READERS, conversion
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 TEXT_SUFFIXES = (*SUFFIXES, ".txt", ".txt.gz")
@@ -48,7 +49,9 @@ def language_files(
         wanted = "<language>" if split is None else f"{split}.<language>"
         names = ", ".join(path.name for path in entries) or "nothing"
         kinds = f"{', '.join(suffixes[:-1])} or {suffixes[-1]}"
-        raise InvalidRequest(f"{folder.name} has no {wanted}{kinds}; it has: {names}")
+        tables = [path for path in entries if path.suffix.lower() in READERS]
+        remedy = f"; convert {tables[0].name}: {conversion(tables[0].suffix.lower())}" if tables else ""
+        raise InvalidRequest(f"{folder.name} has no {wanted}{kinds}; it has: {names}{remedy}")
     return files
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from reprlib import repr as shortened
 from typing import Any, Generic, TypeVar
@@ -18,6 +19,10 @@ from ampsweep.errors import InvalidRequest
 from ampsweep.folders.text import read_all_lines
 
 T = TypeVar("T")
+
+_OBJECTS = 'write one object a line, such as {"key": "value"}'
+READERS = {".csv": "read_csv", ".tsv": "read_table", ".xlsx": "read_excel", ".json": "read_json"}
+"""The functions of pandas that read tables, by suffix."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +72,10 @@ class Row:
         """Return a whole number of at least 0 and below `limit`. 1.0 is a whole number; true is not."""
         value = whole(self.values.get(field))
         if isinstance(value, bool) or not isinstance(value, int) or value not in range(limit):
-            raise self.wrong(field, "must be " + ("0 or 1" if limit == 2 else f"a whole number from 0 to {limit - 1}"))
+            wanted = "must be " + ("0 or 1" if limit == 2 else f"a whole number from 0 to {limit - 1}")
+            quoted = isinstance(value, str) and value.strip().isdecimal()
+            message = self.wrong(field, wanted).message
+            raise InvalidRequest(f"{message}; drop the quotes" if quoted else message)
         return value
 
     def id(self, field: str, *, default: int | None = None) -> str:
@@ -81,6 +89,10 @@ class Row:
 
     def wrong(self, field: str, wanted: str, value: object = None) -> InvalidRequest:
         """Return the error for a field whose value is not as `wanted`."""
+        if value is None and field not in self.values and "." not in field:
+            return InvalidRequest(
+                f"{self.where}: {field} {wanted}; it is missing, there are: {_names([field], self.values)}"
+            )
         value = self.values.get(field) if value is None else value
         return InvalidRequest(f"{self.where}: {field} {wanted}; got {_shown(value)}")
 
@@ -155,18 +167,43 @@ def _row(line: str, path: Path, number: int, required: Iterable[str]) -> Row:
     try:
         values = parse_json(line, source=where, param="data")
     except ValueError as error:
-        raise InvalidRequest(f"{where} is not JSON: {error}") from error
-    if not isinstance(values, dict) or (missing := [key for key in required if key not in values]):
-        lacking = missing if isinstance(values, dict) else list(required)
-        raise InvalidRequest(f"{where} must be an object with {', '.join(lacking) or 'keys and values'}")
+        raise InvalidRequest(f"{where} is not JSON: {error}; {_remedy(line)}") from error
+    if not isinstance(values, dict):
+        kind = "a list" if isinstance(values, list) else _shown(values)
+        raise InvalidRequest(f"{where} must be an object of keys and values; got {kind}; {_OBJECTS}")
+    if missing := [key for key in required if key not in values]:
+        raise InvalidRequest(f"{where} has no {' and no '.join(missing)}; it has: {_names(missing, values)}")
     return Row(where=where, number=number, values=values)
+
+
+def conversion(suffix: str) -> str:
+    """Return how a table with a suffix of `READERS` is converted to JSON lines."""
+    return f"pandas.{READERS[suffix]}(FILE).to_json(NEW, orient='records', lines=True, force_ascii=False)"
+
+
+def _remedy(line: str) -> str:
+    """Return how to correct a line that is not JSON."""
+    if line[:1] not in ("{", "[") and any(mark in line for mark in ",;\t"):
+        return f"if it is a table, convert it: {conversion('.csv')}"
+    if line.startswith("{'"):
+        return "write double quotes; json.dumps(row, ensure_ascii=False) writes them"
+    return _OBJECTS
+
+
+def _names(missing: Sequence[str], names: Iterable[object]) -> str:
+    """Return the names that there are, and which of them were probably meant by those that are missing."""
+    present = sorted(map(str, names))
+    close = [match for name in missing for match in get_close_matches(name, present, n=1)]
+    hint = f". Rename {' and '.join(map(repr, dict.fromkeys(close)))}?" if close else ""
+    return f"{', '.join(present) or 'nothing'}{hint}"
 
 
 def _parquet_rows(path: Path, required: Iterable[str]) -> list[dict[str, Any]]:
     try:
         table = pq.ParquetFile(path).read()
         if missing := [key for key in required if key not in table.column_names]:
-            raise InvalidRequest(f"{path.name} must have the columns {', '.join(missing)}")
+            columns = _names(missing, table.column_names)
+            raise InvalidRequest(f"{path.name} has no column {' and no '.join(missing)}; it has: {columns}")
         rows: list[dict[str, Any]] = table.to_pylist()
     except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         raise InvalidRequest(f"{path.name} cannot be read as Parquet: {error}") from error

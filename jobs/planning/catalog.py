@@ -126,11 +126,22 @@ class Catalog:
         if name == LM_EVAL:
             return bundled_folder() if self.lm_eval is None else self.lm_eval
         if self.hub is None or name not in SOURCES:
-            raise UnknownName("data set", name, {*folders, *(SOURCES if self.hub else ())}, param=param)
+            error = UnknownName("data set", name, {*folders, *(SOURCES if self.hub else ())}, param=param)
+            error.message += self._own_data(name)
+            error.args = (error.message,)
+            raise error
         try:
             return self.hub.folder(name)
         except InvalidRequest as error:
             raise InvalidRequest(error.message, param=param) from error
+
+    def _own_data(self, name: str) -> str:
+        """Return where a data set of the user must be to have a name, for the error that there is none."""
+        if self.data is not None and self.data.name == name:
+            return f"; --data must name the folder that has {name} in it"
+        if self.data is not None and "/" in name and (self.data / name.rpartition("/")[2]).is_dir():
+            return f"; write its name alone: {name.rpartition('/')[2]}"
+        return "; one of your own is a subfolder of the folder that --data names" if self.data is None else ""
 
     @property
     def engine_version(self) -> str:

@@ -87,7 +87,7 @@ def _read(path: Path, _hash: str) -> Reading[IncludeItem]:
 
 
 def _label_field(row: Row) -> str:
-    return "label" if "label" in row.values else "answer"
+    return "answer" if "answer" in row.values and "label" not in row.values else "label"
 
 
 def _parse(row: Row, doc_id: str) -> IncludeItem:

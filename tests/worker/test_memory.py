@@ -42,6 +42,7 @@ def folder(tmp_path: Path) -> Path:
     model = tmp_path / "model"
     model.mkdir()
     (model / "config.json").write_text(json.dumps({"num_hidden_layers": 2, "intermediate_size": 8}))
+    (model / "tokenizer.json").write_text("{}")
     tensors = {"a": torch.zeros(64, 1024, dtype=torch.bfloat16), "b": torch.zeros(3, dtype=torch.int32)}
     save_file(tensors, model / "model.safetensors")
     return model
@@ -237,7 +238,7 @@ def test_the_limit_on_the_address_space_counts_with_the_libraries(
 def test_every_command_refuses_before_it_loads(
     command: tuple[str, ...], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "in.jsonl").write_text('{"prompt": "a"}\n')
+    (tmp_path / "in.jsonl").write_text('{"custom_id": "a", "kind": "generate", "prompt": "a"}\n')
     spec: dict[str, Any] = {
         "name": "s",
         "model": str(folder),

@@ -107,7 +107,7 @@ def test_the_layout_of_bmlama_is_read_but_for_sentences_that_begin_with_the_answ
 def test_a_missing_file_or_field_is_named(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
     if rows:
         write_jsonl(tmp_path / "en.jsonl", rows)
-        expected = r"en\.jsonl, line 1 must be an object with prompt"
+        expected = r"en\.jsonl, line 1 has no prompt"
     else:
         expected = "facts need facts"
     with pytest.raises(InvalidRequest, match=expected):

@@ -25,7 +25,7 @@ def test_rows_are_the_same_in_every_format(tmp_path: Path, suffix: str) -> None:
         path.write_bytes(gzip.compress(lines) if suffix.endswith(".gz") else lines)
     assert language_files(tmp_path) == {"fr": path}
     assert [row.values for row in read_rows(path, required=("id", "text"))] == ROWS
-    with pytest.raises(InvalidRequest, match=rf"{path.name}.* must .*label"):
+    with pytest.raises(InvalidRequest, match=rf"{path.name}.* has no .*label"):
         read_rows(path, required=("id", "label"))
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from ampsweep.errors import InvalidRequest
 from jobs.data.facts import read_facts
+from jobs.data.language_files import language_files
 from jobs.data.rows import Reading, Row, distinct, read_rows
 from jobs.tasks.include import read_include
 from jobs.tasks.xcopa import read_xcopa
@@ -142,3 +143,38 @@ def test_a_file_without_rows_is_refused_unless_it_may_be_empty(tmp_path: Path, n
     with pytest.raises(InvalidRequest, match=rf"{name} has no rows; add some, or leave its language out"):
         read_rows(path)
     assert read_rows(path, allow_empty=True) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"qestion": "a", "label": 1}', "line 1 has no question; it has: label, qestion. Rename 'qestion'?"),
+        (b'[{"question": "a"}]', "line 1 must be an object of keys and values; got a list; write one object a line"),
+        (b"question,label\na,1", "if it is a table, convert it: pandas.read_csv"),
+        (b"question;label\na;1", "if it is a table, convert it: pandas.read_csv"),
+        (b"{'question': 'a'}", "write double quotes; json.dumps"),
+        ('{"question": "a"}'.encode("utf-16"), "it is UTF-16; save the file in UTF-8"),
+    ],
+)
+def test_a_file_of_another_form_says_what_to_do(content: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "fr.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(InvalidRequest) as refused:
+        read_rows(path, required=["question"])
+    assert message in refused.value.message
+
+
+def test_a_missing_or_quoted_number_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "fr.jsonl"
+    path.write_text('{"question": "a", "lable": 1}\n{"label": "1"}\n')
+    missing, quoted = read_rows(path)
+    with pytest.raises(InvalidRequest, match=r"it is missing, there are: lable, question\. Rename 'lable'\?"):
+        missing.number_below("label", 4)
+    with pytest.raises(InvalidRequest, match="from 0 to 3; got '1'; drop the quotes"):
+        quoted.number_below("label", 4)
+
+
+def test_a_table_is_not_a_file_of_a_language_but_can_become_one(tmp_path: Path) -> None:
+    (tmp_path / "fr.csv").write_text("question\na\n")
+    with pytest.raises(InvalidRequest, match=r"it has: fr\.csv; convert fr\.csv: pandas\.read_csv\(FILE\)"):
+        language_files(tmp_path)

@@ -75,3 +75,25 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="is not a model folder") as caught:
         Catalog(models={"broken": tmp_path}).model("broken")
     assert caught.value.param == "model"
+
+
+def test_an_unknown_data_set_says_where_ones_own_must_be(tmp_path: Path) -> None:
+    (tmp_path / "data" / "exam").mkdir(parents=True)
+    for folder, name, remedy in (
+        (None, "exam", "one of your own is a subfolder of the folder that --data names"),
+        (tmp_path / "data" / "exam", "exam", "--data must name the folder that has exam in it"),
+        (tmp_path / "data", "data/exam", "write its name alone: exam"),
+    ):
+        with pytest.raises(UnknownName) as refused:
+            Catalog(models={}, data=folder).data_set(name)
+        assert refused.value.message.endswith(remedy)
+
+
+def test_a_path_without_a_folder_is_not_looked_for_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "gemma").mkdir(parents=True)
+    with pytest.raises(
+        InvalidRequest, match=r"no folder models/gema; did you mean models/gemma\?.* of the Hub as"
+    ) as no:
+        Catalog(models={"atlas": tmp_path}, local_models=True).model("models/gema")
+    assert no.value.param == "model"
