@@ -50,7 +50,7 @@ def test_a_run_leaves_samples_and_summary_and_prints_it(local: Path, tmp_path: P
     assert len(set(samples["cell_id"].to_pylist())) == CELLS
     assert summary.num_rows == 4
     assert "fr set max" in result.stdout
-    assert "first-look: loading the model\n" in result.stderr
+    assert "first-look: starting the engine\n" in result.stderr
     assert f"{CELLS}/{CELLS} cells" in result.stderr
 
 
@@ -220,7 +220,7 @@ def test_a_run_killed_while_finalizing_only_has_to_finalize(local: Path, tmp_pat
     killed_while_finalizing(local, out)
     result = call("run", local, "--out", out, "--engine", "fake")
     assert result.exit_code == 0, result.output
-    assert "loading the model" not in result.stderr
+    assert "starting the engine" not in result.stderr
     assert sweeps_in(out) == ["completed"]
     whole = call("run", local, "--out", tmp_path / "other", "--engine", "fake")
     assert result.stdout.replace(str(out), "OUT") == whole.stdout.replace(str(tmp_path / "other"), "OUT")
@@ -243,7 +243,7 @@ def test_a_run_on_another_model_takes_the_place_of_one_killed_while_finalizing(
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"model": "/no/such/model"}, "unknown model"),
+        ({"model": "/no/such/model"}, "there is no folder /no/such/model"),
         ({"seeds": 1}, "unknown key seeds"),
         ({"tasks": [{"name": "xcopa", "languages": ["it"]}]}, "xcopa"),
     ],
