@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ampsweep.errors import InvalidRequest
 
+_OTHER_FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".txt", ".xlsx")
 _OTHER_FILE = "give the path of another file"
 
 
@@ -109,6 +110,15 @@ def output_file(path: Path, *, param: str, inputs: Iterable[Path] = ()) -> Path:
     if not target.parent.is_dir():
         raise InvalidRequest(f"the folder {target.parent} does not exist; create it first", param=param)
     check_folder(target.parent, param=param)
+    return target
+
+
+def parquet_output(path: Path, *, param: str, inputs: Iterable[Path] = ()) -> Path:
+    """Check the Parquet file that a command writes; see `output_file`. The suffix of another format is an error."""
+    target = output_file(path, param=param, inputs=inputs)
+    if path.suffix.lower() in _OTHER_FORMATS:
+        other = path.with_suffix(".parquet")
+        raise InvalidRequest(f"{path} would hold Parquet in spite of its name; name it {other}", param=param)
     return target
 
 

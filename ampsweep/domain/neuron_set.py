@@ -112,9 +112,9 @@ class IdentificationRequest:
         defaults = METHOD_PARAMS[checked]
         values = dict(params or {})
         if unknown := set(values) - set(defaults):
-            raise InvalidRequest(
-                f"{method} has no parameters {sorted(unknown)}; it has {sorted(defaults)}", param="params"
-            )
+            names = ", ".join(sorted(defaults)) or "none"
+            message = f"{method} has no parameter {', '.join(sorted(unknown))}; it has: {names}"
+            raise InvalidRequest(message, param="params")
         complete = {
             name: _param(name, values[name], default) if name in values else default
             for name, default in defaults.items()

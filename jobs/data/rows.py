@@ -172,7 +172,7 @@ def _row(line: str, path: Path, number: int, required: Iterable[str]) -> Row:
         kind = "a list" if isinstance(values, list) else _shown(values)
         raise InvalidRequest(f"{where} must be an object of keys and values; got {kind}; {_OBJECTS}")
     if missing := [key for key in required if key not in values]:
-        raise InvalidRequest(f"{where} has no {' and no '.join(missing)}; it has: {_names(missing, values)}")
+        raise InvalidRequest(f"{where} has no {', '.join(missing)}; it has: {_names(missing, values)}")
     return Row(where=where, number=number, values=values)
 
 
@@ -203,7 +203,7 @@ def _parquet_rows(path: Path, required: Iterable[str]) -> list[dict[str, Any]]:
         table = pq.ParquetFile(path).read()
         if missing := [key for key in required if key not in table.column_names]:
             columns = _names(missing, table.column_names)
-            raise InvalidRequest(f"{path.name} has no column {' and no '.join(missing)}; it has: {columns}")
+            raise InvalidRequest(f"{path.name} has no column {', '.join(missing)}; it has: {columns}")
         rows: list[dict[str, Any]] = table.to_pylist()
     except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         raise InvalidRequest(f"{path.name} cannot be read as Parquet: {error}") from error

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ampsweep.errors import InvalidRequest
-from ampsweep.files import atomic_write, output_file
+from ampsweep.files import atomic_write, output_file, parquet_output
 
 
 def test_the_name_appears_with_the_whole_content(tmp_path: Path) -> None:
@@ -132,3 +132,12 @@ def test_a_killed_writer_publishes_nothing(tmp_path: Path) -> None:
     ended = subprocess.run([sys.executable, "-c", code, str(target)], check=False, env=dict(os.environ))
     assert ended.returncode == -signal.SIGKILL
     assert target.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.JSONL", "out.xlsx"])
+def test_a_parquet_file_is_not_named_as_another_format(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match=r"would hold Parquet in spite of its name; name it .*out\.parquet") as no:
+        parquet_output(tmp_path / name, param="out")
+    assert no.value.param == "out"
+    assert parquet_output(tmp_path / "out.parquet", param="out") == tmp_path / "out.parquet"
+    assert parquet_output(tmp_path / "out", param="out") == tmp_path / "out"

@@ -30,7 +30,7 @@ from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.cli.terminal.progress import Counter
 from ampsweep.cli.terminal.running import run_to_end
 from ampsweep.errors import AmpsweepError, InvalidRequest
-from ampsweep.files import atomic_write, output_file
+from ampsweep.files import atomic_write, parquet_output
 from ampsweep.missing_path import no_file
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def batch(
     """Run the requests of a file, each with its own intervention and adapter or none, and write their answers."""
     if not source.is_file():
         raise InvalidRequest(no_file(source), param="IN.jsonl")
-    writable = output_file(target, param="OUT.parquet", inputs=[source])
+    writable = parquet_output(target, param="OUT.parquet", inputs=[source])
     model_folder(model)  # before anything that takes time
     quiet_libraries("batch", verbose=options.verbose)
     requests = sum(1 for _ in islice(_lines(source), SHORT_JOB + 1))

@@ -31,7 +31,7 @@ from ampsweep.cli.terminal.progress import Counter
 from ampsweep.cli.terminal.running import run_to_end
 from ampsweep.domain.choices import CAPTURE_DTYPES, one_of
 from ampsweep.errors import InvalidRequest
-from ampsweep.files import atomic_write, output_file
+from ampsweep.files import atomic_write, parquet_output
 from ampsweep.missing_path import no_file
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def capture(
     max_bytes = _bytes(MAX_GIB if max_gib is None else max_gib)
     if not source.is_file():
         raise InvalidRequest(no_file(source), param="TEXTS")
-    writable = output_file(target, param="OUT.parquet", inputs=[source])
+    writable = parquet_output(target, param="OUT.parquet", inputs=[source])
     if server is None:
         model_folder(model)  # before anything that takes time
         quiet_libraries("capture", verbose=options.verbose)

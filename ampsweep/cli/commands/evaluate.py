@@ -17,7 +17,7 @@ from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.cli.terminal.running import run_to_end
 from ampsweep.client.environment import DEFAULT_URL
 from ampsweep.errors import InvalidRequest
-from ampsweep.files import output_file
+from ampsweep.files import parquet_output
 from ampsweep.temporary import TemporaryFolder
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def evaluate(
     )
     check_metrics(names, options)
     if out is not None:
-        out = output_file(out, param="out", inputs=map(Path, files))
+        out = parquet_output(out, param="out", inputs=map(Path, files))
     wanted: dict[str, Any] = {
         "text": text,
         "language": language,

@@ -185,9 +185,10 @@ async def _measured(estimator: Estimator, spec: SweepSpec, catalog: Catalog, set
     from worker.engines import open_engine
     from worker.measurement import measure_items
     from worker.memory import require_memory
+    from worker.start_checks import check_start
 
     engine_spec = local_engine(spec.model, catalog, settings)
-    warn([*require_memory([engine_spec]), *catalog.warnings])
+    warn([*check_start(engine_spec), *require_memory([engine_spec]), *catalog.warnings])
     rates: dict[str, float] = {}
     with Counter(spec.name) as counter:
         counter.stage("starting the engine")

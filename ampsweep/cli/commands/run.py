@@ -222,6 +222,7 @@ async def _compute(runtime: Runtime, sweep: SweepRecord, settings: Settings) -> 
     from jobs.store.transitions import SWEEP_ENDED
     from worker.local_pool import LocalPool
     from worker.memory import require_memory
+    from worker.start_checks import check_start
     from worker.supervisor import COMMAND_POLICY
 
     assemble_here = partial(assemble, runtime.results)
@@ -230,7 +231,7 @@ async def _compute(runtime: Runtime, sweep: SweepRecord, settings: Settings) -> 
     if sweep.state in SWEEP_ENDED:
         return sweep
     engine = local_engine(str(sweep.spec["model"]), runtime.catalog, settings)
-    warn([*require_memory([engine]), *runtime.catalog.warnings])
+    warn([*check_start(engine), *require_memory([engine]), *runtime.catalog.warnings])
     changed = asyncio.Event()
     pool = LocalPool([engine], runtime.worker_config, policy=COMMAND_POLICY)
     dispatcher = runtime.dispatcher(pool, changed.set, assemble_here)

@@ -14,7 +14,7 @@ from ampsweep.cli.terminal.failures import FAILED, fail_where_incomplete
 from ampsweep.cli.terminal.output import AsJson, echo, show, warn
 from ampsweep.client.environment import DEFAULT_URL
 from ampsweep.errors import InvalidRequest
-from ampsweep.files import check_folder, output_file
+from ampsweep.files import check_folder, parquet_output
 
 if TYPE_CHECKING:
     from ampsweep.client.models import Cell, Sweep
@@ -94,7 +94,7 @@ def results(
     """Download the samples of a finished sweep as Parquet, and print its summary."""
     from ampsweep.cli.terminal.summary import show_summary
 
-    writable = None if out is None else output_file(out, param="out")
+    writable = None if out is None else parquet_output(out, param="out")
     if out is None:
         check_folder(Path(), param="out")
     with client_of(server) as client:

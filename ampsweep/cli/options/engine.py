@@ -113,7 +113,8 @@ def json_object(text: str, *, param: str) -> dict[str, Any]:
     try:
         content = parse_json(text, source="--" + param, param=param)
     except ValueError as error:
-        raise InvalidRequest(f"is not JSON: {error}", param=param) from error
+        example = '{"languages": ["fr"], "op": "scale", "factor": 2}'
+        raise InvalidRequest(f"is not JSON: {error}; write, for example, {example}", param=param) from error
     if not isinstance(content, dict):
         raise InvalidRequest('must be an object such as {"languages": ["fr"], ...}', param=param)
     return content

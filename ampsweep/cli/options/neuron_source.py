@@ -13,6 +13,7 @@ import typer
 from ampsweep.cli.options.client import client_of
 from ampsweep.domain.neuron_set import METADATA_FILE, NEURON_SET_ID
 from ampsweep.errors import Conflict, NotFound, Unavailable
+from ampsweep.missing_path import no_folder
 
 if TYPE_CHECKING:
     from ampsweep.client.models import NeuronSet
@@ -50,7 +51,10 @@ def local_set(source: str, *, param: str) -> Iterator[Path | None]:
         yield path
         return
     if not re.fullmatch(NEURON_SET_ID, source):
-        raise NotFound(f"{source} is neither a folder, nor a file, nor the id of a neuron set (ns_...)", param=param)
+        kinds = "neither a folder, nor a file, nor the id of a neuron set (ns_...)"
+        message = no_folder(Path(source)).partition("; did you mean ")[2]
+        hint = f"; did you mean {message}" if message else ""
+        raise NotFound(f"{source} is {kinds}{hint}", param=param)
     from jobs.neuron_sets.bucket import neuron_sets_at
 
     neuron_sets = neuron_sets_at(home_address())  # its downloads are deleted with it

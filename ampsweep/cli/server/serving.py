@@ -73,11 +73,14 @@ def run_server(settings: Settings, *, verbose: bool, as_json: bool) -> signal.Si
 
 
 def _memory_warnings(settings: Settings) -> list[str]:
-    """Return warnings about memory; raise an error if the engines do not fit into that of this machine."""
+    """Return warnings about memory; raise an error if an engine cannot start, or all do not fit into this machine."""
     from worker.memory import require_memory
+    from worker.start_checks import check_start
 
     if settings.ray_address is None:
-        return list(require_memory(served_engines(settings)))
+        engines = served_engines(settings)
+        warnings = [warning for engine in engines for warning in check_start(engine)]
+        return [*warnings, *require_memory(engines)]
     return [f"the engines load on the machines of the Ray cluster at {settings.ray_address}: {_UNCHECKED}"]
 
 

@@ -64,7 +64,7 @@ def _named(raw: object) -> object:
     for pair in raw:
         name, equals, path = str(pair).strip().partition("=")
         if not (equals and name and path):
-            raise ValueError(f"{pair!r} is not NAME=PATH")
+            raise ValueError(f"{pair!r} is not NAME=PATH, such as mine=folder")
         if name in named:
             raise ValueError(f"{name} is set twice, to {named[name]} and to {path}")
         named[name] = path
@@ -242,5 +242,6 @@ def read_settings(**options: Any) -> Settings:
         name, *rest = map(str, first["loc"])
         shown = ".".join([name if name in set_options else PREFIX + name.upper(), *rest])
         message = first["msg"].removeprefix("Value error, ")
-        given = "" if str(first["input"]) in message else f"; got {first['input']!r}"
+        values = first["input"] if isinstance(first["input"], list) else [first["input"]]
+        given = "" if any(str(value) in message for value in values) else f"; got {first['input']!r}"
         raise InvalidRequest(f"{shown}: {message}{given}", param=shown) from error

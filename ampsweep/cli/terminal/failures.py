@@ -80,6 +80,13 @@ _FILE_REMEDIES: Sequence[tuple[type[OSError], str]] = (
 _ENDS = (typer.Exit, typer.Abort, BrokenPipeError)
 """Exceptions by which typer itself ends a command."""
 
+_PLAIN_WORDS = {
+    "Input should be a valid integer, unable to parse string as an integer": "must be a whole number",
+    "Input should be a valid number, unable to parse string as a number": "must be a number",
+    "Input should be greater than or equal to": "must be at least",
+    "Input should be less than or equal to": "must be at most",
+}
+"""What Pydantic says about an option, and the same in the words of the other errors."""
 _JSON, _ARGUMENTS = "ampsweep.json", "ampsweep.arguments"
 
 _MAY_BE_EMPTY = ("--by", "--low-resource")
@@ -203,6 +210,10 @@ def _file_error(error: OSError) -> str:
 def _usage(error: Any) -> str:
     """Return a usage error as one line that names the help to read."""
     text = " ".join(error.format_message().split()).rstrip(".")
+    for words, plain in _PLAIN_WORDS.items():
+        text = text.replace(words, plain)
+    if "unexpected extra argument" in text:
+        text += "; put a text with spaces in quotes"
     ctx = getattr(error, "ctx", None)
     return text if ctx is None else f"{text} (see {ctx.command_path} --help)"
 

@@ -18,8 +18,10 @@ _WORDS: Mapping[str, str] = {
 """Remedies for clients of the REST API, and the same for users of the command line."""
 _SPEC_FIELDS = ("adapter", "model", "name", "neurons", "interventions", "tasks", "mode", "seed", "search")
 """Fields of a spec, which an error of a command that reads one means rather than an option of the same name."""
-_SETTINGS = {"models": "model", "corpora": "corpus"}
-"""Settings that are named otherwise than their options."""
+_NAMES = {"models": "model", "corpora": "corpus", "params": "param", "url": "server"}
+"""Fields that are named otherwise than their options."""
+_PREDICATES = ("must", "is", "has", "goes")
+"""Words that follow the name of a field where it is the subject of a message."""
 
 
 def command_of(group: Any, words: Sequence[str]) -> Any:
@@ -55,6 +57,9 @@ def in_words_of_options(text: str, param: str | None, command: Any, words: Seque
         first, *inner = inner
     if (option := _option(first, command)) is None:
         return text
+    subject, _, predicate = text.partition(" ")
+    if subject == param == first and predicate.split(" ")[0] in _PREDICATES:
+        return f"{option} {predicate}"
     if text.startswith(f"{param}: "):
         text = text[len(param) + 2 :]
     named = text.startswith(param)  # such as "languages.1 is required"
@@ -65,7 +70,7 @@ def in_words_of_options(text: str, param: str | None, command: Any, words: Seque
 def _option(field: str, command: Any) -> str | None:
     """Return the option of a command that a field is, None if there is none."""
     name = field.lower().replace("-", "_")
-    name = _SETTINGS.get(name, name)
+    name = _NAMES.get(name, name)
     long = f"--{name.replace('_', '-')}"
     parameters = {parameter.name: parameter for parameter in command.params}
     if "spec" in parameters and name in _SPEC_FIELDS:

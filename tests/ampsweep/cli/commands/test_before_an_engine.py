@@ -90,3 +90,51 @@ def test_wrong_lines_among_right_ones_are_said_before_the_engine_starts() -> Non
     result = call("batch", "half.jsonl", "out.parquet", "--model", "atlas", "--neurons", "NEURONS")
     assert "note: 3 of 4 lines are wrong and will have no answer; line 2: intervention.languages" in result.stderr
     assert "an engine was started" in result.stderr
+
+
+@pytest.mark.parametrize("engine", ["vllm", "transformers"])
+def test_a_run_checks_the_files_of_its_model(engine: str, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    for path in ATLAS_MODEL.iterdir():
+        if not path.name.startswith("tokenizer"):
+            (model / path.name).symlink_to(path)
+    spec = {
+        "name": "s",
+        "model": str(model),
+        "neurons": {"method": "lape", "corpus": "atlas", "languages": ["en", "fr", "id", "ja", "tr"]},
+        "interventions": {"languages": ["fr"], "op": "scale", "factors": [2]},
+        "tasks": [{"name": "lss", "languages": ["en"], "limit": 1}],
+    }
+    Path("spec.json").write_text(json.dumps(spec))
+    for words in (
+        ("run", "spec.json", "--out", "out"),
+        ("plan", "spec.json", "--measure"),
+        ("serve", "--model", "m=model"),
+    ):
+        result = call(*words, "--engine", engine)
+        assert result.exit_code == 2, result.output
+        assert "model has no tokenizer" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("generate", "Hi", "there", "--model", "atlas"), "put a text with spaces in quotes"),
+        ((*PROMPT, "--max-tokens", "ten"), "'--max-tokens': must be a whole number"),
+        ((*PROMPT, "--temperature", "-1"), "'--temperature': must be at least 0"),
+        ((*PROMPT, "--intervention", "{languages: [fr]}"), 'write, for example, {"languages": ["fr"], "op": "scale"'),
+        ((*PROMPT, "--server", "localhost:8700"), "--server: 'localhost:8700' is not the URL of a server"),
+        (("batch", "half.jsonl", "out.csv", "--model", "atlas"), "name it out.parquet"),
+        (("neurons", "show", "NEURON"), "did you mean NEURONS?"),
+        (
+            ("serve", "--corpus", "mine", "--port", "0", "--home", "home"),
+            "--corpus: 'mine' is not NAME=PATH, such as mine=folder",
+        ),
+        (("generate", "Hi", "--model", "NEURON"), "--model: there is no folder NEURON; did you mean NEURONS?"),
+    ],
+)
+def test_mistakes_on_the_command_line_say_what_to_do(words: tuple[str, ...], complaint: str) -> None:
+    result = call(*words)
+    assert result.exit_code in (2, 3), result.output
+    assert complaint in result.stderr

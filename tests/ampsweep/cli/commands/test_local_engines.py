@@ -63,7 +63,7 @@ def test_identify_warns_where_few_languages_are_compared(model: Path, corpus: Pa
         (("--method", "guess"), "method"),
         (("--languages", "fr,xx"), "language 'xx'; known: en, fr"),
         (("--param", "top_rate"), "NAME=VALUE"),
-        (("--param", "rate=1"), "params"),
+        (("--param", "rate=1"), "--param: lape has no parameter rate"),
         (("--model", "/no/such/model"), "model"),
         (("--engine", "llama"), "known: fake, transformers, vllm"),
     ],
