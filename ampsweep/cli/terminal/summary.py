@@ -8,8 +8,11 @@ from typing import Any
 
 from ampsweep.cli.terminal.output import echo
 from ampsweep.domain.choices import VECTORS
+from jobs.results.metric_names import HEADLINES, headline_rank, metric_title
 
 Row = Mapping[str, Any]
+SIGNS = {"scale": "x", "set": "=", "add": "+"}
+"""How the head of a factor says what the op does with it."""
 
 _SERIES = (
     *("task", "task_options", "mode", "metric", "target_language"),
@@ -20,35 +23,62 @@ _SERIES = (
 def show_summary(rows: Sequence[Row], best_factors: Sequence[Row]) -> None:
     """Print mean values over the data languages by factor, one line per target language and selection of neurons.
 
-    Rows of the rungs of a search, which do not cover all items, are left out.
+    The metrics that a sweep is about come first, and they have the best factor of each line, as has the metric of
+    `best_factors`. Rows of the rungs of a search, which do not cover all items, are left out.
     """
+    decisive = {row["metric"] for row in best_factors}
     rows = [row for row in rows if row["rung"] is None]
-    best = {tuple(row.get(name) for name in _SERIES if name != "metric"): row["factor"] for row in best_factors}
-    for table in dict.fromkeys(_table(row) for row in rows):
+    for table in sorted(dict.fromkeys(_table(row) for row in rows), key=lambda table: headline_rank(table[-1])):
         task, options, mode, metric = table
         table_rows = [row for row in rows if _table(row) == table]
         factors = sorted({row["factor"] for row in table_rows if row["factor"] is not None})
-        called = f"{task} as published" if mode == "paper" else task
-        called += f" ({options})" if options else ""
-        better = " (lower is better)" if table_rows[0]["higher_is_better"] is False else ""
-        echo(f"{called}: {metric}{better}, mean over data languages")
-        echo(f"  {'':<36}" + "".join(f"{f'x {factor:g}':>8}" for factor in factors))
-        for label, unsteered_rows in _unsteered(table_rows).items():
-            echo(f"  {label:<36}{_cell(unsteered_rows)}")
+        published = " as published" if mode == "paper" else ""
+        better = table_rows[0]["higher_is_better"]
+        lower = " (lower is better)" if better is False else ""
+        echo(f"{metric_title(task, metric, options)}{published}{lower}, mean over data languages")
+        echo(f"  {'':<36}" + "".join(f"{head:>8}" for head in _heads(table_rows, factors)))
+        for label, unsteered_rows in _unsteered(table_rows, metric).items():
+            echo(f"  {label:<36}{unsteered_rows}")
         for series, series_rows in _grouped(table_rows).items():
-            by_factor = "".join(_cell([row for row in series_rows if row["factor"] == factor]) for factor in factors)
-            *named, selection = series
-            chosen = best.get(tuple(name for index, name in enumerate(named) if _SERIES[index] != "metric"))
-            mark = f"   best x {chosen:g}" if chosen is not None and selection is None else ""
+            by_factor = [[row for row in series_rows if row["factor"] == factor] for factor in factors]
+            *_, selection = series
+            has_best = selection is None and (metric in decisive or headline_rank(metric) < len(HEADLINES))
+            mark = _best(factors, by_factor, higher_is_better=better is not False) if has_best else ""
             on_neurons = series_rows[0].get("method") in (None, "neurons")  # older servers have none
             if on_neurons and not any(row["neurons"] for row in series_rows):
                 mark = "   no neurons: nothing was changed"
             mark += _few(series_rows)
-            echo(f"  {_label(series):<36}{by_factor}{mark}")
+            echo(f"  {_label(series):<36}{''.join(map(_cell, by_factor))}{mark}")
 
 
-def _unsteered(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """Return the rows of cells without an intervention by label: the baseline, its repeat, prompts by language."""
+def _heads(rows: Sequence[Row], factors: Sequence[float]) -> list[str]:
+    """Return the heads of the factors: `x 2` if all interventions scale, `= 2` if they set, `+ 2` if they add."""
+    ops = {row["op"] for row in rows if row["factor"] is not None}
+    sign = SIGNS.get(ops.pop(), "") if len(ops) == 1 else ""
+    return [f"{sign} {factor:g}".strip() for factor in factors]
+
+
+def _best(factors: Sequence[float], by_factor: Sequence[Sequence[Row]], *, higher_is_better: bool) -> str:
+    """Return a note on the best factor of a line, or on the factors that tie for it at the precision shown."""
+    means = {
+        factor: round(mean, 3)
+        for factor, rows in zip(factors, by_factor, strict=True)
+        if (mean := _mean(rows)) is not None
+    }
+    if len(factors) < 2 or not means:
+        return ""
+    best = max(means.values()) if higher_is_better else min(means.values())
+    tied = [f"{factor:g}" for factor, mean in means.items() if mean == best]
+    if len(tied) == 1:
+        return f"   best at {tied[0]}"
+    return "   all factors tie" if len(tied) == len(means) else f"   {', '.join(tied[:-1])} and {tied[-1]} tie"
+
+
+def _unsteered(rows: Sequence[Row], metric: str) -> dict[str, str]:
+    """Return the values of cells without an intervention by label: the baseline, its repeat, prompts by language.
+
+    A metric of the target language has no row for the unsteered model; its value is the baseline of the steered rows.
+    """
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         if row["factor"] is not None:
@@ -56,13 +86,24 @@ def _unsteered(rows: Iterable[Row]) -> dict[str, list[Row]]:
         method = row.get("method")  # older servers have none
         subject = "unsteered" if method in (None, "repeat") else row["target_language"]
         groups[subject if method is None else f"{subject}, {method}"].append(row)
-    return groups
+    values = {label: _cell(group) for label, group in groups.items()}
+    if "unsteered" in values or headline_rank(metric) == len(HEADLINES):
+        return values
+    baselines: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.get("baseline") is not None:
+            baselines[f"unsteered, in {row['target_language']}"].append({"value": row["baseline"]})
+    return {label: _cell(group) for label, group in baselines.items()} | values
 
 
 def _few(rows: Sequence[Row]) -> str:
     """Return a note for a line whose intervals rest on few items, else an empty string."""
-    counts = [row["n"] for row in rows if "the interval rests on" in (row["note"] or "")]
-    return f"   intervals rest on {min(counts)} items" if counts else ""
+    few = [row for row in rows if "the interval rests on" in (row["note"] or "")]
+    if not few:
+        return ""
+    fewest = min(few, key=lambda row: row["n"])
+    left_out = f" ({fewest['left_out']} left out)" if fewest.get("left_out") else ""
+    return f"   intervals rest on {fewest['n']} items{left_out}"
 
 
 def _table(row: Row) -> tuple[str, str | None, str, str]:
@@ -100,6 +141,11 @@ def _label(series: tuple[Any, ...]) -> str:
     return f"{target}{what}{weight}{where}{f', {selection}' if selection else ''}"
 
 
-def _cell(rows: Sequence[Row]) -> str:
+def _mean(rows: Sequence[Row]) -> float | None:
     values = [row["value"] for row in rows if row["value"] is not None]
-    return f"{sum(values) / len(values):>8.3f}" if values else f"{'-':>8}"
+    return sum(values) / len(values) if values else None
+
+
+def _cell(rows: Sequence[Row]) -> str:
+    mean = _mean(rows)
+    return f"{'-':>8}" if mean is None else f"{mean:>8.3f}"

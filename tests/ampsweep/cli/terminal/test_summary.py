@@ -27,11 +27,11 @@ def test_every_choice_of_tokens_has_a_line_with_its_best_factor(capsys: pytest.C
     ]
     show_summary(rows, best_factors(rows, "accuracy"))
     _title, factors, *lines = capsys.readouterr().out.splitlines()
-    assert factors.split() == ["x", "1", "x", "2"]
+    assert factors.split() == ["=", "1", "=", "2"]
     assert [" ".join(line.split()) for line in lines] == [
-        "fr set max 0.100 0.200 best x 2",
-        "fr set max tokens end=8 0.400 0.300 best x 1",
-        "fr set max when drift part answer 0.500 0.600 best x 2",
+        "fr set max 0.100 0.200 best at 2",
+        "fr set max tokens end=8 0.400 0.300 best at 1",
+        "fr set max when drift part answer 0.500 0.600 best at 2",
     ]
 
 
@@ -39,3 +39,56 @@ def test_rows_of_servers_without_these_columns_are_one_line(capsys: pytest.Captu
     rows = [{name: value for name, value in row(2.0, 0.5).items() if name not in ("tokens", "when", "part")}]
     show_summary(rows, [])
     assert capsys.readouterr().out.splitlines()[-1].split() == ["fr", "set", "max", "0.500"]
+
+
+def printed(capsys: pytest.CaptureFixture[str], rows: list[dict[str, Any]]) -> list[str]:
+    show_summary(rows, [])
+    return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+
+
+@pytest.mark.parametrize(("op", "heads"), [("scale", "x 1 x 2"), ("set", "= 1 = 2"), ("add", "+ 1 + 2")])
+def test_the_heads_of_the_factors_say_what_the_op_does(capsys: pytest.CaptureFixture[str], op: str, heads: str) -> None:
+    assert printed(capsys, [row(factor, 0.5, op=op) for factor in (1.0, 2.0)])[1] == heads
+    both = [row(1.0, 0.5, op="set"), row(2.0, 0.5, op="add")]
+    assert printed(capsys, both)[1] == "1 2", "several ops have no common sign"
+
+
+@pytest.mark.parametrize(
+    ("values", "mark"),
+    [
+        ((1.0, 1.0, 1.0), "all factors tie"),
+        ((0.5, 1.0, 1.0), "2 and 3 tie"),
+        ((0.5, 1.0, 0.9), "best at 2"),
+    ],
+)
+def test_a_tie_has_no_best_factor(capsys: pytest.CaptureFixture[str], values: tuple[float, ...], mark: str) -> None:
+    rows = [row(factor, value) for factor, value in zip((1.0, 2.0, 3.0), values, strict=True)]
+    assert printed(capsys, rows)[-1].endswith(mark)
+
+
+def test_the_metric_that_a_sweep_is_about_comes_first_with_its_unsteered_value(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    plain: dict[str, Any] = {"method": None, "target_language": None, "op": None, "patch": None, "layers": None}
+    generation = {"task": "generation", "data_language": "en"}
+    rows = [
+        row(None, 20.0, metric="length", higher_is_better=None, **generation, **plain),  # type: ignore[arg-type]
+        *(row(f, 20.0, metric="length", higher_is_better=None, **generation) for f in (1.0, 2.0)),
+        *(row(f, f / 4, metric="in_target_language", baseline=0.125, **generation) for f in (1.0, 2.0)),
+    ]
+    lines = printed(capsys, rows)
+    assert lines[0] == "generation: in_target_language, mean over data languages"
+    assert lines[2:4] == ["unsteered, in fr 0.125", "fr set max 0.250 0.500 best at 2"]
+    assert lines[4] == "generation: length, mean over data languages"
+    assert lines[6:] == ["unsteered 20.000", "fr set max 20.000 20.000"]
+
+
+def test_a_metric_with_the_name_of_its_task_is_named_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed(capsys, [row(1.0, 1.0, task="lss", metric="lss")])[0] == "lss, mean over data languages"
+    nll = row(1.0, 2.0, task="perplexity", metric="nll", higher_is_better=False)
+    assert printed(capsys, [nll])[0] == "log-perplexity: nll (lower is better), mean over data languages"
+
+
+def test_items_that_a_task_leaves_out_are_counted_beside_few_items(capsys: pytest.CaptureFixture[str]) -> None:
+    few = row(1.0, 1.0, n=19, left_out=5, note="the interval rests on 19 items")
+    assert printed(capsys, [few])[-1].endswith("intervals rest on 19 items (5 left out)")
