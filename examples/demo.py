@@ -18,13 +18,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ampsweep import Client
 from ampsweep.cli.options.client import follow
 from ampsweep.client.models import Sweep
 from ampsweep.errors import AmpsweepError
 from examples.chaos import compare, follow_and_kill
+from jobs.report.neurons_file import write_neurons_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "out" / "demo"
@@ -36,6 +40,8 @@ SHOWN = ("ja", "ru", "tr")
 STRENGTH = 3.0
 METRICS = {"lss": "LSS", "in_target_language": "text"}
 """The metrics that are shown, and what they are called in the table."""
+LINEAR = 0.5
+"""Value up to which the axis of the factors is linear; above, it is logarithmic, so that the bend stays visible."""
 REACHED = 0.95
 """Share from which on a metric counts as saturated."""
 REAL_MODEL = (
@@ -43,6 +49,11 @@ REAL_MODEL = (
     "recorded activation, where no text is French; at twice that activation 0.96 is (docs/results-real-models.md)."
 )
 """What the study of real models found; the figures are those of its tables."""
+NEXT = """
+next:
+  .venv/bin/ampsweep report out/demo --out out/demo/report.html   # what was found, with figures and tables
+  make serve                                                      # a server with a web page, to steer prompts"""
+"""What to run after the demo."""
 
 Row = dict[str, Any]
 
@@ -73,6 +84,7 @@ def main() -> int:
             with served(options.engine, home="home-without-a-kill") as server, Client(server.url) as client:
                 sweep = completed(follow(client, client.submit(CHAOS_SPEC)))
                 compare(rows, steered_rows(client, sweep.id))
+        print(NEXT)
     except KeyboardInterrupt:
         print("\nstopped")
         return 130
@@ -113,7 +125,7 @@ def show(server: Server, *, chaos: bool) -> list[Row]:
         submitted = client.submit(CHAOS_SPEC if chaos else SPEC)
         sweep = completed(follow_and_kill(client, submitted, server.pid) if chaos else follow(client, submitted))
         seconds = time.monotonic() - began
-        samples = client.download(sweep.id, OUT / "samples.parquet")
+        download(client, sweep.id, OUT)
         rows = client.results(sweep.id).num_rows
         print(f"\n{sweep.request_counts.total} cells, {rows} samples in {seconds:.0f} s")
         steered = steered_rows(client, sweep.id)
@@ -125,8 +137,15 @@ def show(server: Server, *, chaos: bool) -> list[Row]:
                 steered, sorted({row["target_language"] for row in steered if neurons[row["target_language"]]})
             )
             print(f"\nfigure:  {picture.relative_to(ROOT)}")
-    print(f"samples: {samples.relative_to(ROOT)}")
+    print(f"results: {OUT.relative_to(ROOT)}")
     return steered
+
+
+def download(client: Client, sweep_id: str, folder: Path) -> None:
+    """Write the files of a sweep to a folder, as `ampsweep run` does, so that `ampsweep report` accepts it."""
+    client.download(sweep_id, folder / "results.parquet")
+    client.download_summary(sweep_id, folder / "summary.parquet")
+    write_neurons_of(folder, lambda neuron_set: client.neuron_set(neuron_set, neurons=True)["neurons"])
 
 
 def completed(sweep: Sweep) -> Sweep:
@@ -230,36 +249,40 @@ def show_texts(client: Client) -> None:
 
 
 def draw(rows: list[Row], targets: list[str]) -> Path:
-    """Draw LSS and language control by factor: a line for each target, a band from lowest to highest random draw."""
-    import matplotlib as mpl
+    """Draw LSS and language control by factor, and return the path of the picture."""
+    path = OUT / "factors.png"
+    figure_of(rows, targets).savefig(path, dpi=150)
+    return path
 
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
+
+def figure_of(rows: list[Row], targets: list[str]) -> Figure:
+    """Return LSS and language control by factor: a line for each target, a band from lowest to highest random draw."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
 
     factors = sorted({row["factor"] for row in rows})
-    places = range(len(factors))
-    figure, panels = plt.subplots(1, 2, figsize=(10, 4), layout="constrained", sharey=True)
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
     titles = ("LSS", "continuations of English prompts in the target language")
-    colours = plt.colormaps["viridis"]
+    colours = mpl.colormaps["viridis"]
     for axes, metric, title in zip(panels, METRICS, titles, strict=True):
         drawn = [[random_draws(rows, metric, target, factor) for factor in factors] for target in targets]
-        low = [min(min(draws[place]) for draws in drawn) for place in places]
-        high = [max(max(draws[place]) for draws in drawn) for place in places]
-        axes.fill_between(places, low, high, color="#cccccc", label="random neurons, all languages and draws")
+        low = [min(min(draws) for draws in at_factor) for at_factor in zip(*drawn, strict=True)]
+        high = [max(max(draws) for draws in at_factor) for at_factor in zip(*drawn, strict=True)]
+        axes.fill_between(factors, low, high, color="#cccccc", label="random neurons, all languages and draws")
         for number, target in enumerate(targets):
             values = [mean(rows, metric, target, factor) for factor in factors]
             colour = colours(number / max(1, len(targets)))
-            axes.plot(places, values, marker="osD^v"[number % 5], color=colour, label=f"neurons of {target}")
-        axes.set_xticks(places, [f"{factor:g}" for factor in factors])
+            axes.plot(factors, values, marker="osD^v"[number % 5], color=colour, label=f"neurons of {target}")
+        axes.set_xscale("symlog", linthresh=LINEAR)
+        axes.set_xticks(factors, [f"{factor:g}" for factor in factors])
+        axes.set_xticks([], minor=True)
         axes.set_title(title, fontsize=10)
-        axes.set_xlabel("neurons set to")
+        axes.set_xlabel(f"neurons set to (linear up to {LINEAR:g}, logarithmic above)")
         axes.set_ylim(-0.03, 1.03)
     panels[0].set_ylabel("share")
     panels[0].legend(fontsize=8, loc="lower right")
-    path = OUT / "factors.png"
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-    return path
+    return figure
 
 
 def _wait_until_ready(server: subprocess.Popen[bytes], url: str, log: Path) -> None:

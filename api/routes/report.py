@@ -37,5 +37,5 @@ async def get_report(services: ServicesDep, sweep_id: str, request: Request) -> 
     }
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
-    html = await services.reports.html(services.results, sweep)
+    html = await services.reports.html(services.results, sweep, services.neuron_set_service.neurons)
     return HTMLResponse(html, headers=headers)

@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ampsweep.errors import Unavailable
+from jobs.report.neurons_file import Neurons, write_neurons_of
 from jobs.results.writer import Results
 from jobs.store.records import SweepRecord
 
@@ -20,11 +21,18 @@ MAX_WAITING = 8
 KEPT = 4
 """Rendered reports that are kept in memory for further requests."""
 
-Render = Callable[[Results, SweepRecord], str]
+NeuronsOf = Callable[[str], Neurons]
+"""Returns the neurons of a set by its id (`jobs.execution.NeuronSetService.neurons`)."""
+Render = Callable[[Results, SweepRecord, NeuronsOf], str]
 
 
-def render_report(results: Results, sweep: SweepRecord) -> str:
+def render_report(results: Results, sweep: SweepRecord, neurons_of: NeuronsOf) -> str:
     """Return the report of an ended sweep as HTML.
+
+    Args:
+        results: The published results.
+        sweep: The sweep.
+        neurons_of: Returns the neurons of a set.
 
     Raises:
         NotFound: The sweep has no results.
@@ -33,6 +41,7 @@ def render_report(results: Results, sweep: SweepRecord) -> str:
     with TemporaryDirectory(prefix="ampsweep-report-") as folder:
         (Path(folder) / "results.parquet").write_bytes(results.samples_file(sweep).read())
         (Path(folder) / "summary.parquet").write_bytes(results.summary_file(sweep).read())
+        write_neurons_of(Path(folder), neurons_of)
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(1, mp_context=context) as executor:
             try:
@@ -53,7 +62,7 @@ class Reports:
         self._turn = asyncio.Semaphore(1)
         self._tasks: dict[tuple[str, str], asyncio.Task[str]] = {}
 
-    async def html(self, results: Results, sweep: SweepRecord) -> str:
+    async def html(self, results: Results, sweep: SweepRecord, neurons_of: NeuronsOf) -> str:
         """Return the report of an ended sweep as HTML.
 
         Raises:
@@ -66,7 +75,7 @@ class Reports:
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
             if sum(not other.done() for other in self._tasks.values()) >= MAX_WAITING:
                 raise Unavailable(f"{MAX_WAITING} other reports are being rendered; retry when they are done")
-            task = asyncio.create_task(self._in_turn(results, sweep))
+            task = asyncio.create_task(self._in_turn(results, sweep, neurons_of))
             task.add_done_callback(self._drop_old)
         self._tasks[key] = task  # the last one
         return await asyncio.shield(task)
@@ -76,9 +85,9 @@ class Reports:
         for key in done[:-KEPT]:
             del self._tasks[key]
 
-    async def _in_turn(self, results: Results, sweep: SweepRecord) -> str:
+    async def _in_turn(self, results: Results, sweep: SweepRecord, neurons_of: NeuronsOf) -> str:
         async with self._turn:
-            return await asyncio.to_thread(self._render, results, sweep)
+            return await asyncio.to_thread(self._render, results, sweep, neurons_of)
 
 
 def _render(folder: str) -> str:

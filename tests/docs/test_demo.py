@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import re
+import shutil
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ampsweep.bundled import ATLAS_CORPUS, ATLAS_FOLDER, ATLAS_MODEL
 from ampsweep.documents import read_spec
-from examples.demo import REAL_MODEL, SPEC, conclusion, mean, random_draws, show_factors
+from examples.demo import REAL_MODEL, SPEC, conclusion, download, figure_of, mean, random_draws, show_factors
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.planner import plan
+from jobs.report.data import ReportData
 from jobs.spec import parse_spec
 from tests.docs.pages import DOCS, ROOT
+from tests.jobs.report.control_sweep import control_summary, write_sweep
 
 
 def row(metric: str, target: str, factor: float, value: float, *, base: str = "en", seed: int | None = None) -> Any:
@@ -51,6 +58,31 @@ def test_the_table_has_the_range_of_the_random_draws(capsys: pytest.CaptureFixtu
 
 def test_the_conclusion_names_the_factors_where_the_metrics_are_saturated() -> None:
     assert conclusion(ROWS, ["fr"], [-0.2, 0.0]) == "LSS reaches 0.95 at 0, the text nowhere (0 of 1 languages)."
+
+
+def test_the_axis_of_the_factors_has_their_distances() -> None:
+    rows = [*ROWS, *({**row, "factor": 3.0} for row in ROWS if row["factor"] == 0.0)]
+    for axes in figure_of(rows, ["fr"]).axes:
+        (line,) = axes.get_lines()
+        assert np.asarray(line.get_xdata()).tolist() == [-0.2, 0.0, 3.0]
+        assert axes.get_xscale() == "symlog"
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["-0.2", "0", "3"]
+
+
+def test_the_folder_of_the_demo_can_be_reported_on(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    write_sweep(source, control_summary(("fr",)))
+
+    def copy(name: str) -> Callable[[str, Path], Path]:
+        return lambda _sweep_id, path: Path(shutil.copy(source / name, path))
+
+    client: Any = SimpleNamespace(download=copy("results.parquet"), download_summary=copy("summary.parquet"))
+    out = tmp_path / "out"
+    out.mkdir()
+    download(client, "sweep_1", out)
+    with closing(ReportData(out)) as data:
+        assert data.provenance.sweep_id == "swp_2"
 
 
 def test_the_front_page_tells_of_the_sweep_that_the_demo_runs() -> None:

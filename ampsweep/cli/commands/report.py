@@ -104,16 +104,19 @@ def _check_scores(scores: Sequence[Path]) -> None:
 
 @contextmanager
 def _files_of(sweep: str, server: str, *, partial: bool) -> Iterator[Path]:
-    """Yield the folder with a sweep's results and summary, which are downloaded unless `sweep` is a folder."""
+    """Yield the folder with a sweep's results, summary and neurons, downloaded unless `sweep` is a folder."""
     if Path(sweep).is_dir():
         yield Path(sweep)
         return
+    from jobs.report.neurons_file import write_neurons_of
+
     with TemporaryFolder("report") as folder, client_of(server) as client:
         try:
             client.download(sweep, folder / "results.parquet", partial=partial)
         except (NoConnection, NotFound) as error:
             raise type(error)(_not_found(sweep, server, error)) from error
         client.download_summary(sweep, folder / "summary.parquet", partial=partial)
+        write_neurons_of(folder, lambda neuron_set: client.neuron_set(neuron_set, neurons=True)["neurons"])
         yield folder
 
 
