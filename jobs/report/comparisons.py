@@ -21,6 +21,23 @@ def student_quantiles() -> pa.Table:
     return pa.table({"n": pa.array(n, pa.int64()), "t": stats.t.ppf(0.975, n - 1)})
 
 
+def combined_p(p_values: Sequence[float | None] | None, deltas: Sequence[float | None] | None) -> float | None:
+    """Return the two-sided p-value of several independent differences together, by Stouffer's method.
+
+    A p-value counts for the direction of its difference. None if one of the values is missing.
+
+    Args:
+        p_values: Two-sided p-values of the differences.
+        deltas: The differences.
+    """
+    pairs = list(zip(p_values or (), deltas or (), strict=True))
+    increases = [p / 2 if delta > 0 else 1 - p / 2 for p, delta in pairs if p is not None and delta is not None]
+    if not pairs or len(increases) < len(pairs):
+        return None
+    rise = float(stats.combine_pvalues(np.clip(increases, 1e-300, 1 - 1e-16), method="stouffer").pvalue)
+    return min(1.0, 2 * min(rise, 1 - rise))
+
+
 def with_permutation_test(table: pa.Table) -> pa.Table:
     """Replace the lists `low` and `high` with the difference of their means (low minus high), its g and its p-value."""
     rows = []

@@ -2,7 +2,7 @@
 
 `samples`, `summary` and `neurons` are the files. `evaluated` has scores of stored texts, as rows of a summary.
 `resources` has the resource class of each language, and `student` the quantiles for intervals of means
-(`jobs.report.comparisons`). `jobs.report.views` defines views over them.
+(`jobs.report.comparisons`), `combined_p` a function for p-values. `jobs.report.views` defines views over them.
 """
 
 from __future__ import annotations
@@ -18,20 +18,18 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from duckdb.func import FunctionNullHandling
+from duckdb.sqltypes import DOUBLE
 
 from ampsweep.errors import DamagedFile, InvalidRequest, NotFound
-from jobs.report.comparisons import student_quantiles
+from jobs.report.comparisons import combined_p, student_quantiles
 from jobs.report.evaluated import evaluated_rows
+from jobs.report.neurons_file import NEURONS
 from jobs.report.resources import resource_classes
 from jobs.report.views import VIEWS
 from jobs.results import metadata_keys as keys
 from jobs.results.schema import SAMPLES, SUMMARY
 
-NEURONS = pa.schema([("language", pa.string()), ("layer", pa.int32()), ("neuron", pa.int32()), ("width", pa.int32())])
-"""`neurons.parquet`: one row for each language and neuron of the sweep's neuron set.
-
-`width` is the number of neurons of the layer; files of earlier versions lack it.
-"""
 _FILES = ("results.parquet", "summary.parquet")
 _PARTIAL_FILES = ("partial-results.parquet", "partial-summary.parquet")
 
@@ -111,6 +109,9 @@ class ReportData:
         self._connection.register("neurons", self._neurons(neurons))
         self._connection.register("resources", resource_classes(low_resource))
         self._connection.register("student", student_quantiles())
+        lists = duckdb.list_type(DOUBLE)
+        null = FunctionNullHandling.SPECIAL  # the function handles nulls itself
+        self._connection.create_function("combined_p", combined_p, [lists, lists], DOUBLE, null_handling=null)
         for view in VIEWS:
             self._connection.execute(view)
 

@@ -1,7 +1,8 @@
 """What a sweep found, in a few sentences written from its numbers: the effect, its controls, its cost, its limits.
 
-The sentences claim no more than the intervals show. An effect is one above the noise as `jobs.report.views` defines it;
-otherwise the sentence says that there is none above the noise, and what could have been seen.
+The sentences claim no more than the tests and intervals show: an effect is a significant difference as
+`jobs.report.views` defines it. Otherwise the sentence says that there is none, and what could have been seen. Noise is
+mentioned only where a control `repeat` measured it.
 """
 
 from __future__ import annotations
@@ -17,9 +18,17 @@ from scipy import stats
 from jobs.metrics.shift import Shift
 from jobs.report.data import ReportData
 from jobs.report.figures.drawing import Row
-from jobs.report.observations import NO_EFFECT
-from jobs.report.queries import ABOVE_NOISE, ARM_MEANS, DETECTABLE, MEASURED_BY, TRIED
-from jobs.report.wording import amount, between, count_of, listed, signed
+from jobs.report.queries import ARM_MEANS, DETECTABLE, MEASURED_BY, NOISE, SIGNIFICANCE, TRIED
+from jobs.report.wording import (
+    INCONCLUSIVE,
+    WITHIN_NOISE,
+    amount,
+    below_mde,
+    between,
+    count_of,
+    listed,
+    signed,
+)
 
 _ARMS = {
     "neurons": "the language's own neurons",
@@ -78,10 +87,10 @@ def _effect(measured: _Measured, arm: str, share: str) -> str:
         baselines = [row["baseline"] for row in rows if row["baseline"] is not None]
         beside += [f"unsteered {amount(fmean(baselines))}"] if baselines else []
         beside += [f"LSS {_value(measured.of(arm, 'lss'))}"] if measured.has(arm, "lss") else []
-        verdict = _verdict([row["conclusion"] for row in rows])
+        verdict = _verdict(rows)
     else:
         beside += [f"{Shift.no_effect:g} is no effect"]
-        verdict = _verdict([_shift(row) for row in rows])
+        verdict = _shift_verdict(rows)
     return f"With {_ARMS[arm]}, {_SHARES[share]} is {_value(rows)} ({'; '.join(beside)}): {verdict}."
 
 
@@ -119,9 +128,8 @@ def _costs(measured: _Measured, arm: str) -> list[str]:
         if not rows:
             continue
         change = f"{signed(fmean(row['delta'] for row in rows))} ({_mean(rows, 'delta')}; {measured.panels[measure]})"
-        conclusions = [row["conclusion"] for row in rows]
-        text = f"The mean difference in {label} is {change}: {_verdict(conclusions)}"
-        if NO_EFFECT in conclusions and (arm, measure) in measured.detectable:
+        text = f"The mean difference in {label} is {change}: {_verdict(rows)}"
+        if any(row["conclusion"] in INCONCLUSIVE for row in rows) and (arm, measure) in measured.detectable:
             seen = amount(measured.detectable[arm, measure])
             text += f"; a difference in one data language below about {seen} could not have been seen"
         sentences.append(f"{text}.")
@@ -131,20 +139,21 @@ def _costs(measured: _Measured, arm: str) -> list[str]:
 def _differences(data: ReportData) -> list[str]:
     """Return what steering does in the language itself and in others, for sweeps without language control and LSS."""
     sentences = []
-    rows = data.query(ABOVE_NOISE).to_pylist()
+    rows = data.query(SIGNIFICANCE).to_pylist()
     for side, where in (("self", "In the target language itself"), ("cross", "In the other languages")):
         of_side = [row for row in rows if row["side"] == side]
         total = sum(row["effects"] for row in of_side)
         if not total:
             continue
         found = {name: sum(row[name] for row in of_side) for name in ("better", "worse", "changed")}
-        above = [f"{count} {name}" for name, count in found.items() if count]
-        number, differences = sum(found.values()), count_of(total, "difference")
-        what = f"above the noise: {number} of {differences}" if number else f"no effect above noise in {differences}"
-        size = f"median size {between(row['median_effect'] for row in of_side)}"
-        beside = [*above, size, *(row["panel"] for row in of_side)]
-        sentences.append(f"{where}, {what} ({'; '.join(beside)}).")
-    return sentences or ["No difference has an interval, so nothing can be said about noise."]
+        beside = [f"{count} {name}" for name, count in found.items() if count]
+        beside += below_mde(sum(row["below_mde"] for row in of_side))
+        beside.append(f"median size {between(row['median_effect'] for row in of_side)}")
+        if detectable := [row["median_mde"] for row in of_side if row["median_mde"] is not None]:
+            beside.append(f"median minimum detectable effect {between(detectable)}")
+        what = f"{sum(found.values())} of {count_of(total, 'difference')} significant after correction"
+        sentences.append(f"{where}, {what} ({'; '.join([*beside, *(row['panel'] for row in of_side)])}).")
+    return sentences or ["No difference has an interval, so nothing can be said about significance."]
 
 
 def _limits(data: ReportData, measured: _Measured, arm: str) -> list[str]:
@@ -155,34 +164,50 @@ def _limits(data: ReportData, measured: _Measured, arm: str) -> list[str]:
         measures = {"lss": "LSS", "control": "language control"}  # in the order in which `ARMS` of the views chooses
         chosen_by = next((name for key, name in measures.items() if measured.has(arm, key)), "gain")
         limits.append(
-            f"Each target is shown at the intervention with the best {chosen_by} of up to {tried['tried']}, chosen on "
-            f"the same items, so its {chosen_by} is optimistic."
+            f"Each target is shown at the best of up to {tried['tried']} interventions by {chosen_by}, chosen on the "
+            f"same items, so its {chosen_by} is optimistic."
         )
     targets = {row["target"] for row in measured.rows if row["arm"] == arm}
+    (noise,) = data.query(NOISE).to_pylist()
+    if noise["differences"] and not noise["measured"]:
+        limits.append('No control "repeat" ran, so run-to-run noise is unknown.')
     if len(targets) == 1:
         limits.append("With one target language, nothing is known about others.")
     return limits
 
 
-def _verdict(conclusions: Sequence[str | None]) -> str:
-    """Return for how many targets there is an effect above the noise, by its direction."""
-    judged = [conclusion for conclusion in conclusions if conclusion is not None]
+def _verdict(rows: Sequence[Row]) -> str:
+    """Return for how many targets there is a significant difference, by its direction."""
+    judged = [row for row in rows if row["conclusion"] is not None]
     if not judged:
-        return "without intervals nothing can be said about noise"
-    counts = Counter(conclusion for conclusion in judged if conclusion != NO_EFFECT)
+        return "without intervals nothing can be said about significance"
+    found = [row for row in judged if row["conclusion"] not in INCONCLUSIVE]
+    noisy = sum(row["conclusion"] == WITHIN_NOISE for row in judged)
     targets = count_of(len(judged), "target")
-    if not counts:
-        return f"no effect above noise for any of {targets}"
-    return f"{listed(f'{name} for {number}' for name, number in sorted(counts.items()))} of {targets}, above the noise"
+    within = [f"{noisy} within the noise"] if noisy else []
+    if not found:
+        return "; ".join([f"no significant difference for any of {targets}", *within])
+    counts = Counter(row["conclusion"] for row in found)
+    tested = all(row["p_holm"] is not None for row in found)
+    basis = "p < 0.05 after correction" if tested else "the 95 % interval excludes zero"
+    if all(row["noise"] is not None for row in found):
+        basis += ", larger than the noise"
+    text = f"{listed(f'{name} for {number}' for name, number in sorted(counts.items()))} of {targets} ({basis})"
+    small = sum(row["mde"] is not None and abs(row["delta"]) < row["mde"] for row in found)
+    return "; ".join([text, *within, *below_mde(small)])
 
 
-def _shift(row: Row) -> str | None:
-    """Return the conclusion from an LSS: whether its interval excludes the value of no effect."""
-    if row["value_half"] is None:
-        return None
-    if abs(row["value"] - Shift.no_effect) <= row["value_half"]:
-        return NO_EFFECT
-    return "higher" if row["value"] > Shift.no_effect else "lower"
+def _shift_verdict(rows: Sequence[Row]) -> str:
+    """Return for how many targets the interval of LSS excludes the value of no effect, by its direction."""
+    judged = [row for row in rows if row["value_low"] is not None]
+    if not judged:
+        return "without intervals nothing can be said about significance"
+    sides = {
+        "above": sum(row["value_low"] > Shift.no_effect for row in judged),
+        "below": sum(row["value_high"] < Shift.no_effect for row in judged),
+    }
+    number = listed(f"{side} it for {count}" for side, count in sides.items() if count) or "on neither side for any"
+    return f"the 95 % interval is {number} of {count_of(len(judged), 'target')}"
 
 
 def _value(rows: Sequence[Row]) -> str:
@@ -190,24 +215,32 @@ def _value(rows: Sequence[Row]) -> str:
 
 
 def _mean(rows: Sequence[Row], column: str = "value") -> str:
-    """Return over how many targets a mean is, with its 95 % interval: Student's t, or that of the one target."""
+    """Return over how many targets a mean is, with its 95 % interval.
+
+    It is Student's t over targets, but no narrower than their pooled intervals; of a single target it is its own.
+    """
     values = [row[column] for row in rows]
-    if len(values) == 1:
-        half, of = rows[0][f"{column}_half"], f"{rows[0]['target']} only"
-    else:
+    of = f"{rows[0]['target']} only" if len(values) == 1 else f"mean over {len(values)} targets"
+    mean, lows, highs = fmean(values), [row[f"{column}_low"] for row in rows], [row[f"{column}_high"] for row in rows]
+    bounds = []
+    if None not in (*lows, *highs):
+        down = math.hypot(*(value - low for value, low in zip(values, lows, strict=True))) / len(values)
+        up = math.hypot(*(high - value for value, high in zip(values, highs, strict=True))) / len(values)
+        bounds.append((mean - down, mean + up))
+    if len(values) > 1:
         half = float(stats.t.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
-        of = f"mean over {len(values)} targets"
-    if half is None:
+        bounds.append((mean - half, mean + half))
+    if not bounds:
         return of
-    low, high = fmean(values) - half, fmean(values) + half
+    low, high = min(low for low, _ in bounds), max(high for _, high in bounds)
     if column == "value":  # a share
         low, high = max(low, 0.0), min(high, 1.0)
     return f"{of}, 95 % interval {amount(low)} to {amount(high)}"
 
 
 def _low(row: Row) -> float:
-    return float(row["value"]) - float(row["value_half"] or 0.0)
+    return float(row["value"] if row["value_low"] is None else row["value_low"])
 
 
 def _high(row: Row) -> float:
-    return float(row["value"]) + float(row["value_half"] or 0.0)
+    return float(row["value"] if row["value_high"] is None else row["value_high"])

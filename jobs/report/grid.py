@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-_HALF = "_half"
+_LOW, _HIGH = "_low", "_high"
 _BOUNDS = {"delta_ci_low": "delta_ci_high"}
 """Pairs of columns that are shown as one: the bounds of an interval."""
 _EXACT = ("factor", "x")
@@ -52,8 +52,8 @@ class Grid:
 def grid_of(table: pa.Table, *, max_rows: int | None = None) -> Grid:
     """Return a table of query results for readers.
 
-    A column `x` and its `x_half` become one, `0.940 ± 0.050`, and so do the bounds of an interval. Columns without any
-    value are left out. Numbers have three decimals.
+    A column `x` and its `x_low` and `x_high` become one, `0.940 (0.890 to 0.990)`, and so do the bounds of an interval.
+    Columns without any value are left out. Numbers have three decimals.
 
     Args:
         table: The table.
@@ -100,7 +100,8 @@ def _is_constant(table: pa.Table, name: str) -> bool:
 
 def _is_part(name: str, names: Sequence[str]) -> bool:
     """Return whether a column is shown in another one."""
-    return (name.removesuffix(_HALF) in names and name.endswith(_HALF)) or name in _BOUNDS.values()
+    stem = name.removesuffix(_LOW).removesuffix(_HIGH)
+    return (stem != name and stem in names) or name in _BOUNDS.values()
 
 
 def _column(table: pa.Table, name: str) -> Column:
@@ -110,11 +111,11 @@ def _column(table: pa.Table, name: str) -> Column:
 
 
 def _cell(row: dict[str, Any], name: str) -> Cell:
-    value, half = row[name], row.get(name + _HALF)
+    value, low, high = row[name], row.get(name + _LOW), row.get(name + _HIGH)
     number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
     text = f"{value:g}" if number is not None and name in _EXACT else format_value(value)
     if value is not None and name in _BOUNDS:
         text += f" to {format_value(row[_BOUNDS[name]])}"
-    elif value is not None and half is not None:
-        text += f" ± {format_value(half)}"
+    elif value is not None and low is not None and high is not None:
+        text += f" ({format_value(low)} to {format_value(high)})"
     return Cell(text, number)

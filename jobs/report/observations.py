@@ -13,13 +13,10 @@ import pyarrow as pa
 
 from jobs.report.figures.control_plots import METHOD_LABELS
 from jobs.report.figures.drawing import Row, distinct, panels
-from jobs.report.wording import amount, between, count_of, listed, signed
+from jobs.report.wording import INCONCLUSIVE, amount, below_mde, between, count_of, listed, signed
+from jobs.results.metric_names import metric_title
 
-MAX_PANELS = 3
-"""Maximum number of panels that a caption describes. It only counts the others."""
 ALPHA = 0.05
-NO_EFFECT = "no effect above noise"
-"""The conclusion from a difference that is not above the noise (`jobs.report.views`)."""
 
 
 def methods_seen(table: pa.Table) -> str:
@@ -53,28 +50,38 @@ def costs_seen(table: pa.Table) -> str:
     return _by_panel(table, front)
 
 
-def noise_seen(table: pa.Table) -> str:
-    """Count the differences that are above the noise."""
+def significance_seen(table: pa.Table) -> str:
+    """Count the significant differences, and say whether noise was measured."""
     rows = table.to_pylist()
-    total, none = sum(row["effects"] for row in rows), sum(row["no_effect_above_noise"] for row in rows)
-    if none == total:
-        return f"None of the {total} differences is above the noise.{_detectable(rows)}"
+    total = sum(row["effects"] for row in rows)
     found = {name: sum(row[name] for row in rows) for name in ("better", "worse", "changed")}
     parts = [f"{number} {name}" for name, number in found.items() if number]
-    return f"{total - none} of {total} differences are above the noise ({', '.join(parts)}).{_detectable(rows)}"
+    parts += below_mde(sum(row["below_mde"] for row in rows))
+    text = f"{sum(found.values())} of {count_of(total, 'difference')} significant after correction"
+    text += f" ({', '.join(parts)})" if parts else ""
+    if all(row["within_noise"] is None for row in rows):
+        noise = 'no control "repeat" ran, so run-to-run noise is unknown'
+    else:
+        noise = f"{sum(row['within_noise'] or 0 for row in rows)} more within the noise of the repeat"
+    return f"{text}; {noise}.{_detectable(rows)}"
 
 
 def best_seen(table: pa.Table) -> str:
-    """Give the range of the best factors, and LSS at them beside that of the controls."""
-    rows = table.to_pylist()
-    text = (
-        f"The best factor is {between((row['factor'] for row in rows), digits=None)}, with a mean LSS of "
-        f"{between(row['lss'] for row in rows)}"
-    )
-    for name, label in (("random", "random neurons"), ("other", "another language's neurons")):
-        values = [row[name] for row in rows if row[name] is not None]
-        text += f"; {label} {between(values)}" if values else ""
-    return f"{text}."
+    """Give the range of the best factors, and the metric at them beside that of the controls."""
+
+    def best(rows: list[Row]) -> str:
+        text = (
+            f"the best factor is {between((row['factor'] for row in rows), digits=None)}, with a mean of "
+            f"{between(row['value'] for row in rows)}"
+        )
+        tied = sum(row["tied"] is not None for row in rows)
+        text += f" (a tie of several factors for {tied} of {len(rows)}, of which the smallest is named)" if tied else ""
+        for name, label in (("random", "random neurons"), ("other", "another language's neurons")):
+            values = [row[name] for row in rows if row[name] is not None]
+            text += f"; {label} {between(values)}" if values else ""
+        return text
+
+    return _by_panel(table, best)
 
 
 def matrix_seen(table: pa.Table) -> str:
@@ -84,6 +91,9 @@ def matrix_seen(table: pa.Table) -> str:
         return "No pair of languages has a value."
     low, high = (pick(rows, key=lambda row: row["value"]) for pick in (min, max))
     mean = fmean(row["value"] for row in rows)
+    if low["value"] == high["value"]:
+        which = f"the only pair, {low['row']} to {low['column']}" if len(rows) == 1 else f"all {len(rows)} pairs"
+        return f"LSS is {amount(mean)} for {which}."
     ends = " and ".join(f"{amount(row['value'])} ({row['row']} to {row['column']})" for row in (low, high))
     return f"LSS lies between {ends}; its mean over {count_of(len(rows), 'pair')} of languages is {amount(mean)}."
 
@@ -120,16 +130,16 @@ def curves_seen(table: pa.Table) -> str:
 
 
 def effects_seen(table: pa.Table) -> str:
-    """Count the effects above noise in the language itself and in others, and name the largest deterioration."""
+    """Count the significant differences in the language itself and in others, and name the largest deterioration."""
     rows = table.to_pylist()
     sides = []
     for side, is_self in (("self", True), ("cross", False)):
         of_side = [row for row in rows if (row["row"] == row["column"]) is is_self and row["conclusion"] is not None]
         counted = Counter(row["conclusion"] for row in of_side)
         if of_side:
-            none = counted.pop(NO_EFFECT, 0)
-            parts = [f"{number} {name}" for name, number in sorted(counted.items())]
-            sides.append(f"{side}: {', '.join([*parts, f'{none} without effect above noise'])}")
+            first = sorted(name for name in counted if name not in INCONCLUSIVE)
+            names = [*first, *(name for name in INCONCLUSIVE if counted[name])]
+            sides.append(f"{side}: {', '.join(f'{counted[name]} {name}' for name in names)}")
     worse = [row for row in rows if row["improvement"] is not None and row["improvement"] < 0]
     text = f"{_capitalized('; '.join(sides))}." if sides else "No difference has an interval."
     if worse:
@@ -144,9 +154,9 @@ def self_and_cross_seen(table: pa.Table) -> str:
 
     def means(rows: list[Row]) -> str:
         own = [row for row in rows if row["whose"] == "own"] or rows
-        above = sum(row["conclusion"] not in (None, NO_EFFECT) for row in own)
+        shown = sum(row["conclusion"] not in (None, *INCONCLUSIVE) for row in own)
         in_itself, elsewhere = (signed(fmean(row[side] for row in own)) for side in ("self", "cross"))
-        return f"self {in_itself}, above noise for {above} of {count_of(len(own), 'target')}; cross {elsewhere}"
+        return f"self {in_itself}, significant for {shown} of {count_of(len(own), 'target')}; cross {elsewhere}"
 
     return _by_panel(table, means)
 
@@ -241,7 +251,7 @@ def modes_seen(table: pa.Table) -> str:
     if not rows:
         return ""
     most = max(rows, key=lambda row: abs(row["difference"]))
-    named = f"{most['task']}: {most['metric']}"
+    named = metric_title(most["task"], most["metric"])
     return f"The largest mean difference is {signed(most['difference'])} ({named}, {count_of(most['rows'], 'row')})."
 
 
@@ -251,11 +261,7 @@ def _effect(rows: list[Row], value: float) -> str:
 
 
 def _by_panel(table: pa.Table, describe: Callable[[list[Row]], str]) -> str:
-    by_panel = panels(table)
-    parts = [f"{panel}: {describe(rows)}." for panel, rows in by_panel[:MAX_PANELS]]
-    if len(by_panel) > MAX_PANELS:
-        parts.append(f"{count_of(len(by_panel) - MAX_PANELS, 'more panel')} in the figure and its table.")
-    return " ".join(parts)
+    return " ".join(f"{panel}: {describe(rows)}." for panel, rows in panels(table))
 
 
 def _means_by(rows: Sequence[Row], key: str, column: str) -> dict[str, tuple[float, list[float]]]:

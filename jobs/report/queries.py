@@ -5,21 +5,26 @@ from __future__ import annotations
 DOES_IT_WORK = """
 SELECT target, arm AS method, any_value(factor) AS factor,
        any_value(value) FILTER (measure = 'control') AS control,
-       any_value(value_half) FILTER (measure = 'control') AS control_half,
+       any_value(value_low) FILTER (measure = 'control') AS control_low,
+       any_value(value_high) FILTER (measure = 'control') AS control_high,
        any_value(baseline) FILTER (measure = 'control') AS unsteered,
        any_value(conclusion) FILTER (measure = 'control') AS control_conclusion,
-       any_value(value) FILTER (measure = 'answers') AS answers,
-       any_value(value_half) FILTER (measure = 'answers') AS answers_half,
+       any_value(value) FILTER (measure = 'quality') AS quality,
+       any_value(value_low) FILTER (measure = 'quality') AS quality_low,
+       any_value(value_high) FILTER (measure = 'quality') AS quality_high,
        any_value(delta) FILTER (measure = 'accuracy') AS accuracy,
-       any_value(delta_half) FILTER (measure = 'accuracy') AS accuracy_half,
+       any_value(delta_low) FILTER (measure = 'accuracy') AS accuracy_low,
+       any_value(delta_high) FILTER (measure = 'accuracy') AS accuracy_high,
        any_value(conclusion) FILTER (measure = 'accuracy') AS accuracy_conclusion,
        any_value(delta) FILTER (measure = 'nll') AS nll,
-       any_value(delta_half) FILTER (measure = 'nll') AS nll_half,
+       any_value(delta_low) FILTER (measure = 'nll') AS nll_low,
+       any_value(delta_high) FILTER (measure = 'nll') AS nll_high,
        any_value(conclusion) FILTER (measure = 'nll') AS nll_conclusion,
        any_value(value) FILTER (measure = 'lss') AS lss,
-       any_value(value_half) FILTER (measure = 'lss') AS lss_half,
+       any_value(value_low) FILTER (measure = 'lss') AS lss_low,
+       any_value(value_high) FILTER (measure = 'lss') AS lss_high,
        (SELECT string_agg(panel, ', ' ORDER BY panel) FROM measures WHERE measure = 'control') AS control_is,
-       (SELECT string_agg(panel, ', ' ORDER BY panel) FROM measures WHERE measure = 'answers') AS answers_is,
+       (SELECT string_agg(panel, ', ' ORDER BY panel) FROM measures WHERE measure = 'quality') AS quality_is,
        (SELECT string_agg(panel, ', ' ORDER BY panel) FROM measures WHERE measure = 'accuracy') AS accuracy_is,
        (SELECT string_agg(panel, ', ' ORDER BY panel) FROM measures WHERE measure = 'nll') AS nll_is,
        (SELECT string_agg(panel, ', ' ORDER BY panel) FROM measures WHERE measure = 'lss') AS lss_is
@@ -28,23 +33,32 @@ FROM by_arm GROUP BY target, arm ORDER BY target, method
 CONTROL_COST = """
 WITH arms_and_costs AS (
   SELECT cost.measure, control.target, control.arm AS method, control.value AS control,
-         control.value_half AS control_half,
+         control.value_low AS control_low, control.value_high AS control_high,
          CASE cost.measure WHEN 'accuracy' THEN -cost.delta ELSE cost.delta END AS cost,
-         cost.delta_half AS cost_half, control.baseline
+         CASE cost.measure WHEN 'accuracy' THEN -cost.delta_high ELSE cost.delta_low END AS cost_low,
+         CASE cost.measure WHEN 'accuracy' THEN -cost.delta_low ELSE cost.delta_high END AS cost_high, control.baseline
   FROM by_arm control JOIN by_arm cost USING (target, arm)
   WHERE control.measure = 'control' AND cost.measure IN ('accuracy', 'nll') AND cost.delta IS NOT NULL
 ), points AS (
   SELECT * EXCLUDE (baseline) FROM arms_and_costs
   UNION ALL
-  SELECT measure, target, 'unsteered', avg(baseline), NULL, 0, NULL FROM arms_and_costs GROUP BY measure, target
+  SELECT measure, target, 'unsteered', avg(baseline), NULL, NULL, 0, NULL, NULL FROM arms_and_costs
+  GROUP BY measure, target
 ), means AS (
   SELECT measure, 'mean' AS target, method, avg(control) AS control, stddev_samp(control) AS control_sd,
-         avg(cost) AS cost, stddev_samp(cost) AS cost_sd, count(*) AS n
+         pooled_low(control, control_low) AS control_low, pooled_high(control, control_high) AS control_high,
+         avg(cost) AS cost, stddev_samp(cost) AS cost_sd, pooled_low(cost, cost_low) AS cost_low,
+         pooled_high(cost, cost_high) AS cost_high, count(*) AS n
   FROM points GROUP BY measure, method
 ), plotted AS (
-  SELECT measure, target, method, control, control_half, cost, cost_half FROM points
+  SELECT measure, target, method, control, control_low, control_high, cost, cost_low, cost_high FROM points
   UNION ALL
-  SELECT measure, target, method, control, t * control_sd / sqrt(n), cost, t * cost_sd / sqrt(n)
+  SELECT measure, target, method, control,
+         wider_low(control, t * control_sd / sqrt(n), control_low, 0),
+         wider_high(control, t * control_sd / sqrt(n), control_high, 1),
+         cost,
+         wider_low(cost, t * cost_sd / sqrt(n), cost_low, NULL),
+         wider_high(cost, t * cost_sd / sqrt(n), cost_high, NULL)
   FROM means LEFT JOIN student USING (n)
 )
 SELECT CASE measure WHEN 'accuracy' THEN 'loss of accuracy' ELSE 'rise of negative log-likelihood' END
@@ -56,32 +70,41 @@ SELECT CASE measure WHEN 'accuracy' THEN 'loss of accuracy' ELSE 'rise of negati
                      AND (o.control > p.control OR o.cost < p.cost)) AS on_front
 FROM plotted p ORDER BY panel, target, cost, control, method
 """
-ABOVE_NOISE = """
+SIGNIFICANCE = """
 SELECT panel, CASE WHEN data_language = target_language THEN 'self' ELSE 'cross' END AS side, count(*) AS effects,
        count(*) FILTER (conclusion = 'better') AS better, count(*) FILTER (conclusion = 'worse') AS worse,
        count(*) FILTER (conclusion IN ('higher', 'lower')) AS changed,
-       count(*) FILTER (conclusion = 'no effect above noise') AS no_effect_above_noise,
+       count(*) FILTER (conclusion = 'not significant') AS not_significant,
+       CASE WHEN count(noise) > 0 THEN count(*) FILTER (conclusion = 'within noise') END AS within_noise,
+       count(*) FILTER (conclusion NOT IN ('not significant', 'within noise') AND abs(delta) < mde) AS below_mde,
        median(abs(delta)) AS median_effect, median(mde) AS median_mde, max(noise) AS largest_noise
 FROM at_best WHERE whose = 'own' AND conclusion IS NOT NULL
 GROUP BY ALL ORDER BY panel, side DESC
 """
 BEST = """
-WITH means AS (
-  SELECT target_language, intervention, layers, factor, whose, random_seed, avg(value) AS lss, count(*) AS languages,
-         min(n) AS least, max(n) AS most, max(neurons) AS neurons
-  FROM steered WHERE metric = 'lss' GROUP BY ALL
+WITH headlines AS (
+  SELECT s.*, measure FROM steered s JOIN measures USING (metric)
+  WHERE measure IN ('lss', 'accuracy') OR measure = 'control' AND data_language <> target_language
+), means AS (
+  SELECT s.panel, target_language, intervention, layers, factor, whose, random_seed, avg(value) AS value,
+         count(*) AS languages, max(neurons) AS neurons
+  FROM headlines s GROUP BY ALL
 ), ranked AS (
-  SELECT *, row_number() OVER (
-    PARTITION BY target_language, intervention, layers ORDER BY round(lss, 12) DESC, factor) AS position
+  SELECT *, row_number() OVER same AS position, round(value, 12) = round(max(value) OVER same, 12) AS is_best
   FROM means WHERE whose = 'own' AND neurons > 0
+  WINDOW same AS (PARTITION BY panel, target_language, intervention, layers ORDER BY round(value, 12) DESC, factor)
+), ties AS (
+  SELECT panel, target_language, intervention, layers, string_agg(format('{:g}', factor), ', ' ORDER BY factor) AS tied
+  FROM ranked WHERE is_best GROUP BY ALL HAVING count(*) > 1
 )
-SELECT r.target_language, r.intervention, r.layers, r.factor, r.lss, r.languages,
-       item_range(r.least, r.most) AS items, r.neurons,
-       avg(c.lss) FILTER (c.whose = 'random') AS random,
-       min(c.lss) FILTER (c.whose = 'random') AS random_min,
-       max(c.lss) FILTER (c.whose = 'random') AS random_max,
-       any_value(c.lss) FILTER (c.whose = 'other language') AS other
-FROM ranked r LEFT JOIN means c USING (target_language, intervention, layers, factor)
+SELECT r.panel, r.target_language, r.intervention, r.layers, r.factor, any_value(tied) AS tied, r.value, r.languages,
+       r.neurons,
+       avg(c.value) FILTER (c.whose = 'random') AS random,
+       min(c.value) FILTER (c.whose = 'random') AS random_min,
+       max(c.value) FILTER (c.whose = 'random') AS random_max,
+       any_value(c.value) FILTER (c.whose = 'other language') AS other
+FROM ranked r LEFT JOIN means c USING (panel, target_language, intervention, layers, factor)
+LEFT JOIN ties USING (panel, target_language, intervention, layers)
 WHERE r.position = 1 GROUP BY ALL ORDER BY ALL
 """
 MATRIX = """
@@ -119,10 +142,13 @@ SELECT *, item_range(min(n) OVER (), max(n) OVER ()) AS items FROM counted ORDER
 CURVES = """
 WITH means AS (
   SELECT panel, target_language AS target, intervention, whose, factor AS x, avg(y) AS y, stddev_samp(y) AS sd,
-         count(*) AS n, any_value(reference) AS reference
+         count(*) AS n, any_value(reference) AS reference, pooled_low(y, y_low) AS low, pooled_high(y, y_high) AS high,
+         any_value(bottom) AS bottom, any_value(top) AS top
   FROM steered WHERE layers NOT SIMILAR TO '[0-9]+' GROUP BY ALL
 )
-SELECT * EXCLUDE (sd, t), t * sd / sqrt(n) AS half FROM means LEFT JOIN student USING (n) ORDER BY ALL
+SELECT panel, target, intervention, whose, x, y, wider_low(y, t * sd / sqrt(n), low, bottom) AS y_low,
+       wider_high(y, t * sd / sqrt(n), high, top) AS y_high, n, reference
+FROM means LEFT JOIN student USING (n) ORDER BY ALL
 """
 EFFECTS = """
 SELECT panel, data_language AS row, target_language AS "column", n, y AS value, improvement,
@@ -130,22 +156,30 @@ SELECT panel, data_language AS row, target_language AS "column", n, y AS value, 
 FROM at_best WHERE metric <> 'lss' AND whose = 'own' ORDER BY ALL
 """
 SELF_CROSS = """
-WITH effects AS (
+WITH sides AS (
+  SELECT *, data_language = target_language AS is_self,
+         CASE WHEN is_self THEN delta END AS own, CASE WHEN is_self THEN delta_ci_low END AS own_low,
+         CASE WHEN is_self THEN delta_ci_high END AS own_high,
+         CASE WHEN NOT is_self THEN delta END AS others, CASE WHEN NOT is_self THEN delta_ci_low END AS others_low,
+         CASE WHEN NOT is_self THEN delta_ci_high END AS others_high
+  FROM at_best WHERE delta IS NOT NULL
+), effects AS (
   SELECT panel, target_language AS target, whose, intervention, factor,
-         avg(delta) FILTER (data_language = target_language) AS self,
-         avg(delta_ci_high - delta_ci_low) FILTER (data_language = target_language) / 2 AS self_half,
-         avg(effect) FILTER (data_language = target_language) AS effect,
-         avg(p_value) FILTER (data_language = target_language) AS p,
-         avg(p_holm) FILTER (data_language = target_language) AS p_holm,
-         avg(noise) FILTER (data_language = target_language) AS noise,
-         avg(mde) FILTER (data_language = target_language) AS mde,
-         any_value(conclusion) FILTER (data_language = target_language) AS conclusion,
-         avg(delta) FILTER (data_language <> target_language) AS "cross",
-         stddev_samp(delta) FILTER (data_language <> target_language) AS sd,
-         count(delta) FILTER (data_language <> target_language) AS n
-  FROM at_best WHERE delta IS NOT NULL GROUP BY ALL
+         avg(own) AS self, pooled_low(own, own_low) AS self_low, pooled_high(own, own_high) AS self_high,
+         avg(effect) FILTER (is_self) AS effect,
+         avg(p_value) FILTER (is_self) AS p,
+         avg(p_holm) FILTER (is_self) AS p_holm,
+         avg(noise) FILTER (is_self) AS noise,
+         avg(mde) FILTER (is_self) AS mde,
+         any_value(conclusion) FILTER (is_self) AS conclusion,
+         avg(others) AS "cross", stddev_samp(others) AS sd, count(others) AS n,
+         pooled_low(others, others_low) AS low, pooled_high(others, others_high) AS high,
+         any_value(bottom) AS bottom, any_value(top) AS top
+  FROM sides GROUP BY ALL
 )
-SELECT * EXCLUDE (sd, t, n), t * sd / sqrt(n) AS cross_half FROM effects LEFT JOIN student USING (n)
+SELECT * EXCLUDE (sd, t, n, low, high, bottom, top), wider_low("cross", t * sd / sqrt(n), low, bottom) AS cross_low,
+       wider_high("cross", t * sd / sqrt(n), high, top) AS cross_high
+FROM effects LEFT JOIN student USING (n)
 WHERE self IS NOT NULL AND "cross" IS NOT NULL ORDER BY ALL
 """
 GAIN_COST = """
@@ -177,7 +211,7 @@ FROM by_class GROUP BY ALL HAVING n_low > 0 AND n_high > 0 ORDER BY ALL
 """
 PROFILE = """
 SELECT panel, target_language AS target, intervention || ' ' || factor AS intervention, whose,
-       CAST(layers AS INTEGER) AS x, avg(y) AS y, NULL AS half, any_value(reference) AS reference
+       CAST(layers AS INTEGER) AS x, avg(y) AS y, NULL AS y_low, NULL AS y_high, any_value(reference) AS reference
 FROM steered WHERE layers SIMILAR TO '[0-9]+' GROUP BY ALL ORDER BY ALL
 """
 LAYERS = """
@@ -223,7 +257,9 @@ WHERE c.mode = 'corrected' AND p.mode = 'paper' AND c.value IS NOT NULL AND p.va
 GROUP BY ALL ORDER BY ALL
 """
 ARM_MEANS = """
-SELECT target, arm, measure, value, value_half, baseline, delta, delta_half, conclusion FROM by_arm ORDER BY ALL
+SELECT target, arm, measure, value, value_low, value_high, baseline, delta, delta_low, delta_high, p_holm, noise, mde,
+       conclusion
+FROM by_arm ORDER BY ALL
 """
 MEASURED_BY = """
 SELECT measure, string_agg(panel, '; ' ORDER BY panel) AS panels FROM measures GROUP BY measure
@@ -239,4 +275,7 @@ SELECT coalesce(max(tried), 0) AS tried FROM (
 """
 LITTLE = """
 SELECT count(*) AS rows, min(n) AS least FROM summary WHERE note LIKE '%the interval rests on%' AND rung IS NULL
+"""
+NOISE = """
+SELECT count(noise) AS measured, count(delta) AS differences FROM summary
 """

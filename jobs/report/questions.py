@@ -29,13 +29,12 @@ from jobs.report.observations import (
     matrix_seen,
     methods_seen,
     modes_seen,
-    noise_seen,
     overlap_seen,
     search_seen,
     self_and_cross_seen,
+    significance_seen,
 )
 from jobs.report.queries import (
-    ABOVE_NOISE,
     BEST,
     CONTROL_COST,
     CURVES,
@@ -52,6 +51,7 @@ from jobs.report.queries import (
     RESOURCES,
     SEARCH,
     SELF_CROSS,
+    SIGNIFICANCE,
 )
 
 Draw = Callable[[pa.Table], Figure]
@@ -88,10 +88,10 @@ QUESTIONS = (
         title="Does it work?",
         about="Each way to steer to a target language, at its best intervention (the largest mean LSS; without LSS the "
         "best language control). Control: the share of generated texts in the target language, a bar for the "
-        "unsteered model. Answers: what is known of their quality. Accuracy and nll: differences to the "
+        "unsteered model. Quality: what is known of the texts. Accuracy and nll: differences to the "
         "unsteered model in other abilities, with 0 for no loss. LSS has its line at 0.5, the value of an edit without "
         "direction; a high LSS without control means that the text did not change its language. Means over data "
-        "languages (control and answers: other than the target) with pooled 95 % intervals. The head of a column names "
+        "languages (control and quality: other than the target) with pooled 95 % intervals. The head of a column names "
         "the metric, and the number of items that a value in one data language rests on.",
         sql=DOES_IT_WORK,
         observe=methods_seen,
@@ -110,22 +110,25 @@ QUESTIONS = (
         max_rows=200,
     ),
     Question(
-        key="above_noise",
-        title="Which effects are above the noise?",
+        key="significance",
+        title="Which differences are significant?",
         about="Differences to the unsteered model at the best intervention of each target, in the language itself "
-        "(self) and in the others (cross). An effect is above the noise if its interval excludes zero and if it "
-        "is larger than the difference between the unsteered model and its repeat in other batches (control "
-        "repeat; without it the interval alone decides). mde is the minimum detectable effect at 80 % power: "
-        "smaller effects may exist that these items cannot show.",
-        sql=ABOVE_NOISE,
-        observe=noise_seen,
+        "(self) and in the others (cross). A difference is significant if p < 0.05 after Holm's correction over "
+        "languages, and if its interval excludes zero. Where the control repeat ran, it is within noise if it is not "
+        "larger than the difference between the unsteered model and its repeat in other batches. mde is the "
+        "minimum detectable effect at 80 % power: smaller effects may exist that these items cannot show, and a "
+        "significant difference below it is likely overestimated (below_mde).",
+        sql=SIGNIFICANCE,
+        observe=significance_seen,
     ),
     Question(
         key="best_factor",
         title="Which factor is best for each target language?",
-        about="The factor with the largest mean LSS over base languages; ties go to the smaller factor. Controls do "
-        "not count; their LSS at the same factor is shown for comparison, that of random neurons with its smallest and "
-        "largest value over several draws. The following sections use each target's best intervention.",
+        about="For language control (over data languages other than the target), LSS and accuracy: the factor with the "
+        "largest mean over data languages. Of several equally good factors (tied) the smallest is named. Controls do "
+        "not count; their mean at the same factor is shown for comparison, that of random neurons with its smallest "
+        "and largest value over several draws. The following sections use each target's best intervention: by LSS, or "
+        "else by language control, or else by the gain in the language itself.",
         sql=BEST,
         observe=best_seen,
     ),
@@ -156,8 +159,10 @@ QUESTIONS = (
     Question(
         key="factor_curves",
         title="How does the effect depend on the factor?",
-        about="Means over data languages with the 95 % interval of that mean (Student's t): LSS itself, for every "
-        "other metric the difference to the unsteered model on the same items.",
+        about="Means over data languages: LSS itself, for every other metric the difference to the unsteered model on "
+        "the same items. Bands of the own neurons: the 95 % interval of that mean by Student's t over languages, no "
+        "narrower than the pooled intervals over items; with one data language the interval over items. Bands end at "
+        "the bounds of a share.",
         sql=CURVES,
         observe=curves_seen,
         draw=lambda table: curves(table, x_label="factor", y_label="mean effect"),
@@ -168,7 +173,8 @@ QUESTIONS = (
         about="The difference to the unsteered model on the same items, at the best intervention of each target. "
         "Framed: the language itself (self); all other cells are cross. n is the number of items of a cell. Blue is an "
         "improvement, red a deterioration; "
-        "purple and orange are an increase and a decrease of metrics of which neither direction is better.",
+        "purple and orange are an increase and a decrease of metrics of which neither direction is better. What is not "
+        "significant is pale.",
         sql=EFFECTS,
         observe=effects_seen,
         draw=lambda table: difference_maps(table, rows="data language", columns="target language"),
@@ -178,7 +184,8 @@ QUESTIONS = (
         title="Self against cross: what does a language gain in itself, and what do the others?",
         about="Each target language at its best intervention. Self: the difference to the unsteered model in the "
         "language itself, with its 95 % bootstrap interval over items. Cross: the mean difference in the others, with "
-        "the interval of that mean over languages (Student's t). p-values are of self, Holm-corrected over languages; "
+        "the interval of that mean (Student's t over languages, no narrower than the pooled intervals over items, "
+        "within the bounds of a share). p-values are of self, Holm-corrected over languages; "
         "effect is Cohen's g of accuracies, d_z of means; noise, mde and conclusion are of self.",
         sql=SELF_CROSS,
         observe=self_and_cross_seen,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from jobs.results.metric_names import SHARES
+
 ITEM_RANGE = """
 CREATE MACRO item_range(least, most) AS 'n = ' || least || CASE WHEN least < most THEN ' to ' || most ELSE '' END
 """
@@ -13,21 +15,75 @@ CREATE MACRO edited_tokens(tokens, drift, part) AS
 """
 """Which tokens in the scope an intervention edits, as figures name it: `tokens end=8`; empty for all of them."""
 
+IS_SHARE = f"""
+CREATE MACRO is_share(metric) AS split_part(metric, ',', 1) IN ({", ".join(f"'{name}'" for name in sorted(SHARES))})
+"""
+"""Whether the values of a metric are from 0 to 1."""
+
+POOLED = (
+    """
+CREATE MACRO pooled_low(value, low) AS
+  CASE WHEN count(low) = count(value) THEN avg(value) - sqrt(sum(pow(value - low, 2))) / count(value) END
+""",
+    """
+CREATE MACRO pooled_high(value, high) AS
+  CASE WHEN count(high) = count(value) THEN avg(value) + sqrt(sum(pow(high - value, 2))) / count(value) END
+""",
+)
+"""The 95 % interval of a mean of independent values from their intervals (Zou & Donner 2008, doi 10.1002/sim.3095).
+
+The distances of each bound from its value are added in squares. The interval of a mean of shares stays within 0 and 1.
+"""
+
+WIDER = (
+    """
+CREATE MACRO wider_low(mean, half, low, bottom) AS
+  CASE WHEN coalesce(half, low) IS NOT NULL THEN greatest(least(mean - half, low), bottom) END
+""",
+    """
+CREATE MACRO wider_high(mean, half, high, top) AS
+  CASE WHEN coalesce(half, high) IS NOT NULL THEN least(greatest(mean + half, high), top) END
+""",
+)
+"""The 95 % interval of a mean over languages: Student's t (mean ± half), but no narrower than the one over items.
+
+Of one language, which has no Student's t, it is the interval over items. It ends at the bounds of the metric, if it has
+any: what lies beyond cannot be the mean, so that cutting it off changes no coverage.
+"""
+
+CONCLUSION = """
+CREATE MACRO conclusion_of(delta, low, high, p, mde, noise, rises) AS
+  CASE WHEN low IS NULL THEN NULL
+       WHEN low <= 0 AND high >= 0 OR coalesce(p >= 0.05, abs(delta) < coalesce(mde, 0)) THEN 'not significant'
+       WHEN abs(delta) <= noise THEN 'within noise'
+       WHEN rises IS NULL THEN CASE WHEN delta > 0 THEN 'higher' ELSE 'lower' END
+       ELSE CASE WHEN (delta > 0) = rises THEN 'better' ELSE 'worse' END END
+"""
+"""In which direction a difference is significant.
+
+It is significant if its corrected p-value is below 0.05 (without a test: if it is at least the minimum detectable
+effect), and if its interval excludes zero. It is within noise if it is not larger than the noise floor, which is null
+without the control `repeat`. `rises` says whether a larger value is better.
+"""
+
 COMPARED = """
 CREATE VIEW compared AS
 SELECT *,
-       task || CASE WHEN min(coalesce(task_options, '')) OVER same_task = max(coalesce(task_options, '')) OVER same_task
+       CASE WHEN metric = 'nll' AND task = 'perplexity' THEN 'log-perplexity' ELSE task END
+         || CASE WHEN min(coalesce(task_options, '')) OVER same_task = max(coalesce(task_options, '')) OVER same_task
                     THEN '' ELSE ' (' || coalesce(task_options, 'defaults') || ')' END
-         || ': ' || metric || CASE WHEN higher_is_better IS FALSE THEN ' (lower is better)' ELSE '' END AS panel,
+         || CASE WHEN task = metric THEN '' ELSE ': ' || metric END
+         || CASE WHEN higher_is_better IS FALSE THEN ' (lower is better)' ELSE '' END AS panel,
        edited_tokens(tokens, "when", part) AS edited,
        concat_ws(' ', op, patch, statistic, nullif(edited_tokens(tokens, "when", part), '')) AS intervention,
        coalesce(delta, value) AS y,
        CASE WHEN delta IS NULL THEN coalesce(no_effect, 0) ELSE 0 END AS reference,
+       CASE WHEN delta IS NULL THEN ci_low ELSE delta_ci_low END AS y_low,
+       CASE WHEN delta IS NULL THEN ci_high ELSE delta_ci_high END AS y_high,
+       CASE WHEN is_share(metric) THEN CASE WHEN delta IS NULL THEN 0 ELSE -1 END END AS bottom,
+       CASE WHEN is_share(metric) THEN 1 END AS top,
        CASE higher_is_better WHEN true THEN delta WHEN false THEN -delta END AS improvement,
-       CASE WHEN delta_ci_low IS NULL THEN NULL
-            WHEN delta_ci_low <= 0 AND delta_ci_high >= 0 OR abs(delta) <= noise THEN 'no effect above noise'
-            WHEN higher_is_better IS NULL THEN CASE WHEN delta > 0 THEN 'higher' ELSE 'lower' END
-            ELSE CASE WHEN (delta > 0) = higher_is_better THEN 'better' ELSE 'worse' END END AS conclusion
+       conclusion_of(delta, delta_ci_low, delta_ci_high, p_holm, mde, noise, higher_is_better) AS conclusion
 FROM summary
 WHERE method IS NOT NULL AND method <> 'repeat' AND rung IS NULL AND coalesce(delta, value) IS NOT NULL
   AND neuron_layer IS NULL
@@ -44,9 +100,9 @@ Perplexity is left out where its logarithm, nll, is there: a few ruined sentence
 of magnitude. `panel` names the task, with its options where the sweep asks it in several ways, and the metric.
 
 `y` is LSS itself, and for every other metric the difference to the unsteered model. `reference` is the value of `y` for
-a cell without effect. `improvement` is the difference, positive if the metric became better; it is null for metrics of
-which neither direction is better. `edited` names the choice of tokens. `conclusion` says whether the difference is
-above noise, that is, whether its interval excludes zero and it is larger than the noise floor, and in which direction.
+a cell without effect, `y_low` and `y_high` its interval, `bottom` and `top` the bounds of a share or of a difference
+of shares. `improvement` is the difference, positive if the metric became better; it is null for metrics of which
+neither direction is better. `edited` names the choice of tokens.
 """
 
 MEASURED = """
@@ -75,21 +131,42 @@ FROM compared WHERE method = 'neurons'
 """
 """Cells with an intervention on neurons. `whose` says whose neurons were changed."""
 
+MEASURES = """
+CREATE VIEW measures AS
+SELECT measure, metric, string_agg(DISTINCT concat_ws(', ', panel, items), '; ') AS panel
+FROM measured JOIN panel_items USING (panel) JOIN (VALUES
+  ('control', 'lfs', 1), ('control', 'in_target_language', 2), ('control', 'target_lpr', 3),
+  ('quality', 'relevance', 1), ('quality', 'answer_nll', 2), ('quality', 'repetition', 3),
+  ('lss', 'lss', 1), ('accuracy', 'accuracy', 1), ('accuracy', 'acc,none', 1),
+  ('nll', 'nll', 1), ('nll', 'perplexity', 2)
+) known(measure, metric, priority) USING (metric)
+GROUP BY measure, metric, priority QUALIFY priority = min(priority) OVER (PARTITION BY measure)
+"""
+"""The metrics of the sweep that show whether steering works: of each measure those with the smallest number.
+
+`control` is the share of generated texts in the target language, `quality` what is known of the texts, `accuracy`
+and `nll` (negative log-likelihood of text) are other abilities of the model. `panel` also names the number of items.
+"""
+
 CHOSEN = """
 CREATE VIEW chosen AS
 WITH judged AS (
   SELECT target_language, op, patch, statistic, layers, edited, factor,
          avg(value) FILTER (metric = 'lss') AS lss,
+         avg(value) FILTER (measure = 'control' AND data_language <> target_language) AS control,
          avg(improvement / nullif(abs(baseline), 0)) FILTER (data_language = target_language) AS gain
-  FROM steered WHERE whose = 'own' AND neurons > 0 GROUP BY ALL
+  FROM steered LEFT JOIN (SELECT metric, measure FROM measures) USING (metric)
+  WHERE whose = 'own' AND neurons > 0 GROUP BY ALL
 )
-SELECT * FROM judged WHERE coalesce(lss, gain) IS NOT NULL
+SELECT * FROM judged WHERE coalesce(lss, control, gain) IS NOT NULL
 QUALIFY row_number() OVER (
   PARTITION BY target_language
-  ORDER BY round(coalesce(lss, gain), 12) DESC, factor, patch, statistic, layers, edited
+  ORDER BY round(coalesce(lss, control, gain), 12) DESC, factor, patch, statistic, layers, edited
 ) = 1
 """
-"""The best intervention of each target: by mean LSS over base languages, or without LSS by mean relative gain."""
+"""The best intervention of each target: by mean LSS over base languages, or else by language control, or else by the
+mean relative gain in the language itself.
+"""
 
 AT_BEST = """
 CREATE VIEW at_best AS
@@ -108,23 +185,6 @@ WHERE metric = 'lss' OR data_language = target_language
 GROUP BY ALL
 """
 """The effect on each target language itself (LSS: the mean over base languages), with its resource class."""
-
-MEASURES = """
-CREATE VIEW measures AS
-SELECT measure, metric, string_agg(DISTINCT concat_ws(', ', panel, items), '; ') AS panel
-FROM measured JOIN panel_items USING (panel) JOIN (VALUES
-  ('control', 'lfs', 1), ('control', 'in_target_language', 2), ('control', 'target_lpr', 3),
-  ('answers', 'relevance', 1), ('answers', 'answer_nll', 2), ('answers', 'repetition', 3),
-  ('lss', 'lss', 1), ('accuracy', 'accuracy', 1), ('accuracy', 'acc,none', 1),
-  ('nll', 'nll', 1), ('nll', 'perplexity', 2)
-) known(measure, metric, priority) USING (metric)
-GROUP BY measure, metric, priority QUALIFY priority = min(priority) OVER (PARTITION BY measure)
-"""
-"""The metrics of the sweep that show whether steering works: of each measure those with the smallest number.
-
-`control` is the share of generated texts in the target language, `answers` what is known of their quality, `accuracy`
-and `nll` (negative log-likelihood of text) are other abilities of the model. `panel` also names the number of items.
-"""
 
 ARMS = """
 CREATE VIEW arms AS
@@ -159,35 +219,48 @@ without either of the largest mean relative gain in the language itself. The pat
 BY_ARM = """
 CREATE VIEW by_arm AS
 WITH pooled AS (
-  SELECT target_language AS target, arm, measure, any_value(factor) AS factor,
-         avg(value) AS value, sqrt(sum(pow((ci_high - ci_low) / 2, 2))) / count(*) AS value_half,
+  SELECT target_language AS target, arm, measure, any_value(factor) AS factor, count(*) AS rows,
+         avg(value) AS value, pooled_low(value, ci_low) AS value_low, pooled_high(value, ci_high) AS value_high,
          avg(baseline) AS baseline, avg(delta) AS delta, avg(noise) AS noise, bool_and(higher_is_better) AS rising,
-         sqrt(sum(pow((delta_ci_high - delta_ci_low) / 2, 2))) / count(*) AS delta_half
-  FROM arms WHERE measure NOT IN ('control', 'answers') OR data_language <> target_language GROUP BY ALL
+         pooled_low(delta, delta_ci_low) AS delta_low, pooled_high(delta, delta_ci_high) AS delta_high,
+         CASE WHEN count(mde) = count(delta) THEN sqrt(sum(pow(mde, 2))) / count(mde) END AS mde,
+         combined_p(list(p_value), list(delta)) AS p, max(p_holm) AS p_holm_of_row
+  FROM arms WHERE measure NOT IN ('control', 'quality') OR data_language <> target_language GROUP BY ALL
+), ranked AS (
+  SELECT *, p * (1 + count(p) OVER (PARTITION BY arm, measure)
+                 - row_number() OVER (PARTITION BY arm, measure ORDER BY p)) AS scaled
+  FROM pooled
+), corrected AS (
+  SELECT * EXCLUDE (rows, p, p_holm_of_row, scaled),
+         CASE WHEN rows = 1 OR p IS NULL THEN p_holm_of_row ELSE least(1, max(scaled) OVER (
+           PARTITION BY arm, measure ORDER BY p ROWS UNBOUNDED PRECEDING)) END AS p_holm
+  FROM ranked
 )
-SELECT * EXCLUDE (rising), CASE WHEN delta_half IS NULL THEN NULL
-    WHEN abs(delta) <= greatest(delta_half, coalesce(noise, 0)) THEN 'no effect above noise'
-    WHEN rising IS NULL THEN CASE WHEN delta > 0 THEN 'higher' ELSE 'lower' END
-    WHEN (delta > 0) = rising THEN 'better' ELSE 'worse' END AS conclusion
-FROM pooled
+SELECT * EXCLUDE (rising), conclusion_of(delta, delta_low, delta_high, p_holm, mde, noise, rising) AS conclusion
+FROM corrected
 """
-"""Means of each measure over data languages, with pooled 95 % intervals: value or difference ± half.
+"""Means of each measure over data languages, with 95 % intervals that pool those of the languages.
 
-The squared half widths of the languages' intervals are added, as for independent samples. Language control and the
-quality of answers are means over the data languages other than the target.
+Language control and the quality of texts are means over the data languages other than the target. `p_holm` of a single
+data language is that of its row. That of several combines their p-values by Stouffer's method (`combined_p`) and
+corrects them by Holm's over targets. Both take languages as independent samples.
 """
 
 VIEWS = (
     ITEM_RANGE,
     EDITED,
+    IS_SHARE,
+    *POOLED,
+    *WIDER,
+    CONCLUSION,
     COMPARED,
     MEASURED,
     PANEL_ITEMS,
     STEERED,
+    MEASURES,
     CHOSEN,
     AT_BEST,
     BY_CLASS,
-    MEASURES,
     ARMS,
     BY_ARM,
 )

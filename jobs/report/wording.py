@@ -1,8 +1,13 @@
-"""Numbers in sentences."""
+"""Words for numbers and conclusions in sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+
+NOT_SIGNIFICANT = "not significant"
+WITHIN_NOISE = "within noise"
+INCONCLUSIVE = (NOT_SIGNIFICANT, WITHIN_NOISE)
+"""The conclusions from a difference that shows no effect (`jobs.report.views`)."""
 
 
 def amount(value: float, digits: int | None = 2) -> str:
@@ -39,3 +44,8 @@ def listed(texts: Iterable[str]) -> str:
     """Return texts as a list in a sentence: `a, b and c`."""
     items = list(texts)
     return " and ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))
+
+
+def below_mde(number: int) -> list[str]:
+    """Return what to say of significant differences that are smaller than the minimum detectable effect."""
+    return [f"{number} below the minimum detectable effect, so likely overestimated"] if number else []

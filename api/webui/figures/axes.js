@@ -25,11 +25,22 @@ const STUDENT = [
   2.101, 2.093, 2.086, 2.08, 2.074, 2.069, 2.064, 2.06, 2.056, 2.052, 2.048, 2.045, 2.042,
 ];
 
-/** Return the mean of values and half the width of its 95 % interval by Student's t; null with a single value. */
-export function meanAndHalf(values) {
-  const n = values.length;
-  const mean = values.reduce((sum, value) => sum + value, 0) / n;
-  if (n < 2) return { mean, half: null };
-  const variance = values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (n - 1);
-  return { mean, half: (STUDENT[n - 2] ?? 1.96) * Math.sqrt(variance / n) };
+export const meanOf = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+
+/**
+ * Return the mean of several values with its 95 % interval: Student's t over the values, but no narrower than their own
+ * intervals pooled (Zou & Donner 2008), and within the bounds of the metric.
+ *
+ * @param {{value: number, low: ?number, high: ?number}[]} points At least two values with their intervals.
+ * @param {[number, number]} bounds The smallest and the largest value that the metric can have.
+ */
+export function meanInterval(points, [bottom, top]) {
+  const n = points.length;
+  const mean = meanOf(points.map(({ value }) => value));
+  const squares = (of) => points.reduce((sum, point) => sum + of(point) ** 2, 0);
+  const half = (STUDENT[n - 2] ?? 1.96) * Math.sqrt(squares(({ value }) => value - mean) / (n - 1) / n);
+  const isKnown = points.every(({ low, high }) => low !== null && high !== null);
+  const down = isKnown ? Math.sqrt(squares(({ value, low }) => value - low)) / n : 0;
+  const up = isKnown ? Math.sqrt(squares(({ value, high }) => high - value)) / n : 0;
+  return { mean, low: Math.max(bottom, mean - Math.max(half, down)), high: Math.min(top, mean + Math.max(half, up)) };
 }

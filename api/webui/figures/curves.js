@@ -1,11 +1,11 @@
 /** Curves of a metric over the factor or the layer, with intervals and controls: a small plot for each target. */
 
 import { h, languageName } from "../dom.js";
-import { meanAndHalf } from "./axes.js";
+import { meanInterval, meanOf } from "./axes.js";
 import { keptSelect } from "./choices.js";
 import { exportLinks } from "./export.js";
 import { curvesPicture, legendItems, plotPicture } from "./plots.js";
-import { distinct, interventionText, isControl, methodName, metricText, steeredRows } from "./rows.js";
+import { distinct, interventionText, isControl, isShare, methodName, metricText, steeredRows } from "./rows.js";
 
 const MEAN = "mean";
 const EDIT = ["op", "patch", "statistic", "weights", "tokens", "when", "part"];
@@ -96,14 +96,15 @@ function series(name, rows, axis) {
 function point(x, rows) {
   const n = rows.reduce((sum, row) => sum + row.n, 0);
   if (rows.length === 1) return { x, y: rows[0].value, low: rows[0].ci_low, high: rows[0].ci_high, n };
-  const { mean, half } = meanAndHalf(rows.map((row) => row.value));
-  return { x, y: mean, low: half === null ? null : mean - half, high: half === null ? null : mean + half, n };
+  const points = rows.map(({ value, ci_low: low, ci_high: high }) => ({ value, low, high }));
+  const { mean, low, high } = meanInterval(points, isShare(rows[0].metric) ? [0, 1] : [-Infinity, Infinity]);
+  return { x, y: mean, low, high, n };
 }
 
 /** Return the value of the unsteered model, or that of an intervention without effect; null if neither is known. */
 function line(rows) {
   const values = rows.map((row) => row.baseline ?? row.no_effect).filter((value) => value !== null && value !== undefined);
-  return values.length ? meanAndHalf(values).mean : null;
+  return values.length ? meanOf(values) : null;
 }
 
 function csvRows({ target, series: all }) {

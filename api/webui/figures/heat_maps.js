@@ -4,7 +4,7 @@ import { h } from "../dom.js";
 import { keptSelect } from "./choices.js";
 import { exportLinks } from "./export.js";
 import { gridPicture, gridTable } from "./grid.js";
-import { distinct, effect, interventionText, isWithinNoise, methodText, metricText, steeredRows, tone } from "./rows.js";
+import { distinct, effect, inconclusive, interventionText, isShare, methodText, metricText, steeredRows, tone } from "./rows.js";
 
 const ASPECTS = [
   ["Metric", "measure", metricText],
@@ -13,8 +13,14 @@ const ASPECTS = [
 ];
 const CSV_COLUMNS = [
   "task", "metric", "data_language", "target_language", "value", "ci_low", "ci_high", "baseline", "delta",
-  "delta_ci_low", "delta_ci_high", "n", "noise", "mde",
+  "delta_ci_low", "delta_ci_high", "p_value", "p_holm", "n", "noise", "mde",
 ];
+/** The difference that has the full colour, for shares and by the beginning of other metrics' names. */
+const SHARE_SPAN = 0.5;
+const SPANS = [["nll", 1], ["bleu", 20], ["chrf", 20]];
+/** The strongest colour of a difference that is not significant, as a share of the full colour. */
+const PALE = 0.15;
+const MARKS = { "not significant": ", n.s.", "within noise": ", noise" };
 
 /** Return selects for metric, neurons and intervention, and the heat map of the selected rows of a summary. */
 export function heatMaps(rows) {
@@ -38,7 +44,7 @@ export function heatMaps(rows) {
 }
 
 function grid(rows) {
-  const largest = Math.max(...rows.map((row) => Math.abs(effect(row))), 1e-9);
+  const largest = span(rows);
   return {
     corner: "data \\ target",
     caption: caption(rows),
@@ -48,6 +54,14 @@ function grid(rows) {
   };
 }
 
+/** Return the difference that has the full colour: a fixed one for the metric, unless there are larger ones. */
+function span(rows) {
+  const metric = rows[0]?.metric ?? "";
+  const fixed = isShare(metric) ? SHARE_SPAN : (SPANS.find(([name]) => metric.startsWith(name))?.[1] ?? 0);
+  const seen = rows.flatMap((row) => [Math.abs(effect(row)), row.mde ?? 0, row.noise ?? 0]);
+  return Math.max(fixed, ...seen, 1e-9);
+}
+
 function caption(rows) {
   const { delta, no_effect: noEffect, higher_is_better: higher } = rows[0] ?? {};
   const what =
@@ -55,7 +69,10 @@ function caption(rows) {
       ? `difference from ${noEffect}, the value of an intervention without effect`
       : "difference from the unsteered model";
   const colours = higher === null ? "blue, because neither direction is better" : "green is better, red is worse";
-  return `Number: value, with its 95 % interval and the number of items. Colour: ${what} (${colours}).`;
+  const pale = rows.some(inconclusive) ? " Pale: not significant (n.s.) after correction for several languages" : "";
+  const noise = rows.some((row) => inconclusive(row) === "within noise") ? ", or within the noise of the repeat" : "";
+  const marked = pale && `${pale}${noise}.`;
+  return `Number: value, with its 95 % interval and the number of items. Colour: ${what} (${colours}).${marked}`;
 }
 
 function cell(row, largest) {
@@ -64,10 +81,10 @@ function cell(row, largest) {
     value: row.value.toFixed(2),
     lines: [
       row.ci_low === null ? "" : `${row.ci_low.toFixed(2)} to ${row.ci_high.toFixed(2)}`,
-      `n ${row.n}${isWithinNoise(row) ? ", noise" : ""}`,
+      `n ${row.n}${MARKS[inconclusive(row)] ?? ""}`,
     ].filter(Boolean),
     tone: tone(row),
-    share: Math.min(1, Math.abs(effect(row)) / largest),
+    share: Math.min(inconclusive(row) ? PALE : 1, Math.abs(effect(row)) / largest),
     title: `${row.value.toFixed(3)}${interval(row.ci_low, row.ci_high)}${difference}; ${row.n} items`,
   };
 }
@@ -80,7 +97,8 @@ function describedDifference(row) {
   const parts = [`difference ${signed(delta)}${interval(low, high)}`];
   if (noise !== null) parts.push(`noise ${noise.toFixed(3)}`);
   if (mde !== null) parts.push(`detectable from ${mde.toFixed(3)}`);
-  if (isWithinNoise(row)) parts.push("no effect above noise");
+  if ((row.p_holm ?? null) !== null) parts.push(`p ${row.p_holm.toFixed(3)} after correction`);
+  if (inconclusive(row)) parts.push(inconclusive(row));
   return parts.join(", ");
 }
 

@@ -1,6 +1,7 @@
 /** What the rows of a summary say: the metric, whose neurons were edited, the intervention. */
 
 const OWN = "own neurons";
+const ALPHA = 0.05;
 const INTERVENTION_COLUMNS = ["op", "patch", "statistic", "factor", "weights", "layers", "tokens", "when", "part", "mode"];
 
 /** Return the rows of cells that were changed in some way and have a value, without steps of a search. */
@@ -17,8 +18,22 @@ export function steeredRows(rows) {
 /** Return the distinct values of a function of rows, in their order. */
 export const distinct = (rows, of) => [...new Set(rows.map(of))];
 
-/** Return the task with its options, and the metric. */
-export const metricText = (row) => `${row.task}${row.task_options ? ` (${row.task_options})` : ""}: ${row.metric}`;
+/** Return the task with its options, and the metric unless it has the name of the task. */
+export function metricText({ task, task_options: options, metric }) {
+  const name = task === "perplexity" && metric === "nll" ? "log-perplexity" : task;
+  return `${name}${options ? ` (${options})` : ""}${task === metric ? "" : `: ${metric}`}`;
+}
+
+/** Metrics whose values are from 0 to 1, as in `jobs/results/metric_names.py`. */
+const SHARES = new Set([
+  "acc", "acc_bytes", "acc_mutual_info", "acc_norm", "accuracy", "exact_match", "f1", "in_data_language",
+  "in_data_language_by_line", "in_data_script", "in_target_language", "in_target_language_by_line",
+  "in_target_script", "lcpr", "lfs", "lpr", "lss", "relevance", "repetition", "target_lcpr", "target_lpr",
+  "target_wpr", "wpr",
+]);
+
+/** Return whether all values of a metric are from 0 to 1. */
+export const isShare = (metric) => SHARES.has(metric.split(",")[0]);
 
 /** Return what steers: the language's own neurons, those of a control, a vector, or an instruction. */
 export function methodText(row) {
@@ -59,8 +74,13 @@ export function tone(row) {
   return row.higher_is_better === effect(row) >= 0 ? "up" : "down";
 }
 
-/** Return whether a difference could be noise: its interval includes 0, or it is within the noise floor. */
-export function isWithinNoise({ delta, delta_ci_low: low, delta_ci_high: high, noise }) {
-  if (delta === null || low === null) return false;
-  return (low <= 0 && high >= 0) || Math.abs(delta) <= (noise ?? -1);
+/**
+ * Return why a difference shows no effect, as the report does (`jobs/report/views.py`): "not significant" or, if a control
+ * `repeat` measured noise, "within noise"; null if it shows one or has no interval.
+ */
+export function inconclusive({ delta, delta_ci_low: low, delta_ci_high: high, p_holm: p, mde, noise }) {
+  if (delta === null || low === null) return null;
+  const fails = (p ?? null) === null ? Math.abs(delta) < (mde ?? 0) : p >= ALPHA;
+  if (fails || (low <= 0 && high >= 0)) return "not significant";
+  return Math.abs(delta) <= (noise ?? -1) ? "within noise" : null;
 }

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from jobs.metrics.shift import Shift
-from jobs.report.figures.drawing import Row, context, distinct, panels, share_limits
+from jobs.report.figures.drawing import Bars, Row, context, distinct, half_widths, panels, share_limits
 
 PLOTS_IN_A_ROW = 5
 _LEGEND: dict[str, Any] = {"frameon": False, "fontsize": 8, "handletextpad": 0.2, "columnspacing": 1.2}
@@ -32,7 +32,7 @@ _METHODS: dict[str, tuple[str, str, str]] = {
 METHOD_LABELS = {method: label for method, (label, _, _) in _METHODS.items()}
 _COLUMNS: tuple[tuple[str, str, float | None], ...] = (
     ("control", "control", None),
-    ("answers", "answers", None),
+    ("quality", "quality of texts", None),
     ("accuracy", "accuracy\n(difference)", 0.0),
     ("nll", "nll\n(difference)", 0.0),
     ("lss", "LSS", Shift.no_effect),
@@ -113,7 +113,7 @@ def _scale(axes: Axes, name: str, values: list[float]) -> None:
     """Keep shares within 0 and 1; use a log scale for perplexities far apart."""
     if name in _SHARES:
         axes.set_xlim(share_limits(axes.get_xlim()))
-    if name == "answers" and min(values) > 0 and max(values) > 30 * min(values):
+    if name == "quality" and min(values) > 0 and max(values) > 30 * min(values):
         axes.set_xscale("log")
     else:
         axes.locator_params(axis="x", nbins=4)
@@ -135,7 +135,7 @@ def _measure(axes: Axes, name: str, rows: list[Row], targets: list[str], methods
             method,
             x=[row[name] for row in points],
             y=[targets.index(row["target"]) + offset for row in points],
-            x_half=[row[f"{name}_half"] or 0.0 for row in points],
+            x_bars=half_widths(points, name),
         )
 
 
@@ -156,15 +156,15 @@ def _front(axes: Axes, rows: list[Row]) -> None:
     front = sorted((row["cost"], row["control"]) for row in rows if row["on_front"])
     axes.plot(*zip(*front, strict=True), color="0.75", linewidth=1, zorder=0)
     for row in rows:
-        x_half, y_half = [row["cost_half"] or 0.0], [row["control_half"] or 0.0]
-        _points(axes, row["method"], x=[row["cost"]], y=[row["control"]], x_half=x_half, y_half=y_half)
+        x_bars, y_bars = half_widths([row], "cost"), half_widths([row], "control")
+        _points(axes, row["method"], x=[row["cost"]], y=[row["control"]], x_bars=x_bars, y_bars=y_bars)
 
 
 def _cost_limits(rows: list[Row]) -> tuple[float, float]:
     """Return limits that show the intervals of all targets. That of a mean over few targets may be cut off."""
     of_targets = [row for row in rows if row["target"] != "mean"]
-    low = min(row["cost"] - (row["cost_half"] or 0.0) for row in of_targets)
-    high = max(row["cost"] + (row["cost_half"] or 0.0) for row in of_targets)
+    values = [row[name] for row in of_targets for name in ("cost", "cost_low", "cost_high") if row[name] is not None]
+    low, high = min(values), max(values)
     margin = 0.05 * (high - low) or 0.05
     return low - margin, high + margin
 
@@ -175,11 +175,11 @@ def _points(
     *,
     x: list[float],
     y: list[float],
-    x_half: list[float],
-    y_half: list[float] | None = None,
+    x_bars: Bars,
+    y_bars: Bars | None = None,
 ) -> None:
     _, colour, marker = _METHODS[method]
-    axes.errorbar(x, y, xerr=x_half, yerr=y_half, fmt=marker, color=colour, markersize=4, elinewidth=0.8)
+    axes.errorbar(x, y, xerr=x_bars, yerr=y_bars, fmt=marker, color=colour, markersize=4, elinewidth=0.8)
 
 
 def _legend(methods: list[str]) -> list[Line2D]:

@@ -16,8 +16,10 @@ from jobs.report.figures.drawing import (
     Row,
     context,
     distinct,
+    half_widths,
     panels,
     reference_line,
+    set_steady_limits,
     whose_of,
 )
 
@@ -71,11 +73,10 @@ def self_and_cross(table: pa.Table) -> Figure:
                 for whose in reversed(whose_of(rows)):
                     points = [row for row in rows if row["whose"] == whose]
                     y = [targets.index(row["target"]) for row in points]
-                    half_widths = [row[f"{side}_half"] or 0.0 for row in points] if whose == "own" else None
                     axes.errorbar(
                         [row[side] for row in points],
                         y,
-                        xerr=half_widths,
+                        xerr=half_widths(points, side) if whose == "own" else None,
                         fmt=_MARK[whose],
                         color=INK[whose],
                         label=whose,
@@ -85,12 +86,17 @@ def self_and_cross(table: pa.Table) -> Figure:
                     )
                 axes.set_yticks(range(len(targets)), targets)
                 axes.locator_params(axis="x", nbins=4)
-                axes.ticklabel_format(axis="x", scilimits=(-3, 4))
+                axes.ticklabel_format(axis="x", scilimits=(-3, 4), useOffset=False)
+                set_steady_limits(axes, "x", [0.0, *(row[name] for row in rows for name in _bounds(side))])
                 axes.set_title(f"{side}: difference in the {'language itself' if side == 'self' else 'others'}")
             axes.set_ylim(len(targets) - 0.5, -0.5)
             axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
             part.suptitle(panel, x=0.01, ha="left", fontsize=10)
         return figure
+
+
+def _bounds(column: str) -> tuple[str, str, str]:
+    return column, f"{column}_low", f"{column}_high"
 
 
 def gain_and_cost(table: pa.Table) -> Figure:
@@ -112,6 +118,8 @@ def gain_and_cost(table: pa.Table) -> Figure:
                         f"{factor:g}", (x, y), xytext=offset, textcoords="offset points", fontsize=8, color=colour
                     )
             reference_line(axes, rows)
+            set_steady_limits(axes, "x", [row["gain"] for row in rows])
+            set_steady_limits(axes, "y", [0.0, *(row["cost"] for row in rows)])
             axes.set_title(panel, loc="left")
             axes.set_xlabel(f"gain: {rows[0]['gain_is']}")
             axes.set_ylabel("mean improvement\nin the other languages")
@@ -133,6 +141,7 @@ def strip_plot(table: pa.Table) -> Figure:
                         x = column + (index - (len(kinds) - 1) / 2) * 0.25
                         _strip(axes, x, points, whose, in_legend=column == 0)
             reference_line(axes, rows)
+            set_steady_limits(axes, "y", [row["y"] for row in rows])
             for column, name in enumerate(classes):
                 own = [row for row in rows if row["class"] == name and row["whose"] == "own"]
                 if len(own) <= MAX_LABELS:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from jobs.results.metric_names import headline_rank
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
 """The palette of Okabe and Ito, with a brown instead of the yellow, which is hard to see on white."""
@@ -39,6 +44,8 @@ _THEMED = {
 """Colours of a figure that follow the page's colour scheme, light or dark."""
 MIN_WIDTH = "46rem"
 Row = dict[str, Any]
+Bars = NDArray[np.float64]
+"""Lengths [2, n] of error bars below and above n values."""
 
 
 def context() -> Any:
@@ -47,10 +54,45 @@ def context() -> Any:
 
 
 def panels(table: pa.Table) -> list[tuple[str, list[Row]]]:
-    """Return the rows of each `panel` with its title, which also has its `items` if they are known."""
+    """Return the rows of each `panel` with its title, which also has its `items` if they are known.
+
+    The panels of the metrics that a sweep is about come first (`jobs.results.metric_names`).
+    """
     rows = table.to_pylist()
-    by_panel = [[row for row in rows if row["panel"] == panel] for panel in distinct(rows, "panel")]
+    titles = sorted(distinct(rows, "panel"), key=lambda panel: headline_rank(metric_of(panel)))
+    by_panel = [[row for row in rows if row["panel"] == panel] for panel in titles]
     return [(", ".join(filter(None, [group[0]["panel"], group[0].get("items")])), group) for group in by_panel]
+
+
+def metric_of(panel: str) -> str:
+    """Return the metric in the title of a panel, such as `xcopa (chat=True): accuracy` or `lss`."""
+    (name,) = re.findall(r"(?:^|: )([^ :]+)(?= \(lower is better\)|$|[,)]| \((?:\w+=|defaults))", panel)[-1:] or [panel]
+    return str(name)
+
+
+def half_widths(rows: Sequence[Row], column: str) -> Bars:
+    """Return the lengths [2, rows] of error bars: from each value down to `<column>_low`, and up to `<column>_high`.
+
+    They are 0 where a value has no interval.
+    """
+    pairs = [(row[column], row[f"{column}_low"], row[f"{column}_high"]) for row in rows]
+    bars = [(0.0, 0.0) if low is None or high is None else (value - low, high - value) for value, low, high in pairs]
+    return np.maximum(np.array(bars, np.float64).reshape(-1, 2).T, 0.0)
+
+
+def set_steady_limits(axes: Axes, which: str, values: Iterable[float | None]) -> None:
+    """Give an axis whose values are all the same limits around the value; rounding errors would otherwise fill it.
+
+    Args:
+        axes: The plot.
+        which: `x` or `y`.
+        values: The values on the axis, bounds of intervals among them.
+    """
+    known = [value for value in values if value is not None]
+    if known and max(known) - min(known) <= 1e-9 * max(1.0, abs(max(known)), abs(min(known))):
+        middle = round(known[0], 9)
+        reach = abs(middle) / 2 or 0.1
+        axes.set(**{f"{which}lim": (middle - reach, middle + reach)})
 
 
 def share_limits(limits: tuple[float, float]) -> tuple[float, float]:

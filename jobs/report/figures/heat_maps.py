@@ -10,7 +10,18 @@ from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from jobs.report.figures.drawing import Row, context, distinct, panels
+from jobs.report.figures.drawing import Row, context, distinct, metric_of, panels
+from jobs.report.wording import INCONCLUSIVE
+from jobs.results.metric_names import is_share
+
+SHARE_SPAN = 0.5
+"""The difference of shares that has the full colour."""
+SPANS = {"nll": 1.0, "bleu": 20.0, "chrf": 20.0}
+"""The same by the beginning of other metrics' names. A metric that is not listed spans what it shows."""
+TITLE_INCHES = 0.075
+"""Width of a character of a title. Few languages would otherwise make a figure that cuts its titles off."""
+PALE = 0.15
+"""The strongest colour of a difference that is not significant, as a share of the full colour."""
 
 
 def heat_map(
@@ -64,25 +75,29 @@ def difference_maps(table: pa.Table, *, rows: str, columns: str) -> Figure:
     """Draw a grid of `value` for each `panel`; a frame marks the cells of a language with itself.
 
     Colours diverge from zero: blue is a positive `improvement`, red a negative one. If neither direction of the metric
-    is better, purple is an increase and orange a decrease.
+    is better, purple is an increase and orange a decrease. The colours of a metric span at least `SPANS`, and the
+    minimum detectable effects. What is not significant is pale.
 
     Returns:
         The figure.
     """
     by_panel = panels(table)
     sizes = [_size(cells) for _, cells in by_panel]
-    size = max(width for width, _ in sizes), sum(height + 0.25 for _, height in sizes)
+    title = max(len(panel) for panel, _ in by_panel) * TITLE_INCHES
+    size = max(0.8 + title, *(width for width, _ in sizes)), sum(height + 0.25 for _, height in sizes)
     with context():
         figure = Figure(figsize=size, layout="constrained")
         ratios = [height for _, height in sizes]
         grids = np.atleast_1d(figure.subplots(len(by_panel), gridspec_kw={"height_ratios": ratios}))
         for axes, (panel, cells) in zip(grids, by_panel, strict=True):
-            reach = max((abs(cell["value"]) for cell in cells), default=0.0) or 1.0
-            digits = 2 if reach < 10 else 1 if reach < 100 else 0
+            largest = max((abs(cell["value"]) for cell in cells), default=0.0)
+            digits = 2 if largest < 10 else 1 if largest < 100 else 0
+            reach = _reach(cells)
             directed = any(cell["improvement"] is not None for cell in cells)
             colours = mpl.colormaps["RdBu" if directed else "PuOr"]
             shade = "improvement" if directed else "value"
-            _grid(axes, cells, colours, limits=(-reach, reach), digits=digits, shade=shade)
+            shaded = [{**cell, "shade": _shade(cell, shade, reach)} for cell in cells]
+            _grid(axes, shaded, colours, limits=(-reach, reach), digits=digits, shade="shade")
             across, down = distinct(cells, "column"), distinct(cells, "row")
             for language in set(across) & set(down):
                 corner = across.index(language) - 0.5, down.index(language) - 0.5
@@ -91,6 +106,22 @@ def difference_maps(table: pa.Table, *, rows: str, columns: str) -> Figure:
             axes.set_xlabel(columns)
             axes.set_ylabel(rows)
         return figure
+
+
+def _reach(cells: list[Row]) -> float:
+    """Return the difference that has the full colour: a fixed one for the metric, unless there are larger ones."""
+    metric = metric_of(cells[0]["panel"])
+    fixed = SHARE_SPAN if is_share(metric) else next((SPANS[name] for name in SPANS if metric.startswith(name)), 0.0)
+    seen = [abs(cell[name]) for cell in cells for name in ("value", "mde", "noise") if cell[name] is not None]
+    return float(max(fixed, *seen, 1e-9))
+
+
+def _shade(cell: Row, column: str, reach: float) -> float | None:
+    """Return the value that determines the colour of a cell: pale if it is not significant."""
+    value = cell[column]
+    if value is None or cell["conclusion"] not in INCONCLUSIVE:
+        return None if value is None else float(value)
+    return max(-PALE * reach, min(PALE * reach, float(value)))
 
 
 def _size(cells: list[Row]) -> tuple[float, float]:

@@ -18,8 +18,10 @@ from jobs.report.figures.drawing import (
     Row,
     context,
     distinct,
+    half_widths,
     panels,
     reference_line,
+    set_steady_limits,
     share_limits,
     whose_of,
 )
@@ -28,7 +30,7 @@ PLOTS_IN_A_ROW = 5
 
 
 def curves(table: pa.Table, *, x_label: str, y_label: str) -> Figure:
-    """Draw `y` over `x` with the band y ± `half`: a subfigure for each `panel`, a plot for each `target`.
+    """Draw `y` over `x` with a band from `y_low` to `y_high`: a subfigure for each `panel`, a plot for each `target`.
 
     The colour shows the `intervention`, the line style shows `whose` neurons were edited.
 
@@ -50,6 +52,8 @@ def curves(table: pa.Table, *, x_label: str, y_label: str) -> Figure:
             for axes, target in zip(plots.flat, targets, strict=False):
                 _plot(axes, [row for row in rows if row["target"] == target], kinds)
                 axes.set_title(target, loc="left", pad=2, fontweight="bold")
+            seen = [row[name] for row in rows for name in ("y", "y_low", "y_high", "reference")]
+            set_steady_limits(plots[0, 0], "y", seen)
             if rows[0]["reference"] == Shift.no_effect:  # LSS is a share
                 plots[0, 0].set_ylim(share_limits(plots[0, 0].get_ylim()))
             part.suptitle(panel, x=0.01, ha="left", fontsize=10)
@@ -83,9 +87,9 @@ def _plot(axes: Axes, rows: list[Row], kinds: list[str]) -> None:
                 linewidth=1.4 if is_own else 0.9,
                 color=colour,
             )
-            half = np.array([row["half"] if row["half"] is not None else 0.0 for row in points])
-            if is_own and half.any():
-                axes.fill_between(x, y - half, y + half, color=colour, alpha=0.15, linewidth=0)
+            below, above = half_widths(points, "y")
+            if is_own and (below.any() or above.any()):
+                axes.fill_between(x, y - below, y + above, color=colour, alpha=0.15, linewidth=0)
     axes.tick_params(labelsize=7, length=2)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import cast
 
 import pytest
 
@@ -32,15 +33,20 @@ def cell_and_caption(tab: Browser, installation: Installation, **values: object)
     }
     with server_in_thread(installation) as (url, _):
         tab.open(url)
-        name, title, caption, parts = tab.run(
+        name, title, caption, parts, share = tab.run(
             "import('/page/figures/heat_maps.js').then(({heatMaps}) => {"
             f"  const [, map] = heatMaps([{json.dumps(row)}]);"
             "  const cell = map.querySelector('tbody td');"
             "  return [cell.className, cell.title, map.querySelector('caption').textContent,"
-            "   [...cell.children].map((part) => part.textContent)];})"
+            "   [...cell.children].map((part) => part.textContent), cell.style.getPropertyValue('--share')];})"
         )
-    within_noise = title.endswith("no effect above noise; 40 items")
-    assert parts == ["2.50", "2.40 to 2.60", "n 40, noise" if within_noise else "n 40"], "without a pointer"
+    marks = {"within noise": ", noise", "not significant": ", n.s."}
+    mark = next((mark for words, mark in marks.items() if title.endswith(f"{words}; 40 items")), "")
+    assert parts == ["2.50", "2.40 to 2.60", f"n 40{mark}"], "without a pointer"
+    assert float(share) == pytest.approx(
+        min(0.15 if mark else 1.0, abs(cast("float", values["delta"])) / 0.5), abs=1e-3
+    )
+    assert ("Pale: not significant" in caption) is bool(mark)
     return name, title, caption
 
 
@@ -49,9 +55,9 @@ def cell_and_caption(tab: Browser, installation: Installation, **values: object)
     [
         ("accuracy", True, 0.1, "up"),
         ("accuracy", True, -0.1, "down"),
-        ("nll", False, -0.1, "up"),
-        ("perplexity", False, 0.1, "down"),
-        ("length", None, 0.1, "neutral"),
+        ("repetition", False, -0.1, "up"),
+        ("repetition", False, 0.1, "down"),
+        ("f1,none", None, 0.1, "neutral"),
     ],
 )
 def test_an_improvement_is_green_whatever_its_direction(
@@ -67,12 +73,19 @@ def test_an_improvement_is_green_whatever_its_direction(
 
 
 @pytest.mark.parametrize(
-    ("delta", "noise", "conclusion"),
-    [(0.1, 0.02, ""), (0.04, 0.02, ", no effect above noise"), (-0.1, 0.1, ", no effect above noise")],
+    ("delta", "noise", "p_value", "conclusion"),
+    [
+        (0.1, 0.02, None, ""),
+        (0.04, 0.02, None, ", not significant"),
+        (-0.1, 0.1, None, ", within noise"),
+        (0.06, 0.02, None, ", not significant"),  # below what can be detected, and without a test
+        (0.06, 0.02, 0.04, ", p 0.040 after correction"),
+        (0.1, 0.02, 0.0625, ", p 0.063 after correction, not significant"),
+    ],
 )
 def test_a_difference_is_shown_with_its_noise_and_what_could_have_been_seen(
-    installation: Installation, tab: Browser, delta: float, noise: float, conclusion: str
+    installation: Installation, tab: Browser, delta: float, noise: float, p_value: float | None, conclusion: str
 ) -> None:
-    interval = {"delta": delta, "delta_ci_low": delta - 0.05, "delta_ci_high": delta + 0.05}
+    interval = {"delta": delta, "delta_ci_low": delta - 0.05, "delta_ci_high": delta + 0.05, "p_holm": p_value}
     _, title, _ = cell_and_caption(tab, installation, metric="accuracy", noise=noise, mde=0.07, **interval)
     assert title.endswith(f"noise {noise:.3f}, detectable from 0.070{conclusion}; 40 items")

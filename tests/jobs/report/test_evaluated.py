@@ -54,9 +54,9 @@ def write_scores(path: Path, samples: list[dict[str, Any]], metric: str, values:
 
 
 def answers(folder: Path, *scores: Path) -> dict[str, tuple[float, str]]:
-    """Return the value of the column `answers` of each method, and the metric that it is."""
+    """Return the value of the column `quality` of each method, and the metric that it is."""
     with closing(ReportData(folder, scores=scores)) as data:
-        return {row["method"]: (row["answers"], row["answers_is"]) for row in data.query(DOES_IT_WORK).to_pylist()}
+        return {row["method"]: (row["quality"], row["quality_is"]) for row in data.query(DOES_IT_WORK).to_pylist()}
 
 
 def test_relevance_takes_the_place_of_repetition(tmp_path: Path) -> None:

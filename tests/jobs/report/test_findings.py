@@ -45,13 +45,34 @@ def test_an_effect_is_given_with_its_mean_interval_baseline_and_number_of_items(
     assert first == (
         "With the language's own neurons, language control (the share of texts in the target language) is 0.70 (mean "
         "over 3 targets, 95 % interval 0.45 to 0.95; generation: in_target_language, n = 100; unsteered 0.10): better "
-        "for 3 of 3 targets, above the noise."
+        "for 3 of 3 targets (the 95 % interval excludes zero)."
     )
 
 
-def test_no_effect_above_noise_is_said_to_be_none(tmp_path: Path) -> None:
-    noisy = [control(target, 0.2, noise=0.15) for target in TARGETS]
-    assert found(tmp_path, noisy)[0].endswith("unsteered 0.10): no effect above noise for any of 3 targets.")
+def test_noise_is_named_only_where_it_was_measured(tmp_path: Path) -> None:
+    unknown = 'No control "repeat" ran, so run-to-run noise is unknown.'
+    noisy = found(tmp_path, [control(target, 0.2, noise=0.15) for target in TARGETS])
+    assert noisy[0].endswith("0.10): no significant difference for any of 3 targets; 3 within the noise.")
+    above = found(tmp_path, [control(target, 0.2, noise=0.05) for target in TARGETS])
+    assert above[0].endswith("better for 3 of 3 targets (the 95 % interval excludes zero, larger than the noise).")
+    assert unknown not in [*noisy, *above]
+    without = found(tmp_path, [control(target, 0.2) for target in TARGETS])
+    assert unknown in without
+    assert not any("noise" in sentence for sentence in without if sentence != unknown)
+
+
+def test_the_corrected_p_value_decides_and_small_effects_are_called_so(tmp_path: Path) -> None:
+    tests = zip(TARGETS, (0.06, 0.01, 0.02), strict=True)
+    rows = [control(target, 0.2, p_value=p, p_holm=p, mde=0.15) for target, p in tests]
+    assert found(tmp_path, rows)[0].endswith(
+        "better for 2 of 3 targets (p < 0.05 after correction); 2 below the minimum detectable effect, so likely "
+        "overestimated."
+    )
+
+
+def test_an_lss_of_1_everywhere_has_an_interval_with_a_width(tmp_path: Path) -> None:
+    first, *_ = found(tmp_path, [shift(target, 1.0, ci_low=0.85, ci_high=1.0) for target in TARGETS])
+    assert "LSS is 1.00 (mean over 3 targets, 95 % interval 0.91 to 1.00;" in first
 
 
 def test_without_generated_text_the_summary_is_about_lss(tmp_path: Path) -> None:
@@ -59,10 +80,10 @@ def test_without_generated_text_the_summary_is_about_lss(tmp_path: Path) -> None
     first, *_ = found(tmp_path, [shift(target, value) for target, value in values.items()])
     assert first.startswith("With the language's own neurons, LSS is 0.57 (mean over 3 targets, 95 % interval ")
     assert first.endswith(
-        "lss: lss, n = 100; 0.5 is no effect): higher for 1 and lower for 1 of 3 targets, above the noise."
+        "lss, n = 100; 0.5 is no effect): the 95 % interval is above it for 1 and below it for 1 of 3 targets."
     )
     inconclusive = found(tmp_path, [shift(target, 0.52) for target in TARGETS])[0]
-    assert inconclusive.endswith("0.5 is no effect): no effect above noise for any of 3 targets.")
+    assert inconclusive.endswith("0.5 is no effect): the 95 % interval is on neither side for any of 3 targets.")
 
 
 @pytest.mark.parametrize(
@@ -112,11 +133,11 @@ def test_the_cost_is_given_or_what_could_have_been_seen(tmp_path: Path) -> None:
     assert cost.startswith(
         "The mean difference in accuracy is -0.11 (mean over 3 targets, 95 % interval -0.33 to 0.12; xcopa"
     )
-    assert ": worse for 2 of 3 targets, above the noise; a difference" in cost
+    assert ": worse for 2 of 3 targets (the 95 % interval excludes zero); a difference" in cost
     none = [compared("xcopa", "accuracy", target, 0.58, 0.6, mde=0.08) for target in TARGETS]
     assert found(tmp_path, [*steered, *none])[2].endswith(
-        "no effect above noise for any of 3 targets; a difference in one data language below about 0.08 could not have "
-        "been seen."
+        "no significant difference for any of 3 targets; a difference in one data language below about 0.08 could not "
+        "have been seen."
     )
     assert "No other ability was measured, so the cost is unknown." in found(tmp_path, steered)
 
@@ -124,17 +145,15 @@ def test_the_cost_is_given_or_what_could_have_been_seen(tmp_path: Path) -> None:
 def test_values_without_intervals_allow_no_conclusion(tmp_path: Path) -> None:
     bare: dict[str, Any] = dict.fromkeys(("ci_low", "ci_high", "delta_ci_low", "delta_ci_high"))
     first = found(tmp_path, [control(target, 0.9, **bare) for target in TARGETS])[0]
-    assert first.endswith("without intervals nothing can be said about noise.")
+    assert first.endswith("without intervals nothing can be said about significance.")
 
 
 def test_the_choice_of_the_best_intervention_is_named(tmp_path: Path) -> None:
     rows = [control(target, 0.9, factor=factor) for target in TARGETS for factor in (1.0, 2.0)]
-    chosen = (
-        "Each target is shown at the intervention with the best {0} of up to 2, chosen on the same items, so its {0}"
-    )
-    assert found(tmp_path, rows)[-1] == f"{chosen.format('language control')} is optimistic."
+    chosen = "Each target is shown at the best of up to 2 interventions by {0}, chosen on the same items, so its {0}"
+    assert f"{chosen.format('language control')} is optimistic." in found(tmp_path, rows)
     rows += [shift(target, 0.9, factor=factor) for target in TARGETS for factor in (1.0, 2.0)]
-    assert found(tmp_path, rows)[-1] == f"{chosen.format('LSS')} is optimistic."
+    assert f"{chosen.format('LSS')} is optimistic." in found(tmp_path, rows)
 
 
 def test_a_sweep_without_language_control_and_lss_is_summed_up_by_its_differences(tmp_path: Path) -> None:
@@ -143,11 +162,24 @@ def test_a_sweep_without_language_control_and_lss_is_summed_up_by_its_difference
     rows[1] |= {"delta_ci_low": -0.04, "delta_ci_high": 0.06}
     assert found(tmp_path, rows)[:2] == [
         (
-            "In the target language itself, above the noise: 1 of 1 difference (1 better; median size 0.20; "
-            "xcopa: accuracy)."
+            "In the target language itself, 1 of 1 difference significant after correction (1 better; median size "
+            "0.20; xcopa: accuracy)."
         ),
-        "In the other languages, no effect above noise in 1 difference (median size 0.01; xcopa: accuracy).",
+        "In the other languages, 0 of 1 difference significant after correction (median size 0.01; xcopa: accuracy).",
     ]
+
+
+def test_a_difference_that_the_exact_test_does_not_show_is_not_called_better(tmp_path: Path) -> None:
+    """Five of twenty answers became right: the bootstrap excludes zero, McNemar's exact test and the mde do not."""
+    measured = {"p_value": 0.0625, "p_holm": 0.0625, "mde": 0.31}
+    bounds = {"delta_ci_low": 0.1, "delta_ci_high": 0.45}
+    rows = [compared("xcopa", "accuracy", "fr", 0.45, 0.2, **measured) | {"data_language": "fr"} | bounds]
+    first, *rest = found(tmp_path, rows)
+    assert first == (
+        "In the target language itself, 0 of 1 difference significant after correction (median size 0.25; median "
+        "minimum detectable effect 0.31; xcopa: accuracy)."
+    )
+    assert 'No control "repeat" ran, so run-to-run noise is unknown.' in rest
 
 
 def test_a_sweep_without_values_says_so(tmp_path: Path) -> None:

@@ -13,11 +13,12 @@ def shown(grid: Grid) -> list[dict[str, str]]:
 
 
 def test_a_value_and_its_interval_are_one_column() -> None:
-    table = pa.table({"lss": [0.9, 0.25, None], "lss_half": [0.05, None, None], "delta_ci_low": [-0.1, 0.0, None]})
+    table = pa.table({"lss": [0.9, 0.25, None], "lss_low": [0.85, None, None], "delta_ci_low": [-0.1, 0.0, None]})
+    table = table.append_column("lss_high", pa.array([1.0, None, None]))
     table = table.append_column("delta_ci_high", pa.array([0.2, 0.00012, None]))
     grid = grid_of(table)
     assert shown(grid) == [
-        {"lss": "0.900 ± 0.050", "interval of delta": "-0.100 to 0.200"},
+        {"lss": "0.900 (0.850 to 1.000)", "interval of delta": "-0.100 to 0.200"},
         {"lss": "0.250", "interval of delta": "0.000 to 1.2e-04"},
         {"lss": "", "interval of delta": ""},
     ]

@@ -28,9 +28,14 @@ def effect(row: str, column: str, value: float, conclusion: str) -> dict[str, An
     return {**shared, "value": value, "improvement": value, "conclusion": conclusion}
 
 
-def noise(effects: int, better: int, worse: int, mde: float | None) -> dict[str, Any]:
-    counts = {"effects": effects, "better": better, "worse": worse, "changed": 0}
-    return {**counts, "no_effect_above_noise": effects - better - worse, "median_mde": mde}
+def significance(effects: int, better: int, worse: int, mde: float | None, **more: Any) -> dict[str, Any]:
+    counts = {"effects": effects, "better": better, "worse": worse, "changed": 0, "below_mde": 0, "within_noise": None}
+    return {**counts, "not_significant": effects - better - worse, "median_mde": mde, **more}
+
+
+def best(target: str, factor: float, value: float, **more: Any) -> dict[str, Any]:
+    controls = {"tied": None, "random": None, "other": None}
+    return {"panel": "lss", "target_language": target, "factor": factor, "value": value, **controls, **more}
 
 
 def control(name: str, own: float, controlled: float, p: float) -> dict[str, Any]:
@@ -41,14 +46,43 @@ def control(name: str, own: float, controlled: float, p: float) -> dict[str, Any
     ("observe", "rows", "expected"),
     [
         (
-            "noise_seen",
-            [noise(4, 2, 1, 0.1), noise(3, 0, 0, 0.2)],
+            "significance_seen",
+            [significance(4, 2, 1, 0.1, within_noise=1), significance(3, 0, 0, 0.2, within_noise=0)],
             (
-                "3 of 7 differences are above the noise (2 better, 1 worse). The median minimum detectable effect is "
-                "0.10 to 0.20, by metric and side."
+                "3 of 7 differences significant after correction (2 better, 1 worse); 1 more within the noise of the "
+                "repeat. The median minimum detectable effect is 0.10 to 0.20, by metric and side."
             ),
         ),
-        ("noise_seen", [noise(4, 0, 0, None)], "None of the 4 differences is above the noise."),
+        (
+            "significance_seen",
+            [significance(1, 0, 0, 0.31)],
+            (
+                '0 of 1 difference significant after correction; no control "repeat" ran, so run-to-run noise is '
+                "unknown. The median minimum detectable effect is 0.31, by metric and side."
+            ),
+        ),
+        (
+            "significance_seen",
+            [significance(1, 1, 0, None, below_mde=1)],
+            (
+                "1 of 1 difference significant after correction (1 better, 1 below the minimum detectable effect, so "
+                'likely overestimated); no control "repeat" ran, so run-to-run noise is unknown.'
+            ),
+        ),
+        (
+            "best_seen",
+            [best("fr", 0.0, 1.0, tied="0, 0.5, 3"), best("ja", 0.5, 0.9, random=0.5)],
+            (
+                "lss: the best factor is 0 to 0.5, with a mean of 0.90 to 1.00 (a tie of several factors for 1 of 2, "
+                "of which the smallest is named); random neurons 0.50."
+            ),
+        ),
+        ("matrix_seen", [{"row": "en", "column": "fr", "value": 1.0}], "LSS is 1.00 for the only pair, en to fr."),
+        (
+            "matrix_seen",
+            [{"row": row, "column": "fr", "value": 1.0} for row in ("en", "ja")],
+            "LSS is 1.00 for all 2 pairs.",
+        ),
         (
             "matrix_seen",
             [
@@ -69,20 +103,20 @@ def control(name: str, own: float, controlled: float, p: float) -> dict[str, Any
         (
             "curves_seen",
             [
-                *(curve("lss: lss", target, x, y) for target, x, y in (("fr", 0, 0.4), ("ja", 0, 0.6), ("fr", 2, 0.9))),
-                curve("lss: lss", "fr", 3, 1.0, "random"),
+                *(curve("lss", target, x, y) for target, x, y in (("fr", 0, 0.4), ("ja", 0, 0.6), ("fr", 2, 0.9))),
+                curve("lss", "fr", 3, 1.0, "random"),
             ],
-            "lss: lss, n = 9: mean over 2 targets from 0.50 at 0 to 0.90 at 2.",
+            "lss, n = 9: mean over 2 targets from 0.50 at 0 to 0.90 at 2.",
         ),
         (
             "effects_seen",
             [
                 effect("fr", "fr", 0.2, "better"),
                 effect("ja", "fr", -0.3, "worse"),
-                effect("en", "fr", 0.0, "no effect above noise"),
+                effect("en", "fr", 0.0, "not significant"),
             ],
             (
-                "Self: 1 better, 0 without effect above noise; cross: 1 worse, 1 without effect above noise. The "
+                "Self: 1 better; cross: 1 worse, 1 not significant. The "
                 "largest deterioration is -0.30 (data language ja, steered to fr; xcopa: accuracy, n = 9)."
             ),
         ),
@@ -118,7 +152,7 @@ def control(name: str, own: float, controlled: float, p: float) -> dict[str, Any
                 {"task": "lss", "metric": "lss", "difference": -0.2, "rows": 4},
                 {"task": "xcopa", "metric": "accuracy", "difference": 0.1, "rows": 3},
             ],
-            "The largest mean difference is -0.20 (lss: lss, 4 rows).",
+            "The largest mean difference is -0.20 (lss, 4 rows).",
         ),
     ],
 )
@@ -126,10 +160,12 @@ def test_a_caption_says_what_the_table_shows(observe: str, rows: list[dict[str, 
     assert getattr(observations, observe)(table(*rows)) == expected
 
 
-def test_of_many_panels_the_first_are_described() -> None:
-    text = observations.curves_seen(table(*(curve(f"task {index}", "fr", 1, 0.2) for index in range(5))))
-    assert text.startswith("task 0, n = 9: mean over 1 target +0.20 at 1, the only one.")
-    assert text.endswith("2 more panels in the figure and its table.")
+def test_all_panels_are_described_and_those_of_the_headline_metrics_come_first() -> None:
+    panels = ("generation: in_data_language", "generation: in_target_language", "generation: length", "lss")
+    text = observations.curves_seen(table(*(curve(panel, "fr", 1, 0.2) for panel in panels)))
+    assert [text.index(f"{panels[index]}, n = 9: mean over 1 target ") for index in (1, 3, 0, 2)] == sorted(
+        text.index(panel) for panel in panels
+    )
 
 
 def test_the_captions_of_a_whole_report(tmp_path: Path) -> None:
@@ -141,7 +177,9 @@ def test_the_captions_of_a_whole_report(tmp_path: Path) -> None:
     )
     assert "; neurons 0." in captions["does_it_work"]
     assert "on the front of the means: " in captions["control_cost"]
-    assert captions["best_factor"].startswith("The best factor is 2, with a mean LSS of 0.8")
+    assert captions["best_factor"].startswith("generation: in_target_language, n = 100: the best factor is 2, with ")
+    assert "lss, n = 100: the best factor is 2, with a mean of 0.8" in captions["best_factor"]
+    assert "xcopa: accuracy, n = 100: the best factor is 1, with a mean of 0." in captions["best_factor"]
     assert "self -0." in captions["self_cross"]
     assert "elsewhere at factor 1" in captions["gain_cost"]
     assert all(caption.endswith(".") for caption in captions.values())

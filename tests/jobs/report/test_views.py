@@ -10,12 +10,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from scipy.stats import norm
 
+from jobs.metrics.significance import holm
 from jobs.report.data import ReportData
 from jobs.report.figures.drawing import svg
 from jobs.report.figures.heat_maps import layer_map
 from jobs.report.queries import (
-    ABOVE_NOISE,
     BEST,
     CONTROL_COST,
     CURVES,
@@ -23,6 +24,8 @@ from jobs.report.queries import (
     GAIN_COST,
     LAYERS,
     OWN_OR_ANY,
+    SELF_CROSS,
+    SIGNIFICANCE,
     TRIED,
 )
 from jobs.results.schema import SAMPLES, SUMMARY
@@ -52,22 +55,26 @@ def conclusion(folder: Path, **row: Any) -> Any:
     [
         ({}, "better"),
         ({"noise": 0.02}, "better"),
-        ({"noise": 0.1}, "no effect above noise"),
-        ({"delta_ci_low": 0.0}, "no effect above noise"),
-        ({"delta": 0.0, "delta_ci_low": 0.0, "delta_ci_high": 0.0}, "no effect above noise"),
+        ({"noise": 0.1}, "within noise"),
+        ({"delta_ci_low": 0.0}, "not significant"),
+        ({"delta": 0.0, "delta_ci_low": 0.0, "delta_ci_high": 0.0}, "not significant"),
+        ({"p_value": 0.0625, "p_holm": 0.0625}, "not significant"),
+        ({"p_value": 0.03, "p_holm": 0.06}, "not significant"),
+        ({"p_value": 0.03, "p_holm": 0.03, "mde": 0.12}, "better"),
+        ({"mde": 0.12}, "not significant"),
         ({"delta": -0.1, "delta_ci_low": -0.2, "delta_ci_high": -0.05}, "worse"),
         ({"higher_is_better": False}, "worse"),
         ({"higher_is_better": None}, "higher"),
         ({"delta_ci_low": None, "delta_ci_high": None}, None),
     ],
 )
-def test_an_effect_is_above_the_noise_if_its_interval_excludes_zero_and_the_repeat_differs_less(
+def test_a_difference_is_significant_if_test_interval_and_noise_say_so(
     row: dict[str, Any], expected: str | None, tmp_path: Path
 ) -> None:
     assert conclusion(tmp_path, **row) == expected
 
 
-def test_effects_above_noise_are_counted_in_the_language_itself_and_in_the_others(tmp_path: Path) -> None:
+def test_significant_differences_are_counted_in_the_language_itself_and_in_the_others(tmp_path: Path) -> None:
     bounds = {"delta_ci_low": 0.05, "delta_ci_high": 0.15, "value": 0.5, "baseline": 0.4, "mde": 0.07, "noise": 0.01}
     steered = {
         "method": "neurons",
@@ -86,8 +93,8 @@ def test_effects_above_noise_are_counted_in_the_language_itself_and_in_the_other
         control_row("xcopa", "accuracy", "fr", None, delta=0.3, **{**bounds, "method": "repeat"}),
     ]
     with closing(opened(tmp_path, rows)) as data:
-        counted = {row["side"]: row for row in data.query(ABOVE_NOISE).to_pylist()}
-    assert {side: (row["effects"], row["better"], row["no_effect_above_noise"]) for side, row in counted.items()} == {
+        counted = {row["side"]: row for row in data.query(SIGNIFICANCE).to_pylist()}
+    assert {side: (row["effects"], row["better"], row["within_noise"]) for side, row in counted.items()} == {
         "self": (1, 1, 0),
         "cross": (2, 1, 1),
     }
@@ -121,8 +128,105 @@ def test_means_over_data_languages_have_the_pooled_interval(tmp_path: Path) -> N
     with closing(opened(tmp_path, rows)) as data:
         (row,) = data.query(DOES_IT_WORK).to_pylist()
     assert row["control"] == pytest.approx(0.6), "without French data, which needs no control"
-    assert row["control_half"] == pytest.approx((0.1**2 + 0.2**2) ** 0.5 / 2)
+    half = (0.1**2 + 0.2**2) ** 0.5 / 2
+    assert (row["control_low"], row["control_high"]) == pytest.approx((0.6 - half, 0.6 + half))
     assert row["unsteered"] == pytest.approx(0.1)
+
+
+NEURONS = {"method": "neurons", "op": "set", "factor": 2.0, "layers": "all", "neurons": 4, "baseline": 0.1}
+
+
+def arm(folder: Path, p_values: list[float], p_holm: list[float]) -> dict[str, Any]:
+    """Return language control in fr, over data languages that each rise by 0.2 ± 0.15 with these p-values."""
+    bounds = {"value": 0.3, "delta": 0.2, "delta_ci_low": 0.05, "delta_ci_high": 0.35, "ci_low": 0.2, "ci_high": 0.4}
+    rows = [
+        control_row("generation", "lfs", data, "fr", **NEURONS, **bounds, p_value=p_value, p_holm=corrected)
+        for data, p_value, corrected in zip(("en", "ja", "it"), p_values, p_holm, strict=False)
+    ]
+    with closing(opened(folder, rows)) as data:
+        (row,) = data.query("SELECT * FROM by_arm").to_pylist()
+    return dict(row)
+
+
+def test_a_single_language_is_significant_only_if_its_corrected_p_value_is(tmp_path: Path) -> None:
+    row = arm(tmp_path, [0.0625], [0.0625])
+    assert (row["p_holm"], row["conclusion"]) == (0.0625, "not significant")
+    assert arm(tmp_path, [0.01], [0.06])["conclusion"] == "not significant"
+    assert arm(tmp_path, [0.01], [0.02])["conclusion"] == "better"
+
+
+def test_p_values_of_several_languages_are_combined(tmp_path: Path) -> None:
+    row = arm(tmp_path, [0.0625, 0.0625], [0.125, 0.125])
+    assert row["p_holm"] == pytest.approx(2 * norm.sf(2 * norm.isf(0.0625 / 2) / 2**0.5))
+    assert row["conclusion"] == "better"
+    assert arm(tmp_path, [0.5, 0.9], [1.0, 1.0])["conclusion"] == "not significant"
+
+
+def test_combined_p_values_are_corrected_over_targets(tmp_path: Path) -> None:
+    bounds = {"value": 0.3, "delta": 0.2, "delta_ci_low": 0.05, "delta_ci_high": 0.35, "ci_low": 0.2, "ci_high": 0.4}
+    p_values = {"fr": 0.02, "ja": 0.2, "tr": 0.5}
+    rows = [
+        control_row("generation", "lfs", data, target, **NEURONS, **bounds, p_value=p_value, p_holm=1.0)
+        for target, p_value in p_values.items()
+        for data in ("en", "it")
+    ]
+    with closing(opened(tmp_path, rows)) as data:
+        corrected = {
+            row["target"]: row["p_holm"] for row in data.query("SELECT target, p_holm FROM by_arm").to_pylist()
+        }
+    combined = [2 * norm.sf(2 * norm.isf(p_value / 2) / 2**0.5) for p_value in p_values.values()]
+    assert corrected == pytest.approx(dict(zip(p_values, holm(combined), strict=True)))
+
+
+def shifts(folder: Path, values: list[float], **bounds: Any) -> dict[str, Any]:
+    rows = [
+        control_row("lss", "lss", data, "fr", **{**NEURONS, "value": value, **bounds})
+        for data, value in zip(("en", "ja", "it"), values, strict=False)
+    ]
+    with closing(opened(folder, rows)) as data:
+        (row,) = data.query(CURVES).to_pylist()
+    return dict(row)
+
+
+def test_the_interval_of_a_mean_of_shares_stays_between_0_and_1(tmp_path: Path) -> None:
+    row = shifts(tmp_path, [0.95, 0.5], ci_low=0.4, ci_high=1.0)
+    assert (row["y"], row["y_low"], row["y_high"]) == (pytest.approx(0.725), 0.0, 1.0)
+
+
+def test_the_interval_of_one_language_is_that_over_its_items(tmp_path: Path) -> None:
+    row = shifts(tmp_path, [0.8], ci_low=0.7, ci_high=0.85)
+    assert (row["y_low"], row["y_high"]) == pytest.approx((0.7, 0.85))
+
+
+def test_languages_that_agree_leave_the_interval_over_items(tmp_path: Path) -> None:
+    row = shifts(tmp_path, [1.0, 1.0, 1.0], ci_low=0.85, ci_high=1.0)
+    assert (row["y_low"], row["y_high"]) == pytest.approx((1 - 0.15 / 3**0.5, 1.0))
+
+
+def test_differences_of_shares_stay_between_minus_1_and_1(tmp_path: Path) -> None:
+    rows = [
+        control_row("xcopa", "accuracy", data, "fr", **NEURONS, delta=delta)
+        for data, delta in (("fr", 0.1), ("en", 0.9), ("it", -0.9))
+    ]
+    with closing(opened(tmp_path, rows)) as data:
+        (row,) = data.query(SELF_CROSS).to_pylist()
+    assert (row["cross"], row["cross_low"], row["cross_high"]) == (0.0, -1.0, 1.0)
+
+
+def test_the_best_factor_is_given_for_each_headline_metric_with_its_ties(tmp_path: Path) -> None:
+    rows = [
+        control_row(task, metric, data, "fr", **{**NEURONS, "value": value, "factor": factor})
+        for task, metric, data, values in (
+            ("generation", "lfs", "en", (0.2, 0.9, 0.9)),
+            ("generation", "lfs", "fr", (1.0, 0.1, 0.1)),  # French texts need no control
+            ("xcopa", "accuracy", "fr", (0.6, 0.7, 0.4)),
+            ("generation", "length", "en", (9.0, 9.0, 9.0)),
+        )
+        for factor, value in zip((0.5, 1.0, 2.0), values, strict=True)
+    ]
+    with closing(opened(tmp_path, rows)) as data:
+        best = [(row["panel"], row["factor"], row["tied"], row["value"]) for row in data.query(BEST).to_pylist()]
+    assert best == [("generation: lfs", 1.0, "1, 2", 0.9), ("xcopa: accuracy", 1.0, None, 0.7)]
 
 
 def test_the_front_has_the_methods_that_none_surpasses(tmp_path: Path) -> None:
@@ -207,7 +311,8 @@ def test_every_choice_of_tokens_is_an_intervention_of_its_own(tmp_path: Path) ->
     with closing(opened(tmp_path, rows)) as data:
         curves = data.query(CURVES).to_pylist()
         best = data.query("SELECT edited, factor, whose FROM at_best WHERE metric = 'lss' ORDER BY whose").to_pylist()
-        best_factors = {row["intervention"]: row["lss"] for row in data.query(BEST).to_pylist()}
+        best_rows = [row for row in data.query(BEST).to_pylist() if row["panel"] == "lss"]
+        best_factors = {row["intervention"]: row["value"] for row in best_rows}
         gains = {(row["intervention"], row["factor"]): row["gain"] for row in data.query(GAIN_COST).to_pylist()}
         arms = data.query(DOES_IT_WORK).to_pylist()
         tried = data.query(TRIED).to_pylist()

@@ -58,7 +58,7 @@ def test_what_the_sweep_does_not_have_is_not_drawn(tmp_path: Path) -> None:
     works, costs = tables(tmp_path, rows)
     drawn = set(texts(method_dots(works)))
     assert {"control", "prompt in English"} <= drawn
-    assert drawn.isdisjoint({"LSS", "answers", "diffmean", "random neurons"})
+    assert drawn.isdisjoint({"LSS", "quality of texts", "diffmean", "random neurons"})
     assert {row["panel"] for row in costs.to_pylist()} == {"loss of accuracy (xcopa: accuracy, n = 100)"}
 
 
@@ -85,6 +85,6 @@ def test_the_page_begins_with_the_answer(tmp_path: Path) -> None:
     with closing(ReportData(tmp_path)) as data:
         answers = list(islice(answer_questions(data), 3))
         page = render(data, answers[::2])
-    assert [answer.question.key for answer in answers] == ["does_it_work", "control_cost", "above_noise"]
-    assert "no effect above noise" in page
+    assert [answer.question.key for answer in answers] == ["does_it_work", "control_cost", "significance"]
+    assert "not significant" in page
     assert "prefers-color-scheme: dark" in page

@@ -14,7 +14,7 @@ from jobs.report.questions import QUESTIONS
 from tests.jobs.report.control_sweep import control_summary, write_sweep
 
 TITLE = r"<b>50 % & $x_1$ | *a* \b</b>"
-KEYS = ("above_noise", "self_cross")
+KEYS = ("significance", "self_cross")
 """The sections: one with a figure and one without."""
 
 

@@ -47,8 +47,8 @@ def test_the_page_begins_with_what_is_missing_the_summary_and_the_contents(docum
     page = to_html(document)
     elements = Elements(page)
     assert elements.open == []
-    assert elements.ids == ["summary", "above_noise", "self_cross", "methods"]
-    assert [link for link in elements.links if link.startswith("#")] == ["#above_noise", "#self_cross", "#methods"]
+    assert elements.ids == ["summary", "significance", "self_cross", "methods"]
+    assert [link for link in elements.links if link.startswith("#")] == ["#significance", "#self_cross", "#methods"]
     positions = [page.index(text) for text in ("<strong>1 cells failed", "What was found", "Contents", "<figure>")]
     assert positions == sorted(positions)
     for sentence in document.findings:
@@ -58,7 +58,7 @@ def test_the_page_begins_with_what_is_missing_the_summary_and_the_contents(docum
 def test_every_figure_and_table_has_a_caption_and_its_number_of_items(document: Document) -> None:
     page = to_html(document)
     by_key = {answer.question.key: answer for answer in document.answers}
-    assert f"<strong>Table 1.</strong> {by_key['above_noise'].observation}" in page
+    assert f"<strong>Table 1.</strong> {by_key['significance'].observation}" in page
     assert f"<strong>Figure 2.</strong> {by_key['self_cross'].observation}" in page
     assert "n = 100" in by_key["self_cross"].observation
 

@@ -28,7 +28,7 @@ def test_a_parser_reads_headings_figure_and_tables(document: Document) -> None:
     heads = [token for token in tokens if token.type == "thead_open"]
     assert len(heads) == 4, "of two sections, the sources and the files"
     elements = [child.content for token in inline for child in token.children or () if child.type == "html_inline"]
-    assert elements == ['<a id="above_noise">', "</a>", '<a id="self_cross">', "</a>"], "none of the title"
+    assert elements == ['<a id="significance">', "</a>", '<a id="self_cross">', "</a>"], "none of the title"
     for answer in document.answers:
         assert f'<a id="{answer.question.key}"></a>' in text
         assert answer.question.sql.strip() in text
