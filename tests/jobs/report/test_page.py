@@ -293,7 +293,7 @@ def test_the_page_stands_alone_and_shows_every_answer_with_its_query(
     assert "vllm 0.32.0" in page
     assert "seed 4" in page.lower()
     assert "no control &#34;other&#34;" in page
-    assert "no control random" not in page
+    assert "no control &#34;random&#34;" not in page
     assert f"SHA-256 {'a' * 12}" in page, "the model's hash, in the methods"
     assert f"on the facts that all of its languages have (data SHA-256 {'b' * 12})" in page
     assert "d" * 64 in page, "and every file's, among the sources"
