@@ -89,8 +89,6 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
         "jobs/report/answers.py",
         "jobs/report/data.py",
         "jobs/report/document.py",
-        "jobs/report/figures/drawing.py",
-        "jobs/report/figures/heat_maps.py",
         "jobs/report/figures/lines.py",
         "jobs/report/questions.py",
         "jobs/report/queries.py",
