@@ -13,9 +13,9 @@ from tests.api.browser import Browser, browser
 
 pytestmark = pytest.mark.processes
 
-COLUMN = "document.querySelectorAll('#significance th')[7]"
+COLUMN = "document.querySelectorAll('#significance th')[9]"
 """The head of the median effect; two of its cells are those of the same metric."""
-CELLS = "[...document.querySelectorAll('#significance tbody tr')].map((row) => row.cells[7].dataset.value)"
+CELLS = "[...document.querySelectorAll('#significance tbody tr')].map((row) => row.cells[9].dataset.value)"
 
 
 @pytest.fixture(scope="module")
