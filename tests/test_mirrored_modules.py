@@ -40,7 +40,6 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
     ),
     "tests/ampsweep/client/test_clients.py": (
         "ampsweep/client/activations.py",
-        "ampsweep/client/api.py",
         "ampsweep/client/completions.py",
         "ampsweep/client/evaluations.py",
         "ampsweep/client/models.py",
