@@ -36,7 +36,7 @@ def _meant(path: Path, is_kind: Callable[[Path], bool]) -> str:
     if parts and parts[0].startswith("~"):
         return "; ~ was not expanded, write the path of your home folder"
     if not path.parent.is_dir():
-        missing = next(parent for parent in (*reversed(path.parents),) if not parent.is_dir())
+        missing = next(parent for parent in reversed(path.parents) if not parent.is_dir())
         return f", since there is no folder {missing}"
     try:
         siblings = [each for each, _ in zip(path.parent.iterdir(), range(_MAX_SEARCHED), strict=False)]
