@@ -29,4 +29,5 @@ class SteeringCPUWorker(SteeringWorkerMixin, CPUWorker):  # type: ignore[misc]
     def _install(self, options: SteeringOptions) -> None:
         """Put steering into the loaded model, and keep what an overflow leaves behind out of later requests."""
         super()._install(options)
-        stale_blocks.attach(self.model_runner, every_step=not get_pp_group().is_last_rank)
+        if not self.vllm_config.use_v2_model_runner:  # which vLLM does not run on a CPU
+            stale_blocks.attach(self.model_runner, every_step=not get_pp_group().is_last_rank)
