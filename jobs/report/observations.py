@@ -11,10 +11,10 @@ from statistics import fmean, median
 
 import pyarrow as pa
 
+from ampsweep.domain.metric_names import metric_title
 from jobs.report.figures.control_plots import METHOD_LABELS
 from jobs.report.figures.drawing import Row, distinct, panels
 from jobs.report.wording import INCONCLUSIVE, amount, below_mde, between, count_of, listed, signed
-from jobs.results.metric_names import metric_title
 
 ALPHA = 0.05
 

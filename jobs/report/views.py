@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobs.results.metric_names import SHARES
+from ampsweep.domain.metric_names import SHARES
 
 ITEM_RANGE = """
 CREATE MACRO item_range(least, most) AS 'n = ' || least || CASE WHEN least < most THEN ' to ' || most ELSE '' END

@@ -130,7 +130,7 @@ def send(
 
 
 def test_no_request_breaks_the_server(served: ServerUnderTest) -> None:
-    statuses = run(served, cases=600)
+    statuses = run(served, cases=1000)
     assert statuses.total() >= 200
     assert {200, 201, 401, 404, 422} <= set(statuses)
 

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ampsweep.cli.commands.plan import plan_here
-from ampsweep.cli.commands.run_files import neurons_are_missing, without_empty_run, write_partial_results, write_results
+from ampsweep.cli.commands.run_files import (
+    are_missing,
+    neuron_sets_of,
+    without_empty_run,
+    write_partial_results,
+    write_results,
+)
 from ampsweep.cli.options.client import show_cells
 from ampsweep.cli.options.engine import (
     AllowUntestedVllm,
@@ -240,20 +246,21 @@ async def _compute(runtime: Runtime, sweep: SweepRecord, settings: Settings) -> 
         opened.push_async_callback(dispatcher.stop)
         counter = opened.enter_context(Counter(sweep.name))
         await _start(pool, counter)
-        must_find_neurons = neurons_are_missing(runtime, sweep)
+        neuron_sets = neuron_sets_of(runtime, sweep)
+        must_find_neurons = are_missing(runtime, neuron_sets)
         dispatcher.start()
         while sweep.state not in SWEEP_ENDED:
             changed.clear()
             sweep = runtime.store.get_sweep(sweep.id)
             for recording in (recordings := await pool.recordings()).values():
                 show_recording(counter, recording)
-            has_begun = sweep.request_counts.completed or sweep.request_counts.failed
-            if must_find_neurons and not has_begun and not recordings:
+            if must_find_neurons and not recordings:
                 counter.stage("finding neurons", "tokens")
             elif not recordings:
                 show_cells(counter, sweep.state.value, sweep.request_counts)
             if sweep.state not in SWEEP_ENDED:
                 await ChangeNotifier.wait(changed, seconds=REFRESH_SECONDS)
+                must_find_neurons = must_find_neurons and are_missing(runtime, neuron_sets)
     return sweep
 
 

@@ -53,12 +53,17 @@ def _computed(out: Path, given: str | None) -> Iterator[Path]:
         yield from (path for path in folder.rglob("*") if path.is_file() and given not in path.parts)
 
 
-def neurons_are_missing(runtime: Runtime, sweep: SweepRecord) -> bool:
-    """Return whether a neuron set of a sweep does not exist yet, so that it is identified before the cells need it."""
+def neuron_sets_of(runtime: Runtime, sweep: SweepRecord) -> frozenset[str]:
+    """Return the ids of the neuron sets that the cells of a sweep need."""
     from jobs.results.finalization import cells_of
 
-    ids = {record.cell.neurons.id for record in cells_of(runtime.store, sweep.id) if record.cell.neurons is not None}
-    return not ids <= {info.id for info in runtime.neuron_sets.infos()}
+    records = cells_of(runtime.store, sweep.id)
+    return frozenset(record.cell.neurons.id for record in records if record.cell.neurons is not None)
+
+
+def are_missing(runtime: Runtime, neuron_sets: frozenset[str]) -> bool:
+    """Return whether one of the neuron sets does not exist yet, so that it is identified before the cells need it."""
+    return not neuron_sets <= {info.id for info in runtime.neuron_sets.infos()}
 
 
 def write_results(runtime: Runtime, sweep: SweepRecord, out: Path) -> dict[str, str]:

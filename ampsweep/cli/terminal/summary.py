@@ -8,7 +8,7 @@ from typing import Any
 
 from ampsweep.cli.terminal.output import echo
 from ampsweep.domain.choices import VECTORS
-from jobs.results.metric_names import HEADLINES, headline_rank, metric_title
+from ampsweep.domain.metric_names import HEADLINES, headline_rank, metric_title
 
 Row = Mapping[str, Any]
 SIGNS = {"scale": "x", "set": "=", "add": "+"}

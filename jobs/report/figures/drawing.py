@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from jobs.results.metric_names import headline_rank
+from ampsweep.domain.metric_names import headline_rank
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
 """The palette of Okabe and Ito, with a brown instead of the yellow, which is hard to see on white."""
@@ -56,7 +56,7 @@ def context() -> Any:
 def panels(table: pa.Table) -> list[tuple[str, list[Row]]]:
     """Return the rows of each `panel` with its title, which also has its `items` if they are known.
 
-    The panels of the metrics that a sweep is about come first (`jobs.results.metric_names`).
+    The panels of the metrics that a sweep is about come first (`ampsweep.domain.metric_names`).
     """
     rows = table.to_pylist()
     titles = sorted(distinct(rows, "panel"), key=lambda panel: headline_rank(metric_of(panel)))

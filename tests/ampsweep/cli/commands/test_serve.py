@@ -161,7 +161,8 @@ def test_a_bad_setting_stops_the_start_with_its_name(variable: str, value: str, 
 def test_a_port_in_use_is_named(model: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        ended = _attempt(tmp_path, "--port", str(port), "--model", f"tiny={model}", "--no-atlas")
+        model_options = ("--engine", "fake", "--model", f"tiny={model}", "--no-atlas")
+        ended = _attempt(tmp_path, "--port", str(port), *model_options)
     assert ended.returncode == 2
     assert f"127.0.0.1:{port}" in ended.stderr
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from ampsweep.domain.metric_names import SHARES, headline_rank, is_share, metric_title
 from jobs.metrics.registry import BUILT_IN_METRICS
-from jobs.results.metric_names import SHARES, headline_rank, is_share, metric_title
 
 UNBOUNDED = {"perplexity", "nll", "bleu_flores200", "bleu_13a", "chrf++", "chrf++_in_language", "length"}
 
