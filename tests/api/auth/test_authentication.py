@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import Iterator
@@ -46,6 +47,9 @@ async def request_routes(
     for method, path in routes(server.app):
         if path not in ALWAYS_OPEN and (only is None or method in only):
             answers[f"{method} {path}"] = await server.http.request(method, path, headers=headers)
+            await asyncio.sleep(
+                0
+            )  # a request within the process, when it is rejected, does not yield to the event loop
     return answers
 
 

@@ -189,15 +189,21 @@ def test_steps_and_their_requests_are_counted_and_the_queue_is_reported() -> Non
     run(check())
 
 
-@pytest.mark.parametrize("cause", [MemoryError("out of it"), SystemExit("out of it")])
+@pytest.mark.parametrize(
+    ("cause", "message"),
+    [
+        (MemoryError("out of it"), "not enough memory .*out of it"),
+        (SystemExit("out of it"), "died: SystemExit: out of it"),
+    ],
+)
 def test_a_dead_engine_fails_requests_in_flight_and_later_ones(
-    cause: BaseException, caplog: pytest.LogCaptureFixture
+    cause: BaseException, message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def check() -> None:
         loop = make(StandIn(dies_of=cause))
         await loop.start()
         for _ in range(2):
-            with pytest.raises(EngineFailed, match=f"the engine died: {type(cause).__name__}: out of it"):
+            with pytest.raises(EngineFailed, match=message):
                 await ask(loop, "good")
         with pytest.raises(EngineFailed):
             await loop.call(lambda _: None)
