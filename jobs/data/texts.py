@@ -37,17 +37,22 @@ def text_files(folder: Path, split: str, *, default: str) -> dict[str, Path]:
     Raises:
         InvalidRequest: There is no such split; the message lists the splits.
     """
-    if (folder / split).is_dir():
-        return language_files(folder / split, suffixes=TEXT_SUFFIXES)
-    splits = [path.name for path in subfolders(folder)]
+    splits = {path.name: path for path in subfolders(folder)}
+    if split in splits:
+        return language_files(splits[split], suffixes=TEXT_SUFFIXES)
     if not splits and split == default:
         return language_files(folder, suffixes=TEXT_SUFFIXES)
     raise InvalidRequest(f"{folder.name} has no split {split!r}; splits there: {', '.join(splits) or 'none'}")
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """Return the folders in a folder, by name; none if it does not exist."""
-    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    """Return the folders in a folder in the order of their names; none if it does not exist.
+
+    Hidden ones (`.cache`, `.ipynb_checkpoints`) are left out. A split that a client names is looked up among these
+    folders and is never used as a path, so that it cannot name a folder elsewhere.
+    """
+    folders = (path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else ()
+    return sorted(path for path in folders if not path.name.startswith("."))
 
 
 def read_texts(path: Path) -> Reading[Text]:

@@ -19,6 +19,7 @@ from ampsweep.folders.model import ModelFolder, read_model_folder
 from ampsweep.missing_path import is_path, no_folder
 from jobs.data.hub import HubData
 from jobs.data.hub_sources import SOURCES
+from jobs.data.texts import subfolders
 from jobs.tasks.lm_eval.names import bundled_folder
 
 LM_EVAL = "lm_eval"
@@ -109,8 +110,8 @@ class Catalog:
         return self.corpora[name]
 
     def data_sets(self) -> dict[str, Path]:
-        """Return the folders of the local data sets, by name."""
-        folders = {path.name: path for path in self.data.iterdir() if path.is_dir()} if self.data else {}
+        """Return the folders of the local data sets, by name; hidden folders are none."""
+        folders = {path.name: path for path in subfolders(self.data)} if self.data else {}
         return folders if self.atlas is None else {**folders, "atlas": self.atlas}
 
     def data_set(self, name: str, *, param: str | None = None) -> Path:

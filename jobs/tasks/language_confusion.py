@@ -132,11 +132,11 @@ class LanguageConfusion(SampledTask):
 
     def _by_source(self, folder: Path, split: str | None) -> dict[str, dict[str, Path]]:
         """Return the files of a split, by source and language."""
-        root = folder / (split or self.default_split)
-        if not root.is_dir():
-            splits = ", ".join(path.name for path in subfolders(folder)) or "none"
-            raise InvalidRequest(f"{folder.name} has no folder {root.name!r}; folders there: {splits}")
-        return {path.name: language_files(path, suffixes=TEXT_SUFFIXES) for path in subfolders(root) or [root]}
+        split, splits = split or self.default_split, {path.name: path for path in subfolders(folder)}
+        if split not in splits:
+            raise InvalidRequest(f"{folder.name} has no folder {split!r}; folders there: {', '.join(splits) or 'none'}")
+        sources = subfolders(splits[split]) or [splits[split]]
+        return {path.name: language_files(path, suffixes=TEXT_SUFFIXES) for path in sources}
 
 
 def _measures(answer: str, english_words: frozenset[str] | None) -> str | None:

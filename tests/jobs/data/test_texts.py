@@ -51,6 +51,21 @@ def test_a_missing_split_is_an_error_that_lists_the_splits(tmp_path: Path) -> No
         text_files(tmp_path, "devtest", default="devtest")
 
 
+@pytest.mark.parametrize("split", ["../other", "..", ".", "", "dev/../../other", "{folder}/other"])
+def test_a_split_is_never_used_as_a_path(tmp_path: Path, split: str) -> None:
+    for folder in ("data/dev", "other"):
+        (tmp_path / folder).mkdir(parents=True)
+        write(tmp_path / folder / "fr.txt", "text")
+    with pytest.raises(InvalidRequest, match=r"data has no split .*; splits there: dev$"):
+        text_files(tmp_path / "data", split.format(folder=tmp_path), default="devtest")
+
+
+def test_hidden_folders_are_no_splits(tmp_path: Path) -> None:
+    path = write(tmp_path / "fr.txt", "text")
+    (tmp_path / ".cache").mkdir()  # of `hf download --local-dir`
+    assert text_files(tmp_path, "devtest", default="devtest") == {"fr": path}
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [

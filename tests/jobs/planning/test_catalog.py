@@ -45,6 +45,12 @@ def test_without_data_there_are_no_data_sets() -> None:
     assert Catalog(models={}).data_sets() == {}
 
 
+def test_hidden_folders_are_no_data_sets(tmp_path: Path) -> None:
+    for name in ("mine", ".git"):
+        (tmp_path / name).mkdir()
+    assert Catalog(models={}, data=tmp_path).data_sets() == {"mine": tmp_path / "mine"}
+
+
 def test_an_engine_that_does_not_exist_is_refused() -> None:
     with pytest.raises(UnknownName, match="fake, transformers, vllm"):
         Catalog(models={}, engine="abacus")  # type: ignore[arg-type]

@@ -79,6 +79,17 @@ def test_an_unknown_setting_is_an_error(folder: Path) -> None:
         TASK.languages(folder, "crosslingual")
 
 
+@pytest.mark.parametrize("split", ["../monolingual", ".", "monolingual/aya", "{folder}/monolingual"])
+def test_a_setting_is_never_used_as_a_path(folder: Path, split: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"has no folder .*; folders there: monolingual$"):
+        TASK.languages(folder, split.format(folder=folder))
+
+
+def test_hidden_folders_are_no_sources(folder: Path) -> None:
+    (folder / "monolingual" / ".ipynb_checkpoints").mkdir()
+    assert TASK.languages(folder, "monolingual") == {"fr", "tr"}
+
+
 def test_a_word_list_in_the_data_sets_folder(folder: Path) -> None:
     ref = reference(TASK, "fr", split="monolingual", data=folder.name)
     before = TASK.resolve(folder, ref)
