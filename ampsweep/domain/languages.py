@@ -19,6 +19,7 @@ from ampsweep.errors import InvalidRequest, UnknownName
 T = TypeVar("T")
 
 _CODE = re.compile(r"[\w-]{1,200}")
+_SCRIPT_LETTERS = 4
 
 FLORES_CODES = {
     "en": "eng_Latn",
@@ -128,15 +129,19 @@ def read_code(code: object, *, param: str) -> str:
     return short_code(code)
 
 
-def default_script(code: str) -> str | None:
-    """Return the ISO 15924 code of the script that FLORES-200 has a two-letter code in; None for other codes."""
-    return _SCRIPTS.get(code)
+def script_of(code: str) -> str | None:
+    """Return the ISO 15924 code of the script of a language code; None if it is not known.
 
+    That is the script that the code names, or else the one that FLORES-200 has the language in. The parts of a code are
+    separated by `_` or `-`, and a region is no script.
 
-def script_of_code(code: str) -> str | None:
-    """Return the script that a code itself names, such as `Hant` of `zho_Hant`; None if it names none."""
-    _, _, script = code.partition("_")
-    return script or None
+    Example:
+        >>> script_of("zho_Hant"), script_of("sr-Latn"), script_of("pt-BR"), script_of("tlh")
+        ('Hant', 'Latn', 'Latn', None)
+    """
+    language, *others = re.split("[_-]", code)
+    named = next((part.title() for part in others if len(part) == _SCRIPT_LETTERS and part.isalpha()), None)
+    return named or _SCRIPTS.get(short_code(language.lower()))
 
 
 @cache

@@ -46,11 +46,14 @@ class FactSet:
         templates: The first template that is held out from training, else the first one. Templates in which the
             subject does not precede the object are ignored, because they cannot make a premise.
         repeated_ids: How many facts, over all languages, were given a new id because an earlier fact has theirs.
+        blank_words: How many subjects and objects, over all languages, are blank. They are left out, so that a language
+            lacks them.
     """
 
     facts: tuple[Fact, ...]
     templates: Mapping[tuple[str, str], str]
     repeated_ids: int = 0
+    blank_words: int = 0
 
     @property
     def languages(self) -> frozenset[str]:
@@ -139,17 +142,15 @@ def _in_one_file(facts: Path, templates: Path) -> FactSet:
     rows = read_rows(facts, required=("id", "relation", "subject", "object"))
     forms = read_rows(templates, required=("relation", "language", "template"))
     ids, repeated = distinct([row.id("id") for row in rows])
-    return FactSet(
-        facts=tuple(
-            Fact(id=name, relation=row.id("relation"), subject=row.texts("subject"), object=row.texts("object"))
-            for name, row in zip(ids, rows, strict=True)
-        ),
-        templates=_chosen(
-            (form.id("relation"), short_code(form.text("language")), form.text("template"))
-            for form in sorted(forms, key=lambda form: not _is_held_out(form))
-        ),
-        repeated_ids=repeated,
+    builders = {
+        name: _FactBuilder(relation=row.id("relation"), subject=row.texts("subject"), object=row.texts("object"))
+        for name, row in zip(ids, rows, strict=True)
+    }
+    templates_in_order = (
+        (form.id("relation"), short_code(form.text("language")), form.text("template"))
+        for form in sorted(forms, key=lambda form: not _is_held_out(form))
     )
+    return _fact_set(builders, templates_in_order, repeated)
 
 
 def _is_held_out(form: Row) -> bool:
@@ -201,14 +202,21 @@ def _bmlama(files: Mapping[str, Path]) -> FactSet:
 
 
 def _fact_set(facts: Mapping[str, _FactBuilder], forms: Iterable[tuple[str, str, str]], repeated: int) -> FactSet:
+    words = [words for fact in facts.values() for words in (fact.subject, fact.object)]
     return FactSet(
         facts=tuple(
-            Fact(id=name, relation=fact.relation, subject=fact.subject, object=fact.object)
+            Fact(id=name, relation=fact.relation, subject=_written(fact.subject), object=_written(fact.object))
             for name, fact in facts.items()
         ),
         templates=_chosen(forms),
         repeated_ids=repeated,
+        blank_words=sum(not word.strip() for by_language in words for word in by_language.values()),
     )
+
+
+def _written(words: Mapping[str, str]) -> Mapping[str, str]:
+    """Return words by language without the blank ones."""
+    return {language: word for language, word in words.items() if word.strip()}
 
 
 def _chosen(forms: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str], str]:

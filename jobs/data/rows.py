@@ -110,6 +110,7 @@ REPAIRS = {
     "decimal_labels": "{count} of the labels are decimals such as 1.0; they are read as whole numbers",
     "blank_lines": "{count} of the lines between texts are blank and left out; doc_id counts them",
     "questions": "{count} of the questions differ from those of most languages, which are asked instead",
+    "blank_words": "{count} of the subjects and objects are blank; the languages lack these facts",
     "equal_objects": "{count} of the pairs of objects differ only in Unicode form or white space; they count as equal",
 }
 """How readers repair data, by kind, with the warning that a plan gives. Repairs are part of a cell's id."""

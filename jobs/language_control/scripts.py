@@ -6,7 +6,7 @@ from collections import Counter
 
 import regex
 
-from ampsweep.domain.languages import default_script, script_of_code
+from ampsweep.domain.languages import script_of
 
 _PROPERTIES = {
     "Arab": ("Arabic",),
@@ -20,12 +20,14 @@ _PROPERTIES = {
     "Gujr": ("Gujarati",),
     "Guru": ("Gurmukhi",),
     "Hang": ("Hangul",),
+    "Hani": ("Han",),
     "Hans": ("Han",),
     "Hant": ("Han",),
     "Hebr": ("Hebrew",),
     "Jpan": ("Han", "Hiragana", "Katakana"),
     "Khmr": ("Khmer",),
     "Knda": ("Kannada",),
+    "Kore": ("Han", "Hangul"),
     "Laoo": ("Lao",),
     "Latn": ("Latin",),
     "Mlym": ("Malayalam",),
@@ -37,7 +39,7 @@ _PROPERTIES = {
     "Thai": ("Thai",),
     "Tibt": ("Tibetan",),
 }
-"""Unicode's script properties of each ISO 15924 code that a default script of a language has."""
+"""Unicode's script properties by ISO 15924 code, of the scripts that FLORES-200 and GlotLID have."""
 
 
 def is_in_script_of(text: str, language: str) -> bool | None:
@@ -46,7 +48,7 @@ def is_in_script_of(text: str, language: str) -> bool | None:
     None for a language whose script is not known. A text in Han characters without kana counts as Chinese and as
     Japanese script alike.
     """
-    script = script_of_code(language) or default_script(language)
+    script = script_of(language)
     if script not in _PROPERTIES:
         return None
     counts = letters_by_script(text)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ampsweep.domain.languages import script_of
 from ampsweep.errors import InvalidRequest
 from ampsweep.hashing import files_hash
 from jobs.cell import TaskRef
@@ -26,8 +27,8 @@ from jobs.tasks.file_task import FileTask
 from jobs.tasks.requests import Answer, ScoreCall
 from jobs.tasks.scoring import failed_sample, scored_sample
 
-UNSPACED = frozenset({"ja", "th", "zh"})
-"""Languages written without spaces between words; their objects follow the premise without a space."""
+UNSPACED = frozenset({"Hani", "Hans", "Hant", "Jpan", "Khmr", "Laoo", "Mymr", "Thai", "Tibt"})
+"""Scripts of languages written without spaces between words; their objects follow the premise without a space."""
 
 
 class Lss(FileTask):
@@ -86,13 +87,15 @@ class Lss(FileTask):
         return replace(resolved, shared_by=()) if shared == len(read_facts(folder).facts) else resolved
 
     def repairs(self, folder: Path, ref: TaskRef) -> Mapping[str, int]:
-        """Return how many ids repeat, and how many pairs of objects differ in Unicode form or white space only."""
+        """Return how many ids repeat and words are blank, and how many objects differ in form or outer space only."""
         fact_set = read_facts(folder)
         equal_objects = 0
         if fact_set.has_unusual_objects and not self._paper:
             pairs = (self._objects(fact, ref) for fact in fact_set.facts)
             equal_objects = sum(target != base and _equal(target, base) for target, base in pairs)
-        return repairs(repeated_ids=fact_set.repeated_ids, equal_objects=equal_objects)
+        return repairs(
+            repeated_ids=fact_set.repeated_ids, blank_words=fact_set.blank_words, equal_objects=equal_objects
+        )
 
     def warnings(self, folder: Path, refs: Sequence[TaskRef]) -> list[str]:
         """Return the reader's repairs, and how many facts the languages share if they do not share all."""
@@ -138,7 +141,7 @@ class Lss(FileTask):
         target, base = self._objects(fact, ref)
         if premise is None or target is None or base is None or (_equal(target, base) and not self._paper):
             return None
-        space = "" if ref.data_language in UNSPACED and not self._paper else " "
+        space = "" if script_of(ref.data_language) in UNSPACED and not self._paper else " "
         return Item(
             doc_id=fact.id,
             calls=tuple(ScoreCall(context=premise, continuation=f"{space}{answer}") for answer in (target, base)),

@@ -22,6 +22,17 @@ from jobs.language_control.scripts import is_in_script_of, letters_by_script
         ("half половина и", "ru", True),
         ("123 ...", "fr", False),
         ("anything", "tlh", None),
+        ("Ja sam mačka", "sr-Latn", True),
+        ("Ја сам мачка", "sr-Latn", False),
+        ("Ја сам мачка", "sr", True),
+        ("我是一隻貓", "zh-Hant", True),
+        ("我是一隻貓", "zh_hant_TW", True),
+        ("我是一隻貓", "zh-TW", True),
+        ("我是一隻貓", "cmn_Hani", True),
+        ("나는 고양이다", "kor_Kore", True),
+        ("Eu sou um gato", "pt-BR", True),
+        ("Eu sou um gato", "pt_BR", True),
+        ("Я кот", "pt-BR", False),
     ],
 )
 def test_whether_a_text_is_in_the_script_of_a_language(text: str, language: str, expected: bool | None) -> None:

@@ -42,7 +42,7 @@ def items(folder: Path, base: str, target: str, *, limit: int | None = None, see
     return task.items(folder, reference(base, target, limit=limit, task=task), seed=seed)
 
 
-def rewrite(folder: Path, change: Callable[[list[dict[str, Any]]], None]) -> None:
+def rewrite(folder: Path, change: Callable[[list[dict[str, Any]]], object]) -> None:
     rows = [json.loads(line) for line in (folder / "facts.jsonl").read_text("utf-8").splitlines()]
     change(rows)
     write_jsonl(folder / "facts.jsonl", rows)
@@ -67,6 +67,18 @@ def test_no_space_stands_before_an_object_in_a_language_without_spaces(folder: P
         " 伦敦",
         " London",
     ]
+
+
+@pytest.mark.parametrize(
+    ("language", "space"),
+    [("zh-TW", ""), ("zho_Hant", ""), ("yue_Hant", ""), ("lo", ""), ("km", ""), ("my", ""), ("ko", " "), ("vi", " ")],
+)
+def test_the_script_of_a_language_says_whether_it_has_spaces(tmp_path: Path, language: str, space: str) -> None:
+    words = {"en": "Laos", language: "ລາວ"}
+    write_jsonl(tmp_path / "facts.jsonl", [{"id": 1, "relation": "r", "subject": words, "object": words}])
+    write_jsonl(tmp_path / "templates.jsonl", [{"relation": "r", "language": language, "template": "[X]: [Y]"}])
+    (item,) = items(tmp_path, language, "en").items
+    assert item.calls == (call("ລາວ:", f"{space}Laos"), call("ລາວ:", f"{space}ລາວ"))
 
 
 def test_without_a_held_out_template_the_first_is_taken(folder: Path) -> None:
@@ -134,6 +146,17 @@ def without(folder: Path, **lacking: str) -> None:
                     del row["subject"][language]
 
     rewrite(folder, change)
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\u3000"])
+def test_a_blank_word_is_one_that_the_language_lacks_and_that_is_told(folder: Path, blank: str) -> None:
+    rewrite(folder, lambda rows: (rows[1]["object"].update(fr=blank), rows[2]["subject"].update(en=blank)))
+    assert [item.doc_id for item in items(folder, "en", "fr").items] == ["capital-GR", "capital-CN"]
+    ref = LSS.resolve(folder, reference("en", "fr"))
+    assert dict(ref.repairs) == {"blank_words": 2}
+    assert LSS.warnings(folder, [ref])[0] == (
+        "lss en: 2 of the subjects and objects are blank; the languages lack these facts"
+    )
 
 
 SHARED = (("en", "zh"), ("fr",))
