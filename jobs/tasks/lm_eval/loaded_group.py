@@ -11,7 +11,7 @@ from typing import Any
 from ampsweep.errors import InvalidRequest
 from ampsweep.hashing import content_hash
 from jobs.metrics.lm_eval_group import group_aggregation
-from jobs.tasks.lm_eval.loaded_task import LoadedTask, measure_name, prepare
+from jobs.tasks.lm_eval.loaded_task import LoadedTask, measure_name, prepare, seeded_random
 from jobs.tasks.lm_eval.loading_errors import loading_error
 from jobs.tasks.lm_eval.members import folders_of, task_manager
 from jobs.tasks.lm_eval.names import bundled_folder, code_hash
@@ -57,12 +57,13 @@ def load_group(name: str, folder: Path, *, limit: int | None, chat: bool) -> Loa
 
 @lru_cache(maxsize=16)
 def _load_cached(name: str, folders: tuple[Path, ...], files: str, limit: int | None, chat: bool) -> LoadedGroup:
-    group = _load(name, folders)
     tasks: dict[str, LoadedTask] = {}
-    for task in group.get_all_tasks():
-        if task.config.task in tasks:
-            raise InvalidRequest(f"the group {name} has the task {task.config.task} twice", param="name")
-        tasks[task.config.task] = prepare(task, files, limit=limit, chat=chat)
+    with seeded_random():
+        group = _load(name, folders)
+        for task in group.get_all_tasks():
+            if task.config.task in tasks:
+                raise InvalidRequest(f"the group {name} has the task {task.config.task} twice", param="name")
+            tasks[task.config.task] = prepare(task, files, limit=limit, chat=chat)
     measures = tuple(_measures(group, tasks))
     if not measures:
         raise InvalidRequest(

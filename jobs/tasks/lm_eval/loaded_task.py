@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import random
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
+from threading import Lock
 from typing import Any
+
+import numpy as np
 
 from ampsweep.domain.prompt import ChatMessage
 from ampsweep.errors import InvalidRequest
@@ -17,8 +22,9 @@ from ampsweep.hashing import content_hash
 from jobs.tasks.lm_eval.loading_errors import loading_error
 from jobs.tasks.lm_eval.names import bundled_folder, code_hash, yaml_of
 
-FEWSHOT_SEED = 1234
-"""Seed of the few-shot examples, the default of lm-eval's `simple_evaluate`."""
+RANDOM_SEED, NUMPY_SEED, FEWSHOT_SEED = 0, 1234, 1234
+"""Seeds of Python's and of NumPy's random numbers and of the few-shot examples: the defaults of `simple_evaluate`."""
+_seeding = Lock()
 _CHAT = "\x02chat\x03"
 """Prefix of a chat as JSON, which takes the place of the text that lm-eval expects from a chat template."""
 
@@ -63,9 +69,28 @@ def load(name: str, folder: Path, *, limit: int | None, chat: bool) -> LoadedTas
 
 @lru_cache(maxsize=64)
 def _load_cached(name: str, path: Path, files: str, limit: int | None, chat: bool) -> LoadedTask:
-    return prepare(
-        _load(name, path), files if not path.is_relative_to(bundled_folder()) else "", limit=limit, chat=chat
-    )
+    with seeded_random():
+        return prepare(
+            _load(name, path), files if not path.is_relative_to(bundled_folder()) else "", limit=limit, chat=chat
+        )
+
+
+@contextmanager
+def seeded_random() -> Iterator[None]:
+    """Seed the global random numbers as lm-eval's `simple_evaluate` does, and restore their state at the end.
+
+    Some tasks draw from them while their documents are built: GPQA shuffles its options. All processes must build the
+    same documents, because their hash is part of a cell's id. One thread at a time builds any.
+    """
+    with _seeding:
+        state, numpy_state = random.getstate(), np.random.get_state()
+        random.seed(RANDOM_SEED)
+        np.random.seed(NUMPY_SEED)
+        try:
+            yield
+        finally:
+            random.setstate(state)
+            np.random.set_state(numpy_state)
 
 
 def prepare(task: Any, files: str, *, limit: int | None, chat: bool) -> LoadedTask:

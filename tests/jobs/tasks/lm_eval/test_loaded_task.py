@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pytest
 
 from ampsweep.domain.prompt import ChatMessage
@@ -44,6 +46,37 @@ def test_the_same_requests_have_the_same_hash_and_others_another(folder: Path) -
     write_jsonl(folder / "rows.jsonl", [{**row, "question": "Why?"} for row in ROWS])
     (folder / "own.py").write_text((folder / "own.py").read_text() + "\n")
     assert load("tiny_until", folder, limit=2, chat=False).hash != changed.hash
+
+
+_SHUFFLING = """import random
+
+import numpy as np
+
+
+def even(dataset):
+    return dataset.map(shuffled)
+
+
+def shuffled(doc):
+    return {**doc, "choices": random.sample(doc["choices"], 2), "question": str(np.random.randint(10**9))}
+"""
+
+
+def test_documents_drawn_with_the_global_random_numbers_are_the_same_in_every_process(tmp_path: Path) -> None:
+    loaded = []
+    for number in range(2):
+        folder = write_tasks(tmp_path / f"tasks-{number}")
+        (folder / "own.py").write_text(_SHUFFLING, encoding="utf-8")
+        datasets.config.HF_DATASETS_CACHE = tmp_path / f"datasets-{number}"  # no other process has filled it
+        random.seed(number)
+        np.random.seed(number)
+        loaded.append(load("tiny_until", folder, limit=None, chat=False))
+        assert random.random() == random.Random(number).random(), "the state is restored"
+        assert np.random.random() == np.random.RandomState(number).random()
+    first, second = loaded
+    assert list(first.docs.values()) == list(second.docs.values())
+    arguments = [[request.arguments for request in task.requests[0]] for task in loaded]
+    assert arguments[0] == arguments[1]
 
 
 def test_a_sweep_plans_cells_of_it_and_loads_their_items_as_often_as_it_likes(catalog: Catalog, folder: Path) -> None:
