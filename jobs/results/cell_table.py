@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -72,15 +71,16 @@ def from_bytes(content: bytes, name: str) -> CellTable:
         DamagedFile: if the content is not Parquet, or not that of a cell.
     """
     try:
-        table = pq.ParquetFile(io.BytesIO(content), page_checksum_verification=True).read(use_threads=False)
+        table = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read(use_threads=False)
         values = keys.read_metadata(table.schema)
         cell = Cell.from_dict(json.loads(values[keys.CELL]))
         left_out, neurons = int(values[keys.LEFT_OUT]), int(values[keys.NEURONS])
         versions = json.loads(values[keys.VERSIONS])
     except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
         raise DamagedFile(f"{name} cannot be read: {error}") from error
-    shared = cell_columns(cell)
-    for field in list(CELL)[len(table.schema) :]:  # written before the column was added
+    added = list(CELL)[len(table.schema) :]  # after the file was written
+    shared = cell_columns(cell) if added else {}
+    for field in added:
         value = pa.scalar(shared.get(field.name), field.type)
         table = table.append_column(field, pa.repeat(value, table.num_rows))
     if table.schema.remove_metadata() != CELL:

@@ -10,6 +10,7 @@ before it is read or served. Knows nothing of the store.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -38,6 +39,8 @@ RESULTS = "results"
 SUMMARY_FILE = "summary"
 _SWEEP_FILE = re.compile(rf"sweeps/([^/]+)/(?:{RESULTS}|{SUMMARY_FILE})(?:\.(\d+))?\.parquet")
 _ROW_GROUP = 65_536
+_TEMPORARY = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT})
+"""Errors that say nothing about a file: too many open files, no memory, a network disk that is out of reach."""
 _TAIL = 8
 """A Parquet file ends with the length of its footer, in 4 bytes (little-endian), and `PAR1`."""
 
@@ -134,7 +137,7 @@ class Results:
 
         Raises:
             DamagedFile: if the file is lost, or its bytes, rows or cell differ from those published.
-            Unavailable: if the storage cannot be reached.
+            Unavailable: if the storage cannot be reached, or the machine has too many open files or no memory.
         """
         assert record.file is not None
         try:
@@ -142,7 +145,7 @@ class Results:
         except NotFound:
             raise DamagedFile(f"{record.file} is lost") from None
         except OSError as error:
-            raise DamagedFile(f"{record.file} cannot be read: {error.strerror}") from error
+            raise _unreadable(record.file, error) from error
         if hashlib.sha256(content).hexdigest() != record.sha256:
             raise DamagedFile(f"{record.file} does not have the bytes that were published")
         table = from_bytes(content, record.file)
@@ -183,13 +186,15 @@ class Results:
         with self._storage.writing(target.name) as path:
             with pq.ParquetWriter(path, SAMPLES, **WRITING) as writer:
                 row_group: list[pa.Table] = []
+                rows = 0
                 for cell in cells:
                     versions.setdefault(canonical_json(cell.versions), cell.versions)
                     rung = None if search is None else search.rung(cell.cell.task)
                     row_group.append(_with_columns(cell.table, {"sweep_id": sweep.id, "rung": rung}, SAMPLES))
-                    if sum(table.num_rows for table in row_group) >= _ROW_GROUP:
+                    rows += cell.table.num_rows
+                    if rows >= _ROW_GROUP:
                         writer.write_table(pa.concat_tables(row_group))
-                        row_group = []
+                        row_group, rows = [], 0
                 if row_group:
                     writer.write_table(pa.concat_tables(row_group))
             metadata = {
@@ -230,9 +235,13 @@ class Results:
             return Published(file=target, sha256=file_hash(path))
 
     def check_sweep(self, sweep: SweepRecord) -> None:
-        """Raise DamagedFile if the files of an ended sweep are lost, or differ from those published.
+        """Check that the files of an ended sweep are there and are those that were published.
 
         A file is read once, and again after its etag has changed.
+
+        Raises:
+            DamagedFile: if a file is lost or damaged.
+            Unavailable: if the storage cannot be reached, or the machine has too many open files or no memory.
         """
         if sweep.files is None:
             raise DamagedFile(f"the files of sweep {sweep.id} are unknown")
@@ -247,7 +256,7 @@ class Results:
             except NotFound:
                 raise DamagedFile(f"{name} of sweep {sweep.id} is lost") from None
             except OSError as error:
-                raise DamagedFile(f"{name} of sweep {sweep.id} cannot be read: {error}") from error
+                raise _unreadable(f"{name} of sweep {sweep.id}", error) from error
             if digest != sha256:
                 raise DamagedFile(f"{name} of sweep {sweep.id} does not have the bytes that were published")
             self._verified[file.name] = version
@@ -311,6 +320,12 @@ class Results:
         except NotFound:
             raise missing from None
         return file
+
+
+def _unreadable(what: str, error: OSError) -> DamagedFile | Unavailable:
+    """Return the error for a file that cannot be read: whether the file is damaged, or the machine lacks something."""
+    message = f"{what} cannot be read: {error.strerror or error}"
+    return Unavailable(message) if error.errno in _TEMPORARY else DamagedFile(message)
 
 
 def _sweep_metadata(sweep: SweepRecord) -> dict[str, str]:

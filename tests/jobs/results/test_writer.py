@@ -4,6 +4,9 @@ import errno
 import json
 import os
 import random
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -257,6 +260,29 @@ def test_a_sweeps_damaged_file_is_found_also_after_it_was_whole(
         path.write_bytes(content[:-1])
     with pytest.raises(DamagedFile, match=name):
         results.check_sweep(sweep)
+
+
+@contextmanager
+def too_many_open_files() -> Iterator[None]:
+    """Let every attempt to open a file fail, as in a process that has reached its limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_file_that_the_process_cannot_open_for_now_is_not_damaged(results: Results) -> None:
+    sweep, cell = published(results), record(STEERED, write(results, STEERED, [a_sample("a")]))
+    with too_many_open_files(), pytest.raises(Unavailable, match=r"cannot be read: .*Too many open files"):
+        results.read_cell(cell)
+    with too_many_open_files(), pytest.raises(Unavailable, match=r"cannot be read: .*Too many open files"):
+        results.check_sweep(sweep)
+    results.read_cell(cell)
+    results.check_sweep(sweep)
 
 
 def test_every_flipped_bit_and_every_truncation_is_detected(results: Results, tmp_path: Path) -> None:
