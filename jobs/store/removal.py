@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 RESET_CHUNK = 500
 """Maximum number of cells that one transaction resets."""
+_START = -1
+"""The position before that of a sweep's first cell."""
 _HAS_ENDED = sweeps.c.state.in_(SWEEP_ENDED)
 _BLANK: dict[str, Any] = {
     "name": "",
@@ -62,11 +64,11 @@ class Removal:
         with self._database.reading() as db:
             due = db.execute(query).all()
 
-        def expire(sweep: sa.ColumnElement[bool], transaction: Transaction) -> bool:
-            expired = sa.update(sweeps).where(sweep).values(expired_at=transaction.now, files=None)
-            return transaction.db.execute(expired).rowcount > 0
+        def expire(seq: int, transaction: Transaction) -> bool:
+            expired = sa.update(sweeps).where(is_due, sweeps.c.seq == seq)
+            return transaction.db.execute(expired.values(expired_at=transaction.now, files=None)).rowcount > 0
 
-        return [sweep_id for seq, sweep_id in due if self._reset_cells(sa.and_(is_due, sweeps.c.seq == seq), expire)]
+        return [sweep_id for seq, sweep_id in due if self._reset_cells(seq, is_due, expire)]
 
     def prune_events(self, before: float) -> int:
         """See the protocol."""
@@ -89,29 +91,30 @@ class Removal:
         with self._database.reading() as db:
             seqs = db.execute(query).scalars().all()
         for seq in seqs:
-            self._reset_cells(sweeps.c.seq == seq, lambda _sweep, _transaction: None)
+            self._reset_cells(seq, sa.true(), lambda _seq, _transaction: None)
             self._delete_rows(events, events.c.id, events.c.sweep_seq == seq, seq=seq)
             self._delete_rows(sweep_cells, sweep_cells.c.position, sweep_cells.c.sweep_seq == seq, seq=seq)
         return len(seqs)
 
-    def _reset_cells(
-        self, sweep: sa.ColumnElement[bool], last: Callable[[sa.ColumnElement[bool], Transaction], T]
-    ) -> T:
+    def _reset_cells(self, seq: int, is_due: sa.ColumnElement[bool], last: Callable[[int, Transaction], T]) -> T:
         """Reset the cells with files that no sweep needs but this one; return the result of `last`.
 
         Args:
-            sweep: The condition that only this sweep meets.
-            last: Called in the transaction of the last chunk of cells, so that a crash before it changes nothing.
+            seq: The sweep.
+            is_due: A condition on the sweep; while it does not meet it, no cell is reset.
+            last: Called in the transaction that finds no further cell, so that a crash before it changes nothing.
         """
-        links = sa.select(sweep_cells.c.cell_id).join(sweeps).where(sweep_cells.c.cell_id == cells.c.id)
-        needed = links.where(sweeps.c.expired_at.is_(None), sa.not_(sweep)).exists()
-        unneeded = sa.and_(cells.c.file.is_not(None), links.where(sweep).exists(), ~needed)
+        unneeded, after = _unneeded_cells(seq, is_due), _START
         while True:
             with write_transaction(self._database, self._clock) as transaction:
-                chunk = transaction.cells(unneeded, limit=RESET_CHUNK)
-                transaction.move(chunk, lambda cell: cell.reset(None))
-                if len(chunk) < RESET_CHUNK:
-                    return last(sweep, transaction)
+                chunk = transaction.db.execute(unneeded, {"after": after}).all()
+                transaction.move(transaction.cells_by_id([row.id for row in chunk]), lambda cell: cell.reset(None))
+                if len(chunk) == RESET_CHUNK:
+                    after = chunk[-1].position
+                elif after != _START:
+                    after = _START  # once more: another sweep that needed a cell may have been removed meanwhile
+                else:
+                    return last(seq, transaction)
 
     def _delete_rows(self, table: sa.Table, key: sa.Column[Any], condition: sa.ColumnElement[bool], *, seq: int) -> int:
         """Delete the rows of a sweep that meet a condition; return how many there were.
@@ -129,3 +132,31 @@ class Removal:
                 deleted = db.execute(sa.delete(table).where(table.c.sweep_seq == seq, key.in_(chunk))).rowcount
             total += deleted
         return total
+
+
+def _unneeded_cells(seq: int, is_due: sa.ColumnElement[bool]) -> sa.Select[tuple[int, str]]:
+    """Return a query for the cells with files that no unexpired sweep needs but one, in the order of its plan.
+
+    It continues after the position `after`, so that a sweep's cells are searched once, however many chunks they make.
+    """
+    other_links, others = sweep_cells.alias(), sweeps.alias()
+    is_needed = sa.exists().where(
+        other_links.c.cell_id == cells.c.id,
+        others.c.seq == other_links.c.sweep_seq,
+        others.c.seq != seq,
+        others.c.expired_at.is_(None),
+    )
+    return (
+        sa.select(sweep_cells.c.position, cells.c.id)
+        .join_from(sweeps, sweep_cells)
+        .join(cells)
+        .where(
+            sweeps.c.seq == seq,
+            is_due,
+            sweep_cells.c.position > sa.bindparam("after", type_=sa.Integer),
+            cells.c.file.is_not(None),
+            ~is_needed,
+        )
+        .order_by(sweep_cells.c.position)
+        .limit(RESET_CHUNK)
+    )

@@ -60,6 +60,7 @@ sweep_tags = sa.Table(
 )
 
 # `model` is the name under which the cell was planned or last leased; sweeps may have other names for the same model.
+# It is for those who query the database: the store itself reads the name in `body`.
 # `suspect` marks a quarantined cell, `lapses` counts expired leases (see `jobs.store.cell_state`).
 cells = sa.Table(
     "cells",

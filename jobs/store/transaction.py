@@ -69,9 +69,9 @@ class Transaction:
         self._sweep_states: dict[int, SweepStateMachine] = {}
         self._sweeps_of_cell: dict[str, list[int]] = {}
 
-    def cells(self, condition: sa.ColumnElement[bool], *, limit: int | None = None) -> list[CellStateMachine]:
-        """Return the cells that meet a condition, ordered by id, at most `limit`."""
-        rows = self.db.execute(sa.select(cells).where(condition).order_by(cells.c.id).limit(limit)).mappings()
+    def cells(self, condition: sa.ColumnElement[bool]) -> list[CellStateMachine]:
+        """Return the cells that meet a condition, ordered by id."""
+        rows = self.db.execute(sa.select(cells).where(condition).order_by(cells.c.id)).mappings()
         return [self._state_machine(row) for row in rows]
 
     def cells_by_id(self, ids: Sequence[str]) -> list[CellStateMachine]:

@@ -12,6 +12,8 @@ import pytest
 import sqlalchemy as sa
 
 from ampsweep.errors import Conflict, NotFound
+from jobs.clock import Clock
+from jobs.store.database import Database
 from jobs.store.protocol import Store
 from jobs.store.records import CellFile
 from jobs.store.sql import SqlStore
@@ -73,6 +75,26 @@ def test_erasing_spares_the_cells_that_other_sweeps_need(store: Store) -> None:
     assert counts(store, running) == (1, 1, 0, 1)
     assert store.stats().cells_asked == before.cells_asked + 1, "a counter never falls"
     assert counts(store, send(store, 3, start=1).id) == (3, 2, 0, 2), "what was erased is computed again"
+
+
+def test_a_cell_that_another_sweep_ceases_to_need_during_the_removal_is_reset_too(
+    sql_store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone, other = swept(sql_store, 1, 2, 3, 4, 5), swept(sql_store, 1)
+    sql_store.delete_sweep(gone)
+    chunks = 0
+
+    def in_chunks(database: Database, clock: Clock) -> AbstractContextManager[Transaction]:
+        nonlocal chunks
+        chunks += 1
+        if chunks == 2:
+            sql_store.delete_sweep(other)
+        return write_transaction(database, clock)
+
+    monkeypatch.setattr("jobs.store.removal.RESET_CHUNK", 2)
+    monkeypatch.setattr("jobs.store.removal.write_transaction", in_chunks)
+    assert sql_store.erase_deleted() == 1
+    assert files_of(sql_store, 1, 2, 3, 4, 5) == [None] * 5
 
 
 @pytest.mark.parametrize("state", ["in_progress", "paused", "cancelling", "finalizing"])
