@@ -97,9 +97,10 @@ def _count_of_mode(spec: SweepSpec, resolved: ResolvedSweep, search: Search | No
         len(operation.all_factors) if search is None else search.rungs[-1].factors
         for operation in spec.interventions.operations
     ]
-    repeats = int("repeat" in spec.interventions.controls)
-    with_its_controls = len(spec.interventions.controls) - repeats + spec.interventions.random_draws
-    per_site = choices * sum(value * factor for value, factor in zip(values, factors, strict=True)) * with_its_controls
+    repeats, zeros = (int(control in spec.interventions.controls) for control in ("repeat", "zero"))
+    with_its_controls = len(spec.interventions.controls) - repeats - zeros + spec.interventions.random_draws
+    magnitudes = sum(value * factor for value, factor in zip(values, factors, strict=True))
+    per_site = choices * (magnitudes * with_its_controls + zeros)  # zero is the same cell for every magnitude
     vector_controls = spec.interventions.random_draws if "random" in spec.interventions.controls else 0
     baselines = len(spec.interventions.prompt_baselines) + len(resolved.vectors) * choices * (1 + vector_controls)
     sites = {target: len(resolved.sites(mode, target)) for target in resolved.single_neurons[mode]}

@@ -40,6 +40,9 @@ def _tokenizer(path: Path) -> Tokenizer:
     from tokenizers import Tokenizer
 
     try:
-        return Tokenizer.from_file(str(path))
+        tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises nothing more specific
         raise InvalidRequest(f"the tokens cannot be counted: {path} cannot be read", param="model") from error
+    tokenizer.no_padding()  # the file may ask for both; engines do neither
+    tokenizer.no_truncation()
+    return tokenizer

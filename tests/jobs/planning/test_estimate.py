@@ -28,10 +28,16 @@ def installation(tmp_path: Path) -> Installation:
     return Installation.build(tmp_path)
 
 
-def write_tokenizer(folder: Path) -> None:
-    """Write a tokenizer for which every word is a token."""
+def write_tokenizer(folder: Path, *, fixed_length: int | None = None) -> None:
+    """Write a tokenizer for which every word is a token. With a fixed length, its file asks for padding and truncation.
+
+    Some publishers of models leave such settings in their files.
+    """
     tokenizer = Tokenizer(WordLevel({"<unk>": 0}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = WhitespaceSplit()
+    if fixed_length is not None:
+        tokenizer.enable_padding(length=fixed_length)
+        tokenizer.enable_truncation(fixed_length)
     tokenizer.save(str(folder / "tokenizer.json"))
 
 
@@ -139,8 +145,9 @@ def test_a_sweep_that_is_too_large_is_refused_as_when_it_is_submitted(installati
         installation.estimator().estimate(parse_spec(SPEC), max_cells=3)
 
 
-def test_the_parts_of_an_item_are_read_once_each(tmp_path: Path) -> None:
-    write_tokenizer(tmp_path)
+@pytest.mark.parametrize("fixed_length", [None, 4])
+def test_the_parts_of_an_item_are_read_once_each(tmp_path: Path, fixed_length: int | None) -> None:
+    write_tokenizer(tmp_path, fixed_length=fixed_length)
     score = ScoreCall(context="one two", continuation=" three four five")
     generate = GenerateCall(prompt="one two three", max_tokens=100)
     assert count_tokens(tmp_path, [score, generate]) == 5 + 3
