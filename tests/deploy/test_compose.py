@@ -12,9 +12,12 @@ from typing import Any
 import pytest
 import yaml
 
+from ampsweep.bundled import ATLAS_MODEL
+from ampsweep.cli.options.engine import served_engines
 from ampsweep.cli.server.settings import PREFIX, Settings, read_settings
 from tests.deploy.commands import parse
 from tests.deploy.dockerfile import ROOT, read_stages
+from worker.gpus import require_own_gpus
 
 DEPLOY = ROOT / "deploy"
 TEXT = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
@@ -149,6 +152,16 @@ def test_every_setting_is_one_that_is_there(name: str) -> None:
 def test_the_list_of_models_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AMPSWEEP_MODELS", str(DEPLOY / "models.yaml"))
     assert list(read_settings().served()) == ["atlas"]
+
+
+def test_no_engine_of_the_example_shares_a_gpu(tmp_path: Path) -> None:
+    example = re.search(r"^# (large: .*)$", (DEPLOY / "models.yaml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert example is not None
+    assert example[1] in (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    large = yaml.safe_load(example[1])["large"] | {"path": str(ATLAS_MODEL)}
+    default = re.fullmatch(r"\$\{AMPSWEEP_ATLAS:-(\w+)\}", SERVICES["server"]["environment"]["AMPSWEEP_ATLAS"])
+    assert default is not None
+    require_own_gpus(served_engines(Settings(models={"large": large}, atlas=default[1], home=tmp_path)))
 
 
 def test_secrets_are_made_once(tmp_path: Path) -> None:

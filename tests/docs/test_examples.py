@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 
 import yaml
 
 from ampsweep.cli.commands.batch_line import parse
 from ampsweep.domain.intervention import Intervention
 from api.routes.neuron_sets import parse_neuron_set
-from jobs.spec import parse_spec
+from jobs.spec import InterventionsSpec, parse_spec
 from tests.docs.pages import DOCS, ROOT, blocks
 
 SPEC = yaml.safe_load((ROOT / "examples" / "atlas.yaml").read_text(encoding="utf-8"))
@@ -26,6 +27,21 @@ def test_the_task_page_shows_a_task_of_a_spec() -> None:
         for block in blocks(DOCS / "bring-a-task.md", "yaml")
     ]
     assert "exam" in {task.get("data") for spec in specs for task in spec["tasks"]}
+
+
+def test_the_page_on_specs_shows_valid_parts_of_specs() -> None:
+    parts = [yaml.safe_load(block.text) for block in blocks(DOCS / "spec.md", "yaml")]
+    whole = [part for part in parts if {"model", "neurons", "interventions", "tasks"} <= part.keys()]
+    assert [parse_spec(spec).name for spec in whole] == ["french-and-turkish"]
+    for part in parts:
+        of_interventions = part if part.keys() <= InterventionsSpec.model_fields.keys() else None
+        added = {"interventions": {**SPEC["interventions"], **of_interventions}} if of_interventions else part
+        parse_spec({**SPEC, **added})
+
+
+def test_the_page_on_keeping_a_language_shows_a_spec() -> None:
+    (text,) = re.findall(r"keep\.yaml <<'EOF'\n(.*?)^EOF$", (DOCS / "keep-a-language.md").read_text(), re.M | re.S)
+    assert parse_spec(yaml.safe_load(text)).interventions.running_text == "when"
 
 
 def test_the_page_on_specs_shows_an_intervention() -> None:

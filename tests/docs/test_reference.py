@@ -1,8 +1,9 @@
-"""The reference pages list every command, every setting and every route."""
+"""The reference pages list every command, every setting, every method of the clients and every route."""
 
 from __future__ import annotations
 
 import importlib
+import json
 import pkgutil
 import re
 
@@ -12,7 +13,8 @@ import typer
 import api.routes
 from ampsweep.cli.app import app
 from ampsweep.cli.server.settings import Settings
-from tests.docs.pages import DOCS
+from ampsweep.client.clients import Client
+from tests.docs.pages import DOCS, ROOT
 
 
 def _text(*names: str) -> str:
@@ -38,6 +40,20 @@ def test_every_setting_is_listed() -> None:
     text = _text("cli.md", "security.md")
     missing = [name for name in Settings.model_fields if f"`AMPSWEEP_{name.upper()}`" not in text]
     assert missing == []
+
+
+def test_every_other_variable_is_on_some_page() -> None:
+    environment = json.loads((ROOT / "tests" / "golden" / "environment.json").read_text(encoding="utf-8"))
+    text = _text(*(page.name for page in DOCS.glob("*.md")))
+    assert "AMPSWEEP_API_KEY" in environment["others"]
+    assert [name for name in environment["others"] if not re.search(rf"{name}\b", text)] == []
+
+
+def test_every_method_of_the_clients_is_named() -> None:
+    text = _text("client.md")
+    methods = [name for name in vars(Client) if not name.startswith("_")]
+    assert "stream_chat" in methods
+    assert [name for name in methods if name != "close" and not re.search(rf"\b{name}\b", text)] == []
 
 
 @pytest.mark.parametrize("module", [match.name for match in pkgutil.iter_modules(api.routes.__path__)])
