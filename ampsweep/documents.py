@@ -44,8 +44,21 @@ def parse_json(text: str | bytes, *, source: str | None = None, param: str | Non
         return json.loads(text, object_pairs_hook=unique_keys)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    except ValueError as error:
+        if _has_long_integer(error):
+            raise ValueError(json_problem(error)) from None
+        raise
     except InvalidRequest as error:
         raise _located(error, source, param) from None
+
+
+def json_problem(error: ValueError) -> str:
+    """Return why a text is not JSON. What Python says about long integers concerns its programmers alone."""
+    return "it has an integer of thousands of digits; write a smaller one" if _has_long_integer(error) else str(error)
+
+
+def _has_long_integer(error: ValueError) -> bool:
+    return "integer string conversion" in str(error)
 
 
 def parse_yaml(text: str, *, source: str | None = None, param: str | None = None) -> Any:
@@ -94,7 +107,7 @@ def parse_yaml(text: str, *, source: str | None = None, param: str | None = None
     except RecursionError:
         raise yaml.YAMLError("it is nested too deeply") from None
     except ValueError as error:  # a date that does not exist, or an integer of thousands of digits
-        raise yaml.YAMLError(str(error)) from error
+        raise yaml.YAMLError(json_problem(error)) from error
     except (LookupError, AttributeError) as error:  # of PyYAML, for a value such as `!!int ""` or `!!bool maybe`
         raise yaml.YAMLError("a value does not fit its tag (!!int, !!float, !!bool, !!timestamp)") from error
     except InvalidRequest as error:

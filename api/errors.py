@@ -6,6 +6,7 @@ so that an error can always be sent.
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Mapping
 from typing import cast
@@ -13,13 +14,16 @@ from typing import cast
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from ampsweep.errors import AmpsweepError, InvalidRequest, Unavailable
 
 log = logging.getLogger(__name__)
 
+CLIENT_GONE = 499
+"""The status for the access log when the client has disconnected; no client receives it."""
 _MAX_CHARS = 2000
 """Characters of a message or parameter; longer text is shortened in its middle."""
 _STATE = "error_code"
@@ -29,6 +33,9 @@ _CODES = {
     405: "method_not_allowed",
     413: "body_too_large",
 }
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_UNWRITABLE = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO})
+_TOO_MANY_OPEN = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 def install(app: FastAPI) -> None:
@@ -36,6 +43,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(AmpsweepError, _handle_ampsweep_error)
     app.add_exception_handler(RequestValidationError, _handle_validation_error)
     app.add_exception_handler(HTTPException, _handle_http_exception)
+    app.add_exception_handler(ClientDisconnect, _handle_disconnect)
+    app.add_exception_handler(OSError, _handle_os_error)
 
 
 def error_body(error: AmpsweepError) -> dict[str, object]:
@@ -113,3 +122,23 @@ def as_invalid_request(error: RequestValidationError) -> InvalidRequest:
 async def _handle_http_exception(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     return http_error_response(error)
+
+
+async def _handle_disconnect(_request: Request, _error: Exception) -> Response:
+    """Return the response to a client that disconnected before its whole body was received; nobody gets it."""
+    return Response(status_code=CLIENT_GONE)
+
+
+async def _handle_os_error(_request: Request, error: Exception) -> JSONResponse:
+    """Answer 503 if the server's disk is full or cannot be written to; any other error is a bug and raised again."""
+    assert isinstance(error, OSError)
+    if error.errno in _FULL:
+        reason = "a disk of the server is full; retry when its operator has freed some space"
+    elif error.errno in _UNWRITABLE:
+        reason = f"the server cannot write to one of its folders ({error.strerror}); its operator must repair that"
+    elif error.errno in _TOO_MANY_OPEN:
+        reason = f"the server cannot open another file now ({error.strerror}); retry later"
+    else:
+        raise error
+    log.warning("%s: %s", reason, error.filename or "a temporary file")
+    return error_response(Unavailable(reason))

@@ -86,7 +86,6 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
     "tests/jobs/report/test_page.py": (
         "ampsweep/cli/commands/report.py",
         "jobs/report/answers.py",
-        "jobs/report/data.py",
         "jobs/report/document.py",
         "jobs/report/figures/lines.py",
         "jobs/report/questions.py",

@@ -262,10 +262,10 @@ class Intervention:
     def __post_init__(self) -> None:
         """Bring the values into their canonical form."""
         order = sorted(range(len(self.languages)), key=self.languages.__getitem__)
-        weights = None if self.weights is None else tuple(float(self.weights[index]) for index in order)
+        weights = None if self.weights is None else tuple(self.weights[index] + 0.0 for index in order)
         self._set("weights", None if weights is None or set(weights) == {1.0} else weights)
         self._set("languages", tuple(self.languages[index] for index in order))
-        self._set("factor", float(self.factor))
+        self._set("factor", self.factor + 0.0)  # a float; -0 is 0
         self._set("layers", None if self.layers is None else tuple(sorted(self.layers)))
         self._set("seed", self.seed if self.selection == "random" else 0)
         if self.source is not None and self.source.language in self.languages:

@@ -25,14 +25,14 @@ Temperature = Annotated[float, Interval(ge=LEAST_TEMPERATURE, le=2)]
 TopP = Annotated[float, Interval(gt=0, le=1)]
 SamplingSeed = Annotated[int, Interval(ge=0, lt=2**63)]
 TopLogprobs = Annotated[int, Interval(ge=0, le=20)]
-_DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)")
+_DECIMAL = re.compile(r"0|-?[1-9][0-9]*")
 _TOKEN_RANGE = Interval(ge=0, lt=2**31)
 TokenId = Annotated[int, _TOKEN_RANGE]
 """An id of the model's vocabulary. Engines check all ids in fields whose type contains this one."""
 
 
 def _decimal(value: object) -> object:
-    """Reject other spellings of a number (`05`, `5.0`), so that no two keys of an object mean one token."""
+    """Reject other spellings of a number (`05`, `5.0`, `-0`), so that no two keys of an object mean one token."""
     if isinstance(value, str) and not _DECIMAL.fullmatch(value):
         message = "must be an id in plain decimal digits, such as 5; write it so, and each id once"
         raise PydanticCustomError("not_decimal", message)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated
 
 from fastapi import Depends, Request
 from starlette.responses import JSONResponse
 
-from ampsweep.documents import unique_keys
+from ampsweep.documents import json_problem, unique_keys
 from ampsweep.errors import InvalidRequest
 
 MAX_DEPTH = 32
@@ -50,7 +50,7 @@ def parse_json(body: bytes) -> object:
     except RecursionError:
         raise InvalidRequest(f"the body is nested deeper than {MAX_DEPTH} levels") from None
     except ValueError as error:
-        raise InvalidRequest(f"the body is not valid JSON: {error}") from None
+        raise InvalidRequest(f"the body is not valid JSON: {json_problem(error)}") from None
     check_values(value)
     return value
 
@@ -64,7 +64,7 @@ class _Path:
 
     __slots__ = ("_key", "_parent", "depth")
 
-    def __init__(self, parent: _Path | None, key: str | int) -> None:
+    def __init__(self, parent: _Path | None, key: object) -> None:
         self._parent = parent
         self._key = key
         self.depth: int = 1 if parent is None else parent.depth + 1
@@ -74,24 +74,39 @@ class _Path:
 
 
 def check_values(value: object) -> None:
-    """Check every value of a parsed body, without recursion, so that deep nesting cannot exhaust the stack.
+    """Check every value of a parsed body.
+
+    The memory this takes does not depend on the number of values, and nothing is called recursively: neither many
+    values nor deep nesting can exhaust the server.
 
     Raises:
         InvalidRequest: About a number, a text or the nesting, as in `parse_json`.
     """
-    pending: list[tuple[object, _Path | None]] = [(value, None)]
-    while pending:
-        value, path = pending.pop()
-        if not isinstance(value, dict | list):
-            _check_scalar(value, path)
-            continue
-        if value and path is not None and path.depth >= MAX_DEPTH:
-            raise InvalidRequest(f"the body is nested deeper than {MAX_DEPTH} levels")
-        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
-            if isinstance(value, dict):
+    _check_scalar(value, None)
+    outer: list[tuple[Iterator[tuple[object, object]], _Path | None]] = [(_entries(value), None)]
+    while outer:
+        entries, path = outer[-1]
+        for key, inner in entries:
+            if type(key) is not int or abs(key) > MAX_INTEGER:  # not the position in a list
                 _check_scalar(key, path)
-            if type(inner) is not int or abs(inner) > MAX_INTEGER:  # no path for each of many token ids
-                pending.append((inner, _Path(path, key)))
+            if type(inner) is int and abs(inner) <= MAX_INTEGER:  # no path for each of many token ids
+                continue
+            inner_path = _Path(path, key)
+            _check_scalar(inner, inner_path)
+            if inner and isinstance(inner, dict | list):
+                if inner_path.depth >= MAX_DEPTH:
+                    raise InvalidRequest(f"the body is nested deeper than {MAX_DEPTH} levels")
+                outer.append((_entries(inner), inner_path))
+                break
+        else:
+            outer.pop()
+
+
+def _entries(value: object) -> Iterator[tuple[object, object]]:
+    """Yield the keys and values of an object, the positions and items of a list, and nothing of any other value."""
+    if isinstance(value, dict):
+        return iter(value.items())
+    return iter(enumerate(value)) if isinstance(value, list) else iter(())
 
 
 def _check_scalar(value: object, path: _Path | None) -> None:

@@ -12,16 +12,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ampsweep.telemetry.traces import span
 from api.auth.principal import principal_of
-from api.errors import error_code
+from api.errors import CLIENT_GONE, error_code
 from api.metrics.http import NO_ROUTE, HttpMetrics
 
 log = logging.getLogger(__name__)
 
 _DEBUG_ROUTES = frozenset({"/healthz", "/readyz", "/metrics"})
 """Routes that monitoring polls every few seconds; their requests are logged at level debug."""
-
-_CLIENT_GONE = 499
-"""The status of a request whose client disconnected before the response began."""
 
 
 @dataclass(kw_only=True)
@@ -30,7 +27,7 @@ class _RequestState:
 
     began: float
     started: float | None = None
-    status: int = _CLIENT_GONE
+    status: int = CLIENT_GONE
     is_event_stream: bool = False
 
 

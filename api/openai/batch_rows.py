@@ -14,11 +14,11 @@ from ampsweep.errors import AmpsweepError, EngineFailed, InvalidRequest, Unavail
 from api.auth.limits import Limits
 from api.errors import error_body
 from api.http.json_body import parse_json
-from api.openai.chat_request import parse_chat
-from api.openai.requests import GenerationRequest, parse_completion
+from api.openai.chat_request import ChatRequest, parse_chat
+from api.openai.requests import CompletionRequest, GenerationRequest, parse_completion
 from api.openai.responses import ChatFormatter, CompletionFormatter
 from api.openai.responses_formatter import ResponsesFormatter
-from api.openai.responses_request import parse_response_request
+from api.openai.responses_request import ResponseRequest, parse_response_request
 from api.openai.route import openai_status
 from api.openai.streaming import Formatter, generate
 from api.routes.interventions import with_presets
@@ -28,6 +28,9 @@ from jobs.planning.catalog import Catalog
 from jobs.presets import Presets
 
 log = logging.getLogger(__name__)
+
+_UNHANDLED = "unhandled exception in request %d of a batch, custom_id %r"
+_INTERNAL = "internal error; the server's log describes it under the custom_id"
 
 Endpoint = Literal["/v1/completions", "/v1/chat/completions", "/v1/responses"]
 """The endpoints that requests of batches can be sent to."""
@@ -59,7 +62,7 @@ class OpenAIRows:
     limits: Limits
 
     def parse(self, line: bytes, *, number: int, endpoint: str) -> Row:
-        """Return the request of a line. If the line is malformed, the row has an `error`."""
+        """Return the request of a line; see `RowAnswers.parse`."""
         raw: object = None
         try:
             if len(line) > self.limits.body_bytes:
@@ -72,13 +75,23 @@ class OpenAIRows:
             if request.body.get("stream"):
                 raise InvalidRequest("streams are not supported in a batch; omit stream", param="body.stream")
         except AmpsweepError as error:
-            return Row(number=number, custom_id=_custom_id(raw), endpoint=endpoint, body={}, error=error)
-        return Row(number=number, custom_id=request.custom_id, endpoint=endpoint, body=request.body)
+            return Row(number=number, custom_id=_custom_id(raw), endpoint=endpoint, error=_alone(error))
+        row = Row(number=number, custom_id=request.custom_id, endpoint=endpoint)
+        try:
+            parsed = _ENDPOINTS[endpoint].parse(request.body)
+            _ENDPOINTS[endpoint].prepare(parsed, self.limits)
+        except AmpsweepError as error:
+            return replace(row, result=self.failure(error))
+        except Exception:
+            log.exception(_UNHANDLED, number, row.custom_id)
+            return replace(row, result=self.failure(AmpsweepError(_INTERNAL)))
+        return replace(row, request=parsed)
 
     async def answer(self, row: Row) -> RowResult:
         """Answer a request with the priority of sweeps; see `RowAnswers.answer`."""
         try:
-            request, calls, formatter = _PREPARE[row.endpoint](row.body, self.limits)
+            request = row.request
+            calls, formatter = _ENDPOINTS[row.endpoint].prepare(request, self.limits)
             calls = [replace(call, background=True) for call in await with_presets(self, calls, request.param_of)]
             request.check_calls(calls)
             chunks = await generate(self.completions, calls, request.param_of)
@@ -88,12 +101,18 @@ class OpenAIRows:
         except AmpsweepError as error:
             return self.failure(error)
         except Exception:
-            log.exception("unhandled exception in request %d of a batch, custom_id %r", row.number, row.custom_id)
-            return self.failure(AmpsweepError("internal error; the server's log describes it under the custom_id"))
+            log.exception(_UNHANDLED, row.number, row.custom_id)
+            return self.failure(AmpsweepError(_INTERNAL))
 
     def failure(self, error: AmpsweepError) -> RowResult:
         """Return the result of a request that failed with an error."""
         return RowResult(status=openai_status(error), body=error_body(error))
+
+
+def _alone(error: AmpsweepError) -> AmpsweepError:
+    """Return an error without what it was raised from and where, which refers to everything on the line."""
+    error.__cause__ = error.__context__ = error.__traceback__ = None
+    return error
 
 
 def _custom_id(raw: object) -> str | None:
@@ -102,27 +121,29 @@ def _custom_id(raw: object) -> str | None:
     return custom_id[:512] if isinstance(custom_id, str) else None
 
 
-_Prepared = tuple[GenerationRequest, list[CompletionCall], Formatter]
+@dataclass(frozen=True)
+class _Endpoint:
+    """How the requests to an endpoint are read: the body, and then the calls and what formats their answers."""
+
+    parse: Callable[[object], GenerationRequest]
+    prepare: Callable[[Any, Limits], tuple[list[CompletionCall], Formatter]]
 
 
-def _completion(body: object, limits: Limits) -> _Prepared:
-    request = parse_completion(body)
-    return request, request.to_calls(limits), CompletionFormatter(request)
+def _completion(request: CompletionRequest, limits: Limits) -> tuple[list[CompletionCall], Formatter]:
+    return request.to_calls(limits), CompletionFormatter(request)
 
 
-def _chat(body: object, limits: Limits) -> _Prepared:
-    request = parse_chat(body)
-    return request, [request.to_call(limits)], ChatFormatter(request)
+def _chat(request: ChatRequest, limits: Limits) -> tuple[list[CompletionCall], Formatter]:
+    return [request.to_call(limits)], ChatFormatter(request)
 
 
-def _response(body: object, limits: Limits) -> _Prepared:
-    request = parse_response_request(body)
+def _response(request: ResponseRequest, limits: Limits) -> tuple[list[CompletionCall], Formatter]:
     call = request.to_call(limits)
-    return request, [call], ResponsesFormatter(request, call)
+    return [call], ResponsesFormatter(request, call)
 
 
-_PREPARE: Mapping[str, Callable[[object, Limits], _Prepared]] = {
-    "/v1/completions": _completion,
-    "/v1/chat/completions": _chat,
-    "/v1/responses": _response,
+_ENDPOINTS: Mapping[str, _Endpoint] = {
+    "/v1/completions": _Endpoint(parse_completion, _completion),
+    "/v1/chat/completions": _Endpoint(parse_chat, _chat),
+    "/v1/responses": _Endpoint(parse_response_request, _response),
 }

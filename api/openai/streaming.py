@@ -19,6 +19,7 @@ from starlette.responses import Response
 
 from ampsweep.domain.chunk import Chunk
 from ampsweep.errors import AmpsweepError, EngineFailed, InvalidRequest
+from api.errors import CLIENT_GONE
 from api.http.event_stream import EventStream
 from api.http.json_body import json_response
 from api.services import Services
@@ -27,8 +28,6 @@ from jobs.execution import CompletionCall, Completions
 T = TypeVar("T")
 Chunks = AsyncGenerator[Chunk]
 
-CLIENT_GONE = 499
-"""The status for the access log when the client has disconnected; no client receives it."""
 _MAX_QUEUED = 64
 """Chunks that are generated ahead of a client that reads slowly."""
 

@@ -15,10 +15,11 @@ from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.validation import Name, StrictModel, validate
 from api.auth.limits import Limits
 from api.auth.stream_limit import limit_streams, one_at_a_time
+from api.errors import CLIENT_GONE
 from api.http.json_body import JsonBody
 from api.http.table_stream import JSON, PARQUET
 from api.openai.captured_text import TextOrObject, as_object
-from api.openai.streaming import CLIENT_GONE, unless_gone
+from api.openai.streaming import unless_gone
 from api.openapi import request_body
 from api.routes.interventions import with_presets
 from api.services import Services, ServicesDep

@@ -10,25 +10,6 @@ from ampsweep.errors import AmpsweepError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
-    """One request of a batch.
-
-    Attributes:
-        number: Number of the line, counted from 1 without blank lines.
-        custom_id: The name that the user gave it; None if the line has none.
-        endpoint: The path that the request is sent to.
-        body: Its JSON body.
-        error: Why the line is not a valid request; such a row is not sent.
-    """
-
-    number: int
-    custom_id: str | None
-    endpoint: str
-    body: Mapping[str, Any]
-    error: AmpsweepError | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class RowResult:
     """The response to a request: the status and the JSON body that its endpoint would have sent."""
 
@@ -41,11 +22,36 @@ class RowResult:
         return self.status == 200
 
 
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One request of a batch.
+
+    Attributes:
+        number: Number of the line, counted from 1 without blank lines.
+        custom_id: The name that the user gave it; None if the line has none.
+        endpoint: The path that the request is sent to.
+        request: The request, in the form in which `RowAnswers.parse` leaves it for `RowAnswers.answer`.
+        error: Why the line is malformed; such a row is not sent.
+        result: The response to a request that is invalid whatever the engines do; such a row is not sent either.
+    """
+
+    number: int
+    custom_id: str | None
+    endpoint: str
+    request: Any = None
+    error: AmpsweepError | None = None
+    result: RowResult | None = None
+
+
 class RowAnswers(Protocol):
     """Reads and answers the requests of batches. The HTTP layer implements it."""
 
     def parse(self, line: bytes, *, number: int, endpoint: str) -> Row:
-        """Return the request of a line of a batch for `endpoint`. If the line is malformed, the row has an `error`."""
+        """Return the request of a line of a batch for `endpoint`.
+
+        If the line is malformed, the row has an `error`; if the request is invalid, its `result`. In both cases what
+        the line holds is not kept, because it may take a multiple of the line's size. May block.
+        """
         ...
 
     async def answer(self, row: Row) -> RowResult:

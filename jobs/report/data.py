@@ -102,10 +102,11 @@ class ReportData:
         paths = [folder / name for name in names] + ([neurons] if self.has_neurons else [])
         self.provenance = _provenance(paths)
         self._connection = duckdb.connect()
-        samples = _with_all_columns(_table(paths[0]), SAMPLES)
+        samples = _with_all_columns(_table(paths[0]), SAMPLES, paths[0].name)
         self._connection.register("samples", samples)
         self._connection.register("evaluated", evaluated_rows(samples, scores))
-        self._connection.register("summary", _with_all_columns(_table(paths[1], ["task", "metric"]), SUMMARY))
+        summary = _table(paths[1], ["task", "metric"])
+        self._connection.register("summary", _with_all_columns(summary, SUMMARY, paths[1].name))
         self._connection.register("neurons", self._neurons(neurons))
         self._connection.register("resources", resource_classes(low_resource))
         self._connection.register("student", student_quantiles())
@@ -117,7 +118,9 @@ class ReportData:
 
     def _neurons(self, path: Path) -> pa.Table:
         required = ["language", "layer", "neuron"]
-        return _with_all_columns(_table(path, required), NEURONS) if self.has_neurons else NEURONS.empty_table()
+        if not self.has_neurons:
+            return NEURONS.empty_table()
+        return _with_all_columns(_table(path, required), NEURONS, path.name)
 
     def query(self, sql: str) -> pa.Table:
         """Return the result of a query."""
@@ -139,8 +142,17 @@ def _table(path: Path, required: Sequence[str] = ()) -> pa.Table:
     return table
 
 
-def _with_all_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Append the columns that files of earlier versions lack: null, but `method` as it follows from the factor."""
+def _with_all_columns(table: pa.Table, schema: pa.Schema, name: str) -> pa.Table:
+    """Return the table of a file in the types of a schema, with the columns that files of earlier versions lack.
+
+    These are null, but `method` is as it follows from the factor.
+
+    Raises:
+        InvalidRequest: if a column does not have the type that it was written with.
+    """
+    for position, field in enumerate(table.schema):
+        if field.name in schema.names and field.type != schema.field(field.name).type:
+            table = table.set_column(position, field.name, _converted(table, field, schema, name))
     for field in schema:
         if field.name not in table.column_names:
             values = pa.nulls(table.num_rows, field.type)
@@ -150,10 +162,21 @@ def _with_all_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return table
 
 
+def _converted(table: pa.Table, field: pa.Field, schema: pa.Schema, name: str) -> pa.ChunkedArray:
+    """Return a column in the type of a schema, such as texts that another program stored as a dictionary."""
+    wanted = schema.field(field.name).type
+    try:
+        return table[field.name].cast(wanted)
+    except pa.ArrowException as error:
+        message = f"{name} was changed after it was written: the column {field.name} is {field.type}, not {wanted}"
+        raise InvalidRequest(f"{message}; give the file as Ampsweep wrote it", param="sweep") from error
+
+
 def _provenance(paths: list[Path]) -> Provenance:
     schema = _table(paths[0]).schema
     try:
         values = keys.read_metadata(schema)
+        _require_same_sweep(values[keys.SWEEP_ID], paths)
         return Provenance(
             sweep_id=values[keys.SWEEP_ID],
             spec=json.loads(values[keys.SPEC]),
@@ -170,3 +193,12 @@ def _provenance(paths: list[Path]) -> Provenance:
             f"{paths[0].name} is not a file of a sweep, or an older version of Ampsweep wrote it ({error} is missing)"
         )
         raise InvalidRequest(f"{message}; run the sweep again", param="sweep") from error
+
+
+def _require_same_sweep(sweep_id: str, paths: list[Path]) -> None:
+    """Raise InvalidRequest if samples and summary belong to two sweeps, as in a folder of collected files."""
+    samples, summary, *_ = paths
+    other = keys.read_metadata(_table(summary).schema).get(keys.SWEEP_ID, sweep_id)
+    if other != sweep_id:
+        message = f"{samples.name} is of sweep {sweep_id}, but {summary.name} of sweep {other}"
+        raise InvalidRequest(f"{message}; give a folder with the files of one sweep", param="sweep")

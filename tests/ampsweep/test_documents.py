@@ -160,3 +160,12 @@ def test_the_position_of_a_value_in_yaml() -> None:
     assert yaml_position(text, "tasks.0.limit") == (3, 17)
     assert yaml_position(text, "tasks.1.languages") == (4, 5), "where it is missing"
     assert yaml_position("", "name") is None
+
+
+def test_a_number_of_thousands_of_digits_is_refused_without_advice_for_python_programmers(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"it has an integer of thousands of digits; write a smaller one$"):
+        parse_json("9" * 5_000)
+    path = tmp_path / "spec.yaml"
+    path.write_text(f"seed: {'9' * 5_000}\n")
+    with pytest.raises(InvalidRequest, match=r"it has an integer of thousands of digits; write a smaller one$"):
+        read_spec(path)

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 import time
+import tracemalloc
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from ampsweep.errors import InvalidRequest
-from api.http.json_body import parse_json
+from api.errors import CLIENT_GONE
+from api.http.json_body import check_values, parse_json
+from jobs.storage.local import LocalStorage
 from tests.api.running_server import Server, running_server
 from tests.worker.installation import Installation
 
@@ -53,6 +58,33 @@ async def test_many_token_ids_are_checked_about_as_fast_as_they_are_read() -> No
     with pytest.raises(InvalidRequest, match="64 bits") as refused:
         parse_json(json.dumps({"tokens": [5, 6, 2**65]}).encode())
     assert refused.value.param == "tokens.2"
+
+
+async def test_checking_a_body_takes_no_memory_for_each_of_its_values() -> None:
+    values: list[object] = [[] for _ in range(200_000)]
+    tracemalloc.start()
+    check_values(values)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20_000
+
+
+def test_every_value_and_key_of_a_body_is_checked() -> None:
+    for body, param in (
+        ([[1], [], [1.5, [float("inf")]]], "2.1.0"),
+        ({"a": [{}, {"b": "\ud800"}]}, "a.1.b"),
+        ({"a": {"b": [], "\ud800": 1}}, "a"),
+        ({"a": {2**65: 1}}, "a"),
+        ({"a": [[[]], [[]], 2**65]}, "a.2"),
+    ):
+        with pytest.raises(InvalidRequest) as refused:
+            check_values(body)
+        assert refused.value.param == param
+
+
+def test_a_number_of_thousands_of_digits_is_refused_in_plain_words() -> None:
+    with pytest.raises(InvalidRequest, match=r"an integer of thousands of digits; write a smaller one$"):
+        parse_json(b'{"seed": ' + b"9" * 5_000 + b"}")
 
 
 async def test_a_body_has_at_most_32_levels() -> None:
@@ -122,6 +154,70 @@ async def test_an_unhandled_exception_is_answered_by_500_without_details(
     assert_shape(answer.json())
     assert "secret" not in answer.text
     assert caplog.text
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "message"),
+    [
+        (errno.ENOSPC, 503, "a disk of the server is full"),
+        (errno.EROFS, 503, "cannot write to one of its folders (Read-only file system)"),
+        (errno.EMFILE, 503, "cannot open another file now (Too many open files)"),
+        (errno.ENOENT, 500, "internal error"),
+    ],
+)
+async def test_a_disk_that_refuses_a_write_is_answered_by_503(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, number: int, status: int, message: str
+) -> None:
+    def refuse(*_args: object) -> None:
+        raise OSError(number, os.strerror(number), "/secret/folder")
+
+    monkeypatch.setattr(LocalStorage, "publish_new", refuse)
+    preset = {"name": "fr", "intervention": {"languages": ["fr"], "op": "scale", "factor": 3}}
+    async with running_server(installation, working=False) as server:
+        answer = await server.http.post("/v1/interventions", json=preset)
+    assert_shape(answer.json())
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (status, "unavailable" if status == 503 else "internal_error")
+    assert message in error["message"]
+    assert "secret" not in answer.text
+    assert ("retry-after" in answer.headers) == (status == 503)
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type"),
+    [("/v1/completions", "application/json"), ("/v1/files", "multipart/form-data; boundary=B")],
+)
+async def test_a_client_that_goes_while_it_sends_its_body_is_no_failure_of_the_server(
+    installation: Installation, caplog: pytest.LogCaptureFixture, path: str, content_type: str
+) -> None:
+    begun = b'--B\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n{"custom_id"'
+    sent: list[Any] = []
+    received = [{"type": "http.request", "body": begun, "more_body": True}, {"type": "http.disconnect"}]
+
+    async def receive() -> Any:
+        return received.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [(b"host", b"localhost"), (b"content-type", content_type.encode())],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 2),
+        "scheme": "http",
+        "http_version": "1.1",
+    }
+    async with running_server(installation, working=False) as server:
+        await server.app(scope, receive, send)
+        metrics = (await server.http.get("/metrics")).text
+    assert sent[0]["status"] == CLIENT_GONE
+    assert "unhandled" not in caplog.text
+    assert f'route="{path}",status="499"' in metrics
 
 
 @pytest.fixture

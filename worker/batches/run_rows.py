@@ -143,7 +143,7 @@ def _parts(batch: BatchRecord, files: BatchFiles, answers: RowAnswers) -> Iterat
     def checked(row: Row) -> Row:
         if row.error is None and row.custom_id in custom_ids:
             message = f"another request of the batch has the custom_id {row.custom_id!r}; give each its own"
-            return replace(row, error=InvalidRequest(message, param="custom_id"))
+            return replace(row, request=None, error=InvalidRequest(message, param="custom_id"))
         if row.custom_id is not None:
             custom_ids.add(row.custom_id)
         return row
@@ -162,7 +162,7 @@ async def _result(batch: BatchRecord, row: Row, sender: _Sender) -> dict[str, An
     if row.error is not None:
         error = {"code": row.error.code, "message": row.error.message, "param": row.error.param}
         return _line(batch, row, None, error)
-    return _line(batch, row, await sender.send(row), None)
+    return _line(batch, row, await sender.send(row) if row.result is None else row.result, None)
 
 
 class _Sender:

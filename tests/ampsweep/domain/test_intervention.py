@@ -37,6 +37,12 @@ def test_order_and_spelling_do_not_change_the_hash(languages: list[str], layers:
     assert one.hash == two.hash
 
 
+def test_minus_zero_is_zero() -> None:
+    raw = {**MINIMAL, "languages": {"fr": 0.0, "tr": 2.0}, "factor": 0.0}
+    minus = {**raw, "languages": {"fr": -0.0, "tr": 2.0}, "factor": -0.0}
+    assert Intervention.from_dict(minus).hash == Intervention.from_dict(raw).hash
+
+
 def test_a_language_has_its_two_letter_code_however_it_is_asked_for() -> None:
     raw = {**MINIMAL, "selection": "other"}
     long = Intervention.from_dict({**raw, "languages": {"fra_Latn": 0.5, "cmn_Hans": 2}, "other": "zsm_Latn"})

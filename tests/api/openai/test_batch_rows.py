@@ -70,7 +70,8 @@ def parsed(folder: Path, line: Any, endpoint: str = "/v1/completions", *, limits
 def test_a_valid_line_becomes_a_row(tmp_path: Path) -> None:
     row = parsed(tmp_path, LINE)
     assert (row.number, row.custom_id, row.endpoint, row.error) == (7, "a", "/v1/completions", None)
-    assert row.body == LINE["body"]
+    assert (row.request.model, row.request.prompt, row.request.max_tokens) == ("tiny", "x", 3)
+    assert row.result is None
 
 
 @pytest.mark.parametrize(
@@ -93,6 +94,7 @@ def test_a_malformed_line_says_why(tmp_path: Path, line: Any, param: str | None,
     assert row.error is not None
     assert message in row.error.message
     assert row.error.param == param
+    assert row.error.__cause__ is row.error.__context__ is row.error.__traceback__ is row.request is None, "kept"
     assert row.custom_id == ("a" if isinstance(line, dict) and line.get("custom_id") == "a" else row.custom_id)
 
 
@@ -149,10 +151,21 @@ async def test_an_error_about_an_intervention_names_the_field_that_has_it(tmp_pa
         assert (result.status, result.body["error"]["param"]) == (400, param)
 
 
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [({"model": "tiny"}, "prompt"), ({"prompt": "x" * 30}, "prompt"), ({"max_tokens": 99}, "max_tokens")],
+)
+def test_a_request_that_no_engine_could_answer_is_not_kept_in_memory(
+    tmp_path: Path, body: dict[str, Any], param: str
+) -> None:
+    limits = Limits(prompt_chars=20, max_tokens=50)
+    body = body if "model" in body else {**LINE["body"], **body}
+    row = parsed(tmp_path, {**LINE, "body": body}, limits=limits)
+    assert (row.custom_id, row.error, row.request) == ("a", None, None)
+    assert (row.result.status, row.result.body["error"]["param"]) == (400, param)
+
+
 async def test_an_error_of_the_request_is_its_result(tmp_path: Path) -> None:
-    wrong = parsed(tmp_path, {**LINE, "body": {"model": "tiny"}})
-    result = await rows(tmp_path).answer(wrong)
-    assert (result.status, result.body["error"]["param"]) == (400, "prompt")
     drifting = {"languages": ["fr"], "op": "scale", "factor": 2, "when": "drift"}
     body = {**LINE["body"], "max_tokens": 0, "echo": True, "intervention": drifting}
     silent = await rows(tmp_path).answer(parsed(tmp_path, {**LINE, "body": body}))

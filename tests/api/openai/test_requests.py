@@ -140,6 +140,7 @@ def test_an_image_is_refused_by_its_field(kind: str) -> None:
         ("logit_bias", [1]),
         ("logit_bias.7", {"7": 101}),
         ("logit_bias.07", {"7": 1, "07": 2}),
+        ("logit_bias.-0", {"0": 1, "-0": 2}),
         ("logit_bias. 7", {" 7": 1}),
         ("logit_bias.7", {"7": "5"}),
         ("logit_bias.the", {"the": 5}),

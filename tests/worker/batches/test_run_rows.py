@@ -82,6 +82,16 @@ async def test_rows_are_answered_in_order_and_malformed_ones_fail_alone(tmp_path
     assert run.rows.answered["a"] == 1
 
 
+async def test_a_request_that_is_invalid_by_itself_is_not_sent(tmp_path: Path) -> None:
+    run = Run(tmp_path, [{"id": "a", "invalid": 400}, {"id": "b"}])
+    await run.run()
+    result, output, (refused,) = run.assembled()
+    assert dict(run.rows.answered) == {"b": 1}
+    assert [line["custom_id"] for line in output] == ["b"]
+    assert refused["response"] == {"status_code": 400, "request_id": "batch_1_1", "body": {"invalid": "a"}}
+    assert result.counts == RowCounts(total=2, completed=1, failed=1)
+
+
 async def test_only_the_rows_of_missing_parts_are_sent_again(tmp_path: Path) -> None:
     run = Run(tmp_path, [{"id": str(number)} for number in range(3 * PART_ROWS - 1)])
     await run.run()
