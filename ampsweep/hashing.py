@@ -12,15 +12,22 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
 
 def canonical_json(value: Any) -> str:
     """Return the canonical JSON text of `value` (dicts, lists, strings, finite numbers, booleans, None)."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _ENCODER.encode(value)
 
 
 def content_hash(value: Any, *, length: int = 32) -> str:
     """Return the first `length` hex digits of the SHA-256 of the canonical JSON of `value`."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:length]
+    return text_hash(canonical_json(value), length=length)
+
+
+def text_hash(text: str, *, length: int = 32) -> str:
+    """Return the first `length` hex digits of the SHA-256 of a text in UTF-8."""
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
 def file_hash(path: Path) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from ampsweep.domain.choices import Mode, Vector
 from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.neuron_set import NeuronsRef
-from ampsweep.hashing import content_hash
+from ampsweep.hashing import canonical_json, text_hash
 from jobs.instruction import Instruction, PromptMethod
 
 CellMethod = Literal["neurons", Vector, PromptMethod, "repeat"]
@@ -70,6 +70,22 @@ class TaskRef:
     def template_variables(self) -> dict[str, Any]:
         """The variables of the chat template, by name."""
         return {name: json.loads(value) for name, value in self.chat_template_kwargs}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form within that of a cell."""
+        return {name: value for name, value in _fields(self).items() if value or name not in _OPTIONAL_FIELDS}
+
+    @cached_property
+    def text(self) -> str:
+        """The canonical JSON of `to_dict`. Many cells share it."""
+        return canonical_json(self.to_dict())
+
+    @cached_property
+    def text_in_id(self) -> str:
+        """The canonical JSON that is part of a cell's id."""
+        return canonical_json(
+            {name: value for name, value in _fields(self).items() if value or name not in _ADDED_FIELDS}
+        )
 
 
 _ADDED_FIELDS = ("repairs", "shared_by", "plugins", "sampling", "chat_template_kwargs")
@@ -138,12 +154,11 @@ class Cell:
     @cached_property
     def id(self) -> str:
         """`cell_` and 32 hex digits: a hash of everything that can change an answer, without names and sources."""
-        task = {name: value for name, value in _fields(self.task).items() if value or name not in _ADDED_FIELDS}
-        content = {**self.to_dict(), "neurons": self.neurons and self.neurons.id, "task": task}
+        content = {**self._json_form(), "neurons": self.neurons and self.neurons.id}
         del content["model"], content["model_source"]
         if self.adapter is not None:
             content["adapter"] = self.adapter.fingerprint
-        return "cell_" + content_hash(content)
+        return "cell_" + text_hash(_with_task(content, self.task.text_in_id))
 
     @property
     def resampling_seed(self) -> int:
@@ -152,16 +167,23 @@ class Cell:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form that `from_dict` reads."""
-        return {
-            **{name: value for name, value in _fields(self).items() if value or name not in _ADDED_TO_CELL},
-            **({} if self.instruction is None else {"instruction": _fields(self.instruction)}),
-            **({} if self.adapter is None else {"adapter": _fields(self.adapter)}),
-            "task": {
-                name: value for name, value in _fields(self.task).items() if value or name not in _OPTIONAL_FIELDS
-            },
-            "neurons": None if self.neurons is None else _fields(self.neurons),
-            "intervention": None if self.intervention is None else self.intervention.to_dict(),
-        }
+        return self._json_form(self.task.to_dict())
+
+    def to_json(self) -> str:
+        """Return the canonical JSON of `to_dict`."""
+        return _with_task(self._json_form(), self.task.text)
+
+    def _json_form(self, task: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return the JSON form of the cell with that of its task."""
+        content = {name: value for name, value in _fields(self).items() if value or name not in _ADDED_TO_CELL}
+        content["task"] = task
+        if self.instruction is not None:
+            content["instruction"] = _fields(self.instruction)
+        if self.adapter is not None:
+            content["adapter"] = _fields(self.adapter)
+        content["neurons"] = None if self.neurons is None else _fields(self.neurons)
+        content["intervention"] = None if self.intervention is None else self.intervention.to_dict()
+        return content
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Cell:
@@ -178,6 +200,12 @@ class Cell:
                 "adapter": None if adapter is None else AdapterRef(**adapter),
             }
         )
+
+
+def _with_task(content: dict[str, Any], task: str) -> str:
+    """Return the canonical JSON of a cell with that of its task, whose key is the last one."""
+    del content["task"]
+    return f'{canonical_json(content)[:-1]},"task":{task}}}'
 
 
 def _task(raw: Mapping[str, Any]) -> TaskRef:

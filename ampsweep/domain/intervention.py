@@ -270,7 +270,7 @@ class Intervention:
         self._set("seed", self.seed if self.selection == "random" else 0)
         if self.source is not None and self.source.language in self.languages:
             self._set("source", None)
-        if self.tokens == EditedTokens():
+        if self.tokens is not None and self.tokens == EditedTokens():
             self._set("tokens", None)
         if self.follows_text:
             self._set("scope", "generation")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ampsweep.errors import InvalidRequest
-from ampsweep.hashing import content_hash
 from jobs.cell import Cell
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
@@ -162,7 +161,7 @@ class Estimator:
         for cell in planned:
             key = cell.task.name, task_options(cell.task), cell.task.mode
             groups.setdefault(key, []).append(cell)
-        work: dict[str, _Work] = {}
+        work: dict[tuple[object, ...], _Work] = {}
         return tuple(
             self._task(task, options, mode, cells, known, work, notes)
             for (task, options, mode), cells in groups.items()
@@ -175,7 +174,7 @@ class Estimator:
         mode: str,
         cells: list[Cell],
         known: set[str],
-        work: dict[str, _Work],
+        work: dict[tuple[object, ...], _Work],
         notes: dict[str, None],
     ) -> TaskEstimate:
         items = requests = new_tokens = 0
@@ -183,7 +182,7 @@ class Estimator:
         for cell in cells:
             if cell.id in known:
                 continue
-            key = content_hash([cell.to_dict()["task"], cell.instruction and cell.instruction.text, cell.seed])
+            key = cell.task, cell.instruction and cell.instruction.text, cell.seed
             if key not in work:
                 work[key] = self._work(cell, notes)
             items += work[key].items

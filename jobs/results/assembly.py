@@ -12,7 +12,7 @@ from typing import Any
 
 from ampsweep.errors import DamagedFile
 from ampsweep.hashing import canonical_json
-from jobs.cell import Cell
+from jobs.cell import Cell, TaskRef
 from jobs.planning.search import Search, search_of_stored
 from jobs.results import metadata_keys as keys
 from jobs.results.cell_table import CellTable
@@ -130,35 +130,45 @@ def sources_of(cells: Iterable[Cell]) -> dict[str, list[Any]]:
     Each is listed once, with its hash or version, in a fixed order; `adapters`, and the `identifiers` of languages that
     decided which tokens were steered, only if there are any.
     """
-    sources: dict[str, dict[str, Any]] = {"models": {}, "engines": {}, "neurons": {}, "data": {}}
+    cells = tuple(cells)
+    sources: dict[str, list[Any]] = {
+        "models": [
+            {"name": name, "source": source, "sha256": sha256}
+            for name, source, sha256 in {(cell.model, cell.model_source, cell.model_hash) for cell in cells}
+        ],
+        "engines": [
+            {"name": name, "versions": versions, "dtype": dtype}
+            for name, versions, dtype in {(cell.engine, cell.engine_version, cell.dtype) for cell in cells}
+        ],
+        "neurons": list({cell.neurons.id for cell in cells if cell.neurons is not None}),
+        "data": [_data_of(ref) for ref in {cell.task for cell in cells}],
+    }
+    optional: dict[str, list[Any]] = {
+        "adapters": [
+            {"name": adapter.name, "sha256": adapter.fingerprint}
+            for adapter in {cell.adapter for cell in cells if cell.adapter is not None}
+        ],
+        "identifiers": list({cell.identifier for cell in cells if cell.identifier is not None}),
+    }
+    sources |= {kind: values for kind, values in optional.items() if values}
+    return {kind: _distinct(values) for kind, values in sources.items()}
 
-    def add(kind: str, value: Any) -> None:
-        sources[kind][canonical_json(value)] = value
 
-    for cell in cells:
-        add("models", {"name": cell.model, "source": cell.model_source, "sha256": cell.model_hash})
-        add("engines", {"name": cell.engine, "versions": cell.engine_version, "dtype": cell.dtype})
-        if cell.neurons is not None:
-            add("neurons", cell.neurons.id)
-        if cell.adapter is not None:
-            sources.setdefault("adapters", {})
-            add("adapters", {"name": cell.adapter.name, "sha256": cell.adapter.fingerprint})
-        if cell.identifier is not None:
-            sources.setdefault("identifiers", {})
-            add("identifiers", cell.identifier)
-        ref = cell.task
-        data = {"task": ref.name, "version": ref.version, "data": ref.data, "split": ref.split}
-        optional: dict[str, Any] = {"repairs": dict(ref.repairs), "plugins": list(ref.plugins)}
-        add(
-            "data",
-            {
-                **data,
-                "language": ref.data_language,
-                "sha256": ref.data_hash,
-                **{key: value for key, value in optional.items() if value},
-            },
-        )
-    return {kind: [values[key] for key in sorted(values)] for kind, values in sources.items()}
+def _data_of(ref: TaskRef) -> dict[str, Any]:
+    data = {"task": ref.name, "version": ref.version, "data": ref.data, "split": ref.split}
+    optional: dict[str, Any] = {"repairs": dict(ref.repairs), "plugins": list(ref.plugins)}
+    return {
+        **data,
+        "language": ref.data_language,
+        "sha256": ref.data_hash,
+        **{key: value for key, value in optional.items() if value},
+    }
+
+
+def _distinct(values: Iterable[Any]) -> list[Any]:
+    """Return JSON values, each once, in the order of their canonical JSON."""
+    by_text = {canonical_json(value): value for value in values}
+    return [by_text[text] for text in sorted(by_text)]
 
 
 def _failed(cells: Sequence[CellRecord]) -> dict[str, str]:

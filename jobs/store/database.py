@@ -15,6 +15,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -41,6 +42,13 @@ LOCKED_SECONDS = 20
 _WRITE = {"ampsweep_write": True}
 _WRITER_LOCK = 0x616D7073
 """Key of the advisory lock. Arbitrary, but no other application on the same database may use it."""
+
+
+@dataclass(frozen=True, slots=True)
+class JsonText:
+    """The value of a JSON column as its canonical JSON, for values that are serialized before a transaction begins."""
+
+    text: str
 
 
 class Database:
@@ -148,7 +156,7 @@ def open_database(url: str) -> Database:
 
 def sqlite_engine(url: sa.URL) -> sa.Engine:
     """Return an SQLAlchemy engine for SQLite that begins its transactions itself, not through the driver."""
-    engine = sa.create_engine(url, json_serializer=canonical_json)
+    engine = sa.create_engine(url, json_serializer=_serialize)
     event.listen(engine, "connect", _configure)
     event.listen(engine, "begin", _begin)
     return engine
@@ -171,7 +179,7 @@ def postgres_engine(url: sa.URL) -> sa.Engine:
     limits = {"lock_timeout": f"{LOCKED_SECONDS}s", "idle_in_transaction_session_timeout": "10s"}
     engine = sa.create_engine(
         url.set(drivername="postgresql+psycopg"),
-        json_serializer=canonical_json,
+        json_serializer=_serialize,
         pool_pre_ping=True,
         connect_args={
             "options": " ".join(f"-c {name}={value}" for name, value in limits.items()),
@@ -189,6 +197,10 @@ def postgres_engine(url: sa.URL) -> sa.Engine:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITER_LOCK})")
 
     return engine
+
+
+def _serialize(value: object) -> str:
+    return value.text if isinstance(value, JsonText) else canonical_json(value)
 
 
 def migration_config(connection: sa.Connection) -> Config:

@@ -16,7 +16,7 @@ from jobs.store.records import CellFileState, Lease, Page, StoreStats, SweepFile
 from jobs.store.rows import Row, sweep_record
 from jobs.store.sweep_state import SweepStateMachine
 from jobs.store.tables import cells, sweep_cells, sweep_tags, sweeps
-from jobs.store.transaction import Transaction, chunks
+from jobs.store.transaction import Transaction, chunks, insert
 from jobs.store.transitions import SWEEP_ACTIVE, CellState, SweepState
 
 # Statements that are run for every cell or sweep are built once: building one takes longer than running it.
@@ -140,11 +140,11 @@ def cell_files(db: sa.Connection, cell_ids: Sequence[str]) -> dict[str, CellFile
 
 def link_cells(db: sa.Connection, seq: int, new_cells: Sequence[Cell], *, first: int) -> None:
     """Link cells to a sweep at consecutive positions from `first`."""
-    links = [
+    links = (
         {"sweep_seq": seq, "position": position, "cell_id": cell.id}
         for position, cell in enumerate(new_cells, start=first)
-    ]
-    db.execute(sa.insert(sweep_cells), links)
+    )
+    insert(db, sweep_cells, links)
 
 
 def held_cells(transaction: Transaction, leases: Sequence[Lease]) -> tuple[list[CellStateMachine], list[Lease]]:

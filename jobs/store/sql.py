@@ -60,7 +60,7 @@ from jobs.store.removal import Removal, mark_deleted
 from jobs.store.rows import cell_state_of, event_record, sweep_state_columns
 from jobs.store.sweep_state import SweepStateMachine
 from jobs.store.tables import cells, events, sweep_cells, sweep_tags, sweeps
-from jobs.store.transaction import Transaction, write_transaction
+from jobs.store.transaction import Transaction, cell_bodies, write_transaction
 from jobs.store.transitions import SWEEP_ACTIVE, SWEEP_RUNNING, CellState, SweepState
 
 
@@ -127,11 +127,12 @@ class SqlStore:
         warnings: Sequence[str] = (),
     ) -> SweepRecord:
         """See the protocol."""
+        bodies = cell_bodies(cells)
         with self._write() as transaction:
             db, now = transaction.db, transaction.now
             if idempotency_key is not None and (first := sweep_of_key(db, idempotency_key, spec)):
                 return first
-            known_cells = transaction.store_cells(cells)
+            known_cells = transaction.store_cells(cells, bodies)
             reused = sum(cell.state is CellState.COMPLETED for cell in known_cells)
             sweep_id = self._new_id("sweep")
             sweep_state = SweepStateMachine(
@@ -204,9 +205,10 @@ class SqlStore:
 
     def extend_sweep(self, lease: SweepLease, cells: Sequence[Cell]) -> SweepRecord:
         """See the protocol."""
+        bodies = cell_bodies(cells)
         with self._write() as transaction:
             row = sweep_row(transaction.db, lease.sweep_id)
-            stored = {cell.cell.id: cell for cell in transaction.store_cells(cells)}
+            stored = {cell.cell.id: cell for cell in transaction.store_cells(cells, bodies)}
             states = [stored.get(cell.id) or CellStateMachine(cell=cell) for cell in cells]
             transaction.sweep_state(row).extend(lease, (state.counts for state in states), transaction.now)
             link_cells(transaction.db, row["seq"], cells, first=row["total"])

@@ -7,10 +7,11 @@ safeguard, each update still names the state and epoch that were read, and a mis
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
+from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,19 +19,31 @@ import sqlalchemy as sa
 from jobs.cell import Cell
 from jobs.clock import Clock
 from jobs.store.cell_state import CellEvent, CellStateMachine
-from jobs.store.database import Database
+from jobs.store.database import Database, JsonText
 from jobs.store.rows import SWEEP_STATE, Row, cell_columns, cell_state_of, sweep_state_columns, sweep_state_of
 from jobs.store.sweep_state import CellCounts, SweepStateMachine
 from jobs.store.tables import cells, events, sweep_cells, sweeps
 from jobs.store.transitions import SWEEP_ACTIVE, CellState
 
 CHUNK = 1000
-"""Maximum number of values in one IN condition."""
+"""Maximum number of values in one IN condition, and of rows in one insertion."""
 
 
 def chunks(values: Sequence[str]) -> Iterator[Sequence[str]]:
     """Split a list into parts that fit into one IN condition."""
     return (values[start : start + CHUNK] for start in range(0, len(values), CHUNK))
+
+
+def insert(db: sa.Connection, table: sa.Table, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Insert rows, many at once, but not so many that the database waits for seconds for the next statement."""
+    iterator = iter(rows)
+    while chunk := list(islice(iterator, CHUNK)):
+        db.execute(sa.insert(table), chunk)
+
+
+def cell_bodies(planned: Sequence[Cell]) -> list[JsonText]:
+    """Return the JSON forms of cells. Takes seconds for those of a large sweep, so call it before the transaction."""
+    return [JsonText(cell.to_json()) for cell in planned]
 
 
 @cache
@@ -106,8 +119,13 @@ class Transaction:
             for sweep_state in sweep_states[state.cell.id]:
                 sweep_state.cell_moved(before, state.counts, kind, self.now, cell_id=state.cell.id, **data)
 
-    def store_cells(self, requested: Sequence[Cell]) -> list[CellStateMachine]:
-        """Insert the cells that are new and reset those that have failed; return the cells that were known."""
+    def store_cells(self, requested: Sequence[Cell], bodies: Sequence[JsonText]) -> list[CellStateMachine]:
+        """Insert the cells that are new and reset those that have failed; return the cells that were known.
+
+        Args:
+            requested: The cells.
+            bodies: Their JSON forms (`cell_bodies`).
+        """
         existing = self.cells_by_id([cell.id for cell in requested])
         self.move([cell for cell in existing if cell.has_failed], lambda cell: cell.reset(None))
         existing_by_id = {cell.cell.id: cell for cell in existing}
@@ -115,10 +133,13 @@ class Transaction:
             state = existing_by_id.get(cell.id)
             if state and state.state is CellState.PENDING and state.cell.model != cell.model:
                 self._rename(state, cell)
-        if new_cells := [cell for cell in requested if cell.id not in existing_by_id]:
-            initial = cell_columns(CellStateMachine(cell=new_cells[0]))
-            rows = [{"id": cell.id, "body": cell.to_dict(), "model": cell.model, **initial} for cell in new_cells]
-            self.db.execute(sa.insert(cells), rows)
+        initial = cell_columns(CellStateMachine(cell=requested[0])) if requested else {}
+        new_rows = (
+            {"id": cell.id, "body": body, "model": cell.model, **initial}
+            for cell, body in zip(requested, bodies, strict=True)
+            if cell.id not in existing_by_id
+        )
+        insert(self.db, cells, new_rows)
         return existing
 
     def name_model(self, state: CellStateMachine, model: str) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from jobs.cell import TaskRef
 from jobs.tasks.registry import task_of
 
 
+@lru_cache(maxsize=1024)
 def task_options(ref: TaskRef) -> str | None:
     """Return the options that differ from the task's defaults: data set, split, sampling, chat template, its variables.
 

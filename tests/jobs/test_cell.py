@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ampsweep.bundled import ATLAS_MODEL
+from ampsweep.hashing import canonical_json
 from benchmarks.tiny_adapter import tiny_adapter
 from jobs.cell import Cell
 from jobs.planning.catalog import Catalog
@@ -29,6 +30,7 @@ def test_cells_survive_their_json_form(catalog: Catalog) -> None:
     for cell in planned(catalog):
         again = Cell.from_dict(cell.to_dict())
         assert (again, again.id) == (cell, cell.id)
+        assert cell.to_json() == again.to_json() == canonical_json(cell.to_dict())
 
 
 @pytest.mark.parametrize(

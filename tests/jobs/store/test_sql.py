@@ -5,15 +5,19 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from ampsweep.errors import Unavailable
+from jobs.cell import Cell
+from jobs.store.database import JsonText
 from jobs.store.records import CellFile, CellOutcome
 from jobs.store.sql import SqlStore
 from jobs.store.tables import sweeps
+from jobs.store.transaction import cell_bodies
 from jobs.store.transitions import CellState
 from tests.jobs.cluster import CountingIds, ManualClock, a_cell, completed, ended, quick_sql_store
 from tests.jobs.store.calls import lease, send
@@ -47,6 +51,27 @@ def test_what_ended_is_still_there_after_opening_again(url: str, clock: ManualCl
     again = SqlStore(url, clock, ids)
     assert (again.get_sweep(sweep.id), again.list_cells(sweep.id), again.events(sweep.id)) == before
     again.close()
+
+
+def test_the_cells_of_a_large_sweep_are_serialized_before_other_writers_have_to_wait(
+    sql_store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def serialized(planned: Sequence[Cell]) -> list[JsonText]:
+        sql_store.update_sweep(first.id, name="renamed meanwhile")  # would never end within the transaction
+        return cell_bodies(planned)
+
+    first = send(sql_store, 1)
+    monkeypatch.setattr("jobs.store.sql.cell_bodies", serialized)
+    second = send(sql_store, 2, start=5)
+    assert sql_store.get_sweep(first.id).name == "renamed meanwhile"
+    assert [record.cell for record in sql_store.list_cells(second.id).data] == [a_cell(5), a_cell(6)]
+
+
+def test_many_cells_are_inserted_in_parts(sql_store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.store.transaction.CHUNK", 2)
+    cells = [a_cell(0), *(a_cell(number, factor=number) for number in range(1, 7))]
+    sweep = sql_store.create_sweep(name="n", spec={}, cells=cells)
+    assert [record.cell for record in sql_store.list_cells(sweep.id).data] == cells
 
 
 WRITER = """
