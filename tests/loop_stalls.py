@@ -56,13 +56,17 @@ class LoopWatch:
         self._woke = time.monotonic()
         self._collecting = 0.0  # seconds of garbage collection so far
         self._collection_began = 0.0
+        self._begins = threading.Lock()
         self._ends = threading.Event()
+        self._sampler = threading.Thread(target=self._sample, daemon=True)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
         run: Any = asyncio.Handle._run
 
         def timed(handle: asyncio.Handle) -> None:
+            if not self._waits:
+                self._begin()
             thread, collecting, late = threading.get_ident(), self._collecting, self._lateness()
             computed = time.thread_time()
             began = self._running[thread] = time.monotonic()
@@ -80,18 +84,24 @@ class LoopWatch:
                 if seconds > self._limit:
                     self.stalls.append(Stall(seconds, where or repr(handle)))
 
-        self._waits.append((time.monotonic(), _waited()))
-        sampler = threading.Thread(target=self._sample, daemon=True)
         asyncio.Handle._run = timed  # type: ignore[method-assign,assignment]
         gc.callbacks.append(self._on_collection)
-        sampler.start()
         try:
             yield
         finally:
             self._ends.set()
-            sampler.join()
+            if self._waits:
+                self._sampler.join()
             gc.callbacks.remove(self._on_collection)
             asyncio.Handle._run = run  # type: ignore[method-assign]
+
+    def _begin(self) -> None:
+        """Start to sample at the first callback: most tests run no event loop."""
+        with self._begins:
+            if not self._waits:
+                self._woke = time.monotonic()
+                self._sampler.start()
+                self._waits.append((time.monotonic(), _waited()))
 
     def _sample(self) -> None:
         """Note where a thread is whose callback takes long."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ from jobs.results.schema import SAMPLES, SUMMARY
 
 _FILES = ("results.parquet", "summary.parquet")
 _PARTIAL_FILES = ("partial-results.parquet", "partial-summary.parquet")
+_VIEW = re.compile(r"\s*CREATE VIEW (\w+) AS")
+_WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,9 +103,10 @@ class ReportData:
         neurons = folder / "neurons.parquet"
         self.has_neurons = neurons.is_file()
         paths = [folder / name for name in names] + ([neurons] if self.has_neurons else [])
-        self.provenance = _provenance(paths)
+        stored = _table(paths[0])
+        self.provenance = _provenance(paths, stored.schema)
         self._connection = duckdb.connect()
-        samples = _with_all_columns(_table(paths[0]), SAMPLES, paths[0].name)
+        samples = _with_all_columns(stored, SAMPLES, paths[0].name)
         self._connection.register("samples", samples)
         self._connection.register("evaluated", evaluated_rows(samples, scores))
         summary = _table(paths[1], ["task", "metric"])
@@ -113,8 +117,12 @@ class ReportData:
         lists = duckdb.list_type(DOUBLE)
         null = FunctionNullHandling.SPECIAL  # the function handles nulls itself
         self._connection.create_function("combined_p", combined_p, [lists, lists], DOUBLE, null_handling=null)
-        for view in VIEWS:
-            self._connection.execute(view)
+        self._views: dict[str, str] = {}
+        for statement in VIEWS:
+            if view := _VIEW.match(statement):
+                self._views[view[1]] = statement
+            else:
+                self._connection.execute(statement)
 
     def _neurons(self, path: Path) -> pa.Table:
         required = ["language", "layer", "neuron"]
@@ -124,7 +132,19 @@ class ReportData:
 
     def query(self, sql: str) -> pa.Table:
         """Return the result of a query."""
+        self._compute_views(sql)
         return self._connection.sql(sql).to_arrow_table()
+
+    def _compute_views(self, sql: str) -> None:
+        """Store the views that a query names, and those that they name, as tables, once.
+
+        They are up to seven layers deep. DuckDB would plan all layers in every query, and several times where a layer
+        names another twice, which takes many times as long as to compute them.
+        """
+        for name in set(_WORD.findall(sql)) & self._views.keys():
+            if view := self._views.pop(name, None):
+                self._compute_views(view)
+                self._connection.execute(view.replace("CREATE VIEW", "CREATE TABLE", 1))
 
     def close(self) -> None:
         """Close the tables."""
@@ -172,8 +192,7 @@ def _converted(table: pa.Table, field: pa.Field, schema: pa.Schema, name: str) -
         raise InvalidRequest(f"{message}; give the file as Ampsweep wrote it", param="sweep") from error
 
 
-def _provenance(paths: list[Path]) -> Provenance:
-    schema = _table(paths[0]).schema
+def _provenance(paths: list[Path], schema: pa.Schema) -> Provenance:
     try:
         values = keys.read_metadata(schema)
         _require_same_sweep(values[keys.SWEEP_ID], paths)

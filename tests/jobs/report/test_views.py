@@ -102,6 +102,16 @@ def test_significant_differences_are_counted_in_the_language_itself_and_in_the_o
     assert counted["cross"]["largest_noise"] == 0.2
 
 
+def test_a_view_is_computed_once_when_a_query_first_names_it(data: ReportData) -> None:
+    def computed() -> set[str]:
+        return set(data.query("SELECT table_name FROM duckdb_tables()")["table_name"].to_pylist())
+
+    assert not computed()
+    first = data.query(DOES_IT_WORK)
+    assert computed() == {"compared", "measured", "panel_items", "measures", "arms", "by_arm"}
+    assert data.query(DOES_IT_WORK) == first
+
+
 def test_each_way_to_steer_is_shown_at_its_best_intervention(data: ReportData) -> None:
     rows = {(row["target"], row["method"]): row for row in data.query(DOES_IT_WORK).to_pylist()}
     assert {method for _, method in rows} == {
