@@ -101,6 +101,8 @@ def served(engine: str, *, home: str = "home", keep: bool = False) -> Iterator[S
     url = f"http://127.0.0.1:{port}"
     log = OUT / f"{home.replace('home', 'server')}.log"
     command = [sys.executable, "-m", "ampsweep.cli", "serve", "--port", str(port), "--home", str(OUT / home)]
+    if engine == "vllm":
+        command.append("--no-compile")  # the model is so small that compiling it takes longer than it saves
     print(f"starting a server with the atlas on the {engine} engine (its log: {log.relative_to(ROOT)}) ...", flush=True)
     with log.open("w") as sink:
         server = subprocess.Popen(

@@ -34,6 +34,7 @@ class EngineSpec:
         batch_invariant: Whether answers are computed in vLLM's batch-invariant mode (vllm on a GPU only).
         unfused_experts: Whether mixtures of experts are computed without vLLM's fused kernel on a GPU (vllm only).
         allow_untested_vllm: Whether a vLLM release may be run with which steering was not tested.
+        compile: Whether vLLM compiles the model at its start; without, it starts sooner.
         count: Number of engines.
         cpus: CPU cores that Ray reserves for each engine.
         gpus: GPUs that Ray reserves for each engine.
@@ -52,6 +53,7 @@ class EngineSpec:
     batch_invariant: bool = False
     unfused_experts: bool = False
     allow_untested_vllm: bool = False
+    compile: bool = True
     count: int = 1
     cpus: float = 1.0
     gpus: float = 0.0
@@ -119,6 +121,7 @@ async def _open_vllm(spec: EngineSpec) -> Engine:
         batch_invariant=spec.batch_invariant,
         unfused_experts=spec.unfused_experts,
         allow_untested=spec.allow_untested_vllm,
+        compile=spec.compile,
         adapters=spec.adapters,
         tool_call_parser=spec.tool_call_parser,
         **spec.options,
@@ -173,6 +176,9 @@ def _require_vllm_options_unset(spec: EngineSpec) -> None:
     if spec.unfused_experts:
         message = f"only the vllm engine has a fused kernel for experts, not {spec.kind}; leave out --unfused-experts"
         raise InvalidRequest(message, param="unfused_experts")
+    if not spec.compile:
+        message = f"only the vllm engine compiles the model, not {spec.kind}; leave out --no-compile"
+        raise InvalidRequest(message, param="compile")
     if spec.tool_call_parser not in (None, "none"):
         message = f"tool calls are parsed by the vllm engine only, not by {spec.kind}; leave out --tool-call-parser"
         raise InvalidRequest(message, param="tool_call_parser")

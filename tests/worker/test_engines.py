@@ -81,6 +81,24 @@ async def test_the_experts_of_a_vllm_engine_are_unfused_if_the_spec_says_so(
         assert caught.value.param == "unfused_experts"
 
 
+async def test_only_vllm_is_told_whether_to_compile(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[VllmSettings] = []
+
+    async def open_vllm(*_: object, settings: VllmSettings, **__: object) -> None:
+        opened.append(settings)
+
+    monkeypatch.setattr(VllmEngine, "open", open_vllm)
+    for compiles in (False, True):
+        await open_engine(replace(installation.engine(), kind="vllm", compile=compiles))
+    assert [settings.compile for settings in opened] == [False, True]
+    for kind in ("fake", "transformers"):
+        with pytest.raises(InvalidRequest, match=f"not {kind}; leave out --no-compile") as caught:
+            await open_engine(replace(installation.engine(), kind=kind, compile=False))
+        assert caught.value.param == "compile"
+
+
 async def test_an_unknown_kind_is_rejected_with_the_valid_ones(installation: Installation) -> None:
     with pytest.raises(UnknownName, match="fake, transformers, vllm"):
         await open_engine(replace(installation.engine(), kind="nope"))

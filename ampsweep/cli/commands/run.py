@@ -30,6 +30,7 @@ from ampsweep.cli.options.engine import (
     Kind,
     Lora,
     PipelineParallel,
+    ServerCompile,
     SpecNeurons,
     TensorParallel,
     UnfusedExperts,
@@ -77,6 +78,7 @@ def run(
     batch_invariant: BatchInvariant = False,
     unfused_experts: UnfusedExperts = False,
     allow_untested_vllm: AllowUntestedVllm = False,
+    compiles: ServerCompile = None,
     verbose: Verbose = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what the sweep would cost, as `ampsweep plan` does, and stop.")
@@ -105,6 +107,7 @@ def run(
         batch_invariant=batch_invariant or None,
         unfused_experts=unfused_experts or None,
         allow_untested_vllm=allow_untested_vllm or None,
+        compile=compiles,
     )
     if lora and sweep_spec.adapter is None:
         message = f"the spec uses no adapter; add `adapter: {next(iter(settings.lora))}` to it, or leave out --lora"

@@ -14,6 +14,7 @@ from ampsweep.cli.options.engine import (
     Data,
     Lora,
     PipelineParallel,
+    ServerCompile,
     TensorParallel,
     UnfusedExperts,
     Verbose,
@@ -65,6 +66,7 @@ def serve(
     batch_invariant: BatchInvariant = False,
     unfused_experts: UnfusedExperts = False,
     allow_untested_vllm: AllowUntestedVllm = False,
+    compiles: ServerCompile = None,
     ray_address: Annotated[str | None, typer.Option(help="Join this Ray cluster instead of starting one.")] = None,
     cells_per_engine: Annotated[
         int | None, typer.Option(help="Cells that an engine computes at once. [default: 8]")
@@ -113,6 +115,7 @@ def serve(
         batch_invariant=batch_invariant or None,
         unfused_experts=unfused_experts or None,
         allow_untested_vllm=allow_untested_vllm or None,
+        compile=compiles,
         ray_address=ray_address,
         cells_per_engine=cells_per_engine,
         atlas=False if no_atlas else None,

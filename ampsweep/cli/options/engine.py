@@ -76,6 +76,14 @@ Compile = Annotated[
         show_default=False,
     ),
 ]
+ServerCompile = Annotated[
+    bool | None,
+    typer.Option(
+        "--compile/--no-compile",
+        help="Whether vLLM compiles the model. Without, it starts sooner and may be slower. [default: compile]",
+        show_default=False,
+    ),
+]
 Data = Annotated[Path | None, typer.Option(help="A folder with a subfolder for each data set.")]
 Corpora = Annotated[list[str] | None, typer.Option(metavar="NAME=FOLDER", help="A corpus; may be repeated.")]
 SpecNeurons = Annotated[
@@ -155,7 +163,7 @@ async def opened(
         unfused_experts=unfused_experts,
         allow_untested_vllm=allow_untested_vllm,
         adapters=adapters or {},
-        options={} if compiles else {"compile": False},
+        compile=compiles,
     )
     warn([*check_start(spec, neurons), *require_memory([spec]), *release_warnings(kind, allowed=allow_untested_vllm)])
     engine = await open_engine(spec)
@@ -225,6 +233,7 @@ def served_engines(settings: Settings) -> list[EngineSpec]:
             batch_invariant=settings.batch_invariant,
             unfused_experts=settings.unfused_experts,
             allow_untested_vllm=settings.allow_untested_vllm,
+            compile=settings.compile,
             count=model.engines,
             cpus=model.cpus,
             gpus=model.gpus,
@@ -249,6 +258,7 @@ def local_engine(model: str, catalog: Catalog, settings: Settings) -> EngineSpec
         batch_invariant=catalog.batch_invariant,
         unfused_experts=settings.unfused_experts,
         allow_untested_vllm=settings.allow_untested_vllm,
+        compile=settings.compile,
         adapters=catalog.adapters.get(model, {}),
     )
 

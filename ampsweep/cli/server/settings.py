@@ -126,6 +126,7 @@ class Settings(BaseSettings):
         batch_invariant: Whether engines run in vLLM's batch-invariant mode; vllm on a GPU only.
         unfused_experts: Whether mixtures of experts are computed without vLLM's fused kernel on a GPU; vllm only.
         allow_untested_vllm: Whether a vLLM release may be run with which steering was not tested.
+        compile: Whether vLLM compiles the models at its start.
         cells_per_engine: Cells that an engine computes at once.
         atlas: Whether the bundled model is offered. Its corpus always is.
         keys: The file of API keys; by default `keys.json` in `home`.
@@ -168,6 +169,7 @@ class Settings(BaseSettings):
     batch_invariant: bool = False
     unfused_experts: bool = False
     allow_untested_vllm: bool = False
+    compile: bool = True
     ray_address: str | None = None
     cells_per_engine: int = Field(default=8, ge=1, le=1024)
     atlas: bool = True

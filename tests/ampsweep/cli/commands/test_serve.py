@@ -90,6 +90,17 @@ def test_every_engine_has_unfused_experts_as_the_environment_says(model: Path, m
         assert local_engine(str(model), catalog_of(each, local_models=True), each).unfused_experts is expected
 
 
+def test_every_engine_is_compiled_unless_the_option_or_the_environment_says_otherwise(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = [read_settings(models=[f"small={model}"]), read_settings(models=[f"small={model}"], compile=False)]
+    monkeypatch.setenv("AMPSWEEP_COMPILE", "false")
+    settings.append(read_settings(models=[f"small={model}"]))
+    for each, expected in zip(settings, (True, False, False), strict=True):
+        assert {engine.compile for engine in served_engines(each)} == {expected}
+        assert local_engine(str(model), catalog_of(each, local_models=True), each).compile is expected
+
+
 def test_requests_are_answered_while_ray_is_still_starting(
     model: Path,
     tmp_path: Path,
