@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ampsweep.errors import InvalidRequest
+from ampsweep.errors import InvalidRequest, quoted, shortened, shortened_key
 from ampsweep.missing_path import no_file
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _POWER_OF_TEN = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
 """Numbers of JSON and YAML 1.2 that PyYAML reads as texts."""
+_MAX_PROBLEM = 300
+"""Characters of what a parser says about a text, part of which it may quote."""
 _AMBIGUOUS_NUMBER = re.compile(r"[-+]?(0[0-9_]+|[0-9_]+(:[0-9]+)+)")
 """Octal and sexagesimal numbers of YAML 1.1."""
 
@@ -72,10 +74,10 @@ def parse_yaml(text: str, *, source: str | None = None, param: str | None = None
     import yaml
 
     def _ambiguous(node: yaml.ScalarNode) -> yaml.YAMLError:
-        problem = (
-            f"{node.value} is an octal or sexagesimal number in YAML 1.1 and none in YAML 1.2; write a decimal number"
-        )
-        return yaml.constructor.ConstructorError(None, None, f"{problem}, or quotes around a text", node.start_mark)
+        number = shortened_key(node.value)
+        problem = f"{number} is an octal or sexagesimal number in YAML 1.1 and none in YAML 1.2"
+        remedy = "write a decimal number, or quotes around a text"
+        return yaml.constructor.ConstructorError(None, None, f"{problem}; {remedy}", node.start_mark)
 
     class Loader(yaml.SafeLoader):
         """Rejects mappings with duplicate keys. A key that a merge (`<<`) brings in may be overridden."""
@@ -146,10 +148,10 @@ def yaml_problem(error: yaml.YAMLError) -> str:
     import yaml
 
     if not isinstance(error, yaml.MarkedYAMLError):
-        return " ".join(str(error).split())
+        return shortened(" ".join(str(error).split()), _MAX_PROBLEM)
     mark = error.problem_mark or error.context_mark
     where = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
-    return ", ".join(reason for reason in (error.context, error.problem) if reason) + where
+    return ", ".join(shortened(reason, _MAX_PROBLEM) for reason in (error.context, error.problem) if reason) + where
 
 
 def yaml_position(text: str, path: str) -> tuple[int, int] | None:
@@ -193,7 +195,8 @@ def unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 def _duplicate_key(keys: Iterable[tuple[str, str]], where: str = "") -> InvalidRequest:
     (((_, key), _),) = Counter(keys).most_common(1)
-    return InvalidRequest(f"the key {key!r} occurs twice in one object; keep one of them{where}", param=key)
+    message = f"the key {quoted(key)} occurs twice in one object; keep one of them{where}"
+    return InvalidRequest(message, param=shortened_key(key))
 
 
 def _located(error: InvalidRequest, source: str | None, param: str | None) -> InvalidRequest:

@@ -32,6 +32,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from reprlib import Repr
+
+MAX_CHARS = 2000
+"""Characters of a message that is shown or sent. What a message quotes may be megabytes."""
+_MAX_QUOTED = 200
+_MAX_KEY = 100
+
+
+def shortened(text: str, limit: int = MAX_CHARS) -> str:
+    """Return a text or, if it has more than `limit` characters, its beginning and its end."""
+    return text if len(text) <= limit else f"{text[: limit // 2]} ... {text[-limit // 2 :]}"
+
+
+def shortened_key(key: str) -> str:
+    """Return a key, or the beginning of a very long one, for the path of a field."""
+    return key if len(key) <= _MAX_KEY else f"{key[:_MAX_KEY]}..."
+
+
+class _Quote(Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = _MAX_QUOTED
+
+
+quoted = _Quote().repr
+"""Returns the representation of a value for a message: the first items of a list, the two ends of a long text."""
 
 
 class AmpsweepError(Exception):
@@ -107,10 +133,10 @@ class UnknownName(InvalidRequest):
     ) -> None:
         names = sorted(valid_names)
         listed = ", ".join(names) or "none"
-        if meant is None and similar:
+        if meant is None and similar and len(name) <= _MAX_QUOTED:
             meant = next(iter(get_close_matches(name, names, n=1)), None)
         hint = "" if meant is None else f". Did you mean {meant!r}?"
-        super().__init__(f"unknown {what} {name!r}; known: {listed}{hint}", param=param)
+        super().__init__(f"unknown {what} {quoted(name)}; known: {listed}{hint}", param=param)
 
 
 class NoNeurons(InvalidRequest):

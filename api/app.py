@@ -9,7 +9,7 @@ from fastapi import Depends, FastAPI, Request
 from prometheus_client import CollectorRegistry
 from prometheus_client.process_collector import ProcessCollector
 
-from ampsweep.errors import InvalidRequest
+from ampsweep.errors import InvalidRequest, quoted, shortened_key
 from ampsweep.version import __version__
 from api import errors
 from api.auth.authentication import AuthMiddleware, AuthPolicy
@@ -160,4 +160,4 @@ async def _reject_unknown_query(request: Request) -> None:
     for name in request.query_params:
         if name not in declared:
             listed = ", ".join(declared) or "none"
-            raise InvalidRequest(f"unknown query parameter {name!r}; known: {listed}", param=name)
+            raise InvalidRequest(f"unknown query parameter {quoted(name)}; known: {listed}", param=shortened_key(name))

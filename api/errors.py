@@ -18,14 +18,14 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from ampsweep.errors import AmpsweepError, InvalidRequest, Unavailable
+from ampsweep.errors import AmpsweepError, InvalidRequest, Unavailable, shortened
 
 log = logging.getLogger(__name__)
 
 CLIENT_GONE = 499
 """The status for the access log when the client has disconnected; no client receives it."""
-_MAX_CHARS = 2000
-"""Characters of a message or parameter; longer text is shortened in its middle."""
+_MAX_PATH = 200
+"""Characters of a path that an error repeats."""
 _STATE = "error_code"
 _CODES = {
     400: "bad_request",
@@ -97,9 +97,8 @@ def _body(message: str, *, kind: str, param: str | None, code: str) -> dict[str,
 
 
 def _printable(text: str) -> str:
-    """Return text that can be encoded, shortened if it is long: what it quotes may be megabytes."""
-    shown = text if len(text) <= _MAX_CHARS else f"{text[: _MAX_CHARS // 2]} ... {text[-_MAX_CHARS // 2 :]}"
-    return shown.encode("utf-8", "replace").decode()
+    """Return text that can be encoded, shortened if it is long."""
+    return shortened(text).encode("utf-8", "replace").decode()
 
 
 async def _handle_ampsweep_error(_request: Request, error: Exception) -> JSONResponse:
@@ -119,8 +118,13 @@ def as_invalid_request(error: RequestValidationError) -> InvalidRequest:
     return InvalidRequest(f"{name}: {first['msg'][0].lower()}{first['msg'][1:]}", param=name)
 
 
-async def _handle_http_exception(_request: Request, error: Exception) -> JSONResponse:
+async def _handle_http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
+    path = shortened(request.url.path, _MAX_PATH)
+    if error.status_code == 404:  # of the router; routes raise NotFound
+        error.detail = f"this server has no path {path}; GET /v1/openapi.json lists its paths"
+    elif error.status_code == 405:
+        error.detail = f"{path} does not take {request.method}, only {(error.headers or {}).get('Allow')}"
     return http_error_response(error)
 
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from reprlib import Repr
 from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from ampsweep.domain.languages import one_language_twice, short_code, wrong_code
-from ampsweep.errors import InvalidRequest
+from ampsweep.errors import InvalidRequest, quoted, shortened_key
 
 T = TypeVar("T")
 M = TypeVar("M", bound="StrictModel")
@@ -37,7 +36,11 @@ class StrictModel(BaseModel):
             if key not in cls.model_fields:
                 valid_keys = ", ".join(sorted(cls.model_fields))
                 message = "unknown key {key}; remove it, or use one of: {valid_keys}{hint}"
-                context = {"key": _shown(key), "valid_keys": valid_keys, "hint": _meant_key(cls, str(key))}
+                context = {
+                    "key": shortened_key(str(key)) or "''",
+                    "valid_keys": valid_keys,
+                    "hint": _meant_key(cls, str(key)),
+                }
                 raise PydanticCustomError("unknown_key", message, context)
         return raw
 
@@ -71,23 +74,6 @@ _SHORT = 40
 """Length of a value up to which an error repeats how it is to be written."""
 _NUMBERS: Mapping[str, tuple[type, ...]] = {"float_type": (int, float), "int_type": (int,), "bool_type": (bool,)}
 """The types that a quoted value may have, by the error about its quotes."""
-
-
-class _ShortRepr(Repr):
-    """Representation of a value in an error message: the first items of a list, the two ends of a long text."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.maxstring = self.maxother = 200
-
-
-_short_repr = _ShortRepr().repr
-
-
-def _shown(key: object) -> str:
-    """Return an unknown key for an error: as it is, unless it is empty or very long."""
-    text = str(key) or "''"
-    return text if len(text) <= 100 else f"{text[:100]}..."
 
 
 def one_or_list(value: object) -> object:
@@ -138,7 +124,7 @@ def validate(model: type[M], raw: object, *, param: str | None = None) -> M:
     """
     if not isinstance(raw, Mapping):
         raise InvalidRequest(
-            f"{param or 'the request'} must be an object of keys and values; got {_short_repr(raw)}", param=param
+            f"{param or 'the request'} must be an object of keys and values; got {quoted(raw)}", param=param
         )
     try:
         return model.model_validate(raw)
@@ -157,7 +143,7 @@ def _path(raw: object, error: ErrorDetails) -> list[str]:
             raw = value
         elif error["type"] != "missing" or step != error["loc"][-1]:
             continue
-        path.append(str(step))
+        path.append(shortened_key(str(step)))
     return [*path, error["ctx"]["key"]] if "key" in error.get("ctx", {}) else path
 
 
@@ -178,7 +164,7 @@ def _message(error: ErrorDetails, path: str) -> str:
         text = "must be an object of keys and values"
     if "key" in error.get("ctx", {}) or error["type"] in ("not_unique", "language_code"):
         return f"{path}: {text}"
-    return f"{path}: {text}; got {_short_repr(error['input'])}{_remedy(error['type'], error['input'])}"
+    return f"{path}: {text}; got {quoted(error['input'])}{_remedy(error['type'], error['input'])}"
 
 
 def _remedy(problem: str, value: object) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ampsweep.errors import AmpsweepError, Forbidden, Unauthenticated
+from ampsweep.errors import AmpsweepError, Forbidden, Unauthenticated, quoted
 from ampsweep.proxies import is_loopback
 from api.auth.api_keys import KeyFile, KeyScope
 from api.auth.principal import LOCAL, Principal, bind
@@ -97,14 +97,14 @@ def _local_principal(headers: Mapping[str, str]) -> Principal:
     host = headers.get("host", "")
     if not is_loopback(_without_port(host)):
         raise Forbidden(
-            f"without API keys this server accepts the Host header localhost only, not {host!r}; "
+            f"without API keys this server accepts the Host header localhost only, not {quoted(host)}; "
             "create a key with `ampsweep keys create`"
         )
     origin = headers.get("origin")
     if origin is not None and origin.partition("://")[2] != host:
         raise Forbidden(
-            f"without API keys this server accepts no requests from web pages of other origins such as {origin!r}; "
-            "create a key with `ampsweep keys create`"
+            "without API keys this server accepts no requests from web pages of other origins such as "
+            f"{quoted(origin)}; create a key with `ampsweep keys create`"
         )
     return LOCAL
 

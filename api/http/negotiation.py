@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ampsweep.errors import NotAcceptable
+from ampsweep.errors import NotAcceptable, shortened
+
+_MAX_SHOWN = 200
+"""Characters of a header that an error repeats."""
 
 
 def best_media_type(accept: str | None, media_types: Sequence[str]) -> str:
@@ -24,7 +27,8 @@ def best_media_type(accept: str | None, media_types: Sequence[str]) -> str:
     best = max(media_types, key=lambda media_type: qualities[media_type])  # max returns the first of equals
     if qualities[best] <= 0:
         raise NotAcceptable(
-            f"Accept: {accept} allows no media type of this response; accept one of {', '.join(media_types)}",
+            f"Accept: {shortened(accept, _MAX_SHOWN)} allows no media type of this response; accept one of "
+            f"{', '.join(media_types)}",
             param="Accept",
         )
     return best

@@ -10,11 +10,11 @@ from typing import Any
 from fastapi import APIRouter, Depends
 
 from ampsweep.domain.validation import Name, StrictModel, validate
-from ampsweep.errors import NotFound
 from api.auth.api_keys import KeyScope
 from api.auth.principal import CurrentPrincipal
 from api.http.json_body import JsonBody
 from api.openapi import request_body
+from api.routes.models import no_model
 from api.services import Services, ServicesDep
 from jobs.neuron_sets.default import DefaultNeuronSet, default_neuron_set, set_default_neuron_set
 
@@ -78,7 +78,7 @@ async def _set_default(services: Services, model: str, neuron_set_id: str | None
 
 def _fingerprint(services: Services, model: str) -> str:
     if model not in services.catalog.models:
-        raise NotFound(f"this server has no model {model!r}; GET /v1/models lists its models", param="model")
+        raise no_model(model)
     return services.catalog.model(model).fingerprint
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from ampsweep.errors import NotFound
+from ampsweep.errors import NotFound, quoted
 from api.auth.api_keys import KeyScope
 from api.auth.principal import CurrentPrincipal
 from api.http.pagination import list_object
@@ -31,7 +31,9 @@ async def retry_engines(services: ServicesDep, principal: CurrentPrincipal, mode
     """
     principal.need(KeyScope.ADMIN)
     if all(engine["model"] != model for engine in services.engine_monitor.engines()):
-        raise NotFound(f"this server has no engine for model {model!r}; GET /v1/engines lists them", param="model")
+        raise NotFound(
+            f"this server has no engine for model {quoted(model)}; GET /v1/engines lists them", param="model"
+        )
     services.engine_monitor.retry(model)
     return _engines(services, model)
 

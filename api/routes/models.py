@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from ampsweep.errors import NotFound
+from ampsweep.errors import NotFound, quoted
 from ampsweep.folders.model import supports_chat
 from api.http.pagination import list_object
 from api.openai.route import OpenAIRoute
@@ -29,7 +29,12 @@ async def get_model(services: ServicesDep, model: str) -> dict[str, Any]:
     for known in await asyncio.to_thread(_objects, services):
         if known["id"] == model:
             return known
-    raise NotFound(f"this server has no model {model!r}; GET /v1/models lists its models", param="model")
+    raise no_model(model)
+
+
+def no_model(name: str) -> NotFound:
+    """Return the error about a path with the name of a model that the server does not have."""
+    return NotFound(f"this server has no model {quoted(name)}; GET /v1/models lists its models", param="model")
 
 
 def _objects(services: ServicesDep) -> list[dict[str, Any]]:

@@ -29,6 +29,26 @@ def test_a_duplicate_key_is_refused_by_name(parse_text: Any) -> None:
         assert caught.value.param == "file"
 
 
+@pytest.mark.parametrize("parse_text", [parse_json, parse_yaml])
+def test_a_duplicate_key_of_any_length_is_named_in_short(parse_text: Any) -> None:
+    key = "k" * 1_000_000
+    with pytest.raises(InvalidRequest, match=r"^the key 'kkk.*kkk' occurs twice in one object; keep one") as caught:
+        parse_text(f'{{"{key}": 1, "{key}": 2}}')
+    assert len(caught.value.message) < 400
+    assert len(caught.value.param or "") < 200
+
+
+@pytest.mark.parametrize(
+    "value", ["1" + ":30" * 90_000, "!!float " + "x" * 90_000, "!" + "t" * 90_000 + " a", "*" + "a" * 90_000]
+)
+def test_a_value_of_any_length_is_shown_in_short(value: str, tmp_path: Path) -> None:
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(f"a: {value}\n")
+    with pytest.raises(InvalidRequest, match=r"spec\.yaml is not YAML or JSON") as caught:
+        read_spec(spec)
+    assert len(caught.value.message) < 1000
+
+
 def test_a_duplicate_among_many_keys_is_found_as_fast_as_they_are_read() -> None:
     keys = ", ".join(f"k{number}" for number in range(8000))
     started = process_time()

@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from ampsweep import errors
-from ampsweep.errors import AmpsweepError, UnknownName, from_code
+from ampsweep.errors import MAX_CHARS, AmpsweepError, UnknownName, from_code, quoted, shortened
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, AmpsweepError)]
 
@@ -39,6 +39,20 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
     assert error.message == "unknown model 'atals'; known: atlas, zeta. Did you mean 'atlas'?"
     assert error.status == 422
     assert pickle.loads(pickle.dumps(error)).message == error.message
+
+
+def test_an_unknown_name_of_any_length_is_named_in_short() -> None:
+    error = UnknownName("model", "m" * 1_000_000, ["atlas"])
+    assert error.message.startswith("unknown model 'mmm")
+    assert error.message.endswith("mmm'; known: atlas")
+    assert len(error.message) < 300
+
+
+def test_a_long_text_keeps_its_beginning_and_its_end() -> None:
+    assert shortened("a" * MAX_CHARS) == "a" * MAX_CHARS
+    assert shortened(f"{'a' * MAX_CHARS}; omit it").endswith("a; omit it")
+    assert len(shortened("a" * 1_000_000)) < MAX_CHARS + 10
+    assert (shortened("abcdef", 4), quoted("it's"), quoted([1.5, None])) == ("ab ... ef", '"it\'s"', "[1.5, None]")
 
 
 def test_the_openai_type_tells_client_errors_from_server_errors() -> None:

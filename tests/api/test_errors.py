@@ -140,6 +140,22 @@ async def test_every_error_has_the_same_format(
     assert answer.json()["error"]["code"] == code
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "says"),
+    [
+        ("GET", "/v1/completion", "no path /v1/completion; GET /v1/openapi.json lists its paths"),
+        ("DELETE", "/v1/completions", "/v1/completions does not take DELETE, only POST"),
+    ],
+)
+async def test_an_unknown_path_and_method_are_named_with_a_remedy(
+    installation: Installation, method: str, path: str, says: str
+) -> None:
+    async with running_server(installation, working=False) as server:
+        answer = await server.http.request(method, path)
+        assert (await server.http.get("/v1/openapi.json")).status_code == 200
+    assert says in answer.json()["error"]["message"]
+
+
 async def test_an_unhandled_exception_is_answered_by_500_without_details(
     installation: Installation, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -271,6 +287,27 @@ async def test_errors_shorten_long_values(installation: Installation, body: byte
         answer = await server.http.post("/v1/sweeps", content=body)
     assert answer.status_code == 422
     assert len(answer.content) < 6_000
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        (f"/v1/sweeps?{'q' * 40_000}=1", {}, 422),
+        ("/v1/sweeps/sweep_1/summary", {"Accept": "text/" + "x" * 40_000}, 406),
+        ("/v1/sweeps", {"Host": "h" * 40_000}, 403),
+        ("/v1/sweeps", {"Origin": f"https://{'o' * 40_000}"}, 403),
+        (f"/v1/models/{'m' * 40_000}", {}, 404),
+    ],
+    ids=["query", "Accept", "Host", "Origin", "path"],
+)
+async def test_errors_shorten_long_paths_and_headers(
+    installation: Installation, path: str, headers: dict[str, str], status: int
+) -> None:
+    async with running_server(installation, working=False) as server:
+        answer = await server.http.get(path, headers=headers)
+    assert answer.status_code == status
+    assert_shape(answer.json())
+    assert len(answer.content) < 1000
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from ampsweep.bundled import ATLAS, ATLAS_CORPUS, ATLAS_MODEL
 from ampsweep.documents import read_spec
 from ampsweep.domain.choices import Dtype, EngineKind
-from ampsweep.errors import InvalidRequest
+from ampsweep.errors import InvalidRequest, quoted
 from ampsweep.folders.hub_model import HUB_NAMES, fetch_model, is_hub_name
 from ampsweep.missing_path import is_path, no_file, no_folder
 from ampsweep.telemetry.logs import LogFormat, LogLevel
@@ -245,5 +245,5 @@ def read_settings(**options: Any) -> Settings:
         shown = ".".join([name if name in set_options else PREFIX + name.upper(), *rest])
         message = first["msg"].removeprefix("Value error, ")
         values = first["input"] if isinstance(first["input"], list) else [first["input"]]
-        given = "" if any(str(value) in message for value in values) else f"; got {first['input']!r}"
+        given = "" if any(str(value) in message for value in values) else f"; got {quoted(first['input'])}"
         raise InvalidRequest(f"{shown}: {message}{given}", param=shown) from error

@@ -42,6 +42,7 @@ from ampsweep.errors import (
     TooManyStreams,
     Unauthenticated,
     Unavailable,
+    shortened,
 )
 from ampsweep.telemetry.library_output import library_log, own_stream
 
@@ -133,9 +134,9 @@ class Commands(TyperGroup):
 
 
 def describe(error: AmpsweepError) -> str:
-    """Return the message of an error as one line that names its field."""
+    """Return the message of an error as one line that names its field; a very long one is shortened."""
     named = error.param is None or error.message.startswith(error.param)
-    return " ".join((error.message if named else f"{error.param}: {error.message}").split())
+    return shortened(" ".join((error.message if named else f"{error.param}: {error.message}").split()))
 
 
 def fail_where_incomplete(messages: Iterable[str]) -> None:
@@ -171,7 +172,8 @@ def _fail(error: Exception, group: TyperGroup, words: Sequence[str], *, as_json:
     if isinstance(error, AmpsweepError):
         remedy = next((f"; {text}" for kind, text in _REMEDIES if isinstance(error, kind)), "")
         text = in_words_of_options(describe(error), error.param, command_of(group, words), words)
-        _print_error(f"{text}{remedy}", error.type, error.param, error.code, as_json=as_json)
+        param = error.param and error.param.removeprefix("--")
+        _print_error(f"{text}{remedy}", error.type, param, error.code, as_json=as_json)
         raise typer.Exit(exit_code(error)) from error
     if _is_usage_error(error):
         if _is_help(error):
@@ -232,7 +234,7 @@ def _print_error(message: str, kind: str, param: str | None, code: str, *, as_js
     if kind == "server_error" and (log := library_log()) is not None:
         message += f" (what the libraries printed is in {log})"
     if as_json:
-        body = {"message": message, "type": kind, "param": param, "code": code}
+        body = {"message": message, "type": kind, "param": param and shortened(param), "code": code}
         echo(json.dumps({"error": body}, ensure_ascii=False), err=True)
     else:
         echo(f"error: {message}", err=True)

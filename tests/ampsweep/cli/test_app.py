@@ -111,6 +111,26 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ampsweep.cli.options.client.RETRIES", 0)
 
 
+@pytest.mark.parametrize("options", [(), ("--json",)])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        '{"KEY": 1, "KEY": 2}',
+        '{"name": "s", "KEY": 1}',
+        '{"name": "s", "model": "KEY"}',
+        '{"name": "s", "model": "atlas", "neurons": {"id": "ns_1"}, "interventions": {"languages": {"KEY": "x"}}}',
+    ],
+    ids=["twice", "unknown", "too long a name", "within"],
+)
+def test_no_error_repeats_megabytes(spec: str, options: tuple[str, ...], tmp_path: Path) -> None:
+    path = tmp_path / "spec.json"
+    path.write_text(spec.replace("KEY", "k" * 3_000_000))
+    result = CliRunner().invoke(app, ["plan", str(path), *options])
+    assert result.exit_code == 2
+    assert "kkkkk" in result.stderr
+    assert len(result.stderr) < 5000
+
+
 @pytest.mark.usefixtures("no_waiting")
 def test_no_server_is_one_line_with_a_remedy_and_code_5() -> None:
     result = CliRunner().invoke(app, ["status", "--server", "http://127.0.0.1:1"])
