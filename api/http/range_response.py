@@ -31,6 +31,12 @@ class _ByteRange:
     partial: bool = True
 
 
+def is_not_modified(request: Request, etag: str) -> bool:
+    """Return whether a client has the content with an `ETag` already, by its `If-None-Match` (RFC 9110, 13.1.2)."""
+    tags = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
+    return "*" in tags or etag in tags
+
+
 async def file_response(
     file: StoredFile, request: Request, *, media_type: str, filename: str, in_ranges: bool = True
 ) -> Response:
@@ -52,7 +58,7 @@ async def file_response(
         "Last-Modified": formatdate(info.modified, usegmt=True),
         "Accept-Ranges": "bytes" if in_ranges else "none",
     }
-    if _matches(request.headers.get("if-none-match"), info):
+    if is_not_modified(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     ranges = in_ranges and request.method != "HEAD"  # ranges are defined for GET only (RFC 9110, 14.2)
     span = _requested_range(request, info, headers) if ranges else _ByteRange(0, info.size, partial=False)
@@ -67,13 +73,6 @@ async def file_response(
     return StreamingResponse(
         _chunks(file, span), status_code=206 if span.partial else 200, headers=headers, media_type=media_type
     )
-
-
-def _matches(if_none_match: str | None, info: FileInfo) -> bool:
-    if if_none_match is None:
-        return False
-    tags = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
-    return "*" in tags or f'"{info.etag}"' in tags
 
 
 def _requested_range(request: Request, info: FileInfo, headers: dict[str, str]) -> _ByteRange | None:

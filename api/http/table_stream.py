@@ -16,6 +16,7 @@ from starlette.responses import Response, StreamingResponse
 
 from ampsweep.json_text import json_text
 from api.http.negotiation import accepts_gzip
+from api.http.range_response import is_not_modified
 from jobs.storage.protocol import StoredFile
 
 PARQUET = "application/vnd.apache.parquet"
@@ -58,8 +59,7 @@ async def table_response(
     kind = media_type.rpartition("/")[2].rpartition(".")[2]
     etag = f'"{info.etag}-{kind}{"-gzip" if gzip else ""}"'
     headers = {"ETag": etag, "Vary": "Accept, Accept-Encoding"}
-    if_none_match = request.headers.get("if-none-match", "")
-    if if_none_match.strip() == "*" or etag in {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}:
+    if is_not_modified(request, etag):
         return Response(status_code=304, headers=headers)
     if gzip:
         headers["Content-Encoding"] = "gzip"

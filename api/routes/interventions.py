@@ -138,8 +138,10 @@ def _selects_languages(call: CompletionCall | CaptureCall) -> bool:
 async def _resolved(services: PresetSource, calls: Sequence[Call], param_of: Callable[[int], str]) -> list[Call]:
     """Return the calls with the model and the intervention that the name of their model means."""
     name, param = calls[0].model, "model"
-    if isinstance(calls[0], CompletionCall) and calls[0].preset is not None:
-        name, param = f"{name}+{calls[0].preset}", STEERING_FIELD
+    named = calls[0].preset if isinstance(calls[0], CompletionCall) else None
+    if named is not None:
+        await asyncio.to_thread(_require_unsteered, services, name)
+        name, param = f"{name}+{named}", STEERING_FIELD
     elif name in services.catalog.models:
         return list(calls)
     preset, model = await asyncio.to_thread(_chosen, services, name, param)
@@ -147,15 +149,25 @@ async def _resolved(services: PresetSource, calls: Sequence[Call], param_of: Cal
         return list(calls)  # an unknown model
     for index, call in enumerate(calls):
         if call.intervention is not None:
-            field = param_of(index)
-            message = (
-                f"{name!r} is steered by the intervention {preset.name!r}; leave {field.split('.')[0]} out, or name"
-            )
-            raise InvalidRequest(f"{message} {model!r}", param=field)
+            raise _steered_twice(name, preset, model, param=param_of(index))
     return [
         replace(call, model=model, intervention=preset.intervention, neurons=call.neurons or preset.neurons)
         for call in calls
     ]
+
+
+def _require_unsteered(services: PresetSource, name: str) -> None:
+    """Raise InvalidRequest if a name chooses a preset besides a model, in a request that names a preset elsewhere."""
+    if name not in services.catalog.models:
+        preset, model = _chosen(services, name)
+        if preset is not None:
+            raise _steered_twice(name, preset, model, param=STEERING_FIELD)
+
+
+def _steered_twice(name: str, preset: Preset, model: str, *, param: str) -> InvalidRequest:
+    """Return the error about an intervention, in the field `param`, besides that of the name of a model."""
+    remedy = f"leave {param.split('.')[0]} out, or name {model!r}"
+    return InvalidRequest(f"{name!r} is steered by the intervention {preset.name!r}; {remedy}", param=param)
 
 
 async def model_of(services: PresetSource, name: str) -> str:

@@ -71,7 +71,7 @@ async def create_neuron_set(services: ServicesDep, body: JsonBody, response: Res
     neuron_set = await asyncio.to_thread(parse_neuron_set, body)
     if isinstance(neuron_set.neurons, NeuronsByMethod):
         ref = await asyncio.to_thread(_ref, services, neuron_set.model, neuron_set.neurons)
-        if not await asyncio.to_thread(_exists, services, ref.id):
+        if not await asyncio.to_thread(services.neuron_sets.has, ref.id):
             await services.neuron_set_service.identify(neuron_set.model, ref)
             response.status_code = 202
             warnings = language_warnings(neuron_set.neurons.method, neuron_set.neurons.languages)
@@ -117,7 +117,10 @@ async def get_neuron_set(
     neuron_set_id: str,
     include: Annotated[Literal["neurons"] | None, Query(description="`neurons` adds the neurons themselves.")] = None,
 ) -> JSONResponse:
-    """Return a neuron set: its origin, and the number of neurons of each language in total and by layer."""
+    """Return a neuron set: its origin, and the number of neurons of each language in total and by layer.
+
+    A set that is being identified, for a sweep too, is `in_progress` and has its `progress`.
+    """
     neuron_set = await _by_id(services, neuron_set_id)
 
     def with_neurons() -> dict[str, Any]:
@@ -137,15 +140,16 @@ def _infos(services: Services, model: str | None) -> list[NeuronSetInfo]:
 
 
 async def _by_id(services: Services, neuron_set_id: str) -> dict[str, Any]:
+    service = services.neuron_set_service
     try:
         return _neuron_set_object(await asyncio.to_thread(services.neuron_sets.get, neuron_set_id))
     except NotFound:
-        identification_status = await asyncio.to_thread(
-            services.neuron_set_service.identification_status, neuron_set_id
-        )
-    if identification_status is None:  # unknown, or completed since the first look-up
+        status = await asyncio.to_thread(service.identification_status, neuron_set_id)
+    if status is None:
+        status = (await service.unfinished(None)).get(neuron_set_id)  # also of sets that cells wait for
+    if status is None:  # unknown, or completed since the first look-up
         return _neuron_set_object(await asyncio.to_thread(services.neuron_sets.get, neuron_set_id))
-    return _unfinished_object(neuron_set_id, identification_status)
+    return _unfinished_object(neuron_set_id, status)
 
 
 def _unfinished_object(neuron_set_id: str, status: IdentificationStatus) -> dict[str, Any]:
@@ -162,14 +166,6 @@ def _unfinished_object(neuron_set_id: str, status: IdentificationStatus) -> dict
 
 def _ref(services: Services, model: str, neurons: NeuronsByMethod) -> NeuronsRef:
     return neurons_to_identify(neurons, services.catalog.model(model), services.catalog).ref
-
-
-def _exists(services: Services, neuron_set_id: str) -> bool:
-    try:
-        services.neuron_sets.get(neuron_set_id)
-    except NotFound:
-        return False
-    return True
 
 
 def _layer_counts(neurons: Mapping[str, Sequence[int]], layers: int) -> list[int]:

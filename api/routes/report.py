@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, Response
 
 from ampsweep.version import __version__
+from api.http.range_response import is_not_modified
 from api.routes.results import checked_sweep
 from api.services import ServicesDep
 
@@ -35,7 +36,7 @@ async def get_report(services: ServicesDep, sweep_id: str, request: Request) -> 
         "Content-Security-Policy": _POLICY,
         "X-Content-Type-Options": "nosniff",
     }
-    if request.headers.get("if-none-match") == headers["ETag"]:
+    if is_not_modified(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     html = await services.reports.html(services.results, sweep, services.neuron_set_service.neurons)
     return HTMLResponse(html, headers=headers)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fastapi import APIRouter
-from starlette.responses import FileResponse
+from fastapi import APIRouter, Request
+from starlette.responses import FileResponse, Response
 
 from ampsweep.errors import NotFound
+from ampsweep.hashing import cached_hash
+from api.http.range_response import is_not_modified
 
 router = APIRouter(include_in_schema=False)
 
@@ -33,19 +35,23 @@ PAGE_PATHS = frozenset({"/", *(f"/page/{name}" for name in _FILES)})
 
 
 @router.get("/")
-async def page() -> FileResponse:
+async def page(request: Request) -> Response:
     """Return the web page."""
-    return _file("index.html")
+    return _file("index.html", request)
 
 
 @router.get("/page/{name:path}")
-async def part(name: str) -> FileResponse:
+async def part(name: str, request: Request) -> Response:
     """Return a style sheet, script or image of the web page."""
     if name not in _FILES:
         raise NotFound(f"the web page has no file {name!r}")
-    return _file(name)
+    return _file(name, request)
 
 
-def _file(name: str) -> FileResponse:
+def _file(name: str, request: Request) -> Response:
+    """Return a file, or 304 if the browser has it: it asks for each of the modules at every visit."""
     path = _FILES[name]
-    return FileResponse(path, media_type=_TYPES[path.suffix], headers=_HEADERS)
+    headers = {**_HEADERS, "ETag": f'"{cached_hash(path)[:32]}"'}
+    if is_not_modified(request, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    return FileResponse(path, media_type=_TYPES[path.suffix], headers=headers)

@@ -47,10 +47,14 @@ class BucketNeuronSets(NeuronSets):
                 self._fetch(name, folder / Path(name).name)
         return folder
 
+    def has(self, neuron_set_id: str) -> bool:
+        """Return whether a set exists in the bucket; its metadata are downloaded."""
+        self.path(neuron_set_id)
+        return self._fetch_metadata(neuron_set_id)
+
     def publish(self, neuron_set_id: str, write: Callable[[Path], None]) -> None:
         """Upload a set, its metadata last; see `NeuronSets.publish`."""
-        self.path(neuron_set_id)
-        if self._fetch_metadata(neuron_set_id):
+        if self.has(neuron_set_id):
             return
         try:
             with TemporaryFolder("publish") as folder:

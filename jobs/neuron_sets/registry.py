@@ -80,6 +80,10 @@ class NeuronSets:
         """Return the local folder of a set with all of its files; without files if the set does not exist."""
         return self.path(neuron_set_id)
 
+    def has(self, neuron_set_id: str) -> bool:
+        """Return whether a set exists, without reading it: a damaged one does too."""
+        return (self.path(neuron_set_id) / METADATA_FILE).is_file()
+
     def publish(self, neuron_set_id: str, write: Callable[[Path], None]) -> None:
         """Publish a set atomically. A set that exists already is left unchanged.
 

@@ -121,6 +121,10 @@ async def test_models_are_listed_with_their_interventions(installation: Installa
         ({"model": "tiny+fr", "intervention": SET}, 400, "intervention", "leave intervention out"),
         ({"model": "tiny+fr", "interventions": [None, SET]}, 400, "interventions.1", "leave interventions out"),
         ({"model": "tiny+fr", "vllm_xargs": {"ampsweep": SET}}, 400, "vllm_xargs.ampsweep", "leave vllm_xargs out"),
+        ({"model": "tiny+fr", "vllm_xargs": {"ampsweep": "fr"}}, 400, "vllm_xargs.ampsweep", "leave vllm_xargs out"),
+        ({"model": "tiny+fr", "vllm_xargs": {"ampsweep": "nope"}}, 400, "vllm_xargs.ampsweep", "or name 'tiny'"),
+        ({"model": "tiny+nope", "vllm_xargs": {"ampsweep": "fr"}}, 404, "model", "unknown preset 'nope'"),
+        ({"model": "nope", "vllm_xargs": {"ampsweep": "fr"}}, 404, "model", "unknown model 'nope'"),
     ],
 )
 async def test_what_a_name_cannot_mean_is_refused(

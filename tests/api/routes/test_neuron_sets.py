@@ -300,6 +300,7 @@ async def test_a_set_that_is_being_identified_or_has_failed_is_listed_after_the_
         named = {**completion, "neurons": "ns_" + "f" * 32}
         early = [await server.http.post("/v1/completions", json=each) for each in (completion, named)]
         created = (await server.http.post("/v1/neuron-sets", json=NEURON_FILE)).json()["id"]
+        of_a_sweep = (await server.http.get(f"/v1/neuron-sets/{'ns_' + 'f' * 32}")).json()
         all_sets = (await server.http.get("/v1/neuron-sets")).json()["data"]
         first = (await server.http.get("/v1/neuron-sets", params={"model": "tiny", "limit": 2})).json()
         rest = (await server.http.get("/v1/neuron-sets", params={"model": "tiny", "after": first["last_id"]})).json()
@@ -311,3 +312,4 @@ async def test_a_set_that_is_being_identified_or_has_failed_is_listed_after_the_
     assert [each["id"] for each in listed] == [created, "ns_" + "e" * 32, "ns_" + "f" * 32]
     assert (listed[1]["status"], listed[1]["error"]) == ("failed", "the corpus has no sentence")
     assert (listed[2]["model"], listed[2]["progress"]["seconds_left"]) == ("tiny", 138.0)
+    assert of_a_sweep == listed[2]

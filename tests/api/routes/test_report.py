@@ -15,7 +15,8 @@ async def test_the_report_is_one_page_without_access_to_the_server(installation:
         sweep_id = await server.done(name="<b>mine</b>")
         path = f"/v1/sweeps/{sweep_id}/report"
         answer = await server.http.get(path)
-        again = await server.http.get(path, headers={"If-None-Match": answer.headers["etag"]})
+        tags = f'"other", W/{answer.headers["etag"]}'  # as a proxy that compresses sends it back
+        again = await server.http.get(path, headers={"If-None-Match": tags})
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/html")
     assert sweep_id in answer.text

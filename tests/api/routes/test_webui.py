@@ -33,6 +33,18 @@ async def test_the_page_loads_only_its_own_scripts(installation: Installation) -
         assert (await server.http.get("/page/nothing.js")).status_code == 404
 
 
+@pytest.mark.anyio
+async def test_a_browser_gets_a_file_that_it_has_only_once(installation: Installation) -> None:
+    async with running_server(installation, working=False) as server:
+        for path in ("/", "/page/style.css"):
+            first = await server.http.get(path)
+            again = await server.http.get(path, headers={"If-None-Match": first.headers["etag"]})
+            other = await server.http.get(path, headers={"If-None-Match": '"other"'})
+            assert (first.status_code, again.status_code, other.status_code) == (200, 304, 200), path
+            assert (again.content, again.headers["etag"]) == (b"", first.headers["etag"])
+            assert again.headers["content-security-policy"] == first.headers["content-security-policy"]
+
+
 def test_the_page_refers_only_to_existing_parts_of_this_server() -> None:
     parts = {path.relative_to(FOLDER).as_posix(): path.read_text() for path in FOLDER.rglob("*") if path.is_file()}
     assert {path for path in PAGE_PATHS if path != "/"} == {f"/page/{name}" for name in parts}

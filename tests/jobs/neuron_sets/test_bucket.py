@@ -74,6 +74,7 @@ def pair(sets: NeuronSets, neuron_set_id: str) -> tuple[str, bytes]:
 def test_a_published_set_is_visible_to_all_readers(address: str) -> None:
     neuron_sets_at(address).publish("ns_1", writer(b"one"))
     other = neuron_sets_at(address)
+    assert (other.has("ns_1"), other.has("ns_2")) == (True, False)
     assert [info.id for info in other.infos()] == ["ns_1"]
     assert (other.get("ns_1").model, dict(other.get("ns_1").languages)) == ("tiny", {"fr": 2})
     assert pair(other, "ns_1") == (hashlib.sha256(b"one").hexdigest(), b"one")

@@ -48,6 +48,17 @@ def test_what_the_engine_saves_is_listed(sets: NeuronSets, catalog: Catalog) -> 
     assert sets.path("ns_1").is_dir()
 
 
+def test_whether_a_set_exists_is_known_without_reading_it(
+    sets: NeuronSets, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not sets.has("ns_1")
+    save_set(sets, catalog)
+    monkeypatch.setattr("jobs.neuron_sets.registry.NeuronSetMetadata.parse", lambda _text: pytest.fail("it was read"))
+    assert sets.has("ns_1")
+    with pytest.raises(NotFound, match="is not the id"):
+        sets.has("../ns_1")
+
+
 @pytest.mark.parametrize("name", ["", "ns_", "ns_../..", "/etc", "ns_a/b", "ns_a\n"])
 def test_what_cannot_be_an_id_never_touches_the_disk(sets: NeuronSets, name: str) -> None:
     with pytest.raises(NotFound, match="is not the id"):
