@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ampsweep.client.completions import intervention_json
 from ampsweep.client.session import Session
 from ampsweep.client.transport import Request
 from ampsweep.errors import InvalidRequest
@@ -111,5 +112,5 @@ def _activations(
 
 def _post(path: str, body: Mapping[str, Any], intervention: Intervention | Mapping[str, Any] | None) -> Request:
     """Return a request that may be sent again, because it changes nothing."""
-    steered = intervention if intervention is None or isinstance(intervention, Mapping) else intervention.to_dict()
-    return Request(method="POST", path=path, json={**body, "intervention": steered}, repeatable=True)
+    content = {**body, "intervention": intervention_json(intervention)}
+    return Request(method="POST", path=path, json=content, repeatable=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Literal, cast
-from urllib.parse import quote
 
 from ampsweep.client.activations import ActivationMethods
 from ampsweep.client.completions import CompletionMethods
@@ -67,7 +66,7 @@ class Api(SweepMethods, EvaluationMethods, CompletionMethods, ActivationMethods)
             NotFound: The model has no engine.
             Conflict: All its engines are ready.
         """
-        body = await self._session.json(post(f"/engines/{quote(model) or '-'}/retry"))
+        body = await self._session.json(post(f"/engines/{_segments(model)}/retry"))
         return cast("list[Engine]", body["data"])
 
     async def neuron_sets(self, *, model: str | None = None, unfinished: bool = False) -> list[NeuronSet]:
@@ -127,4 +126,9 @@ class Api(SweepMethods, EvaluationMethods, CompletionMethods, ActivationMethods)
 
 
 def _default_of(model: str) -> str:
-    return f"/models/{quote(model) or '-'}/default-neuron-set"
+    return f"/models/{_segments(model)}/default-neuron-set"
+
+
+def _segments(model: str) -> str:
+    """Return the name of a model, such as `organization/name`, as segments of a path."""
+    return "/".join(map(segment, model.split("/")))

@@ -49,7 +49,7 @@ class CompletionMethods:
         Returns:
             The completion with its `n` choices, the token counts, and the id of the neuron set that steered it.
         """
-        body = {"model": model, "prompt": prompt, "intervention": _json_form(intervention), **options}
+        body = {"model": model, "prompt": prompt, "intervention": intervention_json(intervention), **options}
         return _completion(await self._session.json(post("/completions", body)))
 
     async def stream(
@@ -62,7 +62,7 @@ class CompletionMethods:
         **options: Any,
     ) -> AsyncGenerator[Choice]:
         """Complete a prompt as `complete` does, and yield the text in pieces. Closing the iterator stops generation."""
-        body = {"model": model, "prompt": prompt, "intervention": _json_form(intervention), **options}
+        body = {"model": model, "prompt": prompt, "intervention": intervention_json(intervention), **options}
         async with aclosing(self._pieces("/completions", body)) as pieces:
             async for piece in pieces:
                 yield piece
@@ -96,7 +96,12 @@ class CompletionMethods:
             ...     "qwen", begun, continue_final_message=True, chat_template_kwargs={"enable_thinking": False}
             ... )
         """
-        body = {"model": model, "messages": _messages(messages), "intervention": _json_form(intervention), **options}
+        body = {
+            "model": model,
+            "messages": _messages(messages),
+            "intervention": intervention_json(intervention),
+            **options,
+        }
         return _completion(await self._session.json(post("/chat/completions", body)))
 
     async def stream_chat(
@@ -109,7 +114,12 @@ class CompletionMethods:
         **options: Any,
     ) -> AsyncGenerator[Choice]:
         """Answer a chat as `chat` does, and yield the text in pieces. Closing the iterator stops generation."""
-        body = {"model": model, "messages": _messages(messages), "intervention": _json_form(intervention), **options}
+        body = {
+            "model": model,
+            "messages": _messages(messages),
+            "intervention": intervention_json(intervention),
+            **options,
+        }
         async with aclosing(self._pieces("/chat/completions", body)) as pieces:
             async for piece in pieces:
                 yield piece
@@ -153,7 +163,8 @@ class CompletionMethods:
                     yield _choice(choice, piece)
 
 
-def _json_form(intervention: Intervention | Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+def intervention_json(intervention: Intervention | Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Return the JSON form of an intervention, which may be given in this form."""
     return intervention if intervention is None or isinstance(intervention, Mapping) else intervention.to_dict()
 
 

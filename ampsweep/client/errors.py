@@ -48,8 +48,13 @@ def translate_errors(url: str) -> Iterator[None]:
         raise NoConnection(f"no connection to a server at {url}{_via_proxy(url)}: {_detail(error)}") from error
     except httpx.TimeoutException as error:
         raise ConnectionLost(f"the server at {url} did not answer in time") from error
+    except httpx.LocalProtocolError as error:
+        raise InvalidRequest(f"the request to {url} cannot be sent: {_detail(error)}; correct its headers") from error
     except httpx.TransportError as error:
         raise ConnectionLost(f"the connection to {url} broke{_via_proxy(url)}: {_detail(error)}") from error
+    except httpx.DecodingError as error:
+        message = f"a response of {url} is compressed and cannot be decoded{_via_proxy(url)}: {_detail(error)}"
+        raise ConnectionLost(message) from error
 
 
 def raise_for_status(response: httpx.Response) -> None:
@@ -117,5 +122,5 @@ def _via_proxy(url: str) -> str:
     return "" if proxy is None else f" through the proxy {proxy} of the environment (NO_PROXY exempts a host)"
 
 
-def _detail(error: httpx.TransportError) -> str:
+def _detail(error: httpx.RequestError) -> str:
     return str(error) or type(error).__name__

@@ -160,5 +160,5 @@ def post(path: str, json: Any = None) -> Request:
 
 
 def segment(value: str) -> str:
-    """Return an id, escaped, as a segment of a path; `-`, which names nothing, for an empty id."""
-    return quote(value, safe="") or "-"
+    """Return an id, escaped, as a segment of a path; `-`, which names nothing, for an empty id, `.` and `..`."""
+    return quote(value, safe="") if value not in ("", ".", "..") else "-"

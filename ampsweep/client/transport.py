@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from ampsweep.errors import InvalidRequest
+from ampsweep.errors import InvalidRequest, shortened
 from ampsweep.proxies import is_loopback
 
 P = ParamSpec("P")
@@ -50,7 +50,7 @@ def _without_proxy(options: TransportOptions) -> bool:
 
 
 class Transport(Protocol):
-    """Sends requests. Raises the exceptions of httpx."""
+    """Sends requests. Raises the exceptions of httpx, and InvalidRequest for a request that cannot be expressed."""
 
     async def send(self, request: Request) -> httpx.Response:
         """Send a request and return the response before its body: `read` or `blocks` read it, `discard` closes it."""
@@ -172,6 +172,11 @@ def run_coroutine(work: Awaitable[T]) -> T:
 
 
 def _build(http: httpx.Client | httpx.AsyncClient, request: Request) -> httpx.Request:
-    return http.build_request(
-        request.method, request.path, params=request.params, headers=request.headers, json=request.json
-    )
+    """Return a request as httpx sends it; raise InvalidRequest if JSON or a header cannot express a value."""
+    try:
+        return http.build_request(
+            request.method, request.path, params=request.params, headers=request.headers, json=request.json
+        )
+    except (TypeError, ValueError, RecursionError) as error:
+        remedy = "give values of JSON, finite numbers, text without lone surrogates, and headers in ASCII"
+        raise InvalidRequest(f"the request cannot be sent: {shortened(str(error))}; {remedy}") from error

@@ -9,12 +9,21 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 
 from ampsweep import Client
 from ampsweep.client.retries import Retries
-from ampsweep.errors import AmpsweepError, ConnectionLost, EngineFailed, RateLimited, Unavailable
+from ampsweep.errors import (
+    AmpsweepError,
+    ConnectionLost,
+    EngineFailed,
+    InvalidRequest,
+    NotFound,
+    RateLimited,
+    Unavailable,
+)
 from tests.ampsweep.client.both_clients import KINDS, opened
 
 EVENTS = 6
@@ -242,6 +251,63 @@ def test_an_interrupted_completion_is_not_retried(serve: Callable[[Answer], Clie
     with pytest.raises(ConnectionLost):
         client.cancel("sweep_1")
     assert requests == ["/v1/completions", "/v1/sweeps/sweep_1/cancel"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"prompt": "half an emoji: \ud83d"},
+        {"prompt": "a", "temperature": float("nan")},
+        {"prompt": "a", "stop": {"a", "b"}},
+        {"prompt": "a", "logit_bias": {"5": object()}},
+    ],
+    ids=["surrogate", "NaN", "set", "object"],
+)
+def test_a_body_that_json_cannot_express_is_an_invalid_request(
+    fields: dict[str, Any], serve: Callable[[Answer], Client]
+) -> None:
+    client = serve(lambda _request: pytest.fail("nothing is to be sent"))
+    with pytest.raises(InvalidRequest, match=r"the request cannot be sent: .*; give values of JSON"):
+        client.complete("atlas", **fields)
+    with pytest.raises(InvalidRequest, match="the request cannot be sent"):
+        list(client.stream("atlas", **fields))
+
+
+@pytest.mark.parametrize("key", ["clé", "two\nlines"])
+def test_a_key_that_no_header_can_have_is_an_invalid_request(key: str, serve: Callable[[Answer], Client]) -> None:
+    client = serve(lambda _request: pytest.fail("nothing is to be sent"))
+    with pytest.raises(InvalidRequest, match="cannot be sent"):
+        client.submit({"name": "a"}, idempotency_key=key)
+
+
+def test_a_response_that_cannot_be_decoded_is_asked_for_again(serve: Callable[[Answer], Client]) -> None:
+    requests: list[str] = []
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        requests.append(request.path)
+        if len(requests) == 1:
+            _json(request, _sweep("completed"), 200, {"Content-Encoding": "gzip"})
+        else:
+            _json(request, _sweep("completed"))
+
+    assert serve(answer).sweep("sweep_1").id == "sweep_1"
+    assert requests == ["/v1/sweeps/sweep_1"] * 2
+
+
+@pytest.mark.parametrize(("sweep_id", "path"), [("..", "-"), (".", "-"), ("", "-"), ("a/../b", "a%2F..%2Fb")])
+def test_an_id_never_leaves_its_place_in_the_path(sweep_id: str, path: str, serve: Callable[[Answer], Client]) -> None:
+    requests: list[str] = []
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        requests.append(request.path)
+        _json(request, _error("not_found"), 404)
+
+    client = serve(answer)
+    for act in (client.sweep, client.cancel, client.default_neuron_set):
+        with pytest.raises(NotFound):
+            act(sweep_id)
+    model = path if sweep_id != "a/../b" else "a/-/b"
+    assert requests == [f"/v1/sweeps/{path}", f"/v1/sweeps/{path}/cancel", f"/v1/models/{model}/default-neuron-set"]
 
 
 def test_waits_have_an_upper_limit(serve: Callable[[Answer], Client]) -> None:
