@@ -7,12 +7,15 @@ import math
 from typing import Any
 
 
-def json_text(value: Any) -> str:
-    """Return a value as JSON on one line, with null in place of NaN and infinite numbers."""
+def json_text(value: Any, *, only_ascii: bool = False) -> str:
+    """Return a value as JSON on one line, with null in place of NaN and infinite numbers.
+
+    With `only_ascii`, other characters are escaped, for an output that may not be able to encode them.
+    """
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+        return json.dumps(value, ensure_ascii=only_ascii, allow_nan=False)
     except ValueError:
-        return json.dumps(finite(value), ensure_ascii=False)
+        return json.dumps(finite(value), ensure_ascii=only_ascii)
 
 
 def finite(value: Any) -> Any:

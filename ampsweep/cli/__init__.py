@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+from io import TextIOWrapper
 
 INTERRUPTED = 128 + signal.SIGINT
 """Exit code of a command that Ctrl-C has ended."""
@@ -17,6 +19,7 @@ def main() -> None:
     is_interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if is_interruptible:  # nothing has been opened yet, and an import could swallow a KeyboardInterrupt
         signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+    escape_what_cannot_be_printed()
     from ampsweep.cli.app import app
 
     try:
@@ -28,3 +31,9 @@ def main() -> None:
     finally:
         if is_interruptible:  # threads may still run, and Python would report an interrupt while it waits for them
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def escape_what_cannot_be_printed() -> None:
+    """Let standard output escape characters that its encoding lacks, as standard error does, instead of failing."""
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")

@@ -8,6 +8,7 @@ other packages the log holds the stack but never the message, which may repeat a
 from __future__ import annotations
 
 import logging
+import os
 import re
 import traceback
 from collections.abc import Iterator, MutableMapping
@@ -71,7 +72,7 @@ def start_logs(settings: LogSettings, stream: TextIO | None = None) -> None:
     renderer: Any = structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
     if settings.format == "console":
         renderer = structlog.dev.ConsoleRenderer(
-            colors=target.isatty(), exception_formatter=structlog.dev.plain_traceback
+            colors=target.isatty() and not os.environ.get("NO_COLOR"), exception_formatter=structlog.dev.plain_traceback
         )
     handler.setFormatter(
         ProcessorFormatter(

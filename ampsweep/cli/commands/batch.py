@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ampsweep.cli.commands.batch_check import check_lines
+from ampsweep.cli.commands.batch_check import LineCheck, check_lines
 from ampsweep.cli.options.engine import (
     SHORT_JOB,
     Lora,
@@ -84,12 +84,13 @@ def batch(
     if not source.is_file():
         raise InvalidRequest(no_file(source), param="IN.jsonl")
     writable = parquet_output(target, param="OUT.parquet", inputs=[source])
-    model_folder(model)  # before anything that takes time
+    folder = model_folder(model)  # before anything that takes time
     quiet_libraries("batch", verbose=options.verbose)
     requests = sum(1 for _ in islice(_lines(source), SHORT_JOB + 1))
     neuron_set, adapters = read_neurons(neurons), read_adapters(lora)
     opening = options.opened(model, neurons=neuron_set, adapters=adapters, requests=requests, as_json=as_json)
-    check_lines(_lines(source), neuron_set, adapters, as_json=as_json)
+    check = LineCheck(None if options.engine == "fake" else folder, neuron_set, adapters)
+    check_lines(_lines(source), check, as_json=as_json)
     outcome = run_to_end(_batch(source, writable, opening, neuron_set.id if neuron_set else None))
     failed, lines = outcome.failed, outcome.rows
     if failed:

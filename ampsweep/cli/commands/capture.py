@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,6 @@ import typer
 
 from ampsweep.cli.commands.capture_job import CaptureJob, read_texts
 from ampsweep.cli.commands.capture_server import capture_on_server
-from ampsweep.cli.options.completion import models
 from ampsweep.cli.options.engine import (
     SHORT_JOB,
     comma_separated,
@@ -26,6 +24,13 @@ from ampsweep.cli.options.engine import (
     read_neurons,
 )
 from ampsweep.cli.options.local_engine import EngineOptions, takes_engine_options
+from ampsweep.cli.options.local_or_server import (
+    LocalOrServedLora,
+    LocalOrServedModel,
+    LocalOrServedNeurons,
+    OptionalServer,
+    leave_to_server,
+)
 from ampsweep.cli.terminal.output import AsJson, show
 from ampsweep.cli.terminal.progress import Counter
 from ampsweep.cli.terminal.running import run_to_end
@@ -53,20 +58,13 @@ MAX_GIB = 4.0
 def capture(
     source: Annotated[
         Path,
-        typer.Argument(metavar="TEXTS", help="A file of texts, one a line; with the suffix .jsonl, of JSON objects."),
+        typer.Argument(metavar="TEXTS", help="A file of texts, one per line; with the suffix .jsonl, of JSON objects."),
     ],
     target: Annotated[
         Path, typer.Argument(metavar="OUT.parquet", help="The file to write: one row per text, token and layer.")
     ],
-    model: Annotated[
-        str,
-        typer.Option(
-            help="A model folder, `atlas`, or with --server the name of a model that it offers.", autocompletion=models
-        ),
-    ],
-    server: Annotated[
-        str | None, typer.Option(help="Send the request to the server at this URL instead of loading the model here.")
-    ] = None,
+    model: LocalOrServedModel,
+    server: OptionalServer = None,
     layers: Annotated[
         str | None, typer.Option(help="Capture all neurons of these layers, separated by commas.")
     ] = None,
@@ -76,13 +74,8 @@ def capture(
     indices: Annotated[
         str | None, typer.Option(metavar="LAYER:INDEX,...", help="Capture these neurons, such as 3:17,3:20.")
     ] = None,
-    neurons: Annotated[
-        str | None,
-        typer.Option(help="The neuron set: its folder, or its id in the home folder; with --server its id there."),
-    ] = None,
-    lora: Annotated[
-        str | None, typer.Option(help="A LoRA adapter of the model (vllm only): its folder, or with --server its name.")
-    ] = None,
+    neurons: LocalOrServedNeurons = None,
+    lora: LocalOrServedLora = None,
     intervention: Annotated[
         str | None, typer.Option(metavar="JSON", help="An intervention as JSON, which steers all texts.")
     ] = None,
@@ -92,7 +85,7 @@ def capture(
         typer.Option(
             "--max-gib",
             min=0.0,
-            help=f"Most GiB of activations; more are an error before the start. [default: {MAX_GIB:g}]",
+            help=f"Maximum GiB of activations; more is an error before the start. [default: {MAX_GIB:g}]",
         ),
     ] = None,
     *,
@@ -120,8 +113,7 @@ def capture(
         model_folder(model)  # before anything that takes time
         quiet_libraries("capture", verbose=options.verbose)
     else:
-        flags = {name: getattr(options, name) or None for name in ("unfused_experts", "allow_untested_vllm")}
-        _leave_to_server({"max_gib": max_gib, "compile": options.compiles, **flags})
+        leave_to_server({"max_gib": max_gib, **options.of_engine()})
     texts = read_texts(source)
     job = CaptureJob(texts=texts, selection=selection, intervention=steering, adapter=lora, dtype=stored_in)
     if server is not None:
@@ -267,13 +259,6 @@ def _check_neurons(
     if neurons is not None and not needed:
         message = "has no effect without --languages or --intervention; leave it out"
         raise InvalidRequest(message, param="neurons")
-
-
-def _leave_to_server(given: Mapping[str, object]) -> None:
-    """Raise InvalidRequest if one of the options about which the server decides is not None."""
-    for param, value in given.items():
-        if value is not None:
-            raise InvalidRequest(f"the server decides; leave out --{param.replace('_', '-')}", param=param)
 
 
 def _bytes(gib: float) -> int:

@@ -75,7 +75,7 @@ def evaluate(
         typer.Option(help="py3langid, lid.176.ftz, lingua, or the path of a fastText model (.ftz, .bin)."),
     ] = "py3langid",
     english_words: Annotated[
-        Path | None, typer.Option(help="A file of English words, one a line; without it WPR is undefined.")
+        Path | None, typer.Option(help="A file of English words, one per line; without it WPR is undefined.")
     ] = None,
     judge_model: Annotated[
         str | None, typer.Option(help="The judge: a model of the server, or of --judge-url.")

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ampsweep.cli.options.chat import Chat, ChatForm, Prefill, TemplateOptions, chat_form
+from ampsweep.cli.options.chat import Chat, ChatForm, Prefill, TemplateOptions, chat_form, check_text
 from ampsweep.cli.options.client import client_of
-from ampsweep.cli.options.completion import models
 from ampsweep.cli.options.engine import (
     comma_separated,
     json_object,
@@ -24,6 +23,13 @@ from ampsweep.cli.options.engine import (
     read_neurons,
 )
 from ampsweep.cli.options.local_engine import EngineOptions, takes_engine_options
+from ampsweep.cli.options.local_or_server import (
+    LocalOrServedLora,
+    LocalOrServedModel,
+    LocalOrServedNeurons,
+    OptionalServer,
+    leave_to_server,
+)
 from ampsweep.cli.terminal.output import AsJson
 from ampsweep.cli.terminal.progress import waiting
 from ampsweep.cli.terminal.running import run_to_end
@@ -47,27 +53,15 @@ if TYPE_CHECKING:
 
 @takes_engine_options()
 def generate(
-    model: Annotated[
-        str,
-        typer.Option(
-            help="A model folder, `atlas`, or with --server the name of a model that it offers.", autocompletion=models
-        ),
-    ],
+    model: LocalOrServedModel,
     prompt: Annotated[str | None, typer.Argument(help="The text to continue; left out with --interactive.")] = None,
     interactive: Annotated[
         bool,
         typer.Option("--interactive", help="Keep the model loaded, and read prompts and changes such as `/factor 2`."),
     ] = False,
-    server: Annotated[
-        str | None, typer.Option(help="Send the request to the server at this URL instead of loading the model here.")
-    ] = None,
-    neurons: Annotated[
-        str | None,
-        typer.Option(help="The neuron set: its folder, or its id in the home folder; with --server its id there."),
-    ] = None,
-    lora: Annotated[
-        str | None, typer.Option(help="A LoRA adapter of the model (vllm only): its folder, or with --server its name.")
-    ] = None,
+    server: OptionalServer = None,
+    neurons: LocalOrServedNeurons = None,
+    lora: LocalOrServedLora = None,
     languages: Annotated[
         str | None, typer.Option(help="Steer with the neurons of these languages (codes, separated by commas).")
     ] = None,
@@ -103,7 +97,7 @@ def generate(
     from ampsweep.domain.sampling import SamplingParams
 
     _check_prompt(prompt, interactive=interactive, intervention=intervention)
-    _check_text(prefill or "", param="prefill")
+    check_text(prefill or "", param="prefill")
     form = chat_form(chat=chat, prefill=prefill, variables=chat_template_kwargs)
     fields = {"languages": languages, "op": op, "factor": factor, "patch": patch, "vector": vector}
     question = _Question(
@@ -113,12 +107,7 @@ def generate(
         sampling=SamplingParams(max_tokens=max_tokens, temperature=temperature, seed=seed),
     )
     if server is not None:
-        _leave_to_the_server(
-            batch_invariant=options.batch_invariant,
-            unfused_experts=options.unfused_experts,
-            allow_untested_vllm=options.allow_untested_vllm,
-            compile=options.compiles is not None,
-        )
+        leave_to_server(options.of_engine())
         with client_of(server) as client:
             remote = partial(
                 _ask_server, client, model, {"neurons": neurons, "adapter": lora}, form=form, as_json=as_json
@@ -163,7 +152,7 @@ def _check_prompt(prompt: str | None, *, interactive: bool, intervention: str | 
     if interactive and intervention is not None:
         message = "is fixed; give its parts (--languages, --factor, ...), which can be changed between prompts"
         raise InvalidRequest(message, param="intervention")
-    _check_text(prompt or "", param="prompt")
+    check_text(prompt or "", param="prompt")
 
 
 def _check_question(question: _Question, folder: Path, neuron_set: NeuronSet | None, *, chat: bool, fake: bool) -> None:
@@ -175,13 +164,6 @@ def _check_question(question: _Question, folder: Path, neuron_set: NeuronSet | N
         check_steering(Intervention.from_dict(question.steering), neuron_set)
     if not fake:  # the fake engine encodes text in its own way
         check_prompts(folder, [question.prompt or ""], chat=chat)
-
-
-def _leave_to_the_server(**given: bool) -> None:
-    """Raise InvalidRequest if an option was given that only an engine in this process has."""
-    param = next((param for param, is_given in given.items() if is_given), None)
-    if param is not None:
-        raise InvalidRequest(f"the server decides; leave out --{param.replace('_', '-')}", param=param)
 
 
 def _generate_there(question: _Question, ask: Callable[..., None]) -> None:
@@ -306,14 +288,6 @@ def _read_line(prompt: str) -> str:
         import readline  # noqa: F401  # gives `input` its line editing
     with undiverted():
         return input(prompt)
-
-
-def _check_text(text: str, *, param: str) -> None:
-    """Raise InvalidRequest if an argument has bytes that are not UTF-8, which Python reads as lone surrogates."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise InvalidRequest(f"must be valid UTF-8 text; got {text[:100]!r}", param=param) from None
 
 
 def _intervention(text: str | None, options: Mapping[str, Any], *, neurons: str | None) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
+from ampsweep.cli.options.chat import check_text
 from ampsweep.cli.options.engine import comma_separated
 from ampsweep.cli.terminal.failures import describe
 from ampsweep.cli.terminal.output import echo
@@ -126,6 +127,10 @@ def converse(
 
     An error of a line or of a prompt is printed, and the next line is read. Ctrl-C stops an answer, and at the prompt
     the conversation.
+
+    Raises:
+        InvalidRequest: The input is not text in the encoding of the terminal.
+        AmpsweepError: The engine has died, or the server is gone.
     """
     while True:
         try:
@@ -133,11 +138,15 @@ def converse(
         except EOFError:
             echo(err=True)
             return
+        except UnicodeDecodeError as error:
+            message = f"standard input is not text in {error.encoding}; convert it"
+            raise InvalidRequest(message, param="prompt") from error
         if line in ("/quit", "/exit"):
             return
         if not line:
             continue
         try:
+            check_text(line, param="prompt")
             if line.startswith("/"):
                 echo(conversation.change(line), err=True)
             else:
@@ -146,7 +155,7 @@ def converse(
             echo("\nstopped", err=True)
         except AmpsweepError as error:
             if error.status >= 500:
-                raise  # the engine has died, or the server is gone
+                raise
             echo(f"error: {describe(error)}", err=True)
 
 

@@ -48,7 +48,8 @@ def create(
             raise InvalidRequest(f"unknown scope {scope!r}; known: {', '.join(KeyScope)}", param="scopes")
     key_file = KeyFile(keys or home / "keys.json")
     key, token = key_file.create(name, frozenset(map(KeyScope, scope_names)), now=SystemClock().now())
-    echo(f"key {key.id} for {key.name}; it is shown only once:", err=True)
+    if not as_json:
+        echo(f"key {key.id} for {key.name}; it is shown only once:", err=True)
     show({**_content(key), "key": token}, token, as_json=as_json)
 
 

@@ -21,9 +21,11 @@ from ampsweep.cli.options.engine import (
     UnfusedExperts,
     Verbose,
     local_engine,
+    naming_spec_neurons,
     quiet_libraries,
     read_neurons,
 )
+from ampsweep.cli.terminal.option_names import about_option
 from ampsweep.cli.terminal.output import AsJson, echo, show, warn
 from ampsweep.cli.terminal.progress import Counter, duration
 from ampsweep.cli.terminal.running import run_to_end
@@ -111,7 +113,8 @@ def plan_here(
     memory = EngineMemory.of(local_engine(spec.model, catalog, settings)).total or None
     with _estimator(out, catalog, neurons=neurons, memory=memory) as estimator:
         measured = run_to_end(_measured(estimator, spec, catalog, settings)) if measure else None
-        estimate = estimator.estimate(spec, measured=measured)
+        with naming_spec_neurons():
+            estimate = estimator.estimate(spec, measured=measured)
     show_plan(estimate.to_dict(), as_json=as_json)
 
 
@@ -161,7 +164,8 @@ def _estimator(out: Path | None, catalog: Catalog, *, neurons: Path | None, memo
         neurons: The neuron set that the spec names by id: its folder, or its id in the home folder.
         memory: The bytes that an engine of the model needs.
     """
-    neuron_set = read_neurons(neurons)
+    with about_option("--neurons"):
+        neuron_set = read_neurons(neurons)
     if out is not None and (out / DATABASE).is_file():
         from ampsweep.cli.server.runtime import Runtime
 

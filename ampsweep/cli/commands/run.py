@@ -14,7 +14,7 @@ import typer
 
 from ampsweep.cli.commands.plan import plan_here
 from ampsweep.cli.commands.run_files import (
-    are_missing,
+    missing_sets,
     neuron_sets_of,
     without_empty_run,
     write_partial_results,
@@ -36,10 +36,12 @@ from ampsweep.cli.options.engine import (
     UnfusedExperts,
     Verbose,
     local_engine,
+    naming_spec_neurons,
     quiet_libraries,
     read_neurons,
 )
 from ampsweep.cli.terminal.failures import fail_where_incomplete
+from ampsweep.cli.terminal.option_names import about_option
 from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.cli.terminal.progress import REFRESH_SECONDS, Counter, show_recording
 from ampsweep.cli.terminal.running import run_to_end
@@ -116,7 +118,8 @@ def run(
     if dry_run:
         plan_here(sweep_spec, catalog, settings, out=out, neurons=neurons, as_json=as_json)
         return
-    neuron_set = read_neurons(neurons)
+    with about_option("--neurons"):
+        neuron_set = read_neurons(neurons)
     with (
         without_empty_run(out, given=None if neuron_set is None else neuron_set.id),
         closing(Runtime.open(out, catalog, param="out")) as runtime,
@@ -196,7 +199,8 @@ def _create_sweep(runtime: Runtime, spec: SweepSpec) -> SweepRecord:
     from jobs.planning.planner import plan
     from jobs.store.transitions import SWEEP_ENDED
 
-    planned = plan(spec, runtime.catalog, runtime.neuron_sets)
+    with naming_spec_neurons():
+        planned = plan(spec, runtime.catalog, runtime.neuron_sets)
     before = runtime.store.list_sweeps(limit=1).data
     if before and _only_finalization_is_left(runtime, before[0], spec, planned.cells):
         return before[0]
@@ -249,21 +253,20 @@ async def _compute(runtime: Runtime, sweep: SweepRecord, settings: Settings) -> 
         opened.push_async_callback(dispatcher.stop)
         counter = opened.enter_context(Counter(sweep.name))
         await _start(pool, counter)
-        neuron_sets = neuron_sets_of(runtime, sweep)
-        must_find_neurons = are_missing(runtime, neuron_sets)
+        missing = missing_sets(runtime, neuron_sets_of(runtime, sweep))
         dispatcher.start()
         while sweep.state not in SWEEP_ENDED:
             changed.clear()
             sweep = runtime.store.get_sweep(sweep.id)
             for recording in (recordings := await pool.recordings()).values():
                 show_recording(counter, recording)
-            if must_find_neurons and not recordings:
+            if missing and not recordings:
                 counter.stage("finding neurons", "tokens")
             elif not recordings:
                 show_cells(counter, sweep.state.value, sweep.request_counts)
             if sweep.state not in SWEEP_ENDED:
                 await ChangeNotifier.wait(changed, seconds=REFRESH_SECONDS)
-                must_find_neurons = must_find_neurons and are_missing(runtime, neuron_sets)
+                missing = missing_sets(runtime, missing)
     return sweep
 
 

@@ -61,9 +61,9 @@ def neuron_sets_of(runtime: Runtime, sweep: SweepRecord) -> frozenset[str]:
     return frozenset(record.cell.neurons.id for record in records if record.cell.neurons is not None)
 
 
-def are_missing(runtime: Runtime, neuron_sets: frozenset[str]) -> bool:
-    """Return whether one of the neuron sets does not exist yet, so that it is identified before the cells need it."""
-    return not neuron_sets <= {info.id for info in runtime.neuron_sets.infos()}
+def missing_sets(runtime: Runtime, neuron_sets: frozenset[str]) -> frozenset[str]:
+    """Return those of the neuron sets that do not exist yet; they are identified before the cells need them."""
+    return frozenset(each for each in neuron_sets if not runtime.neuron_sets.has(each))
 
 
 def write_results(runtime: Runtime, sweep: SweepRecord, out: Path) -> dict[str, str]:

@@ -98,7 +98,7 @@ def results(
     if out is None:
         check_folder(Path(), param="out")
     with client_of(server) as client:
-        target = out or Path(f"{client.sweep(sweep).id}.parquet")
+        target = out or Path(Path(f"{client.sweep(sweep).id}.parquet").name)  # in this folder, whatever a server says
         client.download(sweep, writable or target, partial=partial)
         summary = client.summary(sweep, partial=partial)
         errors = client.sweep(sweep).errors

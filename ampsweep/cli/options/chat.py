@@ -1,4 +1,4 @@
-"""Options of a prompt that is sent through the model's chat template."""
+"""Options of a prompt: those of the model's chat template; and the check of its text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ampsweep.cli.options.engine import json_object
-from ampsweep.errors import InvalidRequest
+from ampsweep.errors import InvalidRequest, quoted
 
 if TYPE_CHECKING:
     from ampsweep.domain.prompt import ChatMessage, PromptOptions
@@ -72,6 +72,14 @@ def chat_form(*, chat: bool, prefill: str | None, variables: str | None) -> Chat
         return None
     given = {} if variables is None else json_object(variables, param="chat-template-kwargs")
     return ChatForm(prefill=prefill, variables=_checked(given))
+
+
+def check_text(text: str, *, param: str) -> None:
+    """Raise InvalidRequest if a text has bytes that are not UTF-8, which Python reads as lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest(f"must be valid UTF-8 text; got {quoted(text)}", param=param) from None
 
 
 def _checked(variables: dict[str, Any]) -> dict[str, Any]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -17,7 +17,7 @@ from ampsweep.documents import parse_json
 from ampsweep.domain import choices
 from ampsweep.domain.neuron_set import METADATA_FILE
 from ampsweep.domain.neuron_set_metadata import NeuronSetMetadata
-from ampsweep.errors import InvalidRequest
+from ampsweep.errors import InvalidRequest, UnknownName
 from ampsweep.folders.hub_model import is_hub_name
 from ampsweep.missing_path import no_folder
 from ampsweep.telemetry.library_output import can_divert, divert, log_file, own_stream
@@ -272,6 +272,17 @@ def read_neurons(source: str | Path | None) -> NeuronSet | None:
         return None
     with required_local_set(str(source), param="neurons") as folder:
         return NeuronSet.load(folder)
+
+
+@contextmanager
+def naming_spec_neurons() -> Iterator[None]:
+    """Let an error about a neuron set that the spec names and that is not here say how to give it."""
+    try:
+        yield
+    except UnknownName as error:
+        if error.param == "neurons.id":
+            error.message += "; give its folder, or its id in the home folder, with --neurons"
+        raise
 
 
 def read_adapters(pairs: list[str] | None) -> dict[str, Path]:

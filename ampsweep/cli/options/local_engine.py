@@ -39,6 +39,11 @@ class EngineOptions:
     compiles: Compile = None
     verbose: Verbose = False
 
+    def of_engine(self) -> dict[str, bool]:
+        """Return whether each option was given that only an engine in this process has, by the name of the option."""
+        flags = {name: getattr(self, name) for name in ("batch_invariant", "unfused_experts", "allow_untested_vllm")}
+        return {**flags, "compile": self.compiles is not None}
+
     def opened(
         self,
         model: str,

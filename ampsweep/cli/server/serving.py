@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 from collections.abc import Sequence
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack, closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ampsweep.cli.server.http_server import HttpServer
     from ampsweep.cli.server.runtime import Runtime
     from ampsweep.cli.server.settings import Settings
+    from ampsweep.cli.terminal.engine_starts import EngineStarts
     from ampsweep.telemetry.context import Telemetry
     from api.auth.limits import Limits
     from api.http.change_notifier import ChangeNotifier
@@ -105,7 +106,7 @@ async def serve_until_stopped(
         server = HttpServer(create_app(services, policy), tls_cert=settings.tls_cert, tls_key=settings.tls_key)
         opened.enter_context(server.stopped_by_signals())
         background.start()
-        engines = asyncio.create_task(start_engines(server, pool, settings, listening, as_json=as_json))
+        engines = asyncio.create_task(follow_engines(server, pool, settings, listening, as_json=as_json))
         opened.push_async_callback(_stop_engines, engines, pool)
         for stoppable in (background.dispatcher, background.neuron_sets, background.evaluations, background.batches):
             opened.push_async_callback(stoppable.stop)
@@ -215,13 +216,25 @@ def _make_pool(settings: Settings, runtime: Runtime, telemetry: Telemetry, *, ve
     )
 
 
-async def start_engines(
+async def follow_engines(
     server: HttpServer, pool: Pool, settings: Settings, listening: socket.socket, *, as_json: bool
 ) -> None:
+    """Start the engines, and show their restarts until the task is cancelled."""
+    starts = await start_engines(server, pool, settings, listening, as_json=as_json)
+    with suppress(OSError):  # nobody reads standard error any more
+        await starts.follow(pool.engines)
+
+
+async def start_engines(
+    server: HttpServer, pool: Pool, settings: Settings, listening: socket.socket, *, as_json: bool
+) -> EngineStarts:
     """Start the engines while the server already answers requests, and print its address.
 
     Stops the server if a model can never be served. If an engine fails for another reason, an operator may retry it,
     so the server stays up without it.
+
+    Returns:
+        What has shown the starts, and can show those that follow.
     """
     from ampsweep.cli.terminal.engine_starts import EngineStarts
     from worker.supervisor import is_permanent
@@ -253,6 +266,7 @@ async def start_engines(
     models = sorted(settings.served().keys() - pool.failed().keys())
     text = f"{', '.join(models) or 'no model'} at {address} (Ctrl-C stops the server)"
     show({"url": address, "models": models}, text, as_json=as_json)
+    return starts
 
 
 def _memory_of(engines: Sequence[EngineSpec], model: str) -> int | None:

@@ -5,8 +5,11 @@ The other packages know no options. Their errors name fields, and those of a ser
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
+
+from ampsweep.errors import AmpsweepError
 
 _WORDS: Mapping[str, str] = {
     "add partial=true": "add --partial",
@@ -22,6 +25,16 @@ _NAMES = {"models": "model", "corpora": "corpus", "params": "param", "url": "ser
 """Fields that are named otherwise than their options."""
 _PREDICATES = ("must", "is", "has", "goes")
 """Words that follow the name of a field where it is the subject of a message."""
+
+
+@contextmanager
+def about_option(option: str) -> Iterator[None]:
+    """Let an error in the block name an option such as `--neurons`, whose name a field of the spec has too."""
+    try:
+        yield
+    except AmpsweepError as error:
+        error.param = option
+        raise
 
 
 def command_of(group: Any, words: Sequence[str]) -> Any:
@@ -69,6 +82,8 @@ def in_words_of_options(text: str, param: str | None, command: Any, words: Seque
 
 def _option(field: str, command: Any) -> str | None:
     """Return the option of a command that a field is, None if there is none."""
+    if field.startswith("--"):
+        return field
     name = field.lower().replace("-", "_")
     name = _NAMES.get(name, name)
     long = f"--{name.replace('_', '-')}"

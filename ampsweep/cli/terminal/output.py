@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -29,4 +30,9 @@ def warn(warnings: Iterable[str]) -> None:
 
 def show(content: Mapping[str, Any], text: str, *, as_json: bool) -> None:
     """Print a result as JSON or as text."""
-    echo(json_text(content) if as_json else text)
+    echo(json_text(content, only_ascii=not _takes_unicode(own_stream())) if as_json else text)
+
+
+def _takes_unicode(stream: TextIO) -> bool:
+    """Return whether a stream can encode every character."""
+    return codecs.lookup(stream.encoding or "utf-8").name.startswith("utf-")

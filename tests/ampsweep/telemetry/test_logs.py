@@ -51,6 +51,23 @@ def test_a_line_has_time_logger_message_and_bound_ids() -> None:
     assert "cell_id" not in second
 
 
+def test_colours_are_for_terminals_whose_user_wants_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    def logged(stream: StringIO) -> str:
+        start_logs(LogSettings(format="console"), stream)
+        log.warning("careful")
+        return stream.getvalue()
+
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert "\x1b[" in logged(Terminal())
+    assert "\x1b[" not in logged(StringIO())
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[" not in logged(Terminal())
+
+
 def test_other_packages_log_warnings_and_ours_from_the_level_on() -> None:
     stream = StringIO()
     start_logs(LogSettings(format="json", level="error"), stream)

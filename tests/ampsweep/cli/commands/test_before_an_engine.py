@@ -34,6 +34,10 @@ def _files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bad = [{**line, "intervention": {**SCALE, "languages": ["de"]}}, {**line, "adapter": "x"}, {**line, "x": 1}]
     (tmp_path / "bad.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in bad))
     (tmp_path / "half.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in (line, *bad)))
+    score = {"custom_id": "s", "kind": "score", "context": "Hello", "continuation": LONG}
+    too_long = [{**line, "prompt": LONG}, score]
+    (tmp_path / "too_long.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in too_long))
+    (tmp_path / "some_long.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in (line, *too_long)))
     (tmp_path / "answers.jsonl").write_text('{"completion": "Hello", "language": "en"}\n')
 
     async def open_engine(_spec: object) -> None:
@@ -69,6 +73,10 @@ def _files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         (("batch", "half.jsonl", "out.parquet", "--model", "atlas", "--neurons", "OTHER"), "--neurons: neuron set ns_"),
         (
+            ("batch", "too_long.jsonl", "out.parquet", "--model", "atlas"),
+            "IN.jsonl: none of the 2 lines is a valid request; line 1: prompt: the prompt has ",
+        ),
+        (
             ("evaluate", "answers.jsonl", "--metric", "answer_nll", "--nll-model", "atlas"),
             "answers.jsonl has none of the columns",
         ),
@@ -89,6 +97,13 @@ def test_it_is_named_and_no_engine_starts(words: tuple[str, ...], complaint: str
 def test_wrong_lines_among_right_ones_are_said_before_the_engine_starts() -> None:
     result = call("batch", "half.jsonl", "out.parquet", "--model", "atlas", "--neurons", "NEURONS")
     assert "note: 3 of 4 lines are wrong and will have no answer; line 2: intervention.languages" in result.stderr
+    assert "an engine was started" in result.stderr
+
+
+def test_lines_that_do_not_fit_into_the_context_are_said_before_the_engine_starts() -> None:
+    result = call("batch", "some_long.jsonl", "out.parquet", "--model", "atlas")
+    assert "note: 2 of 3 lines are wrong and will have no answer; line 2: prompt: the prompt has " in result.stderr
+    assert "tokens, but this engine accepts at most 2047; shorten it" in result.stderr
     assert "an engine was started" in result.stderr
 
 

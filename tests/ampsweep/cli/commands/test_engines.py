@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ampsweep.cli.app import app
-from ampsweep.cli.server.serving import start_engines
+from ampsweep.cli.server.serving import follow_engines, start_engines
 from ampsweep.cli.server.settings import Settings, read_settings
 from ampsweep.errors import UnsupportedModel
 from tests.ampsweep.client.server_process import ServerProcess
@@ -70,6 +71,37 @@ async def test_a_model_that_no_engine_can_steer_stops_the_server(model: Path) ->
     with pytest.raises(UnsupportedModel):
         await bring_up(pool, read_settings(models=[f"tiny={model}"], atlas=False), server)
     assert server.should_exit
+    await pool.stop()
+
+
+@pytest.mark.anyio
+async def test_the_restart_of_an_engine_is_shown_on_the_console(
+    model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ampsweep.cli.terminal.engine_starts.REFRESH_SECONDS", 0.01)
+    pool = pool_of(1)
+    second = StubSession()
+    second.may_open.clear()
+    server: Any = SimpleNamespace(should_exit=False, hear_signals=lambda: None)
+    settings = read_settings(models=[f"tiny={model}"], atlas=False)
+    shown = ""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        following = asyncio.create_task(follow_engines(server, pool, settings, listening, as_json=True))
+        async with asyncio.timeout(30):
+            while "tiny: ready" not in shown:
+                await asyncio.sleep(0.01)
+                shown += capsys.readouterr().err
+            pool.make = lambda: second
+            pool.made[0].end.set()
+            while "(restarted after: the engine ended" not in shown:
+                await asyncio.sleep(0.01)
+                shown += capsys.readouterr().err
+            second.may_open.set()
+            while shown.count("tiny: ready") < 2:
+                await asyncio.sleep(0.01)
+                shown += capsys.readouterr().err
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
     await pool.stop()
 
 

@@ -103,6 +103,20 @@ def test_an_error_of_a_prompt_does_not_end_the_conversation(capsys: pytest.Captu
     assert capsys.readouterr().err == "\nstopped\nerror: prompt: is too long\n"
 
 
+def test_a_line_that_is_not_utf_8_is_an_error_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = conversed("caf\udce9", "/languages caf\udce9", "a")
+    assert asked == [("a", None, SamplingParams())]
+    assert capsys.readouterr().err.count("error: prompt: must be valid UTF-8 text; got ") == 2
+
+
+def test_an_input_that_cannot_be_decoded_ends_the_conversation() -> None:
+    def read(_prompt: str) -> str:
+        return b"caf\xe9".decode()
+
+    with pytest.raises(InvalidRequest, match="standard input is not text in utf-8; convert it"):
+        converse(Conversation(), lambda *_: None, read=read)
+
+
 def test_the_engine_stays_loaded(model: Path, tmp_path: Path) -> None:
     corpus = tmp_path / "corpus"
     corpus.mkdir()

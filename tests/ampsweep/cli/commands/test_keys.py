@@ -44,7 +44,9 @@ def test_a_key_is_made_listed_and_revoked(tmp_path: Path) -> None:
 
 
 def test_keys_as_json(tmp_path: Path) -> None:
-    created = json.loads(keys(tmp_path, "create", "--name", "ada", "--json").stdout)
+    done = keys(tmp_path, "create", "--name", "ada", "--json")
+    assert done.stderr == "", "standard error has errors only"
+    created = json.loads(done.stdout)
     assert created.pop("key").startswith(f"amp_{created['id']}_")
     assert (created["name"], created["scopes"], created["revoked_at"]) == ("ada", ["read", "submit"], None)
     assert json.loads(keys(tmp_path, "list", "--json").stdout) == created

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pyarrow.parquet as pq
 import pytest
 import typer
 
-from ampsweep.cli.commands.run_files import without_empty_run, write_neurons
+from ampsweep.cli.commands.run_files import missing_sets, without_empty_run, write_neurons
 from ampsweep.errors import EngineFailed
+from jobs.neuron_sets.registry import NeuronSets
 from tests.engine.neuron_sets import make_neuron_set
 from tests.jobs.cluster import a_cell
 
@@ -30,6 +32,14 @@ def test_the_neurons_are_written_that_steer_any_cell(tmp_path: Path) -> None:
     write_neurons(cells, cast("Any", OneSet(tmp_path / "set")), tmp_path / "neurons.parquet")
     rows = pq.read_table(tmp_path / "neurons.parquet").to_pylist()
     assert [(row["language"], row["layer"], row["neuron"]) for row in rows] == [("fr", 0, 1), ("fr", 1, 2)]
+
+
+def test_a_run_looks_for_its_own_neuron_sets_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = cast("Any", SimpleNamespace(neuron_sets=NeuronSets(tmp_path)))
+    monkeypatch.setattr(NeuronSets, "infos", lambda _self: pytest.fail("the metadata of all sets were read"))
+    make_neuron_set({"fr": [(0, 1)]}).save(tmp_path / "ns_1")
+    assert missing_sets(runtime, frozenset({"ns_1", "ns_2"})) == {"ns_2"}
+    assert missing_sets(runtime, frozenset()) == frozenset()
 
 
 def test_neurons_of_an_earlier_sweep_do_not_stay_beside_results_without_any(tmp_path: Path) -> None:

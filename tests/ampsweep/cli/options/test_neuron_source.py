@@ -13,6 +13,7 @@ from ampsweep.cli.app import app
 from ampsweep.folders.model import read_model_folder
 from engine.neurons.neuron_json import from_json
 from jobs.neuron_sets.registry import NeuronSets
+from tests.ampsweep.cli.commands.local_commands import call as run
 from tests.ampsweep.client.server_process import ServerProcess
 
 NEURONS = {"fr": {"0": [1, 2], "3": [5]}, "tr": {"1": [7]}}
@@ -62,6 +63,30 @@ def test_commands_that_need_the_files_look_in_the_home_folder_only(home: Path, t
         result = call(*command)
         assert result.exit_code == 3, result.output
         assert f"no neuron set ns_unknown in {home / 'neurons'}; give its folder" in result.stderr
+
+
+@pytest.mark.parametrize("command", [("plan",), ("run", "--out", "out"), ("run", "--out", "out", "--dry-run")])
+def test_a_command_with_a_spec_names_the_option_that_is_wrong(
+    command: tuple[str, ...], model: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    spec = {
+        "name": "s",
+        "model": str(model),
+        "neurons": {"id": "ns_unknown"},
+        "interventions": {"languages": ["fr"], "op": "scale", "factors": [2]},
+        "tasks": [{"name": "lss", "languages": ["en"], "limit": 1}],
+    }
+    Path("spec.json").write_text(json.dumps(spec))
+    words = (*command, "spec.json", "--engine", "fake")
+    option = run(*words, "--neurons", "ns_other")
+    assert option.exit_code == 3, option.output
+    assert f"error: --neurons: no neuron set ns_other in {home / 'neurons'}; give its folder" in option.stderr
+    as_json = json.loads(run(*words, "--neurons", "ns_other", "--json").stderr.splitlines()[-1])
+    assert as_json["error"]["param"] == "neurons"
+    field = run(*words)
+    assert field.exit_code in (2, 3), field.output
+    assert "error: neurons.id: unknown neuron set 'ns_unknown'; known: none; give its folder" in field.stderr
 
 
 def test_a_source_that_is_neither_folder_nor_id_is_rejected(home: Path) -> None:

@@ -47,6 +47,29 @@ def test_engines_of_one_model_have_numbers_and_a_failed_start_its_error(capsys: 
     ]
 
 
+def test_a_restart_is_shown_in_lines_with_its_cause_also_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    clock = Clock()
+    with EngineStarts(clock=clock) as starts:
+        starts.show([engine(phase="loading the model", start_seconds=1.0), engine("other", state="failed", error="x")])
+        starts.show([engine(state="ready", start_seconds=2.0), engine("other", state="failed", error="x")])
+    terminal.truncate(0)
+    other = engine("other", state="failed", error="x")
+    starts.show([engine(state="ready", start_seconds=2.0), other])
+    starts.show([engine(error="the engine ended: killed"), other])
+    starts.show([engine(phase="loading the model", start_seconds=3.0, error="the engine ended: killed"), other])
+    starts.show([engine(state="ready", start_seconds=4.0), other])
+    starts.show([engine(phase="loading the model", start_seconds=5.0, error="the engine ended: killed"), other])
+    starts.show([engine(state="failed", error="no memory"), other])
+    starts.show([engine(state="failed", error="no memory"), other])
+    assert terminal.getvalue().strip("\0").splitlines() == [
+        "gemma: loading the model, 3 s so far (restarted after: the engine ended: killed)",
+        "gemma: ready after 4 s",
+        "gemma: loading the model, 5 s so far (restarted after: the engine ended: killed)",
+        "gemma: failed: no memory; `ampsweep engines retry gemma` starts it again",
+    ]
+
+
 def test_a_terminal_has_one_line_that_is_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     with EngineStarts(clock=Clock()) as starts:

@@ -34,6 +34,8 @@ PROGRAM = get_command(app)
         ),
         (["submit", "a.yaml"], "neurons", "neurons is required", "neurons is required"),
         (["run", "a.yaml"], "neurons", "neurons: must be an object", "neurons: must be an object"),
+        (["run", "a.yaml"], "--neurons", "--neurons: no set ns_1", "--neurons: no set ns_1"),
+        (["plan", "a.yaml"], "--neurons", "--neurons: is damaged", "--neurons: is damaged"),
         (["run", "a.yaml"], "corpora.mine", "corpora.mine: no folder", "--corpus mine: no folder"),
         (["identify"], "corpus", "corpus folder x does not exist", "--corpus: corpus folder x does not exist"),
         (["identify"], "languages.1", "languages.1: unknown 'xx'", "--languages: unknown 'xx'"),
