@@ -20,7 +20,7 @@ from api.services import Services, ServicesDep
 from jobs.evaluation.records import EvaluationRecord, EvaluationState
 from jobs.evaluation.request import EvaluationRequest, parse_evaluation
 
-_EXAMPLE: dict[str, Any] = {"metrics": ["lfs", "relevance"], "judge": {"model": "atlas"}}
+_EXAMPLE: dict[str, Any] = {"metrics": ["lfs", "script"], "identifier": "py3langid"}
 
 router = APIRouter(prefix="/sweeps/{sweep_id}/evaluations", tags=["evaluations"])
 

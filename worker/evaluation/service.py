@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from ampsweep.errors import AmpsweepError, Unavailable
+from ampsweep.errors import AmpsweepError, InvalidRequest, Unavailable
+from ampsweep.folders.model import supports_chat
 from jobs.evaluation.language_metrics import LANGUAGE_METRICS
 from jobs.evaluation.metric import TextMetric
 from jobs.evaluation.rating_store import RatingStore
@@ -91,7 +92,8 @@ class LeasedEvaluationService(LeasedService[_Running]):
 
         Raises:
             Conflict: The sweep has no results.
-            InvalidRequest: A package that is needed is not installed.
+            InvalidRequest: A package that is needed is not installed, or the judge cannot be asked in a chat (param
+                "judge.model").
             UnknownName: The judge is not a model of this server.
             Unavailable: Too many evaluations are unfinished.
         """
@@ -168,6 +170,9 @@ class LeasedEvaluationService(LeasedService[_Running]):
         assert request.judge is not None, "the request was validated"
         model = request.judge.model
         judge = EngineJudge(self._completions, name=model, fingerprint=self._catalog.model(model).fingerprint)
+        if self._catalog.engine != "fake" and not supports_chat(self._catalog.models[model]):
+            message = f"model {model} has no chat template, so that it cannot be asked for ratings"
+            raise InvalidRequest(f"{message}; choose a model that was trained for chats", param="judge.model")
         return Relevance(judge=judge, ratings=self._ratings)
 
     async def _record(self, write: Callable[[], bool]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ampsweep.domain.chunk import Chunk
-from ampsweep.errors import EngineLost, Unavailable
+from ampsweep.errors import EngineLost, InvalidRequest, Unavailable
 from jobs.evaluation.records import EvaluationRecord, EvaluationState
 from jobs.evaluation.request import parse_evaluation
 from jobs.execution import CompletionCall
@@ -235,3 +235,15 @@ async def test_its_loops_lease_what_is_submitted(installation: Installation, swe
     assert record_of(installation, sweep).state is EvaluationState.IN_PROGRESS
     await service.stop()
     assert record_of(installation, sweep).state is EvaluationState.QUEUED
+
+
+async def test_a_judge_without_a_chat_template_is_rejected_at_once(
+    installation: Installation, sweep: SweepRecord
+) -> None:
+    real = replace(installation, catalog=replace(installation.catalog, engine="transformers"))
+    service = real.evaluation_service(StubJudge(), owner="one", ttl=TTL)
+    with pytest.raises(InvalidRequest, match="no chat template") as raised:
+        await service.submit(sweep, RELEVANCE)
+    assert raised.value.param == "judge.model"
+    (real.catalog.models["tiny"] / "chat_template.jinja").write_text("{{ messages }}", encoding="utf-8")
+    assert (await service.submit(sweep, RELEVANCE)).state is EvaluationState.QUEUED
