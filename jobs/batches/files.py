@@ -75,8 +75,7 @@ class BatchFiles:
 
     def delete_parts(self, batch_id: str) -> None:
         """Delete the parts of a batch, whose output has been assembled."""
-        for number in self.parts(batch_id):
-            self._storage.delete(f"{batch_id}/{number:06d}")
+        self._storage.delete(*(f"{batch_id}/{number:06d}" for number in self.parts(batch_id)))
 
     def batch_ids(self) -> set[str]:
         """Return the ids of the batches that have parts."""

@@ -66,15 +66,15 @@ def _delete_sweep_files(store: Store, results: Results) -> int:
     """Delete the files of expired sweeps, and files that a finalizer wrote after its lease had expired."""
     files = results.sweep_files()
     states = store.sweep_files(sorted({file.sweep_id for file in files}))
-    deleted = 0
+    unneeded = []
     for file in files:
         state, epoch = states.get(file.sweep_id), file.epoch or 0
         if state is None or epoch > state.epoch or (state.leased and epoch == state.epoch):
             continue
         if state.files is None or state.files.epoch != file.epoch:
-            results.delete_sweep_file(file)
-            deleted += 1
-    return deleted
+            unneeded.append(file)
+    results.delete_sweep_files(unneeded)
+    return len(unneeded)
 
 
 def _delete_scores(evaluations: Evaluations, results: Results) -> int:
@@ -82,12 +82,9 @@ def _delete_scores(evaluations: Evaluations, results: Results) -> int:
     evaluations.delete_expired()
     files = results.scores.names()
     scored = evaluations.of_sweeps(sorted({file.sweep_id for file in files}))
-    deleted = 0
-    for file in files:
-        if file.sweep_id in scored and not _is_current(file, scored[file.sweep_id]):
-            results.scores.delete(file)
-            deleted += 1
-    return deleted
+    unneeded = [file for file in files if file.sweep_id in scored and not _is_current(file, scored[file.sweep_id])]
+    results.scores.delete(unneeded)
+    return len(unneeded)
 
 
 def _is_current(file: ScoreFileName, evaluations: Sequence[EvaluationRecord]) -> bool:
@@ -103,11 +100,11 @@ def _delete_orphans(store: Store, results: Results) -> int:
     """Delete files of cells that the store does not refer to, and that no valid lease can still report."""
     files = [(match[1], int(match[2]), name) for name in results.cell_names() if (match := _CELL_FILE.fullmatch(name))]
     states = store.cell_files(sorted({cell_id for cell_id, _, _ in files}))
-    deleted = 0
+    orphans = []
     for cell_id, epoch, name in files:
         state = states.get(cell_id)
         if state is None or name == state.file or epoch > state.epoch or (state.leased and epoch == state.epoch):
             continue
-        results.delete_cell(name)
-        deleted += 1
-    return deleted
+        orphans.append(name)
+    results.delete_cells(orphans)
+    return len(orphans)

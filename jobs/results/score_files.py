@@ -9,6 +9,7 @@ counts once the store knows that the evaluation is completed.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from jobs.evaluation.records import EvaluationLease, EvaluationRecord
@@ -52,9 +53,9 @@ class ScoreFiles:
             if (match := _NAME.fullmatch(name))
         ]
 
-    def delete(self, file: ScoreFileName) -> None:
-        """Delete a file, if it exists."""
-        self._storage.delete(file.name)
+    def delete(self, files: Iterable[ScoreFileName]) -> None:
+        """Delete those files that exist."""
+        self._storage.delete(*(file.name for file in files))
 
 
 def _name(evaluation: EvaluationRecord) -> str:

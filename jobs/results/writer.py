@@ -265,9 +265,9 @@ class Results:
         """Return the names of the files of all cells."""
         return [name.removeprefix("cells/") for name in self._storage.names("cells")]
 
-    def delete_cell(self, name: str) -> None:
-        """Delete the file of a cell, if it exists."""
-        self._storage.delete(_cell_file(name))
+    def delete_cells(self, names: Iterable[str]) -> None:
+        """Delete those files of cells that exist."""
+        self._storage.delete(*map(_cell_file, names))
 
     def sweep_files(self) -> list[SweepFileName]:
         """Return the names of the files of all sweeps."""
@@ -277,9 +277,9 @@ class Results:
             if (match := _SWEEP_FILE.fullmatch(name))
         ]
 
-    def delete_sweep_file(self, file: SweepFileName) -> None:
-        """Delete a file of a sweep, if it exists."""
-        self._storage.delete(file.name)
+    def delete_sweep_files(self, files: Iterable[SweepFileName]) -> None:
+        """Delete those files of sweeps that exist."""
+        self._storage.delete(*(file.name for file in files))
 
     def drop_unfinished(self, *, older_than: float) -> int:
         """Delete unfinished files that nobody wrote to for `older_than` seconds; return their number."""

@@ -79,12 +79,14 @@ class LocalStorage:
         paths = (path.relative_to(self._folder) for path in root.rglob("*") if path.is_file())
         return sorted(path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts))
 
-    def delete(self, name: str) -> None:
-        """Delete a file."""
-        path = self._path(name)
-        path.unlink(missing_ok=True)
-        if path.parent.is_dir():
-            sync_folder(path.parent)
+    def delete(self, *names: str) -> None:
+        """Delete files, and sync each of their folders once."""
+        paths = [self._path(name) for name in names]
+        for path in paths:
+            path.unlink(missing_ok=True)
+        for folder in {path.parent for path in paths}:
+            if folder.is_dir():
+                sync_folder(folder)
 
     def drop_unfinished(self, *, older_than: float) -> int:
         """Delete temporary files of `atomic_write`."""

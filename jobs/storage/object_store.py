@@ -99,11 +99,12 @@ class ObjectStorage:
             infos = self._fs.get_file_info(fs.FileSelector(root, recursive=True, allow_not_found=True))
         return sorted(info.path.removeprefix(f"{self._prefix}/") for info in infos if info.type is fs.FileType.File)
 
-    def delete(self, name: str) -> None:
-        """Delete an object."""
-        path = self._path(name)
-        with suppress(NotFound), _storage_errors(name):
-            self._fs.delete_file(path)
+    def delete(self, *names: str) -> None:
+        """Delete objects, one after the other."""
+        for name in names:
+            path = self._path(name)
+            with suppress(NotFound), _storage_errors(name):
+                self._fs.delete_file(path)
 
     def drop_unfinished(self, *, older_than: float) -> int:  # noqa: ARG002  (only complete uploads are visible)
         """Do nothing, because incomplete uploads are not visible."""

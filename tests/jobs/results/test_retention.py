@@ -232,12 +232,13 @@ def test_a_clean_up_that_is_killed_is_completed_by_the_next(
     fixture.store.delete_sweep(gone)
     delete, deletions = LocalStorage.delete, 0
 
-    def dying(storage: LocalStorage, name: str) -> None:
+    def dying(storage: LocalStorage, *names: str) -> None:
         nonlocal deletions
-        deletions += 1
-        if deletions > surviving:
-            raise Killed
-        delete(storage, name)
+        for name in names:
+            deletions += 1
+            if deletions > surviving:
+                raise Killed
+            delete(storage, name)
 
     with monkeypatch.context() as patched:
         patched.setattr(LocalStorage, "delete", dying)

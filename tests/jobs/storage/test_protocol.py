@@ -121,6 +121,26 @@ def test_a_deleted_file_is_gone_and_deleting_it_again_does_nothing(storage: Stor
             look("cells/a")
 
 
+def test_many_files_are_deleted_at_once_if_they_exist(storage: Storage) -> None:
+    for name in ("cells/a", "cells/b", "cells/c", "sweeps/s/r"):
+        put(storage, name, b"1")
+    storage.delete("cells/a", "never/was", "sweeps/s/r", "cells/c")
+    storage.delete()
+    assert storage.names() == ["cells/b"]
+
+
+def test_a_folder_is_synced_once_for_all_files_that_are_deleted_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = open_storage(str(tmp_path))
+    for name in ("cells/a", "cells/b", "sweeps/s/r"):
+        put(storage, name, b"1")
+    synced: list[Path] = []
+    monkeypatch.setattr("jobs.storage.local.sync_folder", synced.append)
+    storage.delete("cells/a", "cells/b", "sweeps/s/r")
+    assert sorted(synced) == [tmp_path / "cells", tmp_path / "sweeps" / "s"]
+
+
 def test_a_folder_is_not_a_file(storage: Storage) -> None:
     put(storage, "cells/a", b"1")
     with pytest.raises(NotFound):
