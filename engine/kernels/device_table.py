@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from ampsweep.domain.layer_widths import LayerWidths, Width
 from ampsweep.domain.statistic import NONE, Statistic
 from ampsweep.errors import Unavailable
+from engine.kernels import host_copies
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -280,8 +281,5 @@ class DeviceTable:
 
 
 def _send(target: torch.Tensor, values: NDArray[Any]) -> None:
-    """Copy host values to the device without waiting; PyTorch keeps the pinned copy until the stream has read it."""
-    source = torch.tensor(values, dtype=target.dtype)
-    if target.is_cuda:
-        source = source.pin_memory()
-    target.copy_(source, non_blocking=True)
+    """Copy values to the device without waiting. What they are copied from is not the caller's array."""
+    host_copies.write(target, torch.tensor(values, dtype=target.dtype))

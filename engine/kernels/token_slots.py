@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from engine.kernels import host_copies
+
 
 class TokenSlots:
     """The slots of a step's tokens, and how strongly each is steered.
@@ -41,6 +43,4 @@ class TokenSlots:
     def _copy(self, buffer: torch.Tensor, values: torch.Tensor, padded: torch.Tensor) -> None:
         """Write `padded` with `values` at its start to the start of the buffer."""
         padded[: len(values)] = values
-        if buffer.is_cuda:
-            padded = padded.pin_memory()
-        buffer[: len(padded)].copy_(padded, non_blocking=True)
+        host_copies.write(buffer[: len(padded)], padded)

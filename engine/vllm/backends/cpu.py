@@ -97,13 +97,13 @@ class _Recorded:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _CpuStep:
-    """One forward pass, a `LayerStep`. `blocks` are the table's first block of each layer.
+    """One forward pass, a `LayerStep`. `sections` has the first section of each layer in the table.
 
     Tokens have `strengths` float32 [T] where they have `slots`.
     """
 
     forms: Sequence[MlpForm | None]
-    blocks: Sequence[int]
+    sections: Sequence[int]
     slots: NDArray[np.int32] | None
     strengths: NDArray[np.float32]
     rows: TableRows
@@ -122,7 +122,7 @@ class _CpuStep:
         capture(self.captured, layer, form, x)
         if self.slots is not None:
             statistic = self._statistic(layer, lambda on: x[on, :width], out.device)
-            self._steer(form, self.blocks[layer], self.slots, self.strengths, x, out, statistic)
+            self._steer(form, self.sections[layer], self.slots, self.strengths, x, out, statistic)
 
     def apply_experts(self, layer: int, rows: ExpertRows, x: torch.Tensor, out: torch.Tensor) -> None:
         """See `LayerStep.apply_experts`."""
@@ -139,8 +139,8 @@ class _CpuStep:
         statistic = functional.pad(by_token, (0, rows.tokens_total - len(by_token)))[rows.tokens]
         for expert, first, end in rows.groups:
             if slots[first:end].any():
-                block, part = self.blocks[layer] + expert, slice(first, end)
-                self._steer(form, block, slots[part], strengths[part], x[part], out[part], statistic[part])
+                section, part = self.sections[layer] + expert, slice(first, end)
+                self._steer(form, section, slots[part], strengths[part], x[part], out[part], statistic[part])
 
     def _form(self, layer: int) -> MlpForm:
         form = self.forms[layer]
@@ -150,16 +150,16 @@ class _CpuStep:
     def _steer(
         self,
         form: MlpForm,
-        block: int,
+        section: int,
         slots: NDArray[np.int32],
         strengths: NDArray[np.float32],
         x: torch.Tensor,
         out: torch.Tensor,
         statistic: torch.Tensor,
     ) -> None:
-        """Steer `out` [T, F] in place by the entries that the slots of its tokens have in one block of the table."""
+        """Steer `out` [T, F] in place by the entries that the slots of its tokens have in one section of the table."""
         rows, up = self.rows, x[:, out.shape[-1] :]
-        arrays = (slots, rows.starts, block, rows.indices, rows.mult, rows.add, rows.coef)
+        arrays = (slots, rows.starts, section, rows.indices, rows.mult, rows.add, rows.coef)
         if out.device.type == "cpu" and out.dtype == torch.float32:
             if form.gated:
                 steer_numba.steer_gated(up.numpy(), out.numpy(), *arrays, statistic.numpy(), strengths)
@@ -226,8 +226,8 @@ class CpuBackend:
         self._forms = forms
         self._gather = gather
         experts = experts or [1] * len(forms)
-        self._blocks = list(accumulate(experts, initial=0))
-        self._table = CpuTable(layers=len(forms), width=width, capacity=slots, blocks=sum(experts))
+        self._sections = list(accumulate(experts, initial=0))
+        self._table = CpuTable(layers=len(forms), width=width, capacity=slots, sections=sum(experts))
         self._new_recording = new_recording
 
     @cached_property
@@ -270,7 +270,7 @@ class CpuBackend:
         set_step(
             _CpuStep(
                 forms=self._forms,
-                blocks=self._blocks,
+                sections=self._sections,
                 slots=layout.slots if steered else None,
                 strengths=np.ones(len(layout.slots), dtype=np.float32) if strengths is None else strengths,
                 rows=self._table.rows(),

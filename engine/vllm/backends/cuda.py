@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from ampsweep.domain.layer_widths import LayerWidths, Width
+from engine.kernels import host_copies
 from engine.kernels.activation import MlpForm
 from engine.kernels.device_table import DeviceTable, SlotEntries
 from engine.kernels.expert_pairs import MANY_PAIRS
@@ -146,13 +147,12 @@ class CudaBackend:
         )
         self._slots.write(layout.slots, layout.strengths)
         if layout.recorded or self._spans_filled:
-            spans = torch.zeros(self._spans.shape, dtype=torch.int32, pin_memory=self._spans.is_cuda)
-            written = spans.numpy()
+            spans = np.zeros(self._spans.shape, dtype=np.int32)
             for span in layout.recorded:
-                written[span.row] = span.first, span.end
+                spans[span.row] = span.first, span.end
                 if self._recording.reached is not None:  # all tokens reach an MLP without experts
                     self._recording.reached[:, span.row, 0].add_(self._plain, alpha=span.end - span.first)
-            self._spans.copy_(spans, non_blocking=True)
+            host_copies.write(self._spans, torch.from_numpy(spans))
             self._spans_filled = bool(layout.recorded)
 
     def warm_up(self, dtype: torch.dtype) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from engine.vllm.worker.host_copies import to_device, to_host
+from engine.kernels.host_copies import to_device, to_host
 
 
 class OverflowCheck:

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from ampsweep.domain.layer_widths import LayerWidths
+from engine.kernels.host_copies import to_device, to_host
 from engine.vllm.worker.recorded_part import RecordedPart
 from engine.vllm.worker.table import Shard
 
@@ -94,6 +95,7 @@ class Recording:
         counts = self._of_neurons(self.counts, rows)
         sums = iter(self._of_neurons(self.sums, [row for row, summed, _ in opened if summed]))
         residual = self._read(self.residual, rows)[layers]
+        reached = None if self.reached is None else self._read(self.reached, rows)
         counted = [row for row, _, residual_counted in opened if residual_counted]
         residual_counts: Iterator[NDArray[np.int32]] = iter(())
         if counted:
@@ -106,9 +108,9 @@ class Recording:
                 sums=next(sums) if summed else None,
                 residual=residual[:, index].copy(),
                 residual_counts=next(residual_counts).copy() if residual_counted else None,
-                reached=self._reached_neurons(row),
+                reached=None if reached is None else self._by_neuron(reached[:, index]),
             )
-            for index, (row, summed, residual_counted) in enumerate(opened)
+            for index, (_, summed, residual_counted) in enumerate(opened)
         ]
 
     def drop(self, key: str) -> None:
@@ -117,11 +119,8 @@ class Recording:
         if row_and_sums is not None:
             self._free.append(row_and_sums[0])
 
-    def _reached_neurons(self, row: int) -> NDArray[np.int32] | None:
-        """Return how many tokens reached each of the shard's neurons in one row, None for a model without experts."""
-        if self.reached is None:
-            return None
-        reached = self.reached[:, row].cpu().numpy()
+    def _by_neuron(self, reached: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Return how many tokens reached each of the shard's neurons, from those that reached each expert, [L, E]."""
         layers = zip(reached, self._shard.experts, self._shard.neurons, strict=True)
         by_layer = [np.repeat(tokens[:experts], len(neurons) // experts) for tokens, experts, neurons in layers]
         tokens_of_neurons: NDArray[np.int32] = np.concatenate(by_layer).reshape(self._shard.widths.shape)
@@ -137,12 +136,10 @@ class Recording:
 
     def _read(self, values: torch.Tensor, rows: Sequence[int]) -> NDArray[Any]:
         """Return some rows of `values` in host memory, [L, rows, ...]."""
-        selected = values.index_select(1, self._index(rows))
-        if selected.is_cuda:  # a copy to memory that is not pinned takes several times as long
-            selected = torch.empty(selected.shape, dtype=selected.dtype, pin_memory=True).copy_(selected)
-        array: NDArray[Any] = selected.numpy()
+        copy, wait = to_host(values.index_select(1, self._index(rows)))
+        wait()
+        array: NDArray[Any] = copy.numpy()
         return array
 
     def _index(self, rows: Sequence[int]) -> torch.Tensor:
-        index = torch.tensor(rows, dtype=torch.int64, pin_memory=self.counts.is_cuda)
-        return index.to(self.counts.device, non_blocking=True)
+        return to_device(torch.tensor(rows, dtype=torch.int64), self.counts.device)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from engine.vllm.worker.host_copies import to_device, to_host
+from engine.kernels.host_copies import to_device, to_host
 
 ROWS_AT_ONCE = 256
 """Positions whose logits (rows x vocabulary, float32) are in memory at once. They fit into a CPU's cache; on a GPU they

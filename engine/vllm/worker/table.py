@@ -65,7 +65,7 @@ class Shard:
     def cut(self, edits: Edits) -> SlotEntries:
         """Return the entries in the shard, with neurons counted from the first of their row.
 
-        Each expert is a block of its own, in which its neurons are counted from 0. Offsets are those of the blocks.
+        Each expert is a section of its own, in which its neurons are counted from 0. Offsets are those of the sections.
         """
         layers = [np.arange(entries.start, entries.stop) for entries in map(edits.entries, self.layers)]
         by_layer = [
@@ -76,7 +76,7 @@ class Shard:
         lengths = [len(selected) for selected in by_layer]
         indices = edits.indices[entries] - np.repeat([neurons.start for neurons in self.neurons], lengths)
         if self.experts:
-            lengths, indices = self._in_blocks(lengths, indices)
+            lengths, indices = self._in_sections(lengths, indices)
         return SlotEntries(
             offsets=np.cumsum([0, *lengths], dtype=np.int64),
             indices=indices.astype(np.int32),
@@ -90,21 +90,21 @@ class Shard:
             vectors=None if edits.vectors is None else edits.vectors[list(self.layers)],
         )
 
-    def _in_blocks(self, lengths: list[int], indices: NDArray[np.integer]) -> tuple[list[int], NDArray[np.integer]]:
-        """Return the number of entries of each block, and their neurons, counted from the block's first."""
+    def _in_sections(self, lengths: list[int], indices: NDArray[np.integer]) -> tuple[list[int], NDArray[np.integer]]:
+        """Return the number of entries of each section, and their neurons, counted from the section's first."""
         widths = np.array([len(neurons) // count for neurons, count in zip(self.neurons, self.experts, strict=True)])
-        blocks = np.cumsum([0, *self.experts])
+        sections = np.cumsum([0, *self.experts])
         layer = np.repeat(np.arange(len(lengths)), lengths)
-        block = blocks[layer] + indices // widths[layer]
-        return np.bincount(block, minlength=blocks[-1]).tolist(), indices % widths[layer]
+        section = sections[layer] + indices // widths[layer]
+        return np.bincount(section, minlength=sections[-1]).tolist(), indices % widths[layer]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TableRows:
-    """All slots' entries. Slot s changes, in the shard's b-th block, the entries starts[s, b]:starts[s, b + 1].
+    """All slots' entries. Slot s changes, in the shard's n-th section, the entries starts[s, n]:starts[s, n + 1].
 
-    A block is a layer or, in a layer of experts, one expert. `starts` int64 [S, B + 1]; `indices` int32 [n], relative
-    to the shard's part of the block; `mult`, `add`, `coef` float32 [n].
+    A section is a layer or, in a layer of experts, one expert. `starts` int64 [S, N + 1]; `indices` int32 [n], relative
+    to the shard's part of the section; `mult`, `add`, `coef` float32 [n].
 
     Slot s needs a statistic of the l-th layer, on this worker or another that has a part of it, where `takes` bool
     [S, L] says so. `plan` int32 [S, L, 3] (kind and ranks) and `weights` float32 [S, L, 2] say which one, see
@@ -140,12 +140,12 @@ class CpuTable:
         layers: Layers of the shard.
         width: Neurons of a whole layer, over which statistics are taken; one number for each layer where they differ.
         capacity: Slots, besides slot 0.
-        blocks: Blocks of the shard; None if each layer is one.
+        sections: Sections of the shard; None if each layer is one.
     """
 
-    def __init__(self, *, layers: int, width: Width, capacity: int, blocks: int | None = None) -> None:
+    def __init__(self, *, layers: int, width: Width, capacity: int, sections: int | None = None) -> None:
         self._widths = LayerWidths(layers, width)
-        self._rows = _empty_rows(entries=0, slots=capacity + 1, layers=layers, blocks=blocks or layers)
+        self._rows = _empty_rows(entries=0, slots=capacity + 1, layers=layers, sections=sections or layers)
         self._end = 0  # entries from here on are unused
         self._filled: set[int] = set()
         self._shared = False  # whether a caller of `rows` may still hold `_rows`
@@ -201,8 +201,8 @@ class CpuTable:
         old, total = self._rows, 0
         lengths = {slot: int(old.starts[slot, -1] - old.starts[slot, 0]) for slot in sorted(self._filled)}
         slots, layers = old.takes.shape
-        blocks = old.starts.shape[1] - 1
-        new = _empty_rows(entries=2 * (sum(lengths.values()) + more), slots=slots, layers=layers, blocks=blocks)
+        sections = old.starts.shape[1] - 1
+        new = _empty_rows(entries=2 * (sum(lengths.values()) + more), slots=slots, layers=layers, sections=sections)
         for slot, length in lengths.items():
             target, source = slice(total, total + length), slice(old.starts[slot, 0], old.starts[slot, -1])
             for name in ("indices", "mult", "add", "coef"):
@@ -214,9 +214,9 @@ class CpuTable:
         return replace(new, **by_slot, vectors=old.vectors)
 
 
-def _empty_rows(*, entries: int, slots: int, layers: int, blocks: int) -> TableRows:
+def _empty_rows(*, entries: int, slots: int, layers: int, sections: int) -> TableRows:
     return TableRows(
-        starts=np.zeros((slots, blocks + 1), dtype=np.int64),
+        starts=np.zeros((slots, sections + 1), dtype=np.int64),
         indices=np.empty(entries, dtype=np.int32),
         mult=np.empty(entries, dtype=np.float32),
         add=np.empty(entries, dtype=np.float32),
