@@ -167,11 +167,15 @@ def _slots(environment: Mapping[str, str]) -> int:
 
 def _reject_unsupported(vllm_config: Any) -> None:
     """Raise InvalidRequest for an option of vLLM with which a request could run wrongly steered."""
+    parallel = vllm_config.parallel_config
     rejected = {
         "speculative_config": vllm_config.speculative_config is not None,
         "runner": vllm_config.model_config.runner_type != "generate",
         "kv_sharing_fast_prefill": vllm_config.cache_config.kv_sharing_fast_prefill,
-        "enable_dbo": vllm_config.parallel_config.enable_dbo,
+        # With these, a forward pass has only a part of the tokens that the slots are written for.
+        "enable_dbo": parallel.enable_dbo,
+        "ubatch_size": parallel.ubatch_size > 1,
+        "prefill_context_parallel_size": parallel.prefill_context_parallel_size > 1,
     }
     for name, given in rejected.items():
         if given:

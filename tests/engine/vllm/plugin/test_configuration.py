@@ -18,12 +18,17 @@ GPU_WORKER = "vllm.v1.worker.gpu_worker.Worker"
 NEURONS = make_neuron_set({"fr": [(0, 1), (1, 5)], "tr": [(2, 0)]})
 
 
+def parallel_config(worker: str = CPU_WORKER, **more: Any) -> Any:
+    defaults = {"enable_dbo": False, "ubatch_size": 0, "prefill_context_parallel_size": 1, "tensor_parallel_size": 1}
+    return SimpleNamespace(**{"worker_cls": worker, **defaults, **more})
+
+
 def vllm_config(worker: str = CPU_WORKER, **more: Any) -> Any:
     parts: dict[str, Any] = {
         "additional_config": {"theirs": 1},
         "speculative_config": None,
         "cache_config": SimpleNamespace(kv_sharing_fast_prefill=False),
-        "parallel_config": SimpleNamespace(worker_cls=worker, enable_dbo=False, tensor_parallel_size=1),
+        "parallel_config": parallel_config(worker),
         "model_config": SimpleNamespace(
             model="models/tiny",
             runner_type="generate",
@@ -85,8 +90,10 @@ def test_the_products_own_engine_is_left_alone() -> None:
     [
         ({"speculative_config": object()}, "speculative_config"),
         ({"cache_config": SimpleNamespace(kv_sharing_fast_prefill=True)}, "kv_sharing_fast_prefill"),
-        ({"parallel_config": SimpleNamespace(worker_cls=CPU_WORKER, enable_dbo=True)}, "enable_dbo"),
-        ({"parallel_config": SimpleNamespace(worker_cls="my.Worker", enable_dbo=False)}, "worker_cls"),
+        ({"parallel_config": parallel_config(enable_dbo=True)}, "enable_dbo"),
+        ({"parallel_config": parallel_config(ubatch_size=2)}, "ubatch_size"),
+        ({"parallel_config": parallel_config(prefill_context_parallel_size=2)}, "prefill_context_parallel_size"),
+        ({"parallel_config": parallel_config("my.Worker")}, "worker_cls"),
         ({"model_config": SimpleNamespace(runner_type="pooling")}, "runner"),
         ({"additional_config": object()}, "additional_config"),
     ],

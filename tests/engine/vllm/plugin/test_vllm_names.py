@@ -53,7 +53,9 @@ MEMBERS = {
     "vllm.v1.outputs:LogprobsLists": ["logprob_token_ids", "logprobs"],
     "vllm.v1.metrics.stats:SchedulerStats": ["num_kv_fetch_reqs_by_stage"],
     "vllm.exceptions": ["VLLMValidationError"],
-    "vllm.config.parallel:ParallelConfig": ["worker_cls", "enable_dbo"],
+    "vllm.config.parallel:ParallelConfig": [
+        *("worker_cls", "enable_dbo", "ubatch_size", "prefill_context_parallel_size"),
+    ],
     "vllm.config.cache:CacheConfig": ["kv_sharing_fast_prefill"],
     "vllm.config.vllm:VllmConfig": ["speculative_config", "additional_config"],
     "vllm.config.model:ModelConfig": ["hf_text_config", "architectures"],
