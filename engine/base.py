@@ -89,7 +89,8 @@ class GenerateRequest:
 
     `adapter` is the name of a LoRA adapter that the engine was opened with, None for the model alone. With
     `prompt_logprobs` the first chunk of each answer has the prompt's tokens, each with so many likeliest alternatives;
-    with `return_token_ids` it has their ids. `tools` are those that the assistant of a chat may call. With
+    with `return_token_ids` it has their ids. Without `stream` an engine may return each answer as one chunk when it has
+    ended, which costs it less for each token. `tools` are those that the assistant of a chat may call. With
     `parse_tools`, an engine that has a parser for the calls of the model sets `parsed` of each chunk. `options` say how
     the prompt becomes tokens. `priority` is the scheduling priority, of which `Priority` names two values: lower ones
     run first.
@@ -100,6 +101,7 @@ class GenerateRequest:
     sampling: SamplingParams = field(default_factory=SamplingParams)
     prompt_logprobs: int | None = None
     return_token_ids: bool = False
+    stream: bool = True
     tools: tuple[Tool, ...] = ()
     parse_tools: ToolParsing | None = None
     options: PromptOptions = field(default_factory=PromptOptions)
@@ -201,7 +203,7 @@ class EngineStats:
     in the fields that describe them.
 
     Attributes:
-        prompt_tokens: Prompt tokens of the requests whose answers have begun.
+        prompt_tokens: Prompt tokens of the requests of which an engine has returned something.
         cached_tokens: Those of `prompt_tokens` that were read from the prefix cache.
         generated_tokens: Tokens of all answers.
         steps: Forward passes.

@@ -34,10 +34,11 @@ class CompletionCall:
     name of an intervention, which is looked up before the call. `adapter` names a LoRA adapter of the model; None
     asks the model alone. `prompt_logprobs` is the number of likeliest alternatives that are reported for each token of
     the prompt; None reports no tokens of the prompt. `return_token_ids` asks for the ids of the prompt's tokens.
-    `background` gives the call the priority of sweeps instead of that of interactive requests. `priority` is the number
-    that the request asks for: the lower, the sooner it runs; 0 is that of interactive requests, and 1 that of sweeps.
-    `tools` are those that the assistant of a chat may call; `parse_tools` asks for the calls in the answer (see
-    `Chunk.parsed`). `options` say how the prompt becomes tokens.
+    Without `stream` each answer may come in one chunk when it has ended. `background` gives the call the priority of
+    sweeps instead of that of interactive requests. `priority` is the number that the request asks for: the lower, the
+    sooner it runs; 0 is that of interactive requests, and 1 that of sweeps. `tools` are those that the assistant of a
+    chat may call; `parse_tools` asks for the calls in the answer (see `Chunk.parsed`). `options` say how the prompt
+    becomes tokens.
     """
 
     model: str
@@ -48,6 +49,7 @@ class CompletionCall:
     adapter: str | None = None
     prompt_logprobs: int | None = None
     return_token_ids: bool = False
+    stream: bool = True
     background: bool = False
     priority: int = 0
     tools: tuple[Tool, ...] = ()

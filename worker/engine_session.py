@@ -187,6 +187,7 @@ class LocalEngineSession:
             adapter=call.adapter,
             prompt_logprobs=call.prompt_logprobs,
             return_token_ids=call.return_token_ids,
+            stream=call.stream,
             priority=max(call.priority, Priority.BATCH if call.background else Priority.INTERACTIVE),
             tools=call.tools,
             parse_tools=call.parse_tools,

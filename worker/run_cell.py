@@ -223,6 +223,7 @@ async def _generate(
         strip=call.strip,
         options=options,
         sampling=sampling,
+        stream=False,
         steering=steering,
         adapter=adapter,
         priority=Priority.BATCH,

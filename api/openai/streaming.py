@@ -96,11 +96,12 @@ async def generation_response(
 async def generate(
     completions: Completions, calls: Sequence[CompletionCall], param_of: Callable[[int], str]
 ) -> list[Chunk]:
-    """Run the calls of a request and return their chunks; raise EngineFailed if there are none.
+    """Run the calls of a request and return the chunks of their answers; raise EngineFailed if there are none.
 
     `param_of` returns the field that has the intervention of the i-th call, which errors about it name.
     """
-    return await _collect(_generate(completions, calls, param_of))
+    whole = [replace(call, stream=False) for call in calls]
+    return await _collect(_generate(completions, whole, param_of))
 
 
 def _generate(completions: Completions, calls: Sequence[CompletionCall], param_of: Callable[[int], str]) -> Chunks:

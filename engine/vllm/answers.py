@@ -127,6 +127,7 @@ class Answers:
                 extras=RequestExtras(steer=steer),
                 prompt_logprobs=request.prompt_logprobs,
                 special_tokens=self._special_tokens,
+                stream=request.stream or switched is not None,
             )
             self._unfinished[index] = self._loop.submit(
                 prompt, params, partial(self._put, index), priority=request.priority, adapter=adapter, switched=switched

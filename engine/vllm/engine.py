@@ -64,7 +64,7 @@ from engine.vllm.request_extras import (
     steering_args,
     steering_key,
 )
-from engine.vllm.requests import cache_salt, token_prompt
+from engine.vllm.requests import cache_salt, is_long, token_prompt
 from engine.vllm.slot_entries import EntryCounts, workers_take_statistics
 from engine.vllm.tool_calls import CallParsers
 from engine.vllm.versions import installed_release, reported_version, untested_warning
@@ -246,10 +246,8 @@ class VllmEngine:
                         begun.add(index)
                         self._tokens.prompt += len(ids)
                     count_cached(self._tokens, output)
-                    if output.prompt_logprobs:  # of thousands of tokens
-                        chunk = await asyncio.to_thread(answers.readers[index].read, output)
-                    else:
-                        chunk = answers.readers[index].read(output)
+                    read = partial(answers.readers[index].read, output)
+                    chunk = await asyncio.to_thread(read) if is_long(output) else read()
                     self._tokens.generated += len(chunk.token_ids)
                     self._require_numbers(chunk.logprobs, request.steering)
                     self._require_numbers(() if chunk.prompt is None else chunk.prompt.logprobs, request.steering)

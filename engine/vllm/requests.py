@@ -42,6 +42,8 @@ def token_prompt(ids: tuple[int, ...], salt: str | None) -> dict[str, Any]:
 
 _RENAMED = {"top_logprobs": "logprobs"}
 _ANSWERS = "n"  # each answer is a vLLM request of its own
+_LONG = 256
+"""Tokens of an answer from which on it is read in a thread."""
 
 
 def answer_params(
@@ -52,11 +54,13 @@ def answer_params(
     extras: RequestExtras,
     prompt_logprobs: int | None = None,
     special_tokens: bool = False,
+    stream: bool = True,
 ) -> vllm.SamplingParams:
-    """Return vLLM's parameters for answer number `index`, streamed and of at most `max_new_tokens` tokens.
+    """Return vLLM's parameters for answer number `index`, of at most `max_new_tokens` tokens.
 
-    With `special_tokens` the text always has the special tokens of the answer, for a parser of tool calls. A field
-    of `SamplingParams` is passed on under its name, so it must be named, and mean, what it does in vLLM.
+    With `stream` vLLM returns what each step adds to the answer, otherwise the whole answer at its end. With
+    `special_tokens` the text always has the special tokens of the answer, for a parser of tool calls. A field of
+    `SamplingParams` is passed on under its name, so it must be named, and mean, what it does in vLLM.
     """
     import vllm
     from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
@@ -73,7 +77,7 @@ def answer_params(
     return vllm.SamplingParams(
         **params,
         prompt_logprobs=prompt_logprobs,
-        output_kind=RequestOutputKind.DELTA,
+        output_kind=RequestOutputKind.DELTA if stream else RequestOutputKind.FINAL_ONLY,
         extra_args=extras.extra_args(),
         skip_clone=True,  # not shared; a deep copy of the extras would cost more than the rest of the request
     )
@@ -94,6 +98,11 @@ def one_pass_params(extras: RequestExtras) -> vllm.SamplingParams:
         extra_args=extras.extra_args(),
         skip_clone=True,
     )
+
+
+def is_long(output: vllm.RequestOutput) -> bool:
+    """Return whether an output has so many tokens that reading it would block an event loop for milliseconds."""
+    return bool(output.prompt_logprobs) or any(len(part.token_ids) > _LONG for part in output.outputs)
 
 
 def answer_readers(

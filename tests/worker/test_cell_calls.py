@@ -51,12 +51,12 @@ async def test_an_answer_says_which_of_its_tokens_were_steered() -> None:
     assert plain.steered_spans is None
 
 
-async def test_a_generation_is_sampled_as_the_task_asks() -> None:
-    sampled: list[SamplingParams] = []
+async def test_a_generation_is_sampled_as_the_task_asks_and_not_streamed() -> None:
+    requests: list[GenerateRequest] = []
 
     class RecordingEngine(FakeEngine):
         async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
-            sampled.append(request.sampling)
+            requests.append(request)
             async for chunk in super().generate(request):
                 yield chunk
 
@@ -64,7 +64,8 @@ async def test_a_generation_is_sampled_as_the_task_asks() -> None:
     greedy = GenerateCall(prompt="a", max_tokens=3)
     for call in (greedy, replace(greedy, temperature=0.3, top_p=0.75, stop=("\n",), seed=11)):
         await ask(call, engine=engine, steering=None, seed=5)
-    assert sampled == [
+    assert not any(request.stream for request in requests)
+    assert [request.sampling for request in requests] == [
         SamplingParams(max_tokens=3, seed=5),
         SamplingParams(max_tokens=3, temperature=0.3, top_p=0.75, stop=("\n",), seed=11),
     ]

@@ -124,19 +124,20 @@ async def test_completions_are_streamed_steered_and_unsteered(installation: Inst
     assert [chunk.text for chunk in plain] != [chunk.text for chunk in turned]
 
 
-async def test_a_call_in_the_background_has_at_least_the_priority_of_sweeps(
+async def test_an_engine_is_asked_with_the_stream_and_the_priority_of_a_call(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     generate, priorities = FakeEngine.generate, list[int]()
 
     def recorded(engine: FakeEngine, request: GenerateRequest) -> AsyncGenerator[Chunk]:
         priorities.append(request.priority)
+        assert not request.stream
         return generate(engine, request)
 
     async with installation.pool() as pool:
         monkeypatch.setattr(FakeEngine, "generate", recorded)
         for background, priority in ((False, 0), (True, 0), (False, 3), (True, 3)):
-            async with aclosing(pool.stream(call(background=background, priority=priority))) as chunks:
+            async with aclosing(pool.stream(call(background=background, priority=priority, stream=False))) as chunks:
                 assert [chunk async for chunk in chunks]
     assert priorities == [Priority.INTERACTIVE, Priority.BATCH, 3, 3]
 

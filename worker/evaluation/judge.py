@@ -33,6 +33,7 @@ class EngineJudge:
             intervention=None,
             neurons=None,
             sampling=SamplingParams(max_tokens=MAX_TOKENS, temperature=0.0),
+            stream=False,
         )
         async with aclosing(self._completions.stream(call)) as chunks:
             return "".join([chunk.text async for chunk in chunks])

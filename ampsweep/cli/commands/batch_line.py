@@ -62,7 +62,11 @@ class GenerateLine(_Line):
                 message = f"a line has one answer without alternatives; leave {name} out"
                 raise InvalidRequest(message, param=f"sampling.{name}")
         return GenerateRequest(
-            prompt=self.prompt, sampling=self.sampling, steering=self.steering(neurons), adapter=self.adapter
+            prompt=self.prompt,
+            sampling=self.sampling,
+            stream=False,
+            steering=self.steering(neurons),
+            adapter=self.adapter,
         )
 
 

@@ -119,7 +119,7 @@ async def test_a_request_is_answered_as_its_endpoint_answers_it_with_the_priorit
     row = parsed(tmp_path, {**LINE, "url": endpoint, "body": body}, endpoint)
     result = await rows(tmp_path, completions).answer(row)
     assert (result.status, result.body["object"], result.body["model"]) == (200, kind, "tiny")
-    assert [call.background for call in completions.calls] == [True]
+    assert [(call.background, call.stream) for call in completions.calls] == [(True, False)]
     steered = StubCompletions(steered_spans=((0, 1),))
     response = (await rows(tmp_path, steered).answer(row)).body
     (answer,) = response.get("choices", [response])

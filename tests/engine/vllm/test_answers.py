@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -14,10 +14,12 @@ from ampsweep.domain.language_identifier import Identification
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import EngineFailed
 from engine.base import GenerateRequest, Steering
+from engine.detokenizer import TokenTexts
 from engine.steering.answer_switch import AnswerSwitch
 from engine.steering.drift import DriftSwitch
 from engine.steering.thinking import PartSwitch, ThinkingMarkers
 from engine.vllm.answers import Answers, SwitchedAnswer
+from tests.engine.tokenizers import byte_level
 
 EAGER = Drift(min_characters=1, window=10, every=1, switch_on=1, switch_off=1)
 STEERING = Steering(
@@ -83,6 +85,24 @@ class Loop:
         self.aborted.append(request_id)
 
 
+@pytest.mark.parametrize(
+    ("stream", "switch", "expected"), [(True, None, True), (False, None, False), (False, new_switch, True)]
+)
+def test_an_answer_comes_token_by_token_if_it_is_streamed_or_its_text_switches_the_steering(
+    stream: bool, switch: Any, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.vllm.answers.answer_params", lambda _, **more: more)
+    loop: Any = Loop()
+    request = GenerateRequest(prompt="a", stream=stream, steering=None if switch is None else STEERING)
+
+    async def submit() -> None:
+        answers = Answers(loop, request, (5, 6), texts=TokenTexts(byte_level()), new_switch=switch)
+        answers.submit(max_new_tokens=3, adapter=None)
+
+    asyncio.run(submit())
+    assert [one["params"]["stream"] for one in loop.submitted] == [expected]
+
+
 def test_every_answer_has_a_switch_of_its_own_and_shares_the_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.vllm.answers.answer_params", lambda _, **more: more)
     names = iter(["switch-1", "switch-2"])
@@ -91,7 +111,7 @@ def test_every_answer_has_a_switch_of_its_own_and_shares_the_prompt(monkeypatch:
 
     async def check() -> None:
         answers = Answers(
-            loop, request, (5, 6), texts=cast("Any", {}), new_switch=new_switch, new_key=lambda: next(names)
+            loop, request, (5, 6), texts=TokenTexts(byte_level()), new_switch=new_switch, new_key=lambda: next(names)
         )
         answers.submit(max_new_tokens=3, adapter=None)
         first, second = loop.submitted

@@ -11,8 +11,10 @@ import pytest
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.domain.structured_outputs import StructuredOutputs
 from ampsweep.errors import AmpsweepError, EngineFailed, InvalidRequest
+from engine.detokenizer import TokenTexts
 from engine.vllm.request_extras import RequestExtras
-from engine.vllm.requests import AnswerReader, answer_params
+from engine.vllm.requests import AnswerReader, answer_params, is_long
+from tests.engine.tokenizers import byte_level
 
 pytestmark = pytest.mark.engine
 
@@ -54,6 +56,22 @@ def test_each_field_is_passed_to_vllm() -> None:
     assert {name: getattr(params, name) for name in expected} == expected
 
 
+def test_vllm_returns_an_answer_that_is_not_streamed_at_its_end() -> None:
+    from vllm.sampling_params import RequestOutputKind
+
+    for stream, kind in ((True, RequestOutputKind.DELTA), (False, RequestOutputKind.FINAL_ONLY)):
+        params = answer_params(SamplingParams(), index=0, max_new_tokens=9, extras=RequestExtras(), stream=stream)
+        assert params.output_kind == kind
+
+
+@pytest.mark.parametrize(
+    ("tokens", "prompt_logprobs", "expected"), [(1, None, False), (257, None, True), (1, [None, {}], True)]
+)
+def test_an_output_with_many_tokens_is_long(tokens: int, prompt_logprobs: Any, expected: bool) -> None:
+    part = SimpleNamespace(token_ids=[5] * tokens)
+    assert is_long(cast("Any", SimpleNamespace(outputs=[part], prompt_logprobs=prompt_logprobs))) == expected
+
+
 def test_a_parser_of_tool_calls_may_need_the_special_tokens() -> None:
     for skip, needed, skipped in ((True, False, True), (True, True, False), (False, False, False)):
         sampling = SamplingParams(skip_special_tokens=skip)
@@ -73,7 +91,7 @@ def test_an_answer_ends_where_the_context_does() -> None:
 def test_a_request_that_vllm_ends_with_an_error_fails(
     form: StructuredOutputs | None, kind: type[AmpsweepError], param: str | None
 ) -> None:
-    reader = AnswerReader(SamplingParams(structured_outputs=form), cast("Any", {}), index=0, prompt=())
+    reader = AnswerReader(SamplingParams(structured_outputs=form), TokenTexts(byte_level()), index=0, prompt=())
     part = SimpleNamespace(finish_reason="error", token_ids=[], logprobs=[], text="", stop_reason=None)
     with pytest.raises(kind) as failed:
         reader.read(cast("Any", SimpleNamespace(outputs=[part])))

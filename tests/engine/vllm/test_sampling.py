@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -94,6 +95,46 @@ def test_sampling_parameters_have_the_effect_they_have_in_the_reference(both: Bo
         assert [offset for chunk in mine for offset in chunk.text_offsets] == [
             offset for chunk in reference for offset in chunk.text_offsets
         ]
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        {"max_tokens": 12},
+        {"max_tokens": 300, "ignore_eos": True},
+        {"max_tokens": 24, "temperature": 1.5, "seed": 3, "n": 3, "top_logprobs": 2},
+        {"max_tokens": 24, "stop": ("e", "th"), "min_tokens": 3},
+        {"max_tokens": 24, "stop": ("e",), "include_stop_str_in_output": True},
+        {"max_tokens": 24, "temperature": 2.0, "seed": 5, "stop_token_ids": tuple(range(0, 300, 2))},
+    ],
+)
+def test_an_answer_that_is_not_streamed_is_the_same_in_one_chunk(both: Both, sampling: dict[str, Any]) -> None:
+    request = GenerateRequest(
+        prompt=PROMPT,
+        sampling=SamplingParams(**sampling),
+        steering=both.steering(["fr"], "set", 2.0),
+        prompt_logprobs=1,
+        return_token_ids=True,
+    )
+
+    async def answers(asked: GenerateRequest) -> list[list[Chunk]]:
+        chunks = [chunk async for chunk in both.vllm.generate(asked)]
+        return [[chunk for chunk in chunks if chunk.index == index] for index in range(asked.sampling.n)]
+
+    streamed, whole = both.run(answers(request)), both.run(answers(replace(request, stream=False)))
+    for parts, (chunk,) in zip(streamed, whole, strict=True):
+        assert len(parts) == len(chunk.token_ids)
+        for name in ("token_ids", "token_texts", "text_offsets"):
+            assert getattr(chunk, name) == tuple(one for part in parts for one in getattr(part, name))
+        assert chunk.text == text(parts)
+        assert chunk.finish_reason == parts[-1].finish_reason
+        assert chunk.prompt_token_ids == parts[0].prompt_token_ids
+        assert chunk.prompt is not None
+        assert parts[0].prompt is not None
+        assert (chunk.prompt.text, chunk.prompt.token_ids) == (parts[0].prompt.text, parts[0].prompt.token_ids)
+        np.testing.assert_allclose(chunk.logprobs, [one for part in parts for one in part.logprobs], rtol=0, atol=1e-4)
+        alternatives = [[one.token_id for one in tokens] for part in parts for tokens in part.top_logprobs]
+        assert [[one.token_id for one in tokens] for tokens in chunk.top_logprobs] == alternatives
 
 
 def test_top_logprobs_equal_the_reference(both: Both) -> None:
