@@ -189,11 +189,11 @@ class TextEncoder:
         joined = partial(self._joined, split=request.split, variables=canonical_json(request.chat_template_kwargs))
         encoded_text = joined((request.context, request.continuation))
         context, whole = encoded_text
-        spanned_join = _common_prefix(encoded_text) < len(context)
+        spanned_join = _spans_join(encoded_text)
         border = len(context)
         if request.split == "aligned":
             options = [encoded_text, *map(joined, request.options)]
-            if any(_common_prefix(option) < len(option[0]) for option in options):
+            if any(map(_spans_join, options)):
                 border = _common_prefix(ids for option in options for ids in option)
         before, after = whole[:border], whole[border:]
         if request.split == "lm_eval":
@@ -271,15 +271,16 @@ class TextEncoder:
 
     def _check(self, ids: tuple[int, ...], param: str, text: str | None = None) -> None:
         """Reject a token without a row in the embedding, because looking it up would end the engine's process."""
-        for token in ids:
-            if token >= self._rows:
-                source = "" if text is None else f" in {text[:60]!r}"
-                raise InvalidRequest(
-                    f"the {param} contains the token {self._tokenizer.decode([token])!r} (id {token}){source}, but the "
-                    f"model's embedding has {self._rows} rows; remove it from the text, or enlarge the embedding "
-                    "(resize_token_embeddings) and train it",
-                    param=param,
-                )
+        if max(ids, default=-1) < self._rows:
+            return
+        token = next(token for token in ids if token >= self._rows)
+        source = "" if text is None else f" in {text[:60]!r}"
+        raise InvalidRequest(
+            f"the {param} contains the token {self._tokenizer.decode([token])!r} (id {token}){source}, but the "
+            f"model's embedding has {self._rows} rows; remove it from the text, or enlarge the embedding "
+            "(resize_token_embeddings) and train it",
+            param=param,
+        )
 
 
 async def encoded(text: Prompt | TokenIds, encode: Callable[[], T], *, tools: Sequence[object] = ()) -> T:
@@ -322,6 +323,12 @@ def _leading_tokens(tokenizer: Tokenizer) -> tuple[int, ...]:
                 "the tokenizer is not supported: it encodes a text differently if it adds special tokens", param="model"
             )
     raise UnsupportedModel("the tokenizer is not supported: it encodes every text as no tokens", param="model")
+
+
+def _spans_join(encoded_text: tuple[tuple[int, ...], tuple[int, ...]]) -> bool:
+    """Return whether the tokens of a whole text do not begin with those of its context."""
+    context, whole = encoded_text
+    return whole[: len(context)] != context
 
 
 def _common_prefix(sequences: Iterable[Sequence[int]]) -> int:
