@@ -140,7 +140,12 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         from engine.vllm.adapters import Adapters
         from engine.vllm.interactive import prefer_interactive_requests
         from engine.vllm.language_model import language_model_arguments
-        from engine.vllm.patches import limit_prefix_reads, separate_switched_blocks, skip_logprob_texts
+        from engine.vllm.patches import (
+            keep_request_ids,
+            limit_prefix_reads,
+            separate_switched_blocks,
+            skip_logprob_texts,
+        )
         from engine.vllm.platform_support import check_platform
         from engine.vllm.quantization import CpuKernels, check_quantization
 
@@ -172,6 +177,7 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         engine = LLMEngine.from_engine_args(EngineArgs(model=str(shown), **arguments))
     try:
         adapters.load(engine)
+        keep_request_ids(engine)
         limit_prefix_reads(engine)
         separate_switched_blocks(engine)
         prefer_interactive_requests(engine)

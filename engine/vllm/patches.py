@@ -1,4 +1,4 @@
-"""Changes to vLLM's engine process: what the prefix cache shares, and the texts of likely tokens.
+"""Changes to vLLM's engine process: what the prefix cache shares, the texts of likely tokens, and ids of requests.
 
 All are applied by `engine.vllm.launch` when an engine is started. The changes inside vLLM's workers are in
 `engine.vllm.worker`.
@@ -7,13 +7,14 @@ All are applied by `engine.vllm.launch` when an engine is started. The changes i
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 from vllm import LLMEngine
 from vllm.v1.engine.logprobs import LogprobsProcessor
 from vllm.v1.request import Request
 
-from engine.vllm.request_extras import KEY, RequestExtras
+from engine.vllm.request_extras import KEY
 
 _from_new_request = LogprobsProcessor.from_new_request.__func__
 
@@ -68,6 +69,19 @@ def separate_switched_blocks(engine: LLMEngine) -> None:
     core.engine_core.request_block_hasher = separated
 
 
+def keep_request_ids(engine: LLMEngine) -> None:
+    """Make vLLM use the ids that it is given, which are unique: `EngineLoop` counts them.
+
+    vLLM would make them unique by a random suffix. Random bytes come from a system call during which Python lets other
+    threads run, and the engine's thread would wait for its turn with each request.
+    """
+
+    def assign(request: Any) -> None:
+        request.external_req_id = request.request_id
+
+    engine.input_processor.assign_request_id = assign
+
+
 def skip_logprob_texts() -> None:
     """Make vLLM return likely tokens as ids, without their texts; calling it again changes nothing.
 
@@ -85,14 +99,21 @@ def _without_tokenizer(cls: type[LogprobsProcessor], tokenizer: Any, request: An
 
 def _first_needed(request: Request) -> int | None:
     """Return the position of the first hidden state that scoring needs, None for a request that scores nothing."""
-    params = request.sampling_params
-    score = RequestExtras.read(None if params is None else params.extra_args).score
-    return None if score is None else score.first - 1
+    first: int | None = _raw_extras(request).get("score", {}).get("first")
+    return None if first is None else first - 1
 
 
 def _switch(request: Request) -> str | None:
-    """Return the name of a request's switch, None without one. It is read for every block, so nothing else is."""
-    params = request.sampling_params
-    extras = (params.extra_args or {}).get(KEY, {}) if params is not None else {}
-    name: str | None = extras.get("steer", {}).get("switch")
+    """Return the name of a request's switch, None without one."""
+    name: str | None = _raw_extras(request).get("steer", {}).get("switch")
     return name
+
+
+def _raw_extras(request: Request) -> Mapping[str, Any]:
+    """Return the extras of a request as its `extra_args` hold them.
+
+    Both callers run for every request or block, and reading the intervention would take most of their time.
+    """
+    params = request.sampling_params
+    extras: Mapping[str, Any] = {} if params is None else (params.extra_args or {}).get(KEY, {})
+    return extras

@@ -1,9 +1,9 @@
-"""Changes to vLLM's engine process: likely tokens are not decoded, and which blocks requests share."""
+"""Changes to vLLM's engine process: likely tokens are not decoded, ids are kept, and which blocks requests share."""
 
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -46,6 +46,41 @@ def test_an_id_unknown_to_the_tokenizer_does_no_harm(monkeypatch: pytest.MonkeyP
     assert list(entries) == [unknown, 3, unknown + 1]
     assert [entry.rank for entry in entries.values()] == [1, 1, 2]
     assert {entry.decoded_token for entry in entries.values()} == {None}
+
+
+def test_requests_keep_their_ids() -> None:
+    from vllm.v1.engine.input_processor import InputProcessor
+
+    from engine.vllm.patches import keep_request_ids
+
+    processor = object.__new__(InputProcessor)
+    keep_request_ids(cast(Any, SimpleNamespace(input_processor=processor)))
+    request: Any = SimpleNamespace(request_id="17", external_req_id=None)
+    processor.assign_request_id(request)
+    assert (request.request_id, request.external_req_id) == ("17", "17")
+
+
+@pytest.mark.parametrize(
+    ("extra_args", "length"),
+    [(None, 64), ({}, 64), ({"ampsweep": {"steer": {}}}, 64), ({"ampsweep": {"score": {"first": 33}}}, 32)],
+)
+def test_a_scoring_request_reads_the_cache_up_to_the_token_before_its_first_scored_one(
+    extra_args: Any, length: int
+) -> None:
+    from engine.vllm.patches import limit_prefix_reads
+
+    class Manager:
+        def __init__(self) -> None:
+            self.coordinator: Any = SimpleNamespace(find_longest_cache_hit=lambda _hashes, longest: longest)
+
+        def get_computed_blocks(self, request: Any) -> int:
+            found: int = self.coordinator.find_longest_cache_hit((), 64)
+            return found
+
+    core: Any = SimpleNamespace(scheduler=SimpleNamespace(kv_cache_manager=Manager()))
+    limit_prefix_reads(cast(Any, SimpleNamespace(engine_core=SimpleNamespace(engine_core=core))))
+    request: Any = SimpleNamespace(sampling_params=SimpleNamespace(extra_args=extra_args))
+    assert core.scheduler.kv_cache_manager.get_computed_blocks(request) == length
 
 
 def test_blocks_of_an_answer_that_is_switched_have_hashes_of_their_own() -> None:

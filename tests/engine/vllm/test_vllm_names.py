@@ -202,6 +202,13 @@ CALLS = {
     f"{MOE}.routed_experts:RoutedExperts.forward_modular": [
         *("self.quant_method.apply(", "layer=self", "x=x", "topk_weights=topk_weights", "topk_ids=topk_ids"),
     ],
+    # The ids of requests are assigned in a method of its own, which the patch replaces.
+    f"{ENGINE}.add_request": [
+        *("self.input_processor.assign_request_id(request)", "self.output_processor.add_request("),
+    ],
+    "vllm.v1.engine.input_processor:InputProcessor.assign_request_id": [
+        *("request.external_req_id = request.request_id", "request.request_id ="),
+    ],
     # The batch is laid out before it is padded, so that padding tokens have no slot.
     f"{V2}.prepare_inputs": ["num_computed_tokens_np = self.req_states.num_computed_tokens_np[idx_mapping_np]"],
     # Positional arguments: the patch passes on what it does not know.
