@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from ampsweep.domain.chunk import PromptPart, TokenLogprob
 from engine.incremental_decoder import (
-    BROKEN_TOKENS,
-    CHARACTER_BYTES,
-    CONTEXT,
     REPLACEMENT,
     Decoder,
     IncrementalDecoder,
+    PromptEnd,
+    ends_with_broken_bytes,
 )
 
 
@@ -87,12 +87,16 @@ class TokenTexts:
         """
         return self._within(self._before if before is None else before, ids, skip_special_tokens=skip_special_tokens)
 
+    def prompt_end(self, prompt: Sequence[int], *, skip_special_tokens: bool = True) -> PromptEnd:
+        """Return the last tokens of the prompt of an answer; `skip_special_tokens` as in `joined`."""
+        return PromptEnd.of(prompt, self._tokenizer, partial(self._decode, skip_special_tokens=skip_special_tokens))
+
     def _within(self, before: list[int], ids: list[int], *, skip_special_tokens: bool) -> str:
-        start, whole = (
-            self._tokenizer.decode(part, skip_special_tokens=skip_special_tokens, clean_up_tokenization_spaces=False)
-            for part in (before, before + ids)
-        )
+        start, whole = (self._decode(part, skip_special_tokens=skip_special_tokens) for part in (before, before + ids))
         return whole[len(start) :]
+
+    def _decode(self, ids: list[int], *, skip_special_tokens: bool) -> str:
+        return self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens, clean_up_tokenization_spaces=False)
 
     def _ordinary_token(self) -> list[int]:
         """Return a list of one token that has a text, so that a token after it keeps its leading space."""
@@ -110,9 +114,10 @@ class TextOffsets:
         """Begin after the tokens of `prompt`. `skip_special_tokens` says whether the text leaves out special tokens."""
         self._texts = texts
         self._skip = skip_special_tokens
-        self._before: list[int] | None = list(prompt[-CONTEXT:])  # tokens before `_pending`; None: middle of a text
+        # The last tokens, if they do not end with a whole character, and those before them; None: middle of a text.
+        self._before: list[int] | None
+        self._before, self._pending = texts.prompt_end(prompt, skip_special_tokens=skip_special_tokens)
         self._whole = 0  # characters before `_pending`
-        self._pending: list[int] = []  # the last tokens, if they do not end with a whole character
         self._unfinished = ""
 
     @property
@@ -132,7 +137,7 @@ class TextOffsets:
         length = self._texts.length(token, skip_special_tokens=self._skip) if is_known else None
         if length is None:
             self._pending.append(token)
-            if self._ends_with_broken_bytes():
+            if ends_with_broken_bytes(self._pending, self._joined):
                 return start
             text = self._texts.joined(self._pending, self._before, skip_special_tokens=self._skip)
             if text.endswith(REPLACEMENT):
@@ -144,16 +149,8 @@ class TextOffsets:
         self._before = None if length else self._before
         return start
 
-    def _ends_with_broken_bytes(self) -> bool:
-        """Whether the last tokens are so many bytes that are no character that the next one can complete none of them.
-
-        A model that is steered too strongly may generate hundreds of such bytes. All of them need not be decoded again
-        with each.
-        """
-        if len(self._pending) <= BROKEN_TOKENS:
-            return False
-        text = self._texts.joined(self._pending[-BROKEN_TOKENS:], skip_special_tokens=self._skip)
-        return len(text) >= CHARACTER_BYTES and not text.strip(REPLACEMENT)
+    def _joined(self, ids: list[int]) -> str:
+        return self._texts.joined(ids, skip_special_tokens=self._skip)
 
 
 def prompt_part(

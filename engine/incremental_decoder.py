@@ -8,8 +8,8 @@ together, and replace all of them if together they are not UTF-8.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 """What a decoder writes for bytes that are no character."""
@@ -20,6 +20,13 @@ CHARACTER_BYTES = 4
 BROKEN_TOKENS = 8
 """Tokens that are decoded to see whether a text ends with bytes that are no character."""
 _BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")
+_CONTINUES = re.compile("<0x[89ABab][0-9A-Fa-f]>")
+"""Byte tokens that do not begin a character."""
+_WRITTEN_REPLACEMENTS = (REPLACEMENT, "\u00ef\u00bf\u00bd", "<0xEF><0xBF><0xBD>")
+"""How vocabularies write the character U+FFFD itself: as it is, as bytes in the alphabet of GPT-2, as byte tokens."""
+
+Decode = Callable[[list[int]], str]
+"""Returns the text of some tokens."""
 
 
 class Decoder(Protocol):
@@ -32,6 +39,59 @@ class Decoder(Protocol):
     def convert_ids_to_tokens(self, ids: list[int]) -> list[str | None]:
         """Return each token as the vocabulary writes it; None for an id that does not exist."""
         ...
+
+
+class PromptEnd(NamedTuple):
+    """The last tokens of a prompt.
+
+    Attributes:
+        context: The tokens that are decoded with the answer, to find where its text begins.
+        unfinished: The tokens after them, whose text ends within a character. The character that the answer completes
+            is part of the answer.
+    """
+
+    context: list[int]
+    unfinished: list[int]
+
+    @classmethod
+    def of(cls, prompt: Sequence[int], tokenizer: Decoder, decode: Decode) -> PromptEnd:
+        """Return the end of a prompt; `decode` decodes with the answer's options."""
+        whole = _context(prompt, tokenizer)
+        if not decode(whole).endswith(REPLACEMENT) or _is_written(whole, tokenizer):
+            return cls(whole, [])
+        for border in range(len(prompt) - 1, max(-1, len(prompt) - CHARACTER_BYTES), -1):
+            context = _context(prompt[:border], tokenizer)
+            if not decode(context).endswith(REPLACEMENT):
+                return cls(context, list(prompt[border:]))
+        return cls(whole, [])  # broken bytes that no token can complete
+
+
+def _context(ids: Sequence[int], tokenizer: Decoder) -> list[int]:
+    """Return the last tokens, from the start of a character: one that is cut would break the bytes after it."""
+    start = max(0, len(ids) - CONTEXT)
+    earliest = max(0, start - CHARACTER_BYTES + 1)
+    names = tokenizer.convert_ids_to_tokens(list(ids[earliest : start + 1]))
+    while start > earliest and _CONTINUES.fullmatch(names[start - earliest] or ""):
+        start -= 1
+    return list(ids[start:])
+
+
+def _is_written(ids: Sequence[int], tokenizer: Decoder) -> bool:
+    """Return whether the last tokens are the character U+FFFD, which stands for nothing that is unfinished."""
+    names = tokenizer.convert_ids_to_tokens(list(ids[-CHARACTER_BYTES:]))
+    return "".join(name or "" for name in names).endswith(_WRITTEN_REPLACEMENTS)
+
+
+def ends_with_broken_bytes(ids: Sequence[int], decode: Decode) -> bool:
+    """Return whether the last tokens are so many bytes that are no character that the next one can complete none.
+
+    A model that is steered too strongly may generate hundreds of such bytes. All of them need not be decoded again with
+    each.
+    """
+    if len(ids) <= BROKEN_TOKENS:
+        return False
+    text = decode(list(ids[-BROKEN_TOKENS:]))
+    return len(text) >= CHARACTER_BYTES and not text.strip(REPLACEMENT)
 
 
 class IncrementalDecoder:
@@ -52,10 +112,10 @@ class IncrementalDecoder:
         """Begin after the tokens of `prompt`. `skip_special_tokens` says whether the text leaves out special tokens."""
         self._tokenizer = tokenizer
         self._skip = skip_special_tokens
-        self._context = list(prompt[-CONTEXT:])  # the tokens before `_pending`
-        self._pending: list[int] = []  # the tokens after the last border
-        self._decoded = self._decode(self._context)  # the text of both
-        self._context_length = len(self._decoded)
+        # The tokens before the last border, and those after it.
+        self._context, self._pending = PromptEnd.of(prompt, tokenizer, self._decode)
+        self._decoded = self._decode(self._context + self._pending)
+        self._context_length = len(self._decode(self._context))
         self._before = ""  # the text before `_pending`
         self.text = ""
 
@@ -68,7 +128,8 @@ class IncrementalDecoder:
         """Add the next token to the text."""
         self._pending.append(token)
         is_byte = self._is_byte(token)
-        if not is_byte and self._ends_with_broken_bytes():
+        is_broken = self._decoded.endswith(REPLACEMENT)
+        if not is_byte and is_broken and ends_with_broken_bytes(self._pending, self._decode):
             return
         decoded = self._decode(self._context + self._pending)
         if decoded and decoded == self._decoded and not self._decode([token, token]):
@@ -87,17 +148,6 @@ class IncrementalDecoder:
             self._context, self._pending = self._pending, []
             self._decoded, self._context_length = decoded, len(decoded)
             self._before = self.text
-
-    def _ends_with_broken_bytes(self) -> bool:
-        """Whether the text ended with broken bytes, and the new token neither completes them nor ends their row.
-
-        A model that is steered too strongly may generate hundreds of such bytes. All of them need not be decoded again
-        with each.
-        """
-        if len(self._pending) <= BROKEN_TOKENS or not self._decoded.endswith(REPLACEMENT):
-            return False
-        text = self._decode(self._pending[-BROKEN_TOKENS:])
-        return len(text) >= CHARACTER_BYTES and not text.strip(REPLACEMENT)
 
     def _is_byte(self, token: int) -> bool:
         (name,) = self._tokenizer.convert_ids_to_tokens([token])

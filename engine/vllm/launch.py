@@ -141,6 +141,7 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         from engine.vllm.interactive import prefer_interactive_requests
         from engine.vllm.language_model import language_model_arguments
         from engine.vllm.patches import (
+            begin_texts_after_prompts,
             keep_request_ids,
             limit_prefix_reads,
             separate_switched_blocks,
@@ -168,6 +169,7 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
     adapters = Adapters.read(settings.adapters, model=folder)
     arguments |= adapters.arguments(on_cpu=on_cpu) | language_model_arguments(folder)
     skip_logprob_texts()
+    begin_texts_after_prompts()
     # vLLM collects garbage several times while it starts, each time among all that has been imported.
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""Changes to vLLM's engine process: what the prefix cache shares, the texts of likely tokens, and ids of requests.
+"""Changes to vLLM's engine process: what the prefix cache shares, texts of answers and likely tokens, ids of requests.
 
 All are applied by `engine.vllm.launch` when an engine is started. The changes inside vLLM's workers are in
 `engine.vllm.worker`.
@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
+from tokenizers.decoders import DecodeStream
 from vllm import LLMEngine
+from vllm.v1.engine.detokenizer import FastIncrementalDetokenizer
 from vllm.v1.engine.logprobs import LogprobsProcessor
 from vllm.v1.request import Request
 
+from engine.incremental_decoder import CHARACTER_BYTES, REPLACEMENT, PromptEnd
 from engine.vllm.request_extras import KEY
 
 _from_new_request = LogprobsProcessor.from_new_request.__func__
+_begin_detokenizer = FastIncrementalDetokenizer.__init__
 
 
 def limit_prefix_reads(engine: LLMEngine) -> None:
@@ -82,6 +87,15 @@ def keep_request_ids(engine: LLMEngine) -> None:
     engine.input_processor.assign_request_id = assign
 
 
+def begin_texts_after_prompts() -> None:
+    """Make vLLM return no text of the prompt with the first tokens of an answer; calling it again changes nothing.
+
+    vLLM decodes with a stream that is given the tokens of the prompt. If their text ends with U+FFFD, because they end
+    within a character or with that character itself, the stream returns the whole prompt with the first token.
+    """
+    FastIncrementalDetokenizer.__init__ = _begin_after_prompt
+
+
 def skip_logprob_texts() -> None:
     """Make vLLM return likely tokens as ids, without their texts; calling it again changes nothing.
 
@@ -90,6 +104,21 @@ def skip_logprob_texts() -> None:
     model whose vocabulary is padded can sample such an id at any step.
     """
     LogprobsProcessor.from_new_request = classmethod(_without_tokenizer)
+
+
+def _begin_after_prompt(self: FastIncrementalDetokenizer, tokenizer: Any, request: Any) -> None:
+    _begin_detokenizer(self, tokenizer, request)
+    options = {"skip_special_tokens": self.skip_special_tokens, "clean_up_tokenization_spaces": False}
+    decode = partial(tokenizer.decode, **options)
+    prompt = request.prompt_token_ids or []
+    if not decode(prompt[-CHARACTER_BYTES:]).endswith(REPLACEMENT):
+        return
+    context, unfinished = PromptEnd.of(prompt, tokenizer, decode)
+    if decode(context).endswith(REPLACEMENT):
+        context = tokenizer.encode("a", add_special_tokens=False)[-1:]  # any text that the answer can follow
+    self.stream = DecodeStream(ids=context, skip_special_tokens=self.skip_special_tokens)
+    for token in unfinished:
+        self.stream.step(self.tokenizer, token)
 
 
 def _without_tokenizer(cls: type[LogprobsProcessor], tokenizer: Any, request: Any) -> Any:

@@ -10,13 +10,12 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
-from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from ampsweep.domain.sampling import SamplingParams
 from benchmarks.tiny_models import Family
 from engine.detokenizer import TextOffsets, TextStream, TokenTexts, first_stop
 from engine.vllm.requests import AnswerReader
-from tests.engine.tokenizers import EOS, byte_level, sentence_piece, with_byte_fallback
+from tests.engine.tokenizers import EOS, byte_level, name_of, sentence_piece, with_byte_fallback
 
 
 @pytest.fixture(scope="module")
@@ -210,14 +209,6 @@ def test_a_long_run_of_broken_bytes_is_not_decoded_anew_with_each_token() -> Non
     decoded = 0
     assert [offsets.push(token) for token in [letter] + [broken] * 500 + [letter] * 2] == [0, *[1] * 501, 502]
     assert decoded < 503 * 30
-
-
-def name_of(byte: int, made: Callable[[], Any]) -> str:
-    """Return how the vocabulary of a tokenizer writes a byte."""
-    names: dict[int, str] = bytes_to_unicode()
-    if made is byte_level:
-        return names[byte]
-    return "a" if byte == ord("a") else f"<0x{byte:02X}>"
 
 
 def test_special_tokens_add_no_characters(tokenizer: Any) -> None:

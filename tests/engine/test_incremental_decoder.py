@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
+from itertools import accumulate
 from typing import Any
 
 import pytest
@@ -10,8 +11,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
-from engine.detokenizer import TextStream
-from engine.incremental_decoder import IncrementalDecoder
+from engine.detokenizer import TextOffsets, TextStream, TokenTexts
+from engine.incremental_decoder import IncrementalDecoder, PromptEnd
 from tests.engine.tokenizers import byte_level, sentence_piece, with_byte_fallback, word_piece
 
 SCRIPTS = (
@@ -56,15 +57,13 @@ class WholeText:
     """The text of one answer, all of whose tokens are decoded at each token."""
 
     def __init__(self, tokenizer: Any, prompt: list[int], *, skip_special_tokens: bool) -> None:
-        self._options = {"skip_special_tokens": skip_special_tokens, "clean_up_tokenization_spaces": False}
-        self._tokenizer = tokenizer
-        self._before = prompt[-5:]
-        self._ids: list[int] = []
+        options = {"skip_special_tokens": skip_special_tokens, "clean_up_tokenization_spaces": False}
+        self._decode: Callable[[list[int]], str] = partial(tokenizer.decode, **options)
+        self._before, self._ids = PromptEnd.of(prompt, tokenizer, self._decode)
 
     def push(self, token: int) -> str:
         self._ids.append(token)
-        before = self._tokenizer.decode(self._before, **self._options)
-        whole: str = self._tokenizer.decode(self._before + self._ids, **self._options)
+        before, whole = self._decode(self._before), self._decode(self._before + self._ids)
         return whole[len(before) :].rstrip("\ufffd")
 
 
@@ -102,6 +101,36 @@ def test_the_text_is_that_of_all_tokens_decoded_at_each(maker: Callable[[], Any]
         assert decoder.text.rstrip("\ufffd") == text
         assert text.startswith(settled)
         settled = text[: decoder.settled]
+
+
+@pytest.mark.parametrize("maker", [halves_of_characters, words_and_bytes, with_byte_fallback])
+@given(text=st.sampled_from(["大日本大日", *SCRIPTS]), cut=st.integers(0, 60))
+def test_an_answer_continues_a_prompt_that_ends_anywhere_as_one_stream_of_tokens_does(
+    maker: Callable[[], Any], text: str, cut: int
+) -> None:
+    tokenizer = made(maker)
+    ids = bytes_of(tokenizer, text)
+    prompt, answer = ids[:cut], ids[cut:]
+    reference, backend = decoders.DecodeStream(ids=[], skip_special_tokens=True), tokenizer.backend_tokenizer
+    for token in prompt:
+        reference.step(backend, token)
+    expected = [reference.step(backend, token) or "" for token in answer]
+    stream, offsets = TextStream(tokenizer, prompt, ()), TextOffsets(TokenTexts(tokenizer), prompt)
+    assert [stream.push(token) for token in answer] == expected
+    starts = [0, *accumulate(map(len, expected))]
+    assert [offsets.push(token) for token in answer] == starts[:-1]
+
+
+def test_the_first_token_of_an_answer_completes_the_last_character_of_its_prompt() -> None:
+    tokenizer = made(with_byte_fallback)
+    first, second, third = bytes_of(tokenizer, "あ")
+    (a,) = tokenizer.encode("a", add_special_tokens=False)
+    stream, offsets = (
+        TextStream(tokenizer, [a, first, second], ()),
+        TextOffsets(TokenTexts(tokenizer), [a, first, second]),
+    )
+    assert [stream.push(token) for token in (third, a)] == ["あ", "a"]
+    assert [offsets.push(token) for token in (third, a)] == [0, 1]
 
 
 @pytest.mark.parametrize("text", SCRIPTS)

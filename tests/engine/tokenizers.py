@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 BOS, EOS = 0, 1
 
@@ -62,3 +64,11 @@ def with_byte_fallback() -> Any:
     tokenizer = Tokenizer(model)
     tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
+
+
+def name_of(byte: int, made: Callable[[], Any]) -> str:
+    """Return how the vocabulary of `byte_level` or `with_byte_fallback` writes a byte."""
+    names: dict[int, str] = bytes_to_unicode()
+    if made is byte_level:
+        return names[byte]
+    return "a" if byte == ord("a") else f"<0x{byte:02X}>"

@@ -84,6 +84,7 @@ class Launch:
             stand_in("engine.vllm.interactive", prefer_interactive_requests=lambda engine: None),
             stand_in(
                 "engine.vllm.patches",
+                begin_texts_after_prompts=lambda: None,
                 keep_request_ids=lambda engine: None,
                 skip_logprob_texts=lambda: None,
                 separate_switched_blocks=lambda engine: None,

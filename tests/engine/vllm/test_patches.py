@@ -1,14 +1,16 @@
-"""Changes to vLLM's engine process: likely tokens are not decoded, ids are kept, and which blocks requests share."""
+"""Changes to vLLM's engine process: texts, ids of requests, and which blocks requests share."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from tests.engine.tokenizers import sentence_piece
+from engine.detokenizer import TextStream
+from tests.engine.tokenizers import byte_level, name_of, sentence_piece, with_byte_fallback
 
 pytestmark = pytest.mark.engine
 
@@ -48,13 +50,44 @@ def test_an_id_unknown_to_the_tokenizer_does_no_harm(monkeypatch: pytest.MonkeyP
     assert {entry.decoded_token for entry in entries.values()} == {None}
 
 
+@pytest.mark.parametrize("made", [byte_level, with_byte_fallback])
+@pytest.mark.parametrize(
+    ("prompt", "answer", "text"),
+    [
+        (b"aaa\xe3\x81", b"\x82a", ["あ", "a"]),
+        (b"aaaa\xe3", b"\x81\x82a", ["", "あ", "a"]),
+        ("あああ".encode(), b"a\xe3\x81\x82", ["a", "", "", "あ"]),
+        ("aa\ufffd".encode(), b"aa", ["a", "a"]),
+        (b"\xff\xff\xff\xff\xff", b"aa", ["a", "a"]),
+    ],
+)
+def test_an_answer_begins_after_its_prompt_whatever_its_last_character(
+    made: Callable[[], Any], prompt: bytes, answer: bytes, text: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vllm import SamplingParams
+    from vllm.v1.engine.detokenizer import FastIncrementalDetokenizer
+
+    from engine.vllm.patches import begin_texts_after_prompts
+
+    monkeypatch.setattr(FastIncrementalDetokenizer, "__init__", FastIncrementalDetokenizer.__init__)
+    begin_texts_after_prompts()
+    begin_texts_after_prompts()
+    tokenizer = made()
+    ids, tokens = ([tokenizer.convert_tokens_to_ids(name_of(byte, made)) for byte in part] for part in (prompt, answer))
+    request: Any = SimpleNamespace(request_id="1", sampling_params=SamplingParams(), prompt_token_ids=ids)
+    detokenizer = FastIncrementalDetokenizer(tokenizer, request)
+    assert [detokenizer.decode_next(token) for token in tokens] == text
+    stream = TextStream(tokenizer, ids, ())
+    assert [stream.push(token) for token in tokens] == text, "the transformers engine returns the same"
+
+
 def test_requests_keep_their_ids() -> None:
     from vllm.v1.engine.input_processor import InputProcessor
 
     from engine.vllm.patches import keep_request_ids
 
     processor = object.__new__(InputProcessor)
-    keep_request_ids(cast(Any, SimpleNamespace(input_processor=processor)))
+    keep_request_ids(cast("Any", SimpleNamespace(input_processor=processor)))
     request: Any = SimpleNamespace(request_id="17", external_req_id=None)
     processor.assign_request_id(request)
     assert (request.request_id, request.external_req_id) == ("17", "17")
@@ -78,7 +111,7 @@ def test_a_scoring_request_reads_the_cache_up_to_the_token_before_its_first_scor
             return found
 
     core: Any = SimpleNamespace(scheduler=SimpleNamespace(kv_cache_manager=Manager()))
-    limit_prefix_reads(cast(Any, SimpleNamespace(engine_core=SimpleNamespace(engine_core=core))))
+    limit_prefix_reads(cast("Any", SimpleNamespace(engine_core=SimpleNamespace(engine_core=core))))
     request: Any = SimpleNamespace(sampling_params=SimpleNamespace(extra_args=extra_args))
     assert core.scheduler.kv_cache_manager.get_computed_blocks(request) == length
 

@@ -59,6 +59,7 @@ SIGNATURES = {
     ],
     "vllm.v1.core.sched.scheduler:Scheduler.get_request_counts": ["self"],
     "vllm.v1.engine.logprobs:LogprobsProcessor.from_new_request": ["cls", "tokenizer", "request"],
+    "vllm.v1.engine.detokenizer:FastIncrementalDetokenizer": ["tokenizer", "request"],
     "vllm.model_executor.model_loader:register_model_loader": ["load_format"],
     "vllm.model_executor.model_loader.default_loader:DefaultModelLoader": ["load_config"],
     "vllm.model_executor.model_loader.default_loader:DefaultModelLoader.get_all_weights": [
@@ -87,6 +88,7 @@ EXACT = (
     *(f"{V2}.finish_requests", f"{V2}.add_requests"),
     "vllm.v1.core.kv_cache_coordinator:KVCacheCoordinator.find_longest_cache_hit",
     "vllm.v1.engine.logprobs:LogprobsProcessor.from_new_request",
+    "vllm.v1.engine.detokenizer:FastIncrementalDetokenizer",
 )
 """Functions whose wrapper passes on these parameters and no others."""
 
@@ -174,6 +176,9 @@ ASSIGNED = {
         *("self.request_id =", "self.outputs =", "self.finished =", "self.num_cached_tokens ="),
     ],
     "vllm.v1.request:Request.__init__": ["self.sampling_params ="],
+    "vllm.v1.engine.detokenizer:FastIncrementalDetokenizer.__init__": [
+        *("self.stream =", "self.tokenizer:", "self.skip_special_tokens ="),
+    ],
     "vllm.v1.worker.lora_model_runner_mixin:LoRAModelRunnerMixin.load_lora_model": ["does not support LoRA"],
     "vllm.model_executor.layers.activation:GeluAndMul.__init__": ["self.approximate ="],
     "vllm.model_executor.layers.linear:RowParallelLinear.__init__": ["self.input_size_per_partition ="],
