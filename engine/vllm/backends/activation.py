@@ -7,10 +7,12 @@ may change. The layer's index is a tensor, an input of the compiled graph, so th
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import nn
+
+from engine.vllm.backends.operators import define_operator, trace_nothing
 
 if TYPE_CHECKING:
     from engine.vllm.backends.experts import ExpertRows
@@ -54,15 +56,7 @@ def _steer(x: torch.Tensor, out: torch.Tensor, layer: torch.Tensor) -> None:
         _current.step.apply(int(layer), x.flatten(0, -2), out.view(-1, out.shape[-1]))
 
 
-def _steer_fake(x: torch.Tensor, out: torch.Tensor, layer: torch.Tensor) -> None:
-    """Do nothing: tracing needs only shapes."""
-
-
-_library: Any = torch.library.Library("ampsweep", "FRAGMENT")  # type: ignore[no-untyped-call]
-_library.define("steer_(Tensor x, Tensor(a!) out, Tensor layer) -> ()")
-_library.impl("steer_", _steer, "CPU")
-_library.impl("steer_", _steer, "CUDA")
-_library.impl("steer_", _steer_fake, "Meta")
+_library = define_operator("steer_(Tensor x, Tensor(a!) out, Tensor layer) -> ()", _steer, trace_nothing)
 
 
 class SteeredActivation(nn.Module):

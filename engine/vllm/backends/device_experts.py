@@ -19,6 +19,7 @@ from engine.kernels.expert_pairs import ExpertPairs
 from engine.vllm.backends.captured import capture_experts
 from engine.vllm.backends.device_buffers import DeviceModule, table_of
 from engine.vllm.backends.experts import ExpertRows, arrange
+from engine.vllm.backends.operators import define_operator, trace_like_input
 from engine.vllm.backends.step_needs import StepNeeds, needs_of
 
 
@@ -126,19 +127,12 @@ def _statistic(
     return statistic
 
 
-def _shape_alone(x: torch.Tensor, *_arguments: Any, **_optional: Any) -> torch.Tensor:
-    """Return a tensor of the result's shape, which is all that tracing needs."""
-    return torch.empty_like(x)
-
-
-_library: Any = torch.library.Library("ampsweep", "FRAGMENT")  # type: ignore[no-untyped-call]
-_library.define(
+_library = define_operator(
     f"run_device_experts(Tensor x, Tensor w13, Tensor w2, Tensor shares, Tensor chosen, {DeviceModule.SCHEMA}, *, "
-    "Tensor? b13=None, Tensor? b2=None, float? limit=None, bool on_input=False) -> Tensor"
+    "Tensor? b13=None, Tensor? b2=None, float? limit=None, bool on_input=False) -> Tensor",
+    _run_device_experts,
+    trace_like_input,
 )
-_library.impl("run_device_experts", _run_device_experts, "CPU")
-_library.impl("run_device_experts", _run_device_experts, "CUDA")
-_library.impl("run_device_experts", _shape_alone, "Meta")
 
 
 class DeviceExperts(DeviceModule):

@@ -6,13 +6,12 @@ The operator reads tensors at fixed addresses, so that torch.compile can trace i
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
 from engine.kernels import residual_triton
 from engine.kernels.device_table import VectorBuffers
+from engine.vllm.backends.operators import define_operator, trace_nothing
 from engine.vllm.backends.residual import rows_of
 from engine.vllm.backends.step_needs import needs_of
 
@@ -36,18 +35,12 @@ def _record_and_steer(
         residual_triton.add(rows, slots, strengths, VectorBuffers(adds=adds, values=values), layer)
 
 
-def _nothing(*_arguments: Any) -> None:
-    """Do nothing: tracing needs only shapes."""
-
-
-_library: Any = torch.library.Library("ampsweep", "FRAGMENT")  # type: ignore[no-untyped-call]
-_library.define(
+_library = define_operator(
     "record_and_steer_residual_(Tensor(a!) hidden, Tensor? residual, Tensor slots, Tensor strengths, Tensor adds, "
-    "Tensor values, Tensor spans, Tensor sums, Tensor layer) -> ()"
+    "Tensor values, Tensor spans, Tensor sums, Tensor layer) -> ()",
+    _record_and_steer,
+    trace_nothing,
 )
-_library.impl("record_and_steer_residual_", _record_and_steer, "CPU")
-_library.impl("record_and_steer_residual_", _record_and_steer, "CUDA")
-_library.impl("record_and_steer_residual_", _nothing, "Meta")
 
 
 class DeviceResidual(nn.Module):

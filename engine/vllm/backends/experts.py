@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from engine.kernels.activation import ActivationName, activate
 from engine.vllm.backends.activation import current_step
+from engine.vllm.backends.operators import define_operator, trace_like_input
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -130,19 +131,12 @@ def _of_expert(biases: torch.Tensor | None, expert: int) -> torch.Tensor | None:
     return None if biases is None else biases[expert]
 
 
-def _shape_alone(x: torch.Tensor, *_arguments: Any, **_optional: Any) -> torch.Tensor:
-    """Return a tensor of the result's shape, which is all that tracing needs."""
-    return torch.empty_like(x)
-
-
-_library: Any = torch.library.Library("ampsweep", "FRAGMENT")  # type: ignore[no-untyped-call]
-_library.define(
+_library = define_operator(
     "run_experts(Tensor x, Tensor w13, Tensor w2, Tensor shares, Tensor chosen, Tensor layer, str activation, *, "
-    "Tensor? b13=None, Tensor? b2=None, float? limit=None, bool on_input=False) -> Tensor"
+    "Tensor? b13=None, Tensor? b2=None, float? limit=None, bool on_input=False) -> Tensor",
+    run_experts,
+    trace_like_input,
 )
-_library.impl("run_experts", run_experts, "CPU")
-_library.impl("run_experts", run_experts, "CUDA")
-_library.impl("run_experts", _shape_alone, "Meta")
 
 
 class SequentialExperts(nn.Module):

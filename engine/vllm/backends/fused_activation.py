@@ -15,6 +15,7 @@ from engine.kernels import record_triton, statistic_triton, steer_triton
 from engine.kernels.activation import ActivationName, MlpForm
 from engine.vllm.backends.captured import capture
 from engine.vllm.backends.device_buffers import DeviceModule, table_of
+from engine.vllm.backends.operators import define_operator
 from engine.vllm.backends.step_needs import needs_of
 
 
@@ -73,17 +74,17 @@ def _activate_and_multiply(
     return out
 
 
-def _shape_alone(x: torch.Tensor, *arguments: Any) -> torch.Tensor:
-    """Return a tensor of the result's shape, which is all that tracing needs."""
+def _trace_half(x: torch.Tensor, *arguments: Any) -> torch.Tensor:
+    """Return a tensor of half as many columns for a gated MLP, else of the shape of `x`."""
     gated: bool = arguments[-1]
     return x.new_empty(x.shape[0], x.shape[1] // 2 if gated else x.shape[1])
 
 
-_library: Any = torch.library.Library("ampsweep", "FRAGMENT")  # type: ignore[no-untyped-call]
-_library.define(f"activate_and_multiply(Tensor x, {DeviceModule.SCHEMA}, bool gated) -> Tensor")
-_library.impl("activate_and_multiply", _activate_and_multiply, "CPU")
-_library.impl("activate_and_multiply", _activate_and_multiply, "CUDA")
-_library.impl("activate_and_multiply", _shape_alone, "Meta")
+_library = define_operator(
+    f"activate_and_multiply(Tensor x, {DeviceModule.SCHEMA}, bool gated) -> Tensor",
+    _activate_and_multiply,
+    _trace_half,
+)
 
 
 class FusedActivation(DeviceModule):

@@ -6,12 +6,11 @@ The operator reads the current step of its thread; without one it changes nothin
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
 from engine.vllm.backends.activation import current_step
+from engine.vllm.backends.operators import define_operator, trace_nothing
 
 
 def rows_of(hidden: torch.Tensor) -> torch.Tensor:
@@ -24,15 +23,9 @@ def _steer(hidden: torch.Tensor, residual: torch.Tensor | None, layer: torch.Ten
         step.apply_residual(int(layer), rows_of(hidden), None if residual is None else rows_of(residual))
 
 
-def _steer_fake(hidden: torch.Tensor, residual: torch.Tensor | None, layer: torch.Tensor) -> None:
-    """Do nothing: tracing needs only shapes."""
-
-
-_library: Any = torch.library.Library("ampsweep", "FRAGMENT")  # type: ignore[no-untyped-call]
-_library.define("steer_residual_(Tensor(a!) hidden, Tensor? residual, Tensor layer) -> ()")
-_library.impl("steer_residual_", _steer, "CPU")
-_library.impl("steer_residual_", _steer, "CUDA")
-_library.impl("steer_residual_", _steer_fake, "Meta")
+_library = define_operator(
+    "steer_residual_(Tensor(a!) hidden, Tensor? residual, Tensor layer) -> ()", _steer, trace_nothing
+)
 
 
 class SteeredResidual(nn.Module):
