@@ -31,7 +31,7 @@ class VllmRuns:
         async def send(item: GeneratedItem) -> None:
             sampling = SamplingParams(max_tokens=item.new_tokens, ignore_eos=True)
             steer = steering(item.intervention, vector=item.vector)
-            request = GenerateRequest(prompt=item.prompt, sampling=sampling, steering=steer)
+            request = GenerateRequest(prompt=item.prompt, sampling=sampling, stream=False, steering=steer)
             async for _ in self.engine.generate(request):
                 pass
 
