@@ -42,6 +42,9 @@ class WordTokenizer:
     def decode(self, ids: list[int], **_options: object) -> str:
         return " ".join(map(str, ids))
 
+    def convert_ids_to_tokens(self, ids: list[int]) -> list[str | None]:
+        return [str(token) for token in ids]
+
 
 @dataclass
 class StubLoop:

@@ -48,6 +48,7 @@ def _engine(*, takes_statistics: bool) -> VllmEngine:
         encode=lambda text, **_: list(text.encode()),
         decode=lambda ids, **_: bytes(ids).decode(),
         get_vocab=dict,
+        convert_ids_to_tokens=lambda ids: list(map(chr, ids)),
         all_special_ids=[],
     )
     loop = EngineLoop(lambda: pytest.fail("vLLM is asked"), asyncio.get_running_loop())
