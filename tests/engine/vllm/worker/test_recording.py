@@ -64,3 +64,18 @@ def test_only_the_rows_of_sentences_that_start_are_cleared() -> None:
         expected = 0 if key in "bd" else rows[key] + 1
         assert (part.counts == expected).all()
         assert (part.residual == expected).all()
+
+
+def test_the_tokens_that_reached_each_neuron_are_taken_with_their_sentence() -> None:
+    """A layer of three experts with two neurons each, and one without experts."""
+    shard = Shard(layers=(0, 1), neurons=(range(6), range(6)), experts=(3, 1))
+    recording = Recording(shard, rows=ROWS, hidden_size=HIDDEN, device=torch.device("cpu"))
+    rows = {key: recording.open(key, sums=False) for key in "ab"}
+    assert recording.reached is not None
+    recording.reached += torch.arange(ROWS, dtype=torch.int32)[:, None]
+    recording.reached[0] += torch.tensor([0, 10, 20], dtype=torch.int32)
+    for key, part in zip("ba", recording.take(["b", "a"]), strict=True):
+        row = rows[key]
+        expected = [[row, row, row + 10, row + 10, row + 20, row + 20], [row] * 6]
+        assert part.reached is not None
+        assert part.reached.tolist() == expected
