@@ -4,8 +4,9 @@ Successive halving (Karnin et al. 2013; Jamieson and Talwalkar 2016) runs over t
 patch value, statistic, choice of layers and choice of tokens. A rung is a set of cells like any other. The first rung
 tries all factors on a few items of the tasks that have the metric of the search, by default LSS. Each further rung
 tries the better half on twice as many items. The last rung runs the remaining factors on all items, tasks and controls.
-A factor is better if the mean of the metric over data languages is better; ties go to the smaller factor, as for the
-best factor of a whole sweep.
+A factor is better if the mean of the metric over data languages is better; ties go to the smaller factor, because a
+rung before the last one measures nothing else. The best factor of a whole sweep (`jobs.results.best_factors`) breaks
+ties by language control first.
 
 A rung follows from the cells of the rungs before it and their values alone, so it can be recomputed at any time. The
 items of each rung are among those of the next, because a limit takes the first items of a fixed order.
@@ -217,7 +218,10 @@ def _with_limit(cells: Sequence[Cell], items: int) -> Iterator[Cell]:
 
 
 def _best_factors(cells: Sequence[Cell], qualities: Mapping[str, float], keep: int) -> list[Cell]:
-    """Return the cells of the best `keep` factors among the interventions that differ in their factor alone."""
+    """Return the cells of the best `keep` factors among the interventions that differ in their factor alone.
+
+    Of equally good factors the smaller ones are kept.
+    """
     races: dict[Intervention, dict[float, list[Cell]]] = defaultdict(lambda: defaultdict(list))
     for cell in cells:
         assert cell.intervention is not None

@@ -161,12 +161,7 @@ def _limits(data: ReportData, measured: _Measured, arm: str) -> list[str]:
     limits = []
     (tried,) = data.query(TRIED).to_pylist()
     if arm not in _INSTRUCTIONS and tried["tried"] > 1:
-        measures = {"lss": "LSS", "control": "language control"}  # in the order in which `ARMS` of the views chooses
-        chosen_by = next((name for key, name in measures.items() if measured.has(arm, key)), "gain")
-        limits.append(
-            f"Each target is shown at the best of up to {tried['tried']} interventions by {chosen_by}, chosen on the "
-            f"same items, so its {chosen_by} is optimistic."
-        )
+        limits.append(_optimism(measured, arm, tried["tried"]))
     targets = {row["target"] for row in measured.rows if row["arm"] == arm}
     (noise,) = data.query(NOISE).to_pylist()
     if noise["differences"] and not noise["measured"]:
@@ -174,6 +169,16 @@ def _limits(data: ReportData, measured: _Measured, arm: str) -> list[str]:
     if len(targets) == 1:
         limits.append("With one target language, nothing is known about others.")
     return limits
+
+
+def _optimism(measured: _Measured, arm: str, tried: int) -> str:
+    """Return what the choice of the best interventions means for the values that it looks at."""
+    measures = {"lss": "LSS", "control": "language control"}  # in the order in which the view `judged` is read
+    names = [name for measure, name in measures.items() if measured.has(arm, measure)] or ["gain"]
+    chosen = f"Each target is shown at the best of up to {tried} interventions by {names[0]}"
+    if len(names) == 1:
+        return f"{chosen}, chosen on the same items, so its {names[0]} is optimistic."
+    return f"{chosen} and, of equal ones, by {names[1]}, chosen on the same items, so both are optimistic."
 
 
 def _verdict(rows: Sequence[Row]) -> str:

@@ -75,7 +75,7 @@ def best_seen(table: pa.Table) -> str:
             f"{between(row['value'] for row in rows)}"
         )
         tied = sum(row["tied"] is not None for row in rows)
-        text += f" (a tie of several factors for {tied} of {len(rows)}, of which the smallest is named)" if tied else ""
+        text += f" (other factors are equally good for {tied} of {len(rows)})" if tied else ""
         for name, label in (("random", "random neurons"), ("other", "another language's neurons")):
             values = [row[name] for row in rows if row[name] is not None]
             text += f"; {label} {between(values)}" if values else ""

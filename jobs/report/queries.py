@@ -82,20 +82,22 @@ FROM at_best WHERE whose = 'own' AND conclusion IS NOT NULL
 GROUP BY ALL ORDER BY panel, side DESC
 """
 BEST = """
-WITH headlines AS (
-  SELECT s.*, measure FROM steered s JOIN measures USING (metric)
-  WHERE measure IN ('lss', 'accuracy') OR measure = 'control' AND data_language <> target_language
-), means AS (
+WITH means AS (
   SELECT s.panel, target_language, intervention, layers, factor, whose, random_seed, avg(value) AS value,
          count(*) AS languages, max(neurons) AS neurons
-  FROM headlines s GROUP BY ALL
+  FROM steered s JOIN measures USING (metric)
+  WHERE measure IN ('lss', 'accuracy') OR measure = 'control' AND data_language <> target_language
+  GROUP BY ALL
 ), ranked AS (
-  SELECT *, row_number() OVER same AS position, round(value, 12) = round(max(value) OVER same, 12) AS is_best
-  FROM means WHERE whose = 'own' AND neurons > 0
-  WINDOW same AS (PARTITION BY panel, target_language, intervention, layers ORDER BY round(value, 12) DESC, factor)
-), ties AS (
+  SELECT m.*, rank() OVER (same ORDER BY round(value, 12) DESC) = 1 AS is_best,
+         row_number() OVER (same ORDER BY round(value, 12) DESC, control DESC NULLS LAST, gain DESC NULLS LAST, factor)
+           AS position
+  FROM means m JOIN judged USING (target_language, intervention, layers, factor)
+  WHERE whose = 'own' AND neurons > 0 AND method = 'neurons'
+  WINDOW same AS (PARTITION BY panel, target_language, intervention, layers)
+), others AS (
   SELECT panel, target_language, intervention, layers, string_agg(format('{:g}', factor), ', ' ORDER BY factor) AS tied
-  FROM ranked WHERE is_best GROUP BY ALL HAVING count(*) > 1
+  FROM ranked WHERE is_best AND position > 1 GROUP BY ALL
 )
 SELECT r.panel, r.target_language, r.intervention, r.layers, r.factor, any_value(tied) AS tied, r.value, r.languages,
        r.neurons,
@@ -104,7 +106,7 @@ SELECT r.panel, r.target_language, r.intervention, r.layers, r.factor, any_value
        max(c.value) FILTER (c.whose = 'random') AS random_max,
        any_value(c.value) FILTER (c.whose = 'other language') AS other
 FROM ranked r LEFT JOIN means c USING (panel, target_language, intervention, layers, factor)
-LEFT JOIN ties USING (panel, target_language, intervention, layers)
+LEFT JOIN others USING (panel, target_language, intervention, layers)
 WHERE r.position = 1 GROUP BY ALL ORDER BY ALL
 """
 MATRIX = """
@@ -234,7 +236,7 @@ ORDER BY ALL
 """
 SEARCH = """
 SELECT target_language,
-       concat_ws(' ', op, patch, statistic, nullif(edited_tokens(tokens, "when", part), '')) AS intervention,
+       intervention_of(op, patch, statistic, edited_tokens(tokens, "when", part)) AS intervention,
        layers, factor, rung,
        metric, avg(value) AS value, sum(n) AS items
 FROM summary WHERE factor IS NOT NULL AND rung IS NOT NULL GROUP BY ALL

@@ -86,8 +86,8 @@ QUESTIONS = (
     Question(
         key="does_it_work",
         title="Does it work?",
-        about="Each way to steer to a target language, at its best intervention (the largest mean LSS; without LSS the "
-        "best language control). Control: the share of generated texts in the target language, a bar for the "
+        about="Each way to steer to a target language, at its best intervention: the largest mean LSS and, of equal "
+        "ones or without LSS, the best language control. Control: the share of generated texts in the target language, a bar for the "
         "unsteered model. Quality: what is known of the texts. Accuracy and nll: differences to the "
         "unsteered model in other abilities, with 0 for no loss. LSS has its line at 0.5, the value of an edit without "
         "direction; a high LSS without control means that the text did not change its language. Means over data "
@@ -125,10 +125,11 @@ QUESTIONS = (
         key="best_factor",
         title="Which factor is best for each target language?",
         about="For language control (over data languages other than the target), LSS and accuracy: the factor with the "
-        "largest mean over data languages. Of several equally good factors (tied) the smallest is named. Controls do "
+        "largest mean over data languages. Of equally good factors (tied: the others) it is the one with the best "
+        "language control, then with the largest relative gain in the language itself, then the smallest. Controls do "
         "not count; their mean at the same factor is shown for comparison, that of random neurons with its smallest "
-        "and largest value over several draws. The following sections use each target's best intervention: by LSS, or "
-        "else by language control, or else by the gain in the language itself.",
+        "and largest value over several draws. The following sections use each target's best intervention: by LSS, "
+        "then by language control, then by the relative gain in the language itself.",
         sql=BEST,
         observe=best_seen,
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ampsweep.domain.metric_names import SHARES
+from ampsweep.domain.metric_names import CONTROL, SHARES
 
 ITEM_RANGE = """
 CREATE MACRO item_range(least, most) AS 'n = ' || least || CASE WHEN least < most THEN ' to ' || most ELSE '' END
@@ -14,6 +14,14 @@ CREATE MACRO edited_tokens(tokens, drift, part) AS
   concat_ws(' ', 'tokens ' || tokens, 'when ' || drift, 'part ' || part)
 """
 """Which tokens in the scope an intervention edits, as figures name it: `tokens end=8`; empty for all of them."""
+
+INTERVENTION = """
+CREATE MACRO intervention_of(op, patch, statistic, edited) AS
+  concat_ws(' ', op, patch, 'statistic ' || statistic, nullif(edited, ''))
+"""
+"""An intervention without its factor and layers, as figures name it: `set max` sets neurons to the largest activation
+that was recorded of each, `set statistic max` to the largest one of the layer at the same token.
+"""
 
 IS_SHARE = f"""
 CREATE MACRO is_share(metric) AS split_part(metric, ',', 1) IN ({", ".join(f"'{name}'" for name in sorted(SHARES))})
@@ -75,7 +83,7 @@ SELECT *,
          || CASE WHEN task = metric THEN '' ELSE ': ' || metric END
          || CASE WHEN higher_is_better IS FALSE THEN ' (lower is better)' ELSE '' END AS panel,
        edited_tokens(tokens, "when", part) AS edited,
-       concat_ws(' ', op, patch, statistic, nullif(edited_tokens(tokens, "when", part), '')) AS intervention,
+       intervention_of(op, patch, statistic, edited_tokens(tokens, "when", part)) AS intervention,
        coalesce(delta, value) AS y,
        CASE WHEN delta IS NULL THEN coalesce(no_effect, 0) ELSE 0 END AS reference,
        CASE WHEN delta IS NULL THEN ci_low ELSE delta_ci_low END AS y_low,
@@ -131,11 +139,12 @@ FROM compared WHERE method = 'neurons'
 """
 """Cells with an intervention on neurons. `whose` says whose neurons were changed."""
 
-MEASURES = """
+_CONTROLS = ", ".join(f"('control', '{name}', {priority})" for priority, name in enumerate(CONTROL, start=1))
+MEASURES = f"""
 CREATE VIEW measures AS
 SELECT measure, metric, string_agg(DISTINCT concat_ws(', ', panel, items), '; ') AS panel
 FROM measured JOIN panel_items USING (panel) JOIN (VALUES
-  ('control', 'lfs', 1), ('control', 'in_target_language', 2), ('control', 'target_lpr', 3),
+  {_CONTROLS},
   ('quality', 'relevance', 1), ('quality', 'answer_nll', 2), ('quality', 'repetition', 3),
   ('lss', 'lss', 1), ('accuracy', 'accuracy', 1), ('accuracy', 'acc,none', 1),
   ('nll', 'nll', 1), ('nll', 'perplexity', 2)
@@ -148,32 +157,48 @@ GROUP BY measure, metric, priority QUALIFY priority = min(priority) OVER (PARTIT
 and `nll` (negative log-likelihood of text) are other abilities of the model. `panel` also names the number of items.
 """
 
-CHOSEN = """
+WAYS = """
+CREATE VIEW ways AS
+SELECT *, CASE WHEN method = 'neurons' AND patch = 'difference' THEN 'difference' ELSE method END AS way
+FROM measured LEFT JOIN (SELECT metric, measure FROM measures) USING (metric)
+"""
+"""`measured` with the measure of each metric, and the way to steer. The patch `difference` is a way of its own."""
+
+JUDGED = """
+CREATE VIEW judged AS
+SELECT target_language, way, method, op, patch, statistic, layers, edited, factor,
+       intervention_of(op, patch, statistic, edited) AS intervention,
+       round(avg(value) FILTER (measure = 'lss'), 12) AS lss,
+       round(avg(value) FILTER (measure = 'control' AND data_language <> target_language), 12) AS control,
+       round(avg(improvement / nullif(abs(baseline), 0)) FILTER (data_language = target_language), 12) AS gain
+FROM ways WHERE selection IS NULL AND (method <> 'neurons' OR neurons > 0) GROUP BY ALL
+HAVING coalesce(lss, control, gain) IS NOT NULL
+"""
+"""The interventions of each target, without controls, with what one is chosen by: the mean LSS over base languages, the
+mean language control over data languages other than the target, and the mean relative gain in the language itself.
+"""
+
+_BEST_FIRST = """lss DESC NULLS LAST, control DESC NULLS LAST, gain DESC NULLS LAST,
+           factor, op, patch, statistic, layers, edited"""
+"""The order of the interventions in `judged`. `jobs.results.best_factors` chooses factors by the same rule."""
+
+CHOSEN = f"""
 CREATE VIEW chosen AS
-WITH judged AS (
-  SELECT target_language, op, patch, statistic, layers, edited, factor,
-         avg(value) FILTER (metric = 'lss') AS lss,
-         avg(value) FILTER (measure = 'control' AND data_language <> target_language) AS control,
-         avg(improvement / nullif(abs(baseline), 0)) FILTER (data_language = target_language) AS gain
-  FROM steered LEFT JOIN (SELECT metric, measure FROM measures) USING (metric)
-  WHERE whose = 'own' AND neurons > 0 GROUP BY ALL
-)
-SELECT * FROM judged WHERE coalesce(lss, control, gain) IS NOT NULL
+SELECT * FROM judged WHERE method = 'neurons'
 QUALIFY row_number() OVER (
   PARTITION BY target_language
-  ORDER BY round(coalesce(lss, control, gain), 12) DESC, factor, patch, statistic, layers, edited
-) = 1
+  ORDER BY {_BEST_FIRST}) = 1
 """
-"""The best intervention of each target: by mean LSS over base languages, or else by language control, or else by the
-mean relative gain in the language itself.
+"""The best intervention on the neurons of each target: the one with the largest mean LSS, of equal ones that with the
+best language control, then that with the largest relative gain, then that with the smallest factor. A measure that the
+sweep did not take does not count. Means are equal if they agree to 12 digits.
 """
 
 AT_BEST = """
 CREATE VIEW at_best AS
 SELECT s.* FROM steered s JOIN chosen c
   ON s.target_language = c.target_language AND s.layers = c.layers AND s.edited = c.edited
- AND (s.selection = 'zero' OR s.op = c.op AND s.factor = c.factor
-      AND s.patch IS NOT DISTINCT FROM c.patch AND s.statistic IS NOT DISTINCT FROM c.statistic)
+ AND (s.selection = 'zero' OR s.intervention = c.intervention AND s.factor = c.factor)
 """
 """The rows of these interventions and of their controls. The control `zero` has an op and a factor of its own."""
 
@@ -186,34 +211,25 @@ GROUP BY ALL
 """
 """The effect on each target language itself (LSS: the mean over base languages), with its resource class."""
 
-ARMS = """
+ARMS = f"""
 CREATE VIEW arms AS
-WITH named AS (
-  SELECT *, CASE WHEN method = 'neurons' AND patch = 'difference' THEN 'difference' ELSE method END AS basis
-  FROM measured LEFT JOIN (SELECT metric, measure FROM measures) USING (metric)
-), scored AS (
-  SELECT target_language, basis, op, patch, statistic, layers, edited, factor,
-         avg(value) FILTER (measure = 'lss') AS lss,
-         avg(value) FILTER (measure = 'control' AND data_language <> target_language) AS control,
-         avg(improvement / nullif(abs(baseline), 0)) FILTER (data_language = target_language) AS gain
-  FROM named WHERE selection IS NULL AND (method <> 'neurons' OR neurons > 0) GROUP BY ALL
-), best AS (
-  SELECT * FROM scored WHERE coalesce(lss, control, gain) IS NOT NULL
-  QUALIFY row_number() OVER (PARTITION BY target_language, basis
-    ORDER BY round(coalesce(lss, control, gain), 12) DESC, factor, patch, statistic, layers, edited) = 1
+WITH best AS (
+  SELECT * FROM judged
+  QUALIFY row_number() OVER (
+    PARTITION BY target_language, way
+    ORDER BY {_BEST_FIRST}) = 1
 )
-SELECT n.*, CASE WHEN n.selection IS NULL THEN n.basis WHEN n.basis = 'neurons' THEN n.selection
-                 ELSE n.basis || ' ' || n.selection END AS arm
-FROM named n JOIN best b
-  ON n.target_language = b.target_language AND n.basis = b.basis AND n.op IS NOT DISTINCT FROM b.op
- AND n.factor IS NOT DISTINCT FROM b.factor AND n.layers IS NOT DISTINCT FROM b.layers AND n.edited = b.edited
- AND n.patch IS NOT DISTINCT FROM b.patch AND n.statistic IS NOT DISTINCT FROM b.statistic
-WHERE n.measure IS NOT NULL
+SELECT w.*, CASE WHEN w.selection IS NULL THEN w.way WHEN w.way = 'neurons' THEN w.selection
+                 ELSE w.way || ' ' || w.selection END AS arm
+FROM ways w JOIN best b
+  ON w.target_language = b.target_language AND w.way = b.way AND w.op IS NOT DISTINCT FROM b.op
+ AND w.factor IS NOT DISTINCT FROM b.factor AND w.layers IS NOT DISTINCT FROM b.layers AND w.edited = b.edited
+ AND w.patch IS NOT DISTINCT FROM b.patch AND w.statistic IS NOT DISTINCT FROM b.statistic
+WHERE w.measure IS NOT NULL
 """
 """The measures of each way to steer (`arm`) to a target, at its best intervention, and of the controls at that one.
 
-The best intervention is that of the largest mean LSS over base languages; without LSS of the best language control;
-without either of the largest mean relative gain in the language itself. The patch `difference` is an arm of its own.
+The best intervention of a way is found as that of the neurons (`chosen`).
 """
 
 BY_ARM = """
@@ -249,6 +265,7 @@ corrects them by Holm's over targets. Both take languages as independent samples
 VIEWS = (
     ITEM_RANGE,
     EDITED,
+    INTERVENTION,
     IS_SHARE,
     *POOLED,
     *WIDER,
@@ -258,6 +275,8 @@ VIEWS = (
     PANEL_ITEMS,
     STEERED,
     MEASURES,
+    WAYS,
+    JUDGED,
     CHOSEN,
     AT_BEST,
     BY_CLASS,

@@ -142,6 +142,9 @@ the noise floor of the task, data language and metric (`jobs.results.noise`); it
 
 WRITING: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
 
+EDIT = ("op", "patch", "statistic", "weights", "layers", "tokens", "when", "part")
+"""Columns that say how a cell edits neurons, but for the factor."""
+
 _STEERED_ONLY = (
     "selection",
     "op",

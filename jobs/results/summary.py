@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -23,10 +23,11 @@ from jobs.metrics.power import NO_VARIATION, minimum_detectable_effect
 from jobs.metrics.result import MetricResult, too_few
 from jobs.metrics.significance import holm
 from jobs.planning.search import DEFAULT_METRIC, Search
+from jobs.results.best_factors import best_factors
 from jobs.results.cell_table import CellTable
 from jobs.results.metadata_keys import PARTIAL, read_metadata
 from jobs.results.noise import NoiseFloor
-from jobs.results.schema import SUMMARY, cell_columns
+from jobs.results.schema import EDIT, SUMMARY, cell_columns
 from jobs.results.writer import Results
 from jobs.store.records import SweepRecord
 from jobs.tasks.registry import task_of
@@ -34,9 +35,7 @@ from jobs.tasks.registry import task_of
 NOTHING_CHANGED = "the intervention changed no neuron"
 """Note of a steered cell for whose target the neuron set has no neurons; its value is that of the unsteered model."""
 
-_EDIT = ("op", "patch", "statistic", "weights", "layers", "tokens", "when", "part")
-_TARGET = ("model", "task", "task_options", "mode", "target_language", *_EDIT)
-_CONDITION = ("method", "selection", "random_seed", "factor", *_EDIT)
+_CONDITION = ("method", "selection", "random_seed", "factor", *EDIT)
 _NEURON = ("neuron_layer", "neuron_index")
 _FAMILY = ("task", "task_options", "mode", "metric", "rung", *_CONDITION, *_NEURON)
 """Rows that agree in these columns differ in their languages only; their p-values are corrected together."""
@@ -155,37 +154,6 @@ def _paired(samples: pa.Table, baseline: pa.Table) -> tuple[pa.Table, pa.Table]:
 def _answers(samples: pa.Table) -> Iterator[tuple[str, int | None]]:
     """Yield what identifies each row in a cell: its item, and the number of its answer."""
     return zip(samples["doc_id"].to_pylist(), samples["answer"].to_pylist(), strict=True)
-
-
-def best_factors(rows: Sequence[Mapping[str, Any]], metric: str = DEFAULT_METRIC) -> list[dict[str, Any]]:
-    """Return the factor with the best mean value for each target language and each way to edit.
-
-    The columns of `_EDIT` tell the ways apart.
-
-    A task that a sweep asks with several options (`task_options`) has results of its own for each of them.
-
-    The mean is over data languages, whose number is in `languages`. The smaller of equally good factors wins. Controls,
-    the rungs of a search before its last one, targets without neurons, and interventions on a single neuron do not
-    count.
-
-    Args:
-        rows: The rows of a summary.
-        metric: The metric that decides; by default LSS.
-    """
-    sign = -1 if any(row["metric"] == metric and row.get("higher_is_better") is False for row in rows) else 1
-    means: dict[tuple[Any, ...], dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        changed = row["selection"] is None and row["rung"] is None and row["neurons"] > 0
-        changed = changed and row.get("neuron_layer") is None
-        if row["metric"] == metric and changed and row["value"] is not None:
-            means[tuple(row.get(name) for name in _TARGET)][row["factor"]].append(row["value"])
-    best: list[dict[str, Any]] = []
-    for target, factors in means.items():
-        by_factor = {factor: round(sum(values) / len(values), 12) for factor, values in factors.items()}
-        factor = min(by_factor, key=lambda factor: (-sign * by_factor[factor], factor))
-        result = {"metric": metric, "factor": factor, "value": by_factor[factor], "languages": len(factors[factor])}
-        best.append({**dict(zip(_TARGET, target, strict=True)), **result})
-    return best
 
 
 def summary_json(results: Results, sweep: SweepRecord) -> dict[str, Any]:

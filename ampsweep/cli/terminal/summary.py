@@ -24,9 +24,10 @@ def show_summary(rows: Sequence[Row], best_factors: Sequence[Row]) -> None:
     """Print mean values over the data languages by factor, one line per target language and selection of neurons.
 
     The metrics that a sweep is about come first, and they have the best factor of each line, as has the metric of
-    `best_factors`. Rows of the rungs of a search, which do not cover all items, are left out.
+    `best_factors`, which also says which one of equally good factors is the best and why. Rows of the rungs of a search, which do not cover all items, are left out.
     """
     decisive = {row["metric"] for row in best_factors}
+    chosen = {tuple(row.get(name) for name in _SERIES): row for row in best_factors}
     rows = [row for row in rows if row["rung"] is None]
     for table in sorted(dict.fromkeys(_table(row) for row in rows), key=lambda table: headline_rank(table[-1])):
         task, options, mode, metric = table
@@ -43,7 +44,10 @@ def show_summary(rows: Sequence[Row], best_factors: Sequence[Row]) -> None:
             by_factor = [[row for row in series_rows if row["factor"] == factor] for factor in factors]
             *_, selection = series
             has_best = selection is None and (metric in decisive or headline_rank(metric) < len(HEADLINES))
-            mark = _best(factors, by_factor, higher_is_better=better is not False) if has_best else ""
+            mark = ""
+            if has_best:
+                of_series = chosen.get(series[:-1])
+                mark = _best(factors, by_factor, higher_is_better=better is not False, chosen=of_series)
             on_neurons = series_rows[0].get("method") in (None, "neurons")  # older servers have none
             if on_neurons and not any(row["neurons"] for row in series_rows):
                 mark = "   no neurons: nothing was changed"
@@ -58,8 +62,17 @@ def _heads(rows: Sequence[Row], factors: Sequence[float]) -> list[str]:
     return [f"{sign} {factor:g}".strip() for factor in factors]
 
 
-def _best(factors: Sequence[float], by_factor: Sequence[Sequence[Row]], *, higher_is_better: bool) -> str:
-    """Return a note on the best factor of a line, or on the factors that tie for it at the precision shown."""
+def _best(
+    factors: Sequence[float], by_factor: Sequence[Sequence[Row]], *, higher_is_better: bool, chosen: Row | None
+) -> str:
+    """Return a note on the best factor of a line, or on the factors that tie for it at the precision shown.
+
+    Args:
+        factors: All factors.
+        by_factor: The rows of the line for each of them.
+        higher_is_better: Whether a larger mean is better.
+        chosen: The line's entry in `best_factors`, if it has one.
+    """
     means = {
         factor: round(mean, 3)
         for factor, rows in zip(factors, by_factor, strict=True)
@@ -71,7 +84,16 @@ def _best(factors: Sequence[float], by_factor: Sequence[Sequence[Row]], *, highe
     tied = [f"{factor:g}" for factor, mean in means.items() if mean == best]
     if len(tied) == 1:
         return f"   best at {tied[0]}"
-    return "   all factors tie" if len(tied) == len(means) else f"   {', '.join(tied[:-1])} and {tied[-1]} tie"
+    text = "all factors tie" if len(tied) == len(means) else f"{', '.join(tied[:-1])} and {tied[-1]} tie"
+    return f"   {text}{_decided(chosen)}"
+
+
+def _decided(chosen: Row | None) -> str:
+    """Return which of equally good factors is the best and why; nothing if it is just the smallest of them."""
+    reasons = {"control": "has the best language control", "gain": "gains most in the language itself"}
+    if chosen is None or chosen.get("decided_by") not in reasons:  # older servers do not say
+        return ""
+    return f"; {chosen['factor']:g} {reasons[chosen['decided_by']]}"
 
 
 def _unsteered(rows: Sequence[Row], metric: str) -> dict[str, str]:

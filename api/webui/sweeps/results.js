@@ -12,6 +12,9 @@ import { samplesBrowser } from "./samples.js";
 /** The columns that say which tokens in the scope were edited. */
 const TOKENS = ["tokens", "when", "part"];
 
+/** What decides between factors that are equally good by the metric. */
+const TIE_BREAKERS = { control: "language control", gain: "gain in the language itself", factor: "smaller factor" };
+
 /** Return the elements that show the results of a sweep; `path` is its address. */
 export async function resultElements(path, sweep, signal) {
   if (sweep.expired_at !== null) return [h("p", {}, "The results of this sweep have expired.")];
@@ -52,15 +55,18 @@ async function neuronSetOf(path, sweep, signal) {
   return id ? json(`v1/neuron-sets/${id}`, { signal }) : null;
 }
 
-/** Return a table of the best factor for each target language: the one with the best mean value. */
+/** Return a table of the best factor for each target language: the one with the best mean value, and those that equal it. */
 function bestFactors(best) {
-  const titles = ["Target", "Intervention", "Best factor", `Mean ${best[0].metric.toUpperCase()}`, "Data languages"];
+  const metric = best[0].metric.toUpperCase();
+  const titles = ["Target", "Intervention", "Best factor", `Mean ${metric}`, "Data languages", "Equally good", "Chosen by"];
   const lines = best.map((row) => [
     languageName(row.target_language),
     [row.op, row.patch, row.statistic, ...TOKENS.map((name) => row[name] && `${name} ${row[name]}`)].filter(Boolean).join(" "),
     row.factor,
     row.value.toFixed(3),
     row.languages,
+    row.tied.join(", ") || "–",
+    TIE_BREAKERS[row.decided_by] ?? metric,
   ]);
   return [
     h("h3", {}, "Best factors"),

@@ -71,10 +71,10 @@ def control(name: str, own: float, controlled: float, p: float) -> dict[str, Any
         ),
         (
             "best_seen",
-            [best("fr", 0.0, 1.0, tied="0, 0.5, 3"), best("ja", 0.5, 0.9, random=0.5)],
+            [best("fr", 0.0, 1.0, tied="0.5, 3"), best("ja", 0.5, 0.9, random=0.5)],
             (
-                "lss: the best factor is 0 to 0.5, with a mean of 0.90 to 1.00 (a tie of several factors for 1 of 2, "
-                "of which the smallest is named); random neurons 0.50."
+                "lss: the best factor is 0 to 0.5, with a mean of 0.90 to 1.00 (other factors are equally good for 1 of "
+                "2); random neurons 0.50."
             ),
         ),
         ("matrix_seen", [{"row": "en", "column": "fr", "value": 1.0}], "LSS is 1.00 for the only pair, en to fr."),

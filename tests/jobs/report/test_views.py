@@ -28,6 +28,7 @@ from jobs.report.queries import (
     SIGNIFICANCE,
     TRIED,
 )
+from jobs.results.best_factors import best_factors
 from jobs.results.schema import SAMPLES, SUMMARY
 from tests.jobs.report.control_sweep import control_row, control_summary, write_sweep
 
@@ -236,7 +237,63 @@ def test_the_best_factor_is_given_for_each_headline_metric_with_its_ties(tmp_pat
     ]
     with closing(opened(tmp_path, rows)) as data:
         best = [(row["panel"], row["factor"], row["tied"], row["value"]) for row in data.query(BEST).to_pylist()]
-    assert best == [("generation: lfs", 1.0, "1, 2", 0.9), ("xcopa: accuracy", 1.0, None, 0.7)]
+    assert best == [("generation: lfs", 1.0, "2", 0.9), ("xcopa: accuracy", 1.0, None, 0.7)]
+
+
+def saturated(
+    *, controls: tuple[float | None, ...], losses: tuple[float, ...] = (), shifts: tuple[float | None, ...] = (1.0, 1.0, 1.0)
+) -> list[dict[str, Any]]:
+    """Return rows of three factors with these LSS, language control and negative log-likelihood (4 unsteered) in fr."""
+    own = {**NEURONS, "neurons": 4}
+    rows: list[dict[str, Any]] = []
+    for index, factor in enumerate((-0.1, 0.0, 3.0)):
+        for base in ("en", "ru"):
+            if shifts[index] is not None:
+                rows.append(control_row("lss", "lss", base, "fr", **own | {"factor": factor, "value": shifts[index]}))
+            if controls and controls[index] is not None:
+                values = {"factor": factor, "value": controls[index], "baseline": 0.0, "delta": controls[index]}
+                rows.append(control_row("generation", "lfs", base, "fr", **own | values))
+        if losses:
+            values = {"factor": factor, "value": losses[index], "baseline": 4.0, "delta": losses[index] - 4}
+            rows.append(control_row("perplexity", "nll", "fr", "fr", **own | values))
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("rows", "factor"),
+    [
+        (saturated(controls=(0.0, 0.25, 1.0)), 3.0),
+        (saturated(controls=(0.0, 0.25, 0.1)), 0.0),
+        (saturated(controls=(0.0, 0.25, 1.0), shifts=(1.0, 1.0, 0.9)), 0.0),
+        (saturated(controls=(0.0, 0.25, 1.0), shifts=(0.8, None, 0.9)), 3.0),
+        (saturated(controls=(0.5, 0.5, 0.5), losses=(4.0, 5.0, 3.0)), 3.0),
+        (saturated(controls=(), losses=(4.0, 3.0, 3.5)), 0.0),
+        (saturated(controls=(None, 0.5, 0.5)), 0.0),
+        (saturated(controls=()), -0.1),
+    ],
+    ids=("control", "less-control", "lss-first", "lss-missing", "gain", "gain-alone", "control-missing", "smallest"),
+)
+def test_of_equally_good_interventions_control_then_gain_then_size_decides(
+    rows: list[dict[str, Any]], factor: float, tmp_path: Path
+) -> None:
+    with closing(opened(tmp_path, rows)) as data:
+        chosen = data.query("SELECT factor FROM chosen").to_pylist()
+        shown = {row["factor"] for row in data.query(DOES_IT_WORK).to_pylist()}
+        best = {row["panel"]: (row["factor"], row["tied"]) for row in data.query(BEST).to_pylist()}
+    assert chosen == [{"factor": factor}]
+    assert shown == {factor}
+    (by_summary,) = best_factors(rows)
+    assert by_summary["factor"] == factor, "the report and the summary agree"
+    assert best["lss"] == (factor, ", ".join(f"{other:g}" for other in by_summary["tied"]) or None)
+
+
+def test_a_patch_value_and_a_statistic_of_the_same_name_are_two_interventions(tmp_path: Path) -> None:
+    both: tuple[dict[str, Any], ...] = ({"patch": "max", "value": 0.9}, {"statistic": "max", "value": 0.6})
+    rows = [control_row("lss", "lss", "en", "fr", **{**NEURONS, **columns}) for columns in both]
+    with closing(opened(tmp_path, rows)) as data:
+        curves = {row["intervention"]: row["y"] for row in data.query(CURVES).to_pylist()}
+        best = {row["intervention"]: row["value"] for row in data.query(BEST).to_pylist()}
+    assert curves == best == {"set max": 0.9, "set statistic max": 0.6}
 
 
 def test_the_front_has_the_methods_that_none_surpasses(tmp_path: Path) -> None:

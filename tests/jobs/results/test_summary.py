@@ -12,7 +12,7 @@ from jobs.metrics.mean import Mean
 from jobs.metrics.result import NOT_FINITE, MetricResult
 from jobs.results.cell_table import CellTable, to_table
 from jobs.results.schema import SUMMARY
-from jobs.results.summary import NOTHING_CHANGED, SummaryBuilder, best_factors
+from jobs.results.summary import NOTHING_CHANGED, SummaryBuilder
 from jobs.sample import Sample
 from tests.jobs.cluster import a_cell, a_sample
 
@@ -235,79 +235,6 @@ def test_one_task_asked_in_two_ways_has_rows_that_can_be_told_apart() -> None:
         assert row["p_holm"] in [min(1.0, factor * row["p_value"]) for factor in (1, len(family))]
 
 
-def lss_row(target: str, base: str, factor: float, value: float | None, **changes: Any) -> dict[str, Any]:
-    return {
-        "model": "m",
-        "task": "lss",
-        "mode": "corrected",
-        "metric": "lss",
-        "data_language": base,
-        "target_language": target,
-        "op": "scale",
-        "patch": None,
-        "statistic": None,
-        "weights": None,
-        "layers": "all",
-        "selection": None,
-        "factor": factor,
-        "value": value,
-        "neurons": 6,
-        "rung": None,
-        **changes,
-    }
-
-
-def test_the_best_factor_has_the_largest_mean_over_base_languages() -> None:
-    (best,) = best_factors(
-        [
-            lss_row("fr", "en", 2.0, 0.9),
-            lss_row("fr", "tr", 2.0, 0.1),
-            lss_row("fr", "en", 5.0, 0.6),
-            lss_row("fr", "tr", 5.0, 0.6),
-            lss_row("fr", "en", 9.0, 1.0, selection="random"),
-            lss_row("fr", "en", 9.0, None),
-            lss_row("fr", "en", 9.0, 1.0, metric="accuracy"),
-        ]
-    )
-    assert (best["target_language"], best["factor"], best["value"], best["languages"]) == ("fr", 5.0, 0.6, 2)
-
-
-def test_of_a_metric_that_should_be_small_the_smallest_mean_is_the_best() -> None:
-    rows = [
-        lss_row("fr", "en", 2.0, 0.9, metric="repetition", higher_is_better=False),
-        lss_row("fr", "en", 5.0, 0.2, metric="repetition", higher_is_better=False),
-        lss_row("fr", "en", 2.0, 0.9),
-    ]
-    (best,) = best_factors(rows, "repetition")
-    assert (best["metric"], best["factor"], best["value"]) == ("repetition", 5.0, 0.2)
-
-
-def test_a_target_without_neurons_has_no_best_factor() -> None:
-    summary = [lss_row("fr", "en", 2.0, 0.0, neurons=0), lss_row("tr", "en", 2.0, 0.4)]
-    assert [best["target_language"] for best in best_factors(summary)] == ["tr"]
-
-
-def test_a_tie_goes_to_the_smaller_factor_whatever_the_order_of_adding() -> None:
-    summary = [
-        lss_row("fr", "en", 5.0, 0.1),
-        lss_row("fr", "tr", 5.0, 0.2),
-        lss_row("fr", "zh", 5.0, 0.3),
-        lss_row("fr", "en", 2.0, 0.3),
-        lss_row("fr", "tr", 2.0, 0.2),
-        lss_row("fr", "zh", 2.0, 0.1),
-    ]
-    assert [best["factor"] for best in best_factors(summary)] == [2.0]
-    assert [best["factor"] for best in best_factors(summary[::-1])] == [2.0]
-
-
-def test_each_target_op_patch_and_layer_has_a_best_factor_of_its_own() -> None:
-    summary = [lss_row("fr", "en", 1.0, 0.5), lss_row("tr", "en", 2.0, 0.5), lss_row("fr", "en", 3.0, 0.5, layers="0")]
-    assert [best["factor"] for best in best_factors(summary)] == [1.0, 2.0, 3.0]
-    first = [lss_row("fr", "en", factor, factor, tokens="end=8") for factor in (0.1, 0.2)]
-    summary += first + [lss_row("fr", "en", factor, -factor, part="answer") for factor in (0.3, 0.4)]
-    assert [best["factor"] for best in best_factors(summary)] == [1.0, 2.0, 3.0, 0.2, 0.3]
-
-
 def test_an_interval_that_rests_on_few_items_is_noted() -> None:
     few, enough = ([a_sample(str(index), correct=True, score=1.0) for index in range(count)] for count in (19, 20))
     cell = a_cell(task="xcopa")
@@ -362,10 +289,3 @@ def test_a_repeat_has_no_row_of_a_metric_that_needs_a_target_language() -> None:
     metrics = {row["metric"] for row in summary if row["method"] == "repeat"}
     assert "in_target_language" not in metrics
     assert "in_data_language" in metrics
-
-
-def test_a_task_asked_in_two_ways_has_a_best_factor_for_each() -> None:
-    chat = {"task_options": "chat=true"}
-    rows = [lss_row("fr", "en", 2.0, 0.9), lss_row("fr", "en", 5.0, 0.6)]
-    rows += [lss_row("fr", "en", 2.0, 0.1, **chat), lss_row("fr", "en", 5.0, 0.2, **chat)]
-    assert [(best["task_options"], best["factor"]) for best in best_factors(rows)] == [(None, 2.0), ("chat=true", 5.0)]

@@ -8,7 +8,7 @@ import pytest
 
 from ampsweep.cli.terminal.summary import show_summary
 from jobs.results.schema import SUMMARY
-from jobs.results.summary import best_factors
+from jobs.results.best_factors import best_factors
 
 
 def row(factor: float, value: float, **columns: Any) -> dict[str, Any]:
@@ -64,6 +64,28 @@ def test_the_heads_of_the_factors_say_what_the_op_does(capsys: pytest.CaptureFix
 def test_a_tie_has_no_best_factor(capsys: pytest.CaptureFixture[str], values: tuple[float, ...], mark: str) -> None:
     rows = [row(factor, value) for factor, value in zip((1.0, 2.0, 3.0), values, strict=True)]
     assert printed(capsys, rows)[-1].endswith(mark)
+
+
+def test_of_equally_good_factors_the_best_one_is_named_with_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    factors = (1.0, 2.0, 3.0)
+    shifts = [row(factor, 1.0, task="lss", metric="lss") for factor in factors]
+    controls = [
+        row(factor, value, task="generation", metric="lfs", data_language="en")
+        for factor, value in zip(factors, (0.0, 0.9, 0.2), strict=True)
+    ]
+
+    def line_of_lss(rows: list[dict[str, Any]]) -> str:
+        show_summary(rows, best_factors(rows))
+        lines = capsys.readouterr().out.splitlines()
+        return lines[next(index for index, line in enumerate(lines) if line.startswith("lss")) + 2]
+
+    assert line_of_lss([*shifts, *controls]).endswith("all factors tie; 2 has the best language control")
+    gain = {"task": "perplexity", "metric": "nll", "higher_is_better": False, "baseline": 4.0}
+    gains = [row(factor, 4.0 - factor, **gain, delta=-factor) for factor in factors]
+    assert line_of_lss([*shifts, *gains]).endswith("all factors tie; 3 gains most in the language itself")
+    assert line_of_lss(shifts).endswith("all factors tie"), "the smallest factor is no better than the others"
+    shifts[0]["value"] = 0.5
+    assert line_of_lss([*shifts, *controls]).endswith("2 and 3 tie; 2 has the best language control")
 
 
 def test_the_metric_that_a_sweep_is_about_comes_first_with_its_unsteered_value(
