@@ -11,7 +11,7 @@ import numpy as np
 from jobs.evaluation.texts import StoredText
 from jobs.metrics.bootstrap import bootstrap_mean
 from jobs.metrics.item_sums import evaluate_answers
-from jobs.metrics.result import FEW
+from jobs.metrics.result import FEW, MetricResult
 from jobs.metrics.wilson import share_interval
 
 Values = dict[str, Any]
@@ -93,7 +93,7 @@ def mean_with_interval(
 
     The interval resamples texts; where texts are several answers to one prompt, it resamples prompts. With `is_share`,
     for scores from 0 to 1, it is Wilson's where the scores of independent texts are all 0 or 1, and where all texts
-    have 0 or all have 1.
+    have 0 or all have 1. It is None where every resample has the same value, because the texts are alike.
     """
     pairs = [(text, score.value) for text, score in zip(texts, scores, strict=True) if score.value is not None]
     if not pairs:
@@ -101,9 +101,11 @@ def mean_with_interval(
     values = np.array([value for _, value in pairs], dtype=np.float64)
     if not _have_several_answers([text for text, _ in pairs]):
         bounds = share_interval(values, rng) if is_share else bootstrap_mean(values, rng)
-        return {name: float(values.mean()), f"{name}_ci": list(bounds)}
-    result = evaluate_answers(values, [text.item for text, _ in pairs], rng, is_share=is_share)
-    return {name: result.value, f"{name}_ci": [result.ci_low, result.ci_high]}
+        result = MetricResult(n=len(values), value=float(values.mean()), ci_low=bounds[0], ci_high=bounds[1])
+    else:
+        result = evaluate_answers(values, [text.item for text, _ in pairs], rng, is_share=is_share)
+    result = result.without_points()
+    return {name: result.value, f"{name}_ci": None if result.ci_low is None else [result.ci_low, result.ci_high]}
 
 
 def defined(scores: Sequence[TextScore]) -> int:

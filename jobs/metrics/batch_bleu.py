@@ -37,8 +37,10 @@ class BatchBleu:
 
 def _of_batches(result: MetricResult, sentences: int) -> MetricResult:
     """Return a result over batches with `n` sentences, and with a note if there are few batches."""
-    note = too_few(result.n, "batches") if result.n else None
-    return replace(result, n=sentences, note=note)
+    result = result.without_points()
+    has_interval = result.ci_low is not None or result.delta_ci_low is not None
+    notes = [result.note, too_few(result.n, "batches") if has_interval else None]
+    return replace(result, n=sentences, note="; ".join(filter(None, notes)) or None)
 
 
 def _scores(samples: pa.Table) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -47,6 +48,11 @@ def batches(resamples: int, items: int) -> Iterator[int]:
     most = max(8, BATCH_VALUES // max(1, items) // 8 * 8)
     for start in range(0, resamples, most):
         yield min(most, resamples - start)
+
+
+def is_point(low: float, high: float) -> bool:
+    """Return whether an interval has no width, but for rounding: all resamples of the items have the same value."""
+    return math.isclose(low, high, rel_tol=1e-9, abs_tol=1e-12)
 
 
 def interval(resampled: Floats) -> tuple[float, float]:

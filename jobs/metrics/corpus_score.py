@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from jobs.metrics.bootstrap import Floats, batches, interval
+from jobs.metrics.bootstrap import Floats, batches, interval, is_point
 from jobs.metrics.corpus_metrics import Bleu, ChrfPlus, CorpusMetric, counts_of
 from jobs.metrics.result import MetricResult
 
@@ -74,7 +74,7 @@ class CorpusScore:
             result,
             baseline=baseline_value,
             delta=delta,
-            p_value=_p_value(np.abs(differences), abs(delta)),
+            p_value=_p_value(np.abs(differences), abs(delta), is_point=is_point(low, high)),
             delta_ci_low=low,
             delta_ci_high=high,
         )
@@ -110,8 +110,15 @@ def _draws(sentences: int) -> Iterator[NDArray[np.int64]]:
         yield np.stack([np.bincount(row, minlength=sentences) for row in chosen])
 
 
-def _p_value(differences: Floats, observed: float) -> float:
-    """Return the share of resamples whose difference, centred at 0, is larger than the observed one."""
+def _p_value(differences: Floats, observed: float, *, is_point: bool) -> float | None:
+    """Return the share of resamples whose difference, centred at 0, is larger than the observed one.
+
+    If the resamples do not differ, sacrebleu's rule gives the smallest p-value there is, also to a text that is
+    compared with itself. Here that has a p-value of 1, and any other difference none, since there is no distribution
+    to compare it with.
+    """
+    if is_point:
+        return 1.0 if observed < 1e-9 else None
     larger = int((differences - differences.mean() > observed).sum())
     return (larger + 1) / (len(differences) + 1)
 

@@ -13,10 +13,11 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from jobs.metrics.bootstrap import RESAMPLES, Floats, batches, interval
+from jobs.metrics.bootstrap import RESAMPLES, Floats, batches, interval, is_point
 from jobs.metrics.result import MetricResult
 from jobs.metrics.share import Truths
 from jobs.metrics.significance import FLIPS
+from jobs.metrics.tango import widened
 from jobs.metrics.wilson import at_bound
 
 Score = Callable[[Floats], Floats]
@@ -57,7 +58,7 @@ def evaluate_sums(
         return MetricResult(n=0)
     low, high = _interval(np.concatenate([score(totals) for totals in _resampled(sums, rng)]))
     if denominator is not None:
-        low, high = at_bound(value, int((sums[:, denominator] > 0).sum()), low, high)
+        low, high = at_bound(value, _counted(sums, denominator), low, high)
     return MetricResult(n=len(sums), value=value, ci_low=low, ci_high=high)
 
 
@@ -81,6 +82,11 @@ def compare_sums(
     both = np.concatenate([sums, plain], axis=1)
     resampled = [score(totals[:, :k]) - score(totals[:, k:]) for totals in _resampled(both, rng)]
     low, high = _interval(np.concatenate(resampled))
+    standard_error = None
+    if low is not None and high is not None and is_point(low, high):
+        standard_error = 0.0
+        if denominator is not None:
+            low, high = widened(low, high, min(_counted(side, denominator) for side in (sums, plain)))
     return replace(
         result,
         baseline=reached,
@@ -88,6 +94,7 @@ def compare_sums(
         p_value=_swap_test(sums, plain, score, abs(delta), rng),
         delta_ci_low=low,
         delta_ci_high=high,
+        delta_se=standard_error,
     )
 
 
@@ -146,6 +153,11 @@ def _resampled(sums: Floats, rng: np.random.Generator) -> Iterable[Floats]:
 def _interval(resampled: Floats) -> tuple[float | None, float | None]:
     defined = resampled[~np.isnan(resampled)]
     return interval(defined) if len(defined) else (None, None)
+
+
+def _counted(sums: Floats, denominator: int) -> int:
+    """Return the number of items that count."""
+    return int((sums[:, denominator] > 0).sum())
 
 
 def _swap_test(sums: Floats, plain: Floats, score: Score, observed: float, rng: np.random.Generator) -> float:

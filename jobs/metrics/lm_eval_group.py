@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.metrics.bootstrap import Floats, interval, resampled_means
+from jobs.metrics.bootstrap import Floats, interval, is_point, resampled_means
 from jobs.metrics.lm_eval import (
     LmEvalMetric,
     aggregation_function,
@@ -23,7 +23,8 @@ from jobs.metrics.lm_eval import (
 )
 from jobs.metrics.result import MetricResult
 from jobs.metrics.significance import cohens_dz, sign_flip
-from jobs.metrics.wilson import at_bound
+from jobs.metrics.tango import widened
+from jobs.metrics.wilson import at_bound, is_binary
 
 _BY_SIZE, _EQUAL = "by_size:", "unweighted:"
 """Prefixes of the aggregation of a group's metric."""
@@ -166,6 +167,7 @@ class _Strata:
         result = replace(result, ci_low=low, ci_high=high)
         if not self._is_mean:
             return result
+        result = self._with_paired_interval(result)
         weighted = np.concatenate(
             [
                 np.array([steered - plain for steered, plain in pairs], np.float64) * share * self._count / len(pairs)
@@ -177,10 +179,24 @@ class _Strata:
     def _widened(self, low: float | None, high: float | None) -> tuple[float | None, float | None]:
         """Return Wilson's interval, over the effective number of documents, if all of them are 0 or all are 1."""
         distinct = {float(steered) for pairs in self._tasks for steered, _ in pairs} if self._is_mean else set()
-        if len(distinct) != 1:
-            return low, high
+        return at_bound(distinct.pop(), self._effective_count, low, high) if len(distinct) == 1 else (low, high)
+
+    def _with_paired_interval(self, result: MetricResult) -> MetricResult:
+        """Return a result whose interval of the difference is Tango's, if no document changed or all did alike."""
+        low, high = result.delta_ci_low, result.delta_ci_high
+        assert low is not None
+        assert high is not None
+        if not is_point(low, high):
+            return result
+        if is_binary(np.array([value for pairs in self._tasks for pair in pairs for value in pair], np.float64)):
+            low, high = widened(low, high, self._effective_count)
+        return replace(result, delta_ci_low=low, delta_ci_high=high, delta_se=0.0)
+
+    @property
+    def _effective_count(self) -> float:
+        """The number of documents that would say as much, if all had the same weight."""
         sizes = np.array([len(pairs) for pairs in self._tasks])
-        return at_bound(distinct.pop(), 1 / float((self._shares**2 / sizes).sum()), low, high)
+        return 1 / float((self._shares**2 / sizes).sum())
 
     def _value(self, side: int) -> float:
         return float(self._shares @ [self._aggregate([pair[side] for pair in pairs]) for pairs in self._tasks])

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from jobs.metrics.bootstrap import Floats, bootstrap_mean
+from jobs.metrics.bootstrap import Floats, bootstrap_mean, is_point
 from jobs.metrics.result import BASELINE_NOT_FINITE, NOT_FINITE, MetricResult
 from jobs.metrics.significance import cohens_dz, sign_flip
-from jobs.metrics.wilson import share_interval
+from jobs.metrics.tango import widened
+from jobs.metrics.wilson import is_binary, share_interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ def evaluate_mean(values: Floats, rng: np.random.Generator, *, is_share: bool = 
     Args:
         values: The values of independent items.
         rng: The source of the resamples.
-        is_share: Whether the metric is bounded by 0 and 1; if all values are 0 or 1, the interval is then Wilson's.
+        is_share: Whether the metric is bounded by 0 and 1. If all values are 0 or 1, the interval is then Wilson's.
     """
     if not len(values):
         return MetricResult(n=0)
@@ -55,7 +56,8 @@ def evaluate_mean(values: Floats, rng: np.random.Generator, *, is_share: bool = 
 def compare_means(values: Floats, plain: Floats, rng: np.random.Generator, *, is_share: bool = False) -> MetricResult:
     """Return the mean of `values` [n] and its difference from that of `plain` [n], values of the same items.
 
-    Arguments as for `evaluate_mean`; the interval of the difference is always the bootstrap's.
+    Arguments as for `evaluate_mean`. The interval of the difference is the bootstrap's, or that of a share where all
+    values are 0 or 1 (`jobs.metrics.tango`).
     """
     result = evaluate_mean(values, rng, is_share=is_share)
     if result.value is None:
@@ -64,6 +66,9 @@ def compare_means(values: Floats, plain: Floats, rng: np.random.Generator, *, is
         return replace(result, note=BASELINE_NOT_FINITE)
     difference = values - plain
     low, high = bootstrap_mean(difference, rng)
+    is_known = not is_point(low, high)
+    if is_share and is_binary(values) and is_binary(plain):
+        low, high = widened(low, high, result.n)
     return replace(
         result,
         baseline=float(plain.mean()),
@@ -71,6 +76,7 @@ def compare_means(values: Floats, plain: Floats, rng: np.random.Generator, *, is
         p_value=sign_flip(difference, rng),
         delta_ci_low=low,
         delta_ci_high=high,
+        delta_se=None if is_known else 0.0,
         effect=cohens_dz(difference),
     )
 

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from jobs.metrics.bootstrap import is_point
 
 FEW = 20
 """An interval over fewer items gets a note: it is wide, and a percentile bootstrap of few items is too narrow."""
 NOT_FINITE = "the value is infinite or not a number"
 BASELINE_NOT_FINITE = "the baseline's value is infinite or not a number"
+RESTS_ON = "the interval rests on"
+ALIKE = "no interval: the value is the same for every resample of the items"
+DIFFERENCES_ALIKE = "no interval of the difference: it is the same for every resample of the items"
 INTERVAL_NOT_FINITE = "an interval or test has no value, because the metric is undefined for some resamples"
 _NO_NUMBERS = frozenset({"n", "signature", "note"})
 
 
 def too_few(count: int, what: str = "items") -> str | None:
     """Return a note if an interval is computed from fewer than FEW items, otherwise None."""
-    return f"the interval rests on {count} {what}" if count < FEW else None
+    return f"{RESTS_ON} {count} {what}" if count < FEW else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,3 +63,21 @@ class MetricResult:
         else:
             note = INTERVAL_NOT_FINITE
         return MetricResult(**values | dict.fromkeys(wrong) | {"note": "; ".join(filter(None, (self.note, note)))})
+
+    def without_points(self) -> MetricResult:
+        """Return the result without intervals that are a point; a note says so.
+
+        A bootstrap interval is a point where items are alike: a single item, or a BLEU of 0 for every sentence. It says
+        nothing about the spread of other items, while a point looks like certainty.
+        """
+        changes: dict[str, Any] = {}
+        notes = [self.note]
+        for low, high, note in (
+            ("ci_low", "ci_high", ALIKE),
+            ("delta_ci_low", "delta_ci_high", DIFFERENCES_ALIKE),
+        ):
+            bounds = getattr(self, low), getattr(self, high)
+            if None not in bounds and is_point(*bounds):
+                changes |= {low: None, high: None}
+                notes.append(note)
+        return replace(self, **changes, note="; ".join(filter(None, notes))) if changes else self

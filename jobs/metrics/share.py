@@ -11,6 +11,7 @@ from jobs.metrics.bootstrap import bootstrap_mean
 from jobs.metrics.power import mcnemar_standard_error
 from jobs.metrics.result import MetricResult
 from jobs.metrics.significance import cohens_g, discordant, mcnemar, mcnemar_mid
+from jobs.metrics.tango import widened
 from jobs.metrics.wilson import wilson
 
 Truths = NDArray[np.bool_]
@@ -30,7 +31,7 @@ def compare_shares(true: Truths, plain: Truths, rng: np.random.Generator) -> Met
     result = evaluate_share(true)
     if not result.n:
         return result
-    low, high = bootstrap_mean(true.astype(np.float64) - plain.astype(np.float64), rng)
+    low, high = widened(*bootstrap_mean(true.astype(np.float64) - plain.astype(np.float64), rng), result.n)
     gained, lost = discordant(true, plain)
     return replace(
         result,

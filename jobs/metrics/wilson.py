@@ -35,9 +35,14 @@ def share_interval(values: Floats, rng: np.random.Generator) -> tuple[float, flo
 
     It is Wilson's if all values are 0 or 1, otherwise the bootstrap's.
     """
-    if ((values == 0) | (values == 1)).all():
+    if is_binary(values):
         return wilson(float(values.mean()), len(values))
     return bootstrap_mean(values, rng)
+
+
+def is_binary(values: Floats) -> bool:
+    """Return whether all values are 0 or 1."""
+    return bool(((values == 0) | (values == 1)).all())
 
 
 def at_bound(value: float, items: float, low: float | None, high: float | None) -> tuple[float | None, float | None]:

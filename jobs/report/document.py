@@ -11,8 +11,9 @@ from jobs.report.data import Provenance, ReportData
 from jobs.report.findings import findings_of
 from jobs.report.grid import Grid, plain_grid
 from jobs.report.methods import methods_paragraph
-from jobs.report.queries import LITTLE, NOISE
+from jobs.report.queries import ALIKE, LITTLE, NOISE
 from jobs.report.views import VIEWS
+from jobs.report.wording import count_of
 
 _EXPECTED_CONTROLS = ("random", "other")
 """Controls that show whether an effect is due to the language's own neurons."""
@@ -106,6 +107,10 @@ def _caveats(data: ReportData) -> Iterable[Notice]:
     if few["rows"]:
         rest = f" (at least {few['least']}); bootstrap intervals of so few are too narrow."
         yield Notice(f"{few['rows']} of the values rest on fewer than {FEW} items", rest)
+    (alike,) = data.query(ALIKE).to_pylist()
+    if alike["rows"]:
+        rest = ", because the items behind them are alike, so that nothing is known of the spread of others."
+        yield Notice(f"{count_of(alike['rows'], 'value')} or differences have no interval", rest)
     for warning in data.provenance.warnings:
         yield Notice("", warning)
     controls = data.provenance.spec["interventions"].get("controls", ())

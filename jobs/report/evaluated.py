@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from ampsweep.errors import DamagedFile, InvalidRequest
 from ampsweep.hashing import content_hash
 from jobs.metrics.bootstrap import bootstrap_mean
+from jobs.metrics.result import MetricResult
 from jobs.metrics.wilson import share_interval
 from jobs.results.schema import SUMMARY
 
@@ -76,6 +77,7 @@ def _row(cell: Mapping[str, Any], metric: str, items: Sequence[Sequence[float]])
     seed = int(content_hash([cell["cell_id"], metric])[:16], 16)
     bounds_of = share_interval if metric == "relevance" else bootstrap_mean  # relevance is from 0 to 1
     low, high = bounds_of(values, np.random.default_rng(seed))
-    measured = {"n": len(values), "value": float(values.mean()), "ci_low": low, "ci_high": high}
+    result = MetricResult(n=len(values), value=float(values.mean()), ci_low=low, ci_high=high).without_points()
+    measured = {name: getattr(result, name) for name in ("n", "value", "ci_low", "ci_high", "note")}
     of_cell = {name: cell.get(name) for name in _OF_CELLS}
     return {**of_cell, **measured, "metric": metric, "higher_is_better": HIGHER_IS_BETTER[metric]}

@@ -101,7 +101,7 @@ def _comparisons(measured: _Measured, arm: str, share: str) -> list[str]:
     if measured.has(random, share):
         own = {row["target"]: row for row in measured.of(arm, share)}
         pairs = [(own[row["target"]], row) for row in measured.of(random, share) if row["target"] in own]
-        apart = sum(_low(first) > _high(second) for first, second in pairs)
+        apart = sum(_are_apart(first, second) for first, second in pairs)
         who = _RANDOM.get(arm, "a random vector of the same length")
         sentences.append(
             f"With {who} it is {_value([row for _, row in pairs])}; the intervals do not overlap for {apart} of "
@@ -222,7 +222,8 @@ def _value(rows: Sequence[Row]) -> str:
 def _mean(rows: Sequence[Row], column: str = "value") -> str:
     """Return over how many targets a mean is, with its 95 % interval.
 
-    It is Student's t over targets, but no narrower than their pooled intervals; of a single target it is its own.
+    It is Student's t over targets, but no narrower than their pooled intervals; of a single target it is its own. Equal
+    values without intervals have none.
     """
     values = [row[column] for row in rows]
     of = f"{rows[0]['target']} only" if len(values) == 1 else f"mean over {len(values)} targets"
@@ -234,7 +235,7 @@ def _mean(rows: Sequence[Row], column: str = "value") -> str:
         bounds.append((mean - down, mean + up))
     if len(values) > 1:
         half = float(stats.t.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
-        bounds.append((mean - half, mean + half))
+        bounds += [(mean - half, mean + half)] if half > 1e-12 else []
     if not bounds:
         return of
     low, high = min(low for low, _ in bounds), max(high for _, high in bounds)
@@ -243,9 +244,7 @@ def _mean(rows: Sequence[Row], column: str = "value") -> str:
     return f"{of}, 95 % interval {amount(low)} to {amount(high)}"
 
 
-def _low(row: Row) -> float:
-    return float(row["value"] if row["value_low"] is None else row["value_low"])
-
-
-def _high(row: Row) -> float:
-    return float(row["value"] if row["value_high"] is None else row["value_high"])
+def _are_apart(higher: Row, lower: Row) -> bool:
+    """Return whether the interval of the first is above that of the second; unknown intervals are not."""
+    low, high = higher["value_low"], lower["value_high"]
+    return low is not None and high is not None and bool(low > high)

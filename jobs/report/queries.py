@@ -278,6 +278,9 @@ SELECT coalesce(max(tried), 0) AS tried FROM (
 LITTLE = """
 SELECT count(*) AS rows, min(n) AS least FROM summary WHERE note LIKE '%the interval rests on%' AND rung IS NULL
 """
+ALIKE = """
+SELECT count(*) AS rows FROM summary WHERE note LIKE '%no interval%' AND rung IS NULL
+"""
 NOISE = """
 SELECT count(noise) AS measured, count(delta) AS differences FROM summary
 """

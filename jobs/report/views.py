@@ -46,22 +46,24 @@ The distances of each bound from its value are added in squares. The interval of
 WIDER = (
     """
 CREATE MACRO wider_low(mean, half, low, bottom) AS
-  CASE WHEN coalesce(half, low) IS NOT NULL THEN greatest(least(mean - half, low), bottom) END
+  CASE WHEN low IS NOT NULL OR half > 1e-12 THEN greatest(least(mean - half, low), bottom) END
 """,
     """
 CREATE MACRO wider_high(mean, half, high, top) AS
-  CASE WHEN coalesce(half, high) IS NOT NULL THEN least(greatest(mean + half, high), top) END
+  CASE WHEN high IS NOT NULL OR half > 1e-12 THEN least(greatest(mean + half, high), top) END
 """,
 )
 """The 95 % interval of a mean over languages: Student's t (mean ± half), but no narrower than the one over items.
 
-Of one language, which has no Student's t, it is the interval over items. It ends at the bounds of the metric, if it has
-any: what lies beyond cannot be the mean, so that cutting it off changes no coverage.
+Of one language, which has no Student's t, it is the interval over items. Equal values of languages without intervals
+have none. It ends at the bounds of the metric, if it has any: what lies beyond cannot be the mean, so that cutting it
+off changes no coverage.
 """
 
 CONCLUSION = """
 CREATE MACRO conclusion_of(delta, low, high, p, mde, noise, rises) AS
-  CASE WHEN low IS NULL THEN NULL
+  CASE WHEN delta = 0 THEN 'not significant'
+       WHEN coalesce(low, p) IS NULL THEN NULL
        WHEN low <= 0 AND high >= 0 OR coalesce(p >= 0.05, abs(delta) < coalesce(mde, 0)) THEN 'not significant'
        WHEN abs(delta) <= noise THEN 'within noise'
        WHEN rises IS NULL THEN CASE WHEN delta > 0 THEN 'higher' ELSE 'lower' END
@@ -70,7 +72,8 @@ CREATE MACRO conclusion_of(delta, low, high, p, mde, noise, rises) AS
 """In which direction a difference is significant.
 
 It is significant if its corrected p-value is below 0.05 (without a test: if it is at least the minimum detectable
-effect), and if its interval excludes zero. It is within noise if it is not larger than the noise floor, which is null
+effect), and if its interval, if it has one, excludes zero. Without interval and test there is no conclusion, but a
+difference of 0 is never significant. It is within noise if it is not larger than the noise floor, which is null
 without the control `repeat`. `rises` says whether a larger value is better.
 """
 

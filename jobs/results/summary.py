@@ -20,7 +20,7 @@ import pyarrow.csv as pa_csv
 from jobs.cell import Cell, TaskRef
 from jobs.metrics.base import Metric, SourcedMetric
 from jobs.metrics.power import NO_VARIATION, minimum_detectable_effect
-from jobs.metrics.result import MetricResult, too_few
+from jobs.metrics.result import RESTS_ON, MetricResult, too_few
 from jobs.metrics.significance import holm
 from jobs.planning.search import DEFAULT_METRIC, Search
 from jobs.results.best_factors import best_factors
@@ -94,7 +94,7 @@ class SummaryBuilder:
             rng = np.random.default_rng(cell.resampling_seed)
             result = metric.evaluate(samples, rng) if cell.method is None else metric.compare(steered, baseline, rng)
             if result is not None:
-                result = result.finite()
+                result = result.finite().without_points()
                 row = self._row(table, metric, result, failed=table.table.num_rows - evaluated)
                 self._measured.append((row, cell.task, metric))
                 self._note_quality(cell, metric, result)
@@ -112,7 +112,8 @@ class SummaryBuilder:
     def _row(self, table: CellTable, metric: Metric, result: MetricResult, *, failed: int) -> dict[str, Any]:
         cell = table.cell
         unchanged = NOTHING_CHANGED if cell.method == "neurons" and not table.neurons else None
-        few = too_few(result.n) if result.ci_low is not None and result.note is None else None
+        has_interval = result.ci_low is not None or result.delta_ci_low is not None
+        few = too_few(result.n) if has_interval and RESTS_ON not in (result.note or "") else None
         mde = minimum_detectable_effect(result)
         notes = [note for note in (unchanged, result.note, few) if note is not None]
         if result.delta is not None and mde is None and not notes:

@@ -221,14 +221,15 @@ def _names(by: str) -> tuple[str, ...]:
 
 def _line(group: dict[str, Any], values: dict[str, Any]) -> str:
     """Return a group as one line: its name, then each rate with its interval."""
-    rates = [
-        f"{name} {values[name]:.3f} [{low:.3f}, {high:.3f}]" if values[name] is not None else f"{name} -"
-        for name in values
-        if f"{name}_ci" in values
-        for low, high in [values[f"{name}_ci"] or (0.0, 0.0)]
-    ]
+    rates = [_rate(name, values[name], values[f"{name}_ci"]) for name in values if f"{name}_ci" in values]
     rates += [f"{name} {values[name]:.3f}" for name in ("lcpr", "steering_score") if values.get(name) is not None]
     rates += [f"{name} {values[name]}" for name in ("relevance_unparsed", "relevance_too_long") if values.get(name)]
     name = "  ".join(f"{key}={value}" for key, value in group.items())
     note = f"  ({values['note']})" if values["note"] else ""
     return "  ".join([*([name] if name else []), f"n {values['n']}", *rates]) + note
+
+
+def _rate(name: str, value: float | None, bounds: Sequence[float] | None) -> str:
+    """Return a rate with its interval; texts that are alike have none."""
+    interval = "" if bounds is None else f" [{bounds[0]:.3f}, {bounds[1]:.3f}]"
+    return f"{name} -" if value is None else f"{name} {value:.3f}{interval}"

@@ -29,7 +29,7 @@ export const meanOf = (values) => values.reduce((sum, value) => sum + value, 0) 
 
 /**
  * Return the mean of several values with its 95 % interval: Student's t over the values, but no narrower than their own
- * intervals pooled (Zou & Donner 2008), and within the bounds of the metric.
+ * intervals pooled (Zou & Donner 2008), and within the bounds of the metric. Equal values without intervals have none.
  *
  * @param {{value: number, low: ?number, high: ?number}[]} points At least two values with their intervals.
  * @param {[number, number]} bounds The smallest and the largest value that the metric can have.
@@ -40,6 +40,7 @@ export function meanInterval(points, [bottom, top]) {
   const squares = (of) => points.reduce((sum, point) => sum + of(point) ** 2, 0);
   const half = (STUDENT[n - 2] ?? 1.96) * Math.sqrt(squares(({ value }) => value - mean) / (n - 1) / n);
   const isKnown = points.every(({ low, high }) => low !== null && high !== null);
+  if (!isKnown && half < 1e-12) return { mean, low: null, high: null };
   const down = isKnown ? Math.sqrt(squares(({ value, low }) => value - low)) / n : 0;
   const up = isKnown ? Math.sqrt(squares(({ value, high }) => high - value)) / n : 0;
   return { mean, low: Math.max(bottom, mean - Math.max(half, down)), high: Math.min(top, mean + Math.max(half, up)) };

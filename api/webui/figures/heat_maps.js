@@ -85,7 +85,7 @@ function cell(row, largest) {
     ].filter(Boolean),
     tone: tone(row),
     share: Math.min(inconclusive(row) ? PALE : 1, Math.abs(effect(row)) / largest),
-    title: `${row.value.toFixed(3)}${interval(row.ci_low, row.ci_high)}${difference}; ${row.n} items`,
+    title: `${row.value.toFixed(3)}${interval(row.ci_low, row.ci_high)}${difference}; ${row.n} items${row.note ? `; ${row.note}` : ""}`,
   };
 }
 

@@ -102,7 +102,7 @@ function curve({ name, points }, index, x, y) {
   const path = points.map((point, position) => `${position ? "L" : "M"}${x(point.x).toFixed(1)} ${y(point.y).toFixed(1)}`).join("");
   const withInterval = points.filter(({ low }) => low !== null);
   return [
-    band(withInterval, attributes.stroke, x, y),
+    ...bands(points, attributes.stroke, x, y),
     ...withInterval.map(({ x: at, low, high }) =>
       s("line", { x1: x(at), x2: x(at), y1: y(low), y2: y(high), stroke: attributes.stroke, "stroke-width": 1 }),
     ),
@@ -111,9 +111,17 @@ function curve({ name, points }, index, x, y) {
   ];
 }
 
-/** Return the area between the ends of the intervals; null for a single point. */
+/** Return the areas between the ends of the intervals of successive points; a point without an interval divides them. */
+function bands(points, fill, x, y) {
+  const runs = [[]];
+  for (const point of points) {
+    if (point.low === null) runs.push([]);
+    else runs.at(-1).push(point);
+  }
+  return runs.filter((run) => run.length > 1).map((run) => band(run, fill, x, y));
+}
+
 function band(points, fill, x, y) {
-  if (points.length < 2) return null;
   const high = points.map((point) => `${x(point.x).toFixed(1)},${y(point.high).toFixed(1)}`);
   const low = points.map((point) => `${x(point.x).toFixed(1)},${y(point.low).toFixed(1)}`).reverse();
   return s("polygon", { points: [...high, ...low].join(" "), fill, "fill-opacity": 0.12 });

@@ -76,11 +76,14 @@ export function tone(row) {
 
 /**
  * Return why a difference shows no effect, as the report does (`jobs/report/views.py`): "not significant" or, if a control
- * `repeat` measured noise, "within noise"; null if it shows one or has no interval.
+ * `repeat` measured noise, "within noise"; null if it shows one, or if it has neither an interval nor a test.
  */
 export function inconclusive({ delta, delta_ci_low: low, delta_ci_high: high, p_holm: p, mde, noise }) {
-  if (delta === null || low === null) return null;
-  const fails = (p ?? null) === null ? Math.abs(delta) < (mde ?? 0) : p >= ALPHA;
-  if (fails || (low <= 0 && high >= 0)) return "not significant";
+  if (delta === null) return null;
+  if (delta === 0) return "not significant";
+  const isTested = (p ?? null) !== null;
+  if (low === null && !isTested) return null;
+  const fails = isTested ? p >= ALPHA : Math.abs(delta) < (mde ?? 0);
+  if (fails || (low !== null && low <= 0 && high >= 0)) return "not significant";
   return Math.abs(delta) <= (noise ?? -1) ? "within noise" : null;
 }

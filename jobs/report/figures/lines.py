@@ -89,7 +89,8 @@ def _plot(axes: Axes, rows: list[Row], kinds: list[str]) -> None:
             )
             below, above = half_widths(points, "y")
             if is_own and (below.any() or above.any()):
-                axes.fill_between(x, y - below, y + above, color=colour, alpha=0.15, linewidth=0)
+                known = [row["y_low"] is not None for row in points]
+                axes.fill_between(x, y - below, y + above, where=known, color=colour, alpha=0.15, linewidth=0)
     axes.tick_params(labelsize=7, length=2)
 
 

@@ -58,6 +58,18 @@ def test_resamples_are_drawn_in_batches_as_at_once(monkeypatch: pytest.MonkeyPat
     assert BLEU_13A.compare(samples(STEERED), samples(PLAIN), np.random.default_rng(0)) == at_once
 
 
+@pytest.mark.parametrize(
+    ("steered", "plain", "p_value"), [(STEERED, STEERED, 1.0), (GOLD, ["-"] * 40, None)], ids=["the same", "all alike"]
+)
+def test_resamples_that_do_not_differ_are_no_evidence(
+    steered: list[str], plain: list[str], p_value: float | None
+) -> None:
+    """Sacrebleu gives both the smallest p-value there is, 1/1001."""
+    result = CHRF_PLUS.compare(samples(steered), samples(plain), np.random.default_rng(0))
+    assert result.p_value == p_value
+    assert result.delta_ci_low == pytest.approx(result.delta_ci_high)
+
+
 def test_without_items_there_is_no_value() -> None:
     result = BLEU_13A.compare(samples([]), samples([]), np.random.default_rng(0))
     assert (result.n, result.value, result.note) == (0, None, None)

@@ -15,6 +15,7 @@ from jobs.metrics.item_sums import (
     mean_of,
     sums_by_item,
 )
+from jobs.metrics.tango import tango
 from jobs.metrics.wilson import wilson
 
 VALUES = np.array([1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 0.0])
@@ -98,6 +99,7 @@ def test_a_share_of_0_or_1_has_wilsons_interval_over_items() -> None:
     assert (result.ci_low, result.ci_high) == wilson(1.0, 12)
     compared = compare_answers(np.zeros(12 * 5), ones, names, rng(), is_share=True)
     assert (compared.ci_low, compared.ci_high) == wilson(0.0, 12)
-    assert (compared.delta_ci_low, compared.delta_ci_high) == (-1.0, -1.0)
+    assert (compared.delta_ci_low, compared.delta_ci_high) == tango(-1.0, 12)
+    assert compared.delta_se == 0.0
     length = evaluate_answers(ones, names, rng())
     assert (length.ci_low, length.ci_high) == (1.0, 1.0), "a length is not bounded by 1"

@@ -9,6 +9,7 @@ import pytest
 from jobs.metrics.base import SourcedMetric
 from jobs.metrics.lm_eval import LmEvalMetric
 from jobs.metrics.lm_eval_group import group_aggregation, lm_eval_metric
+from jobs.metrics.tango import tango
 from jobs.metrics.wilson import wilson
 
 RNG = np.random.default_rng
@@ -64,6 +65,15 @@ def test_documents_that_are_all_right_have_an_interval_over_their_effective_numb
     metric = lm_eval_metric("acc", aggregation)
     for result in (metric.evaluate(right, RNG(0)), metric.compare(right, right, RNG(0))):
         assert (result.ci_low, result.ci_high) == pytest.approx(wilson(1.0, items))
+
+
+def test_documents_that_all_changed_alike_have_an_interval_over_their_effective_number() -> None:
+    right, wrong = (samples({"a": [value] * 8, "b": [value] * 2}) for value in (1.0, 0.0))
+    metric = lm_eval_metric("acc", "unweighted:mean")
+    items = 2**2 / (1 / 8 + 1 / 2)
+    for plain, delta in ((right, 0.0), (wrong, 1.0)):
+        result = metric.compare(right, plain, RNG(0))
+        assert (result.delta_ci_low, result.delta_ci_high) == pytest.approx(tango(delta, items))
 
 
 def test_each_task_has_a_row_of_its_own() -> None:

@@ -4,8 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from jobs.metrics.mean import NLL, PERPLEXITY
+from jobs.metrics.mean import NLL, PERPLEXITY, compare_means
 from jobs.metrics.result import MetricResult
+from jobs.metrics.tango import tango
 
 
 def scores(*values: float) -> pa.Table:
@@ -47,3 +48,13 @@ def test_without_a_finite_baseline_there_is_no_difference() -> None:
 def test_without_items_there_is_no_value() -> None:
     for result in (NLL.evaluate(scores(), rng()), NLL.compare(scores(), scores(), rng())):
         assert (result.n, result.value, result.p_value) == (0, None, None)
+
+
+def test_a_share_that_changed_for_no_item_is_still_uncertain() -> None:
+    ones, halves = np.ones(30), np.full(30, 0.5)
+    same = compare_means(ones, ones, rng(), is_share=True)
+    assert (same.delta_ci_low, same.delta_ci_high) == tango(0.0, 30)
+    assert (same.delta_se, same.p_value) == (0.0, 1.0)
+    for values, is_share in ((halves, True), (ones, False)):  # of which nothing bounds the spread
+        same = compare_means(values, values, rng(), is_share=is_share)
+        assert (same.delta_ci_low, same.delta_ci_high) == (0.0, 0.0)

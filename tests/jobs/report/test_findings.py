@@ -148,6 +148,14 @@ def test_values_without_intervals_allow_no_conclusion(tmp_path: Path) -> None:
     assert first.endswith("without intervals nothing can be said about significance.")
 
 
+def test_equal_values_without_intervals_have_no_interval_of_their_mean(tmp_path: Path) -> None:
+    bare: dict[str, Any] = dict.fromkeys(("ci_low", "ci_high"))
+    rows = [control(target, 0.9, **bare) for target in TARGETS] + [control(target, 0.0, "random") for target in TARGETS]
+    first, second, *_ = found(tmp_path, rows)
+    assert "is 0.90 (mean over 3 targets; generation" in first
+    assert "do not overlap for 0 of 3 targets" in second, "unknown intervals are not apart"
+
+
 def test_the_choice_of_the_best_intervention_is_named(tmp_path: Path) -> None:
     rows = [control(target, 0.9, factor=factor) for target in TARGETS for factor in (1.0, 2.0)]
     chosen = "Each target is shown at the best of up to 2 interventions by {0}, chosen on the same items, so {1}"

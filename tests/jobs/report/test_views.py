@@ -67,6 +67,9 @@ def conclusion(folder: Path, **row: Any) -> Any:
         ({"higher_is_better": False}, "worse"),
         ({"higher_is_better": None}, "higher"),
         ({"delta_ci_low": None, "delta_ci_high": None}, None),
+        ({"delta_ci_low": None, "delta_ci_high": None, "p_value": 0.01, "p_holm": 0.01}, "better"),
+        ({"delta_ci_low": None, "delta_ci_high": None, "p_value": 0.2, "p_holm": 0.2}, "not significant"),
+        ({"delta_ci_low": None, "delta_ci_high": None, "delta": 0.0}, "not significant"),
     ],
 )
 def test_a_difference_is_significant_if_test_interval_and_noise_say_so(
@@ -212,6 +215,15 @@ def test_the_interval_of_one_language_is_that_over_its_items(tmp_path: Path) -> 
 def test_languages_that_agree_leave_the_interval_over_items(tmp_path: Path) -> None:
     row = shifts(tmp_path, [1.0, 1.0, 1.0], ci_low=0.85, ci_high=1.0)
     assert (row["y_low"], row["y_high"]) == pytest.approx((1 - 0.15 / 3**0.5, 1.0))
+
+
+def test_equal_values_without_intervals_have_no_interval_of_their_mean(tmp_path: Path) -> None:
+    rows = [
+        control_row("flores", "chrf++", data, "fr", **NEURONS, value=0.0, delta=-3.0) for data in ("en", "it", "ja")
+    ]
+    with closing(opened(tmp_path, rows)) as data:
+        (row,) = data.query(CURVES).to_pylist()
+    assert (row["y"], row["y_low"], row["y_high"]) == (-3.0, None, None)
 
 
 def test_differences_of_shares_stay_between_minus_1_and_1(tmp_path: Path) -> None:

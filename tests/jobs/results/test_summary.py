@@ -9,7 +9,7 @@ import pytest
 from jobs.cell import Cell
 from jobs.instruction import Instruction
 from jobs.metrics.mean import Mean
-from jobs.metrics.result import NOT_FINITE, MetricResult
+from jobs.metrics.result import ALIKE, DIFFERENCES_ALIKE, NOT_FINITE, MetricResult
 from jobs.results.cell_table import CellTable, to_table
 from jobs.results.schema import SUMMARY
 from jobs.results.summary import NOTHING_CHANGED, SummaryBuilder
@@ -289,3 +289,34 @@ def test_a_repeat_has_no_row_of_a_metric_that_needs_a_target_language() -> None:
     metrics = {row["metric"] for row in summary if row["method"] == "repeat"}
     assert "in_target_language" not in metrics
     assert "in_data_language" in metrics
+
+
+def translations(text: str, count: int, *, gold: str = "Bonjour le monde.") -> list[Sample]:
+    return [a_sample(str(index), completion=text, gold=gold) for index in range(count)]
+
+
+def test_items_that_are_alike_have_no_interval_rather_than_one_without_width() -> None:
+    cell = a_cell(task="flores")
+    baseline, steered = table(cell, translations("Hi", 30)), table(a_cell(task="flores", factor=2.0), translations("世", 30))
+    plain, row = (row for row in rows(baseline, steered) if row["metric"] == "chrf++")
+    assert (plain["n"], plain["value"], plain["ci_low"], plain["ci_high"]) == (30, 0.0, None, None)
+    assert plain["note"] == ALIKE
+    assert (row["delta"], row["p_value"], row["delta_ci_low"], row["mde"]) == (0.0, 1.0, None, None)
+    assert row["note"] == f"{ALIKE}; {DIFFERENCES_ALIKE}"
+
+
+def test_a_single_item_has_no_interval_and_shows_no_difference() -> None:
+    cell = a_cell(task="flores")
+    good = table(a_cell(task="flores", factor=2.0), translations("Bonjour le monde.", 1))
+    (row,) = (row for row in rows(table(cell, translations("Hi", 1)), good) if row["metric"] == "chrf++" and row["delta"])
+    assert (row["delta"], row["p_value"], row["ci_low"], row["delta_ci_low"]) == (100.0, None, None, None)
+
+
+def test_few_items_are_noted_beside_the_interval_of_the_difference_alone() -> None:
+    cell = a_cell(task="flores")
+    varied = [*translations("Bonjour le monde.", 3), *[replace(each, doc_id="x") for each in translations("Hi", 1)]]
+    alike = [replace(each, completion="世") for each in varied]
+    tables = table(cell, varied), table(a_cell(task="flores", factor=2.0), alike)
+    (row,) = (row for row in rows(*tables) if row["metric"] == "chrf++" and row["delta"])
+    assert row["delta_ci_low"] < row["delta_ci_high"]
+    assert row["note"] == f"{ALIKE}; the interval rests on 4 items"
