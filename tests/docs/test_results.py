@@ -99,7 +99,7 @@ def test_the_example_notebook_goes_from_results_to_figures(folder: Path, monkeyp
         axes.get_title("left") for number in names["plt"].get_fignums() for axes in names["plt"].figure(number).axes
     ]
     assert titles[:2] == ["it, n ≥ 7", "tr, n ≥ 7"]
-    assert titles[2:] == ["perplexity: nll, n = 6", "xcopa: accuracy, n = 12"]
+    assert titles[2:] == ["log-perplexity: nll, n ≥ 6", "xcopa: accuracy, n ≥ 12"]
     names["plt"].close("all")
 
 

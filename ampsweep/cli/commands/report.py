@@ -15,12 +15,16 @@ from ampsweep.cli.options.engine import comma_separated
 from ampsweep.cli.terminal.output import AsJson, show
 from ampsweep.cli.terminal.progress import Counter
 from ampsweep.client.environment import DEFAULT_URL
-from ampsweep.errors import AmpsweepError, InvalidRequest, NoConnection, NotFound
+from ampsweep.errors import InvalidRequest, NoConnection, NotFound
 from ampsweep.files import atomic_write, check_folder, output_file
+from ampsweep.missing_path import no_folder
 from ampsweep.temporary import TemporaryFolder
 
 if TYPE_CHECKING:
     from jobs.report.document import Document
+
+_SWEEP_ID = "sweep_"
+"""How the ids of sweeps begin."""
 
 
 def report(
@@ -104,27 +108,33 @@ def _check_scores(scores: Sequence[Path]) -> None:
 
 @contextmanager
 def _files_of(sweep: str, server: str, *, partial: bool) -> Iterator[Path]:
-    """Yield the folder with a sweep's results, summary and neurons, downloaded unless `sweep` is a folder."""
+    """Yield the folder with a sweep's results, summary and neurons, downloaded if `sweep` is the id of a sweep."""
     if Path(sweep).is_dir():
         yield Path(sweep)
         return
+    if not sweep.startswith(_SWEEP_ID):
+        raise NotFound(_no_folder(Path(sweep)))
     from jobs.report.neurons_file import write_neurons_of
 
     with TemporaryFolder("report") as folder, client_of(server) as client:
         try:
             client.download(sweep, folder / "results.parquet", partial=partial)
-        except (NoConnection, NotFound) as error:
-            raise type(error)(_not_found(sweep, server, error)) from error
+        except NoConnection as error:
+            raise NoConnection(f"{error.message}; start that server, or name the one of the sweep with --server") from error
+        except NotFound as error:
+            remedy = f"; `ampsweep status` lists the sweeps at {server}" if error.message == f"no sweep {sweep}" else ""
+            raise NotFound(f"{error.message}{remedy}") from error
         client.download_summary(sweep, folder / "summary.parquet", partial=partial)
         write_neurons_of(folder, lambda neuron_set: client.neuron_set(neuron_set, neurons=True)["neurons"])
         yield folder
 
 
-def _not_found(sweep: str, server: str, error: AmpsweepError) -> str:
-    """Return the message for a `sweep` that is neither a folder nor the id of a sweep on the server."""
-    folder = f"{sweep} is a file" if Path(sweep).is_file() else f"there is no folder {sweep}"
-    other = f"no server at {server}" if isinstance(error, NoConnection) else error.message
-    return f"{folder}, and {other}; name the folder that `ampsweep run --out` wrote to, or the id of a sweep"
+def _no_folder(path: Path) -> str:
+    """Return the message for what is neither a folder nor the id of a sweep."""
+    if path.is_file():
+        return f"{path} is a file; give the folder that it is in"
+    message = no_folder(path)
+    return message if message.endswith("?") else f"{message}; give the folder that `ampsweep run --out` wrote to"
 
 
 def _report(

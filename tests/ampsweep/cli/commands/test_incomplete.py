@@ -131,14 +131,12 @@ def test_a_run_does_not_replace_files_that_no_run_wrote(local: Path, tmp_path: P
     assert (out / "results.parquet").read_bytes() == b"mine"
 
 
-def test_a_report_of_neither_a_folder_nor_a_sweep_names_both(tmp_path: Path) -> None:
-    typo = tmp_path / "studi"
-    no_server = call("report", typo, "--out", tmp_path / "page.html", "--server", "http://127.0.0.1:9")
+def test_a_report_of_a_sweep_that_cannot_be_found_names_the_server(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    no_server = call("report", "sweep_1", "--out", page, "--server", "http://127.0.0.1:9")
     with server_in_thread(Installation.build(tmp_path / "home")) as (url, _):
-        beside = call("report", "studi", "--out", tmp_path / "page.html", "--server", url)
-    assert (no_server.exit_code, beside.exit_code) == (5, 3)
-    for result in (no_server, beside):
-        assert "there is no folder" in result.stderr
-        assert "ampsweep run --out" in result.stderr
-    assert "no server at http://127.0.0.1:9" in no_server.stderr
-    assert "no sweep studi" in beside.stderr
+        unknown = call("report", "sweep_1", "--out", page, "--server", url)
+    assert (no_server.exit_code, unknown.exit_code) == (5, 3)
+    assert no_server.stderr.endswith("; start that server, or name the one of the sweep with --server\n")
+    assert unknown.stderr == f"error: no sweep sweep_1; `ampsweep status` lists the sweeps at {url}\n"
+    assert "folder" not in no_server.stderr + unknown.stderr
