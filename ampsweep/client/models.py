@@ -327,7 +327,7 @@ class Evaluation(TypedDict):
 
 
 class Summary(TypedDict):
-    """The metrics of a sweep: `rows`, one per steered cell, and `best_factors`, one per target language and way to edit.
+    """The metrics of a sweep: `rows`, one per steered cell, and `best_factors`, one per target language and edit.
 
     An entry of `best_factors` has the `factor` and its mean `value`, the other factors that are equally good (`tied`),
     and what decided between them (`decided_by`: the metric, `control`, `gain` or `factor`).

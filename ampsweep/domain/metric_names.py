@@ -4,14 +4,20 @@ from __future__ import annotations
 
 CONTROL = ("lfs", "in_target_language", "target_lpr")
 """The shares of texts in the target language, in the order in which a report chooses the one that it is about."""
+OF_TARGET = frozenset(
+    {*CONTROL, "in_target_language_by_line", "in_target_script", "target_wpr", "target_lcpr"},
+)
+"""The shares of texts in the language that is steered to."""
+OF_DATA = frozenset({"in_data_language", "in_data_language_by_line", "in_data_script", "lpr", "wpr", "lcpr"})
+"""The shares of texts in the language of the data. Steering to another language is meant to lower them."""
 HEADLINES = (*CONTROL, "lss", "accuracy", "acc")
 """The metrics that a sweep is about, the most important one first."""
 SHARES = frozenset(
     {
         *HEADLINES,
-        *("in_data_language", "in_target_language_by_line", "in_data_language_by_line"),
-        *("in_target_script", "in_data_script", "repetition", "relevance"),
-        *("lpr", "wpr", "lcpr", "target_wpr", "target_lcpr"),
+        *OF_TARGET,
+        *OF_DATA,
+        *("repetition", "relevance"),
         *("acc_norm", "acc_bytes", "acc_mutual_info", "exact_match", "f1"),
     }
 )

@@ -86,4 +86,5 @@ def cohens_dz(difference: NDArray[np.float64]) -> float | None:
     if not difference.any():
         return 0.0
     spread = float(difference.std(ddof=1)) if len(difference) > 1 else 0.0
-    return float(difference.mean()) / spread if spread else None
+    is_constant = spread <= 1e-12 * float(np.abs(difference).max())  # but for rounding
+    return None if is_constant else float(difference.mean()) / spread

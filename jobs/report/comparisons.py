@@ -93,7 +93,7 @@ def hedges_g(first: Sequence[float], second: Sequence[float]) -> float | None:
     if min(len(first), len(second)) < 2:
         return None
     squares = float(np.var(first, ddof=1) * (len(first) - 1) + np.var(second, ddof=1) * (len(second) - 1))
-    if squares == 0.0:
+    if squares <= (1e-12 * max(map(abs, (*first, *second)))) ** 2:  # equal values, but for rounding
         return None
     g = float(np.mean(first) - np.mean(second)) / math.sqrt(squares / degrees_of_freedom)
     return g * (1 - 3 / (4 * degrees_of_freedom - 1))

@@ -97,15 +97,15 @@ def _missing(provenance: Provenance, samples: int, failed: int) -> Iterable[Noti
         )
     excluded = " and are excluded from all numbers below."
     if provenance.failed_cells:
-        yield Notice(f"{len(provenance.failed_cells)} cells failed", excluded)
+        yield Notice(f"{count_of(len(provenance.failed_cells), 'cell')} failed", excluded)
     if failed:
-        yield Notice(f"{failed} of {samples} samples failed", excluded)
+        yield Notice(f"{failed:,} of {count_of(samples, 'sample')} failed", excluded)
 
 
 def _caveats(data: ReportData) -> Iterable[Notice]:
     (few,) = data.query(LITTLE).to_pylist()
     if few["rows"]:
-        rest = f" (at least {few['least']}); bootstrap intervals of so few are too narrow."
+        rest = f" (at least {few['least']}); their intervals are wide, and those by bootstrap too narrow."
         yield Notice(f"{few['rows']} of the values rest on fewer than {FEW} items", rest)
     (alike,) = data.query(ALIKE).to_pylist()
     if alike["rows"]:

@@ -104,7 +104,7 @@ def _comparisons(measured: _Measured, arm: str, share: str) -> list[str]:
         apart = sum(_are_apart(first, second) for first, second in pairs)
         who = _RANDOM.get(arm, "a random vector of the same length")
         sentences.append(
-            f"With {who} it is {_value([row for _, row in pairs])}; the intervals do not overlap for {apart} of "
+            f"With {who} it is {_value([row for _, row in pairs])}; its interval lies entirely below for {apart} of "
             f"{count_of(len(pairs), 'target')}"
             + (", so the effect is not shown to be due to the language." if not apart else ".")
         )
@@ -131,7 +131,7 @@ def _costs(measured: _Measured, arm: str) -> list[str]:
         text = f"The mean difference in {label} is {change}: {_verdict(rows)}"
         if any(row["conclusion"] in INCONCLUSIVE for row in rows) and (arm, measure) in measured.detectable:
             seen = amount(measured.detectable[arm, measure])
-            text += f"; a difference in one data language below about {seen} could not have been seen"
+            text += f"; differences below about {seen} in one data language are found with less than 80 % probability"
         sentences.append(f"{text}.")
     return sentences or ["No other ability was measured, so the cost is unknown."]
 

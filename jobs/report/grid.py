@@ -88,7 +88,7 @@ def format_value(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:.3f}" if abs(value) >= 0.001 or value == 0 else f"{value:.1e}"
+        return f"{value + 0.0:.3f}" if abs(value) >= 0.001 or value == 0 else f"{value:.1e}"  # no sign of zero
     return str(value)
 
 

@@ -32,12 +32,14 @@ _CONTROLS = {
 _BASELINES = {"prompt_en": "in English", "prompt_native": "in the target language"}
 
 _STATISTICS = (
-    f"Intervals are percentile bootstraps over items ({RESAMPLES} resamples, 95 %, seeded by the cell); differences "
-    "are paired with the unsteered model on the same items: exact McNemar tests for accuracies, sign-flip tests "
-    f"({FLIPS} flips) for means, sacrebleu's paired bootstrap ({CORPUS_RESAMPLES} resamples, seed {CORPUS_SEED}) for "
-    "BLEU and chrF++; LSS, itself a comparison, has an interval and no test; p-values are Holm-corrected over the "
-    "languages of an intervention; minimum detectable effects are those of a two-sided test at the level 0.05 with a "
-    "power of 80 %."
+    "Intervals (95 %) of shares of independent items are Wilson's, those of other values and of differences are "
+    f"percentile bootstraps over items ({RESAMPLES} resamples, seeded by the cell); values that are the same for every "
+    "item have none, and shares that changed for no item or for all alike have Tango's. Differences are paired with "
+    "the unsteered model on the same items: exact McNemar tests for accuracies and other shares, sign-flip tests "
+    f"({FLIPS} flips) for means, permutation tests ({FLIPS} permutations) for rates over several answers to an item, "
+    f"sacrebleu's paired bootstrap ({CORPUS_RESAMPLES} resamples, seed {CORPUS_SEED}) for BLEU and chrF++; LSS, itself "
+    "a comparison, has an interval and no test; p-values are Holm-corrected over the languages of an intervention; "
+    "minimum detectable effects are those of a two-sided test at the level 0.05 with a power of 80 %."
 )
 
 

@@ -114,19 +114,21 @@ def controls_seen(table: pa.Table) -> str:
 
 
 def curves_seen(table: pa.Table) -> str:
-    """Say where the mean effect of the own neurons over targets is largest and smallest."""
+    """Say where the mean effect of the own neurons over targets is largest and smallest, for each intervention."""
 
-    def extremes(rows: list[Row]) -> str:
-        own = [row for row in rows if row["whose"] == "own"] or rows
+    def extremes(own: list[Row]) -> str:
         means = {x: fmean(row["y"] for row in own if row["x"] == x) for x in distinct(own, "x")}
         low, high = min(means, key=lambda x: means[x]), max(means, key=lambda x: means[x])
         targets = count_of(len(distinct(own, "target")), "target")
         if low == high:
-            return f"mean over {targets} {_effect(rows, means[low])} at {low:g}, the only one"
-        ends = f"{_effect(rows, means[low])} at {low:g} to {_effect(rows, means[high])} at {high:g}"
+            return f"mean over {targets} {_effect(own, means[low])} at {low:g}, the only one"
+        ends = f"{_effect(own, means[low])} at {low:g} to {_effect(own, means[high])} at {high:g}"
         return f"mean over {targets} from {ends}"
 
-    return _by_panel(table, extremes)
+    def of_own(rows: list[Row]) -> str:
+        return _by_intervention([row for row in rows if row["whose"] == "own"] or rows, extremes)
+
+    return _by_panel(table, of_own)
 
 
 def effects_seen(table: pa.Table) -> str:
@@ -134,14 +136,14 @@ def effects_seen(table: pa.Table) -> str:
     rows = table.to_pylist()
     sides = []
     for side, is_self in (("self", True), ("cross", False)):
-        of_side = [row for row in rows if (row["row"] == row["column"]) is is_self and row["conclusion"] is not None]
+        of_side = [row for row in rows if _is_self(row) is is_self and row["conclusion"] is not None]
         counted = Counter(row["conclusion"] for row in of_side)
         if of_side:
             first = sorted(name for name in counted if name not in INCONCLUSIVE)
             names = [*first, *(name for name in INCONCLUSIVE if counted[name])]
             sides.append(f"{side}: {', '.join(f'{counted[name]} {name}' for name in names)}")
     worse = [row for row in rows if row["improvement"] is not None and row["improvement"] < 0]
-    text = f"{_capitalized('; '.join(sides))}." if sides else "No difference has an interval."
+    text = f"{_capitalized('; '.join(sides))}." if sides else "No difference has an interval or a test."
     if worse:
         worst = min(worse, key=lambda row: row["improvement"])
         where = f"data language {worst['row']}, steered to {worst['column']}; {worst['panel']}, n = {worst['n']}"
@@ -162,7 +164,7 @@ def self_and_cross_seen(table: pa.Table) -> str:
 
 
 def gain_and_cost_seen(table: pa.Table) -> str:
-    """Say how gain and cost change from the smallest to the largest factor."""
+    """Say how gain and cost change from the smallest to the largest factor, for each intervention."""
 
     def ends(rows: list[Row]) -> str:
         texts = []
@@ -173,7 +175,7 @@ def gain_and_cost_seen(table: pa.Table) -> str:
             texts.append(f"gain {shown} and {signed(cost)} elsewhere at factor {factor:g}")
         return ", ".join(texts)
 
-    return _by_panel(table, ends)
+    return _by_panel(table, lambda rows: _by_intervention(rows, ends))
 
 
 def classes_seen(table: pa.Table) -> str:
@@ -197,7 +199,7 @@ def gap_seen(table: pa.Table) -> str:
         return "A class with one language cannot be compared: no test."
     shown = sum(row["p"] < ALPHA for row in rows)
     sizes = f"{between((row['n_low'] for row in rows), digits=None)} low-resource languages"
-    text = f"{shown} of {count_of(len(rows), 'comparison')} have p < {ALPHA}, uncorrected, with {sizes}."
+    text = f"p < {ALPHA}, uncorrected, in {shown} of {count_of(len(rows), 'comparison')} with {sizes}."
     return text if shown else f"{text} No difference between the classes is shown."
 
 
@@ -255,6 +257,11 @@ def modes_seen(table: pa.Table) -> str:
     return f"The largest mean difference is {signed(most['difference'])} ({named}, {count_of(most['rows'], 'row')})."
 
 
+def _is_self(row: Row) -> bool:
+    """Return whether the data of a row are in the language of its column, or in one of several (`fr+it`)."""
+    return row["row"] in row["column"].split("+")
+
+
 def _effect(rows: list[Row], value: float) -> str:
     """Return a mean effect: with a sign, unless it is an LSS, which is not a difference."""
     return amount(value) if rows[0]["panel"].startswith("lss") else signed(value)
@@ -262,6 +269,14 @@ def _effect(rows: list[Row], value: float) -> str:
 
 def _by_panel(table: pa.Table, describe: Callable[[list[Row]], str]) -> str:
     return " ".join(f"{panel}: {describe(rows)}." for panel, rows in panels(table))
+
+
+def _by_intervention(rows: list[Row], describe: Callable[[list[Row]], str]) -> str:
+    """Return the descriptions of interventions, each with its name if there are several."""
+    names = distinct(rows, "intervention")
+    if len(names) == 1:
+        return describe(rows)
+    return "; ".join(f"{name}: {describe([row for row in rows if row['intervention'] == name])}" for name in names)
 
 
 def _means_by(rows: Sequence[Row], key: str, column: str) -> dict[str, tuple[float, list[float]]]:
@@ -274,7 +289,7 @@ def _means_by(rows: Sequence[Row], key: str, column: str) -> dict[str, tuple[flo
 
 
 def _over_targets(mean: float, values: list[float]) -> str:
-    spread = f" ({between(values)})" if len(values) > 1 else ""
+    spread = f" ({between(values)})" if between(values) != amount(mean) else ""
     return f"{amount(mean)} over {count_of(len(values), 'target')}{spread}"
 
 

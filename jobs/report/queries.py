@@ -71,7 +71,8 @@ SELECT CASE measure WHEN 'accuracy' THEN 'loss of accuracy' ELSE 'rise of negati
 FROM plotted p ORDER BY panel, target, cost, control, method
 """
 SIGNIFICANCE = """
-SELECT panel, CASE WHEN data_language = target_language THEN 'self' ELSE 'cross' END AS side, count(*) AS effects,
+SELECT panel, CASE WHEN is_self(data_language, target_language) THEN 'self' ELSE 'cross' END AS side,
+       count(*) AS effects,
        count(*) FILTER (conclusion = 'better') AS better, count(*) FILTER (conclusion = 'worse') AS worse,
        count(*) FILTER (conclusion IN ('higher', 'lower')) AS changed,
        count(*) FILTER (conclusion = 'not significant') AS not_significant,
@@ -86,7 +87,7 @@ WITH means AS (
   SELECT s.panel, target_language, intervention, layers, factor, whose, random_seed, avg(value) AS value,
          count(*) AS languages, max(neurons) AS neurons
   FROM steered s JOIN measures USING (metric)
-  WHERE measure IN ('lss', 'accuracy') OR measure = 'control' AND data_language <> target_language
+  WHERE measure IN ('lss', 'accuracy') OR measure = 'control' AND NOT is_self(data_language, target_language)
   GROUP BY ALL
 ), ranked AS (
   SELECT m.*, rank() OVER (same ORDER BY round(value, 12) DESC) = 1 AS is_best,
@@ -123,7 +124,7 @@ WITH best AS (
    AND edited_tokens(s.tokens, s."when", s.part) = c.edited
    AND (s.selection = 'zero' OR s.op = c.op AND s.factor = c.factor
         AND s.patch IS NOT DISTINCT FROM c.patch AND s.statistic IS NOT DISTINCT FROM c.statistic)
-  WHERE s.task = 'lss' AND s.error IS NULL AND s.rung IS NULL
+  WHERE s.task = 'lss' AND s.error IS NULL AND s.rung IS NULL AND s.neuron_layer IS NULL
     AND (s.method IS NULL OR s.method = 'neurons' AND c.factor IS NOT NULL)
     AND s.mode IS NOT DISTINCT FROM (SELECT min(mode) FROM samples)
   QUALIFY s.selection IS DISTINCT FROM 'random'
@@ -142,11 +143,14 @@ WITH best AS (
 SELECT *, item_range(min(n) OVER (), max(n) OVER ()) AS items FROM counted ORDER BY control, language
 """
 CURVES = """
-WITH means AS (
-  SELECT panel, target_language AS target, intervention, whose, factor AS x, avg(y) AS y, stddev_samp(y) AS sd,
-         count(*) AS n, any_value(reference) AS reference, pooled_low(y, y_low) AS low, pooled_high(y, y_high) AS high,
-         any_value(bottom) AS bottom, any_value(top) AS top
-  FROM steered WHERE layers NOT SIMILAR TO '[0-9]+' GROUP BY ALL
+WITH of_draws AS (
+  SELECT panel, target_language AS target, data_language, intervention, whose, factor AS x, reference, bottom, top,
+         avg(y) AS y, mean_of_all(y_low) AS y_low, mean_of_all(y_high) AS y_high
+  FROM steered WHERE y IS NOT NULL AND layers NOT SIMILAR TO '[0-9]+' GROUP BY ALL
+), means AS (
+  SELECT panel, target, intervention, whose, x, reference, bottom, top, avg(y) AS y, stddev_samp(y) AS sd,
+         count(*) AS n, pooled_low(y, y_low) AS low, pooled_high(y, y_high) AS high
+  FROM of_draws GROUP BY ALL
 )
 SELECT panel, target, intervention, whose, x, y, wider_low(y, t * sd / sqrt(n), low, bottom) AS y_low,
        wider_high(y, t * sd / sqrt(n), high, top) AS y_high, n, reference
@@ -155,25 +159,31 @@ FROM means LEFT JOIN student USING (n) ORDER BY ALL
 EFFECTS = """
 SELECT panel, data_language AS row, target_language AS "column", n, y AS value, improvement,
        delta_ci_low, delta_ci_high, noise, mde, conclusion
-FROM at_best WHERE metric <> 'lss' AND whose = 'own' ORDER BY ALL
+FROM at_best WHERE delta IS NOT NULL AND whose = 'own' ORDER BY ALL
 """
 SELF_CROSS = """
-WITH sides AS (
-  SELECT *, data_language = target_language AS is_self,
-         CASE WHEN is_self THEN delta END AS own, CASE WHEN is_self THEN delta_ci_low END AS own_low,
-         CASE WHEN is_self THEN delta_ci_high END AS own_high,
-         CASE WHEN NOT is_self THEN delta END AS others, CASE WHEN NOT is_self THEN delta_ci_low END AS others_low,
-         CASE WHEN NOT is_self THEN delta_ci_high END AS others_high
-  FROM at_best WHERE delta IS NOT NULL
+WITH of_draws AS (
+  SELECT panel, target_language, data_language, whose, intervention, factor, bottom, top, count(*) AS draws,
+         avg(delta) AS delta, mean_of_all(delta_ci_low) AS low, mean_of_all(delta_ci_high) AS high,
+         avg(effect) AS effect, avg(p_value) AS p, avg(p_holm) AS p_holm, avg(noise) AS noise, avg(mde) AS mde,
+         any_value(conclusion) AS conclusion
+  FROM at_best WHERE delta IS NOT NULL GROUP BY ALL
+), sides AS (
+  SELECT *, is_self(data_language, target_language) AS is_self, CASE WHEN is_self THEN draws END AS own_draws,
+         CASE WHEN is_self THEN delta END AS own, CASE WHEN is_self THEN low END AS own_low,
+         CASE WHEN is_self THEN high END AS own_high,
+         CASE WHEN NOT is_self THEN delta END AS others, CASE WHEN NOT is_self THEN low END AS others_low,
+         CASE WHEN NOT is_self THEN high END AS others_high
+  FROM of_draws
 ), effects AS (
   SELECT panel, target_language AS target, whose, intervention, factor,
          avg(own) AS self, pooled_low(own, own_low) AS self_low, pooled_high(own, own_high) AS self_high,
          avg(effect) FILTER (is_self) AS effect,
-         avg(p_value) FILTER (is_self) AS p,
-         avg(p_holm) FILTER (is_self) AS p_holm,
+         CASE WHEN sum(own_draws) = 1 THEN avg(p) FILTER (is_self) END AS p,
+         CASE WHEN sum(own_draws) = 1 THEN avg(p_holm) FILTER (is_self) END AS p_holm,
          avg(noise) FILTER (is_self) AS noise,
          avg(mde) FILTER (is_self) AS mde,
-         any_value(conclusion) FILTER (is_self) AS conclusion,
+         CASE WHEN sum(own_draws) = 1 THEN any_value(conclusion) FILTER (is_self) END AS conclusion,
          avg(others) AS "cross", stddev_samp(others) AS sd, count(others) AS n,
          pooled_low(others, others_low) AS low, pooled_high(others, others_high) AS high,
          any_value(bottom) AS bottom, any_value(top) AS top
@@ -186,20 +196,21 @@ WHERE self IS NOT NULL AND "cross" IS NOT NULL ORDER BY ALL
 """
 GAIN_COST = """
 WITH gains AS (
-  SELECT target_language, op, patch, statistic, layers, edited, factor, avg(y) AS gain, 'mean LSS' AS gain_is
+  SELECT target_language, intervention, layers, factor, avg(y) AS gain
   FROM steered WHERE metric = 'lss' AND whose = 'own' AND neurons > 0 GROUP BY ALL
 ), costs AS (
-  SELECT panel, target_language, intervention, op, patch, statistic, layers, edited, factor,
-         avg(improvement) FILTER (data_language = target_language) AS self,
-         avg(improvement) FILTER (data_language <> target_language) AS cost
-  FROM steered WHERE improvement IS NOT NULL AND whose = 'own' AND neurons > 0 GROUP BY ALL
+  SELECT panel, target_language, intervention, layers, factor,
+         avg(improvement) FILTER (is_self(data_language, target_language)) AS self,
+         avg(improvement) FILTER (NOT is_self(data_language, target_language)) AS cost
+  FROM steered WHERE improvement IS NOT NULL AND NOT is_of_target(metric) AND whose = 'own' AND neurons > 0 GROUP BY ALL
 )
-SELECT c.panel, c.target_language AS target, c.intervention, c.layers, c.factor, coalesce(g.gain, c.self) AS gain,
-       coalesce(g.gain_is, 'improvement in the language') AS gain_is, c.cost
-FROM costs c LEFT JOIN gains g
-  ON c.target_language = g.target_language AND c.op = g.op AND c.factor = g.factor AND c.layers = g.layers
- AND c.patch IS NOT DISTINCT FROM g.patch AND c.statistic IS NOT DISTINCT FROM g.statistic AND c.edited = g.edited
-WHERE cost IS NOT NULL AND coalesce(g.gain, c.self) IS NOT NULL AND c.layers NOT SIMILAR TO '[0-9]+'
+SELECT c.panel, c.target_language AS target, intervention, layers, factor,
+       CASE WHEN has_lss THEN g.gain ELSE c.self END AS gain,
+       CASE WHEN has_lss THEN 'mean LSS' ELSE 'improvement in the language' END AS gain_is, c.cost
+FROM costs c LEFT JOIN gains g USING (target_language, intervention, layers, factor)
+CROSS JOIN (SELECT count(*) > 0 AS has_lss FROM gains)
+WHERE cost IS NOT NULL AND CASE WHEN has_lss THEN g.gain ELSE c.self END IS NOT NULL
+  AND layers NOT SIMILAR TO '[0-9]+'
 ORDER BY ALL
 """
 RESOURCES = """
@@ -214,7 +225,7 @@ FROM by_class GROUP BY ALL HAVING n_low > 0 AND n_high > 0 ORDER BY ALL
 PROFILE = """
 SELECT panel, target_language AS target, intervention || ' ' || factor AS intervention, whose,
        CAST(layers AS INTEGER) AS x, avg(y) AS y, NULL AS y_low, NULL AS y_high, any_value(reference) AS reference
-FROM steered WHERE layers SIMILAR TO '[0-9]+' GROUP BY ALL ORDER BY ALL
+FROM steered WHERE y IS NOT NULL AND layers SIMILAR TO '[0-9]+' GROUP BY ALL ORDER BY ALL
 """
 LAYERS = """
 WITH counted AS (SELECT language, layer, width, count(*) AS n FROM neurons GROUP BY ALL),
@@ -250,7 +261,8 @@ SELECT c.task, c.metric, count(*) AS rows, item_range(min(c.n), max(c.n)) AS ite
 FROM summary c JOIN summary p USING (task, metric, data_language)
 WHERE c.mode = 'corrected' AND p.mode = 'paper' AND c.value IS NOT NULL AND p.value IS NOT NULL
   AND c.target_language IS NOT DISTINCT FROM p.target_language AND c.method IS NOT DISTINCT FROM p.method
-  AND c.selection IS NOT DISTINCT FROM p.selection
+  AND c.selection IS NOT DISTINCT FROM p.selection AND c.random_seed IS NOT DISTINCT FROM p.random_seed
+  AND c.neuron_layer IS NOT DISTINCT FROM p.neuron_layer AND c.neuron_index IS NOT DISTINCT FROM p.neuron_index
   AND c.op IS NOT DISTINCT FROM p.op AND trunc(c.factor) IS NOT DISTINCT FROM p.factor
   AND c.patch IS NOT DISTINCT FROM p.patch AND c.statistic IS NOT DISTINCT FROM p.statistic
   AND c.layers IS NOT DISTINCT FROM p.layers

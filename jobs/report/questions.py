@@ -87,12 +87,12 @@ QUESTIONS = (
         key="does_it_work",
         title="Does it work?",
         about="Each way to steer to a target language, at its best intervention: the largest mean LSS and, of equal "
-        "ones or without LSS, the best language control. Control: the share of generated texts in the target language, a bar for the "
-        "unsteered model. Quality: what is known of the texts. Accuracy and nll: differences to the "
-        "unsteered model in other abilities, with 0 for no loss. LSS has its line at 0.5, the value of an edit without "
-        "direction; a high LSS without control means that the text did not change its language. Means over data "
-        "languages (control and quality: other than the target) with pooled 95 % intervals. The head of a column names "
-        "the metric, and the number of items that a value in one data language rests on.",
+        "ones or without LSS, the best language control. Control: the share of generated texts in the target "
+        "language, a bar for the unsteered model. Quality: what is known of the texts. Accuracy and nll: differences "
+        "to the unsteered model in other abilities, with 0 for no loss. LSS has its line at 0.5, the value of an edit "
+        "without direction; a high LSS without control means that the text did not change its language. Means over "
+        "data languages (control and quality: other than the target) with pooled 95 % intervals. The head of a column "
+        "names the metric, and the number of items that a value in one data language rests on.",
         sql=DOES_IT_WORK,
         observe=methods_seen,
         draw=method_dots,
@@ -174,8 +174,8 @@ QUESTIONS = (
         about="The difference to the unsteered model on the same items, at the best intervention of each target. "
         "Framed: the language itself (self); all other cells are cross. n is the number of items of a cell. Blue is an "
         "improvement, red a deterioration; "
-        "purple and orange are an increase and a decrease of metrics of which neither direction is better. What is not "
-        "significant is pale.",
+        "purple and orange are an increase and a decrease of metrics of which neither direction is better, such as the "
+        "share of texts that stay in the language of the data. What is not significant is pale.",
         sql=EFFECTS,
         observe=effects_seen,
         draw=lambda table: difference_maps(table, rows="data language", columns="target language"),
@@ -196,7 +196,8 @@ QUESTIONS = (
         key="gain_cost",
         title="Gain against cost: what is paid elsewhere for steering well?",
         about="By factor: the gain in the target language, against the mean improvement in the other languages; "
-        "below 0 they get worse. A dot is a target language, a marker the mean over targets.",
+        "below 0 they get worse. The language of the text is left out, because its change is what steering is for. A "
+        "dot is a target language, a marker the mean over targets.",
         sql=GAIN_COST,
         observe=gain_and_cost_seen,
         draw=gain_and_cost,

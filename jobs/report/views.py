@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ampsweep.domain.metric_names import CONTROL, SHARES
+from collections.abc import Collection
+
+from ampsweep.domain.metric_names import OF_DATA, OF_TARGET, SHARES
 
 ITEM_RANGE = """
 CREATE MACRO item_range(least, most) AS 'n = ' || least || CASE WHEN least < most THEN ' to ' || most ELSE '' END
@@ -23,10 +25,37 @@ CREATE MACRO intervention_of(op, patch, statistic, edited) AS
 that was recorded of each, `set statistic max` to the largest one of the layer at the same token.
 """
 
+IS_SELF = """
+CREATE MACRO is_self(data_language, target_language) AS
+  list_contains(string_split(target_language, '+'), data_language)
+"""
+"""Whether data are in the language that is steered to, or in one of several (`fr+it`)."""
+
+
+def _is_one_of(metrics: Collection[str]) -> str:
+    """Return the SQL that says whether a metric is one of some, whatever its filter or source."""
+    names = ", ".join(f"'{name}'" for name in sorted(metrics))
+    return f"split_part(metric, ',', 1) IN ({names})"
+
+
 IS_SHARE = f"""
-CREATE MACRO is_share(metric) AS split_part(metric, ',', 1) IN ({", ".join(f"'{name}'" for name in sorted(SHARES))})
+CREATE MACRO is_share(metric) AS {_is_one_of(SHARES)}
 """
 """Whether the values of a metric are from 0 to 1."""
+
+RISES = (
+    f"""
+CREATE MACRO is_of_target(metric) AS {_is_one_of(OF_TARGET)}
+""",
+    f"""
+CREATE MACRO rises(metric, higher_is_better, data_language, target_language) AS
+  CASE WHEN is_self(data_language, target_language) OR NOT {_is_one_of(OF_DATA)} THEN higher_is_better END
+""",
+)
+"""Whether a metric is a share of texts in the target language; and whether a larger value of a metric is better.
+
+Neither direction is better of a share of texts in the language of the data, if another language is steered to.
+"""
 
 POOLED = (
     """
@@ -41,6 +70,15 @@ CREATE MACRO pooled_high(value, high) AS
 """The 95 % interval of a mean of independent values from their intervals (Zou & Donner 2008, doi 10.1002/sim.3095).
 
 The distances of each bound from its value are added in squares. The interval of a mean of shares stays within 0 and 1.
+"""
+
+MEAN_OF_ALL = """
+CREATE MACRO mean_of_all(value) AS CASE WHEN count(value) = count(*) THEN avg(value) END
+"""
+"""The mean of a column, null if a row has none.
+
+It is the bound of the mean of several draws of random neurons: they answer the same items, so that their number does
+not narrow the interval over items.
 """
 
 WIDER = (
@@ -87,14 +125,16 @@ SELECT *,
          || CASE WHEN higher_is_better IS FALSE THEN ' (lower is better)' ELSE '' END AS panel,
        edited_tokens(tokens, "when", part) AS edited,
        intervention_of(op, patch, statistic, edited_tokens(tokens, "when", part)) AS intervention,
-       coalesce(delta, value) AS y,
-       CASE WHEN delta IS NULL THEN coalesce(no_effect, 0) ELSE 0 END AS reference,
-       CASE WHEN delta IS NULL THEN ci_low ELSE delta_ci_low END AS y_low,
-       CASE WHEN delta IS NULL THEN ci_high ELSE delta_ci_high END AS y_high,
-       CASE WHEN is_share(metric) THEN CASE WHEN delta IS NULL THEN 0 ELSE -1 END END AS bottom,
+       metric = 'lss' OR no_effect IS NOT NULL AS is_comparison,
+       CASE WHEN is_comparison THEN value ELSE delta END AS y,
+       CASE WHEN is_comparison THEN coalesce(no_effect, 0) ELSE 0 END AS reference,
+       CASE WHEN is_comparison THEN ci_low ELSE delta_ci_low END AS y_low,
+       CASE WHEN is_comparison THEN ci_high ELSE delta_ci_high END AS y_high,
+       CASE WHEN is_share(metric) THEN CASE WHEN is_comparison THEN 0 ELSE -1 END END AS bottom,
        CASE WHEN is_share(metric) THEN 1 END AS top,
-       CASE higher_is_better WHEN true THEN delta WHEN false THEN -delta END AS improvement,
-       conclusion_of(delta, delta_ci_low, delta_ci_high, p_holm, mde, noise, higher_is_better) AS conclusion
+       rises(metric, higher_is_better, data_language, target_language) AS rising,
+       CASE rising WHEN true THEN delta WHEN false THEN -delta END AS improvement,
+       conclusion_of(delta, delta_ci_low, delta_ci_high, p_holm, mde, noise, rising) AS conclusion
 FROM summary
 WHERE method IS NOT NULL AND method <> 'repeat' AND rung IS NULL AND coalesce(delta, value) IS NOT NULL
   AND neuron_layer IS NULL
@@ -110,10 +150,11 @@ Interventions on single neurons are left out; `ampsweep neurons rank` reads them
 Perplexity is left out where its logarithm, nll, is there: a few ruined sentences raise a mean of exponentials by orders
 of magnitude. `panel` names the task, with its options where the sweep asks it in several ways, and the metric.
 
-`y` is LSS itself, and for every other metric the difference to the unsteered model. `reference` is the value of `y` for
-a cell without effect, `y_low` and `y_high` its interval, `bottom` and `top` the bounds of a share or of a difference
-of shares. `improvement` is the difference, positive if the metric became better; it is null for metrics of which
-neither direction is better. `edited` names the choice of tokens.
+`y` is the value of a metric that is itself a comparison (`is_comparison`), as LSS is, and for every other metric the
+difference to the unsteered model; null where the unsteered model has no value. `reference` is the value of `y` for a
+cell without effect, `y_low` and `y_high` its interval, `bottom` and `top` the bounds of a share or of a difference of
+shares. `improvement` is the difference, positive if the metric became better; it is null for metrics of which neither
+direction is better (`rising`). `edited` names the choice of tokens.
 """
 
 MEASURED = """
@@ -142,12 +183,11 @@ FROM compared WHERE method = 'neurons'
 """
 """Cells with an intervention on neurons. `whose` says whose neurons were changed."""
 
-_CONTROLS = ", ".join(f"('control', '{name}', {priority})" for priority, name in enumerate(CONTROL, start=1))
-MEASURES = f"""
+MEASURES = """
 CREATE VIEW measures AS
 SELECT measure, metric, string_agg(DISTINCT concat_ws(', ', panel, items), '; ') AS panel
 FROM measured JOIN panel_items USING (panel) JOIN (VALUES
-  {_CONTROLS},
+  ('control', 'lfs', 1), ('control', 'in_target_language', 2), ('control', 'target_lpr', 3),
   ('quality', 'relevance', 1), ('quality', 'answer_nll', 2), ('quality', 'repetition', 3),
   ('lss', 'lss', 1), ('accuracy', 'accuracy', 1), ('accuracy', 'acc,none', 1),
   ('nll', 'nll', 1), ('nll', 'perplexity', 2)
@@ -169,33 +209,33 @@ FROM measured LEFT JOIN (SELECT metric, measure FROM measures) USING (metric)
 
 JUDGED = """
 CREATE VIEW judged AS
-SELECT target_language, way, method, op, patch, statistic, layers, edited, factor,
-       intervention_of(op, patch, statistic, edited) AS intervention,
-       round(avg(value) FILTER (measure = 'lss'), 12) AS lss,
-       round(avg(value) FILTER (measure = 'control' AND data_language <> target_language), 12) AS control,
-       round(avg(improvement / nullif(abs(baseline), 0)) FILTER (data_language = target_language), 12) AS gain
-FROM ways WHERE selection IS NULL AND (method <> 'neurons' OR neurons > 0) GROUP BY ALL
-HAVING coalesce(lss, control, gain) IS NOT NULL
-"""
-"""The interventions of each target, without controls, with what one is chosen by: the mean LSS over base languages, the
-mean language control over data languages other than the target, and the mean relative gain in the language itself.
-"""
-
-_BEST_FIRST = """lss DESC NULLS LAST, control DESC NULLS LAST, gain DESC NULLS LAST,
-           factor, op, patch, statistic, layers, edited"""
-"""The order of the interventions in `judged`. `jobs.results.best_factors` chooses factors by the same rule."""
-
-CHOSEN = f"""
-CREATE VIEW chosen AS
-SELECT * FROM judged WHERE method = 'neurons'
-QUALIFY row_number() OVER (
+WITH scored AS (
+  SELECT target_language, way, method, op, patch, statistic, layers, edited, factor,
+         intervention_of(op, patch, statistic, edited) AS intervention,
+         round(avg(value) FILTER (measure = 'lss'), 12) AS lss,
+         round(avg(value) FILTER (measure = 'control' AND NOT is_self(data_language, target_language)), 12) AS control,
+         round(avg(improvement / nullif(abs(baseline), 0)) FILTER (is_self(data_language, target_language)), 12) AS gain
+  FROM ways WHERE selection IS NULL AND (method <> 'neurons' OR neurons > 0) GROUP BY ALL
+)
+SELECT *, row_number() OVER (
   PARTITION BY target_language
-  ORDER BY {_BEST_FIRST}) = 1
+  ORDER BY lss DESC NULLS LAST, control DESC NULLS LAST, gain DESC NULLS LAST,
+           factor, op, patch, statistic, layers, edited) AS place
+FROM scored WHERE coalesce(lss, control, gain) IS NOT NULL
 """
-"""The best intervention on the neurons of each target: the one with the largest mean LSS, of equal ones that with the
-best language control, then that with the largest relative gain, then that with the smallest factor. A measure that the
-sweep did not take does not count. Means are equal if they agree to 12 digits.
+"""The interventions of each target, without controls, in the order (`place`) in which one is chosen.
+
+The best has the largest mean LSS over base languages; of equal ones the best mean language control over data languages
+other than the target; then the largest mean relative gain in the language itself; then the smallest factor. A measure
+that the sweep did not take does not count. Means are equal if they agree to 12 digits. `jobs.results.best_factors` has
+the same rule.
 """
+
+CHOSEN = """
+CREATE VIEW chosen AS
+SELECT * FROM judged WHERE method = 'neurons' QUALIFY place = min(place) OVER (PARTITION BY target_language)
+"""
+"""The best intervention on the neurons of each target."""
 
 AT_BEST = """
 CREATE VIEW at_best AS
@@ -209,19 +249,14 @@ BY_CLASS = """
 CREATE VIEW by_class AS
 SELECT panel, class, whose, target_language AS language, avg(y) AS y
 FROM at_best JOIN resources ON target_language = language
-WHERE metric = 'lss' OR data_language = target_language
+WHERE y IS NOT NULL AND (is_comparison OR data_language = target_language)
 GROUP BY ALL
 """
 """The effect on each target language itself (LSS: the mean over base languages), with its resource class."""
 
-ARMS = f"""
+ARMS = """
 CREATE VIEW arms AS
-WITH best AS (
-  SELECT * FROM judged
-  QUALIFY row_number() OVER (
-    PARTITION BY target_language, way
-    ORDER BY {_BEST_FIRST}) = 1
-)
+WITH best AS (SELECT * FROM judged QUALIFY place = min(place) OVER (PARTITION BY target_language, way))
 SELECT w.*, CASE WHEN w.selection IS NULL THEN w.way WHEN w.way = 'neurons' THEN w.selection
                  ELSE w.way || ' ' || w.selection END AS arm
 FROM ways w JOIN best b
@@ -230,21 +265,26 @@ FROM ways w JOIN best b
  AND w.patch IS NOT DISTINCT FROM b.patch AND w.statistic IS NOT DISTINCT FROM b.statistic
 WHERE w.measure IS NOT NULL
 """
-"""The measures of each way to steer (`arm`) to a target, at its best intervention, and of the controls at that one.
-
-The best intervention of a way is found as that of the neurons (`chosen`).
-"""
+"""The measures of each way to steer (`arm`) to a target, at its best intervention, and of the controls at that one."""
 
 BY_ARM = """
 CREATE VIEW by_arm AS
-WITH pooled AS (
-  SELECT target_language AS target, arm, measure, any_value(factor) AS factor, count(*) AS rows,
+WITH of_draws AS (
+  SELECT target_language AS target, arm, measure, panel, task_options, data_language, any_value(factor) AS factor,
+         bool_and(higher_is_better) AS rising, avg(value) AS value, mean_of_all(ci_low) AS ci_low,
+         mean_of_all(ci_high) AS ci_high, avg(baseline) AS baseline, avg(delta) AS delta,
+         mean_of_all(delta_ci_low) AS delta_ci_low, mean_of_all(delta_ci_high) AS delta_ci_high, avg(noise) AS noise,
+         mean_of_all(mde) AS mde, max(p_holm) AS p_holm,
+         CASE WHEN count(*) = 1 THEN max(p_value) ELSE least(1, 2 * mean_of_all(p_value)) END AS p_value
+  FROM arms WHERE measure NOT IN ('control', 'quality') OR NOT is_self(data_language, target_language) GROUP BY ALL
+), pooled AS (
+  SELECT target, arm, measure, any_value(factor) AS factor, count(*) AS rows,
          avg(value) AS value, pooled_low(value, ci_low) AS value_low, pooled_high(value, ci_high) AS value_high,
-         avg(baseline) AS baseline, avg(delta) AS delta, avg(noise) AS noise, bool_and(higher_is_better) AS rising,
+         avg(baseline) AS baseline, avg(delta) AS delta, avg(noise) AS noise, bool_and(rising) AS rising,
          pooled_low(delta, delta_ci_low) AS delta_low, pooled_high(delta, delta_ci_high) AS delta_high,
          CASE WHEN count(mde) = count(delta) THEN sqrt(sum(pow(mde, 2))) / count(mde) END AS mde,
          combined_p(list(p_value), list(delta)) AS p, max(p_holm) AS p_holm_of_row
-  FROM arms WHERE measure NOT IN ('control', 'quality') OR data_language <> target_language GROUP BY ALL
+  FROM of_draws GROUP BY ALL
 ), ranked AS (
   SELECT *, p * (1 + count(p) OVER (PARTITION BY arm, measure)
                  - row_number() OVER (PARTITION BY arm, measure ORDER BY p)) AS scaled
@@ -262,14 +302,18 @@ FROM corrected
 
 Language control and the quality of texts are means over the data languages other than the target. `p_holm` of a single
 data language is that of its row. That of several combines their p-values by Stouffer's method (`combined_p`) and
-corrects them by Holm's over targets. Both take languages as independent samples.
+corrects them by Holm's over targets. Both take languages as independent samples. Several draws of random neurons are
+not: they are averaged first, with twice the mean of their p-values (Vovk & Wang 2020, doi 10.1093/biomet/asaa027).
 """
 
 VIEWS = (
     ITEM_RANGE,
     EDITED,
     INTERVENTION,
+    IS_SELF,
     IS_SHARE,
+    *RISES,
+    MEAN_OF_ALL,
     *POOLED,
     *WIDER,
     CONCLUSION,

@@ -15,6 +15,7 @@ def amount(value: float, digits: int | None = 2) -> str:
 
     A value that is not 1 is never rounded to 1, nor one that is not 0 to 0.
     """
+    value += 0.0  # no sign of zero
     if digits is None:
         return f"{value:g}"
     text = f"{value:.{digits}f}"

@@ -77,7 +77,9 @@ def best_factors(rows: Sequence[Row], metric: str = DEFAULT_METRIC) -> list[dict
 def _is_on_own_neurons(row: Row) -> bool:
     """Return whether a row has the value of an intervention on all neurons of a language, and of all items."""
     is_control_or_rung = row["selection"] is not None or row["rung"] is not None
-    return not is_control_or_rung and row["neurons"] > 0 and row.get("neuron_layer") is None and row["value"] is not None
+    return (
+        not is_control_or_rung and row["neurons"] > 0 and row.get("neuron_layer") is None and row["value"] is not None
+    )
 
 
 def _controls(rows: Sequence[Row]) -> Iterator[tuple[Key, float]]:
@@ -85,7 +87,7 @@ def _controls(rows: Sequence[Row]) -> Iterator[tuple[Key, float]]:
     measured = {row["metric"] for row in rows}
     control = next((name for name in CONTROL if name in measured), None)
     for row in rows:
-        if row["metric"] == control and row["data_language"] != row["target_language"]:
+        if row["metric"] == control and not _is_self(row):
             yield _intervention(row), row["value"]
 
 
@@ -100,11 +102,16 @@ def _relative_gains(rows: Sequence[Row]) -> Iterator[tuple[Key, float]]:
         is_counted_elsewhere = (row["metric"] == "perplexity" and row["task"] in tasks_with_nll) or (
             row["task"] == "language_confusion" and "," in row["metric"]
         )
-        if is_counted_elsewhere or row["data_language"] != row["target_language"]:
+        if is_counted_elsewhere or not _is_self(row):
             continue
         if row.get("higher_is_better") is not None and row.get("delta") is not None and row.get("baseline"):
             improvement = row["delta"] if row["higher_is_better"] else -row["delta"]
             yield _intervention(row), improvement / abs(row["baseline"])
+
+
+def _is_self(row: Row) -> bool:
+    """Return whether a row's data are in the target language, or in one of several (`fr+it`)."""
+    return row["data_language"] in row["target_language"].split("+")
 
 
 def _decided_by(ranks: Sequence[tuple[float, ...]], metric: str) -> str:

@@ -120,7 +120,9 @@ def _files_of(sweep: str, server: str, *, partial: bool) -> Iterator[Path]:
         try:
             client.download(sweep, folder / "results.parquet", partial=partial)
         except NoConnection as error:
-            raise NoConnection(f"{error.message}; start that server, or name the one of the sweep with --server") from error
+            raise NoConnection(
+                f"{error.message}; start that server, or name the one of the sweep with --server"
+            ) from error
         except NotFound as error:
             remedy = f"; `ampsweep status` lists the sweeps at {server}" if error.message == f"no sweep {sweep}" else ""
             raise NotFound(f"{error.message}{remedy}") from error

@@ -24,7 +24,8 @@ def show_summary(rows: Sequence[Row], best_factors: Sequence[Row]) -> None:
     """Print mean values over the data languages by factor, one line per target language and selection of neurons.
 
     The metrics that a sweep is about come first, and they have the best factor of each line, as has the metric of
-    `best_factors`, which also says which one of equally good factors is the best and why. Rows of the rungs of a search, which do not cover all items, are left out.
+    `best_factors`, which also says which one of equally good factors is the best and why. Rows of the rungs of a
+    search, which do not cover all items, are left out.
     """
     decisive = {row["metric"] for row in best_factors}
     chosen = {tuple(row.get(name) for name in _SERIES): row for row in best_factors}

@@ -93,7 +93,7 @@ def difference_maps(table: pa.Table, *, rows: str, columns: str) -> Figure:
             largest = max((abs(cell["value"]) for cell in cells), default=0.0)
             digits = 2 if largest < 10 else 1 if largest < 100 else 0
             reach = _reach(cells)
-            directed = any(cell["improvement"] is not None for cell in cells)
+            directed = all(cell["improvement"] is not None for cell in cells)
             colours = mpl.colormaps["RdBu" if directed else "PuOr"]
             shade = "improvement" if directed else "value"
             shaded = [{**cell, "shade": _shade(cell, shade, reach)} for cell in cells]

@@ -124,4 +124,6 @@ def test_cohens_dz_is_the_mean_in_units_of_the_spread() -> None:
     assert cohens_dz(difference) == pytest.approx(t / np.sqrt(30))
     assert cohens_dz(np.zeros(4)) == 0.0
     assert cohens_dz(np.ones(4)) is None
+    assert np.full(3, 0.1).std() > 0, "a rounding error"
+    assert cohens_dz(np.full(3, 0.1)) is None
     assert cohens_dz(np.ones(1)) is None

@@ -33,6 +33,8 @@ STEERED: dict[str, dict[str, Any]] = {
     "prompt_en": {"method": "prompt_en"},
     "prompt_native": {"method": "prompt_native"},
 }
+NEURONS = {"method": "neurons", "op": "set", "factor": 2.0, "layers": "all", "neurons": 4, "baseline": 0.1}
+"""The columns of a single intervention, where what it does matters."""
 STRENGTH = {
     "neurons": (0.4, 0.05, 0.9),
     "random": (0.03, 0.03, 0.5),
@@ -105,6 +107,12 @@ def write_sweep(folder: Path, summary: list[dict[str, Any]]) -> None:
     }
     pq.write_table(SAMPLES.with_metadata(metadata).empty_table(), folder / "results.parquet")
     pq.write_table(pa.Table.from_pylist(summary, schema=SUMMARY), folder / "summary.parquet")
+
+
+def opened(folder: Path, rows: list[dict[str, Any]]) -> ReportData:
+    """Open the files of a sweep with the summary `rows`."""
+    write_sweep(folder, rows)
+    return ReportData(folder)
 
 
 def answered(data: ReportData, key: str) -> Answer:

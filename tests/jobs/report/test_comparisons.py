@@ -43,6 +43,8 @@ def test_hedges_g_is_undefined_for_one_language_and_without_spread() -> None:
     assert hedges_g([0.4], HIGH) is None
     assert permutation([0.4], HIGH) is None
     assert hedges_g([0.4, 0.4], [0.1, 0.1]) is None
+    assert np.var([0.1] * 3) > 0, "a rounding error"
+    assert hedges_g([0.4] * 3, [0.1] * 3) is None
 
 
 def test_a_permutation_test_replaces_the_lists_of_values() -> None:

@@ -89,16 +89,19 @@ def test_without_generated_text_the_summary_is_about_lss(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("drawn", "expected"),
     [
-        (0.12, "With as many random neurons it is 0.12; the intervals do not overlap for 3 of 3 targets."),
+        (
+            0.12,
+            ("With as many random neurons it is 0.12; its interval lies entirely below for 3 of 3 targets."),
+        ),
         (
             0.65,
-            "With as many random neurons it is 0.65; the intervals do not overlap for 1 of 3 targets.",
+            ("With as many random neurons it is 0.65; its interval lies entirely below for 1 of 3 targets."),
         ),
         (
             0.8,
             (
-                "With as many random neurons it is 0.80; the intervals do not overlap for 0 of 3 targets, so the "
-                "effect is not shown to be due to the language."
+                "With as many random neurons it is 0.80; its interval lies entirely below for "
+                "0 of 3 targets, so the effect is not shown to be due to the language."
             ),
         ),
     ],
@@ -133,11 +136,11 @@ def test_the_cost_is_given_or_what_could_have_been_seen(tmp_path: Path) -> None:
     assert cost.startswith(
         "The mean difference in accuracy is -0.11 (mean over 3 targets, 95 % interval -0.33 to 0.12; xcopa"
     )
-    assert ": worse for 2 of 3 targets (the 95 % interval excludes zero); a difference" in cost
+    assert ": worse for 2 of 3 targets (the 95 % interval excludes zero); differences" in cost
     none = [compared("xcopa", "accuracy", target, 0.58, 0.6, mde=0.08) for target in TARGETS]
     assert found(tmp_path, [*steered, *none])[2].endswith(
-        "no significant difference for any of 3 targets; a difference in one data language below about 0.08 could not "
-        "have been seen."
+        "no significant difference for any of 3 targets; differences below about 0.08 in one data language are found "
+        "with less than 80 % probability."
     )
     assert "No other ability was measured, so the cost is unknown." in found(tmp_path, steered)
 
@@ -153,7 +156,7 @@ def test_equal_values_without_intervals_have_no_interval_of_their_mean(tmp_path:
     rows = [control(target, 0.9, **bare) for target in TARGETS] + [control(target, 0.0, "random") for target in TARGETS]
     first, second, *_ = found(tmp_path, rows)
     assert "is 0.90 (mean over 3 targets; generation" in first
-    assert "do not overlap for 0 of 3 targets" in second, "unknown intervals are not apart"
+    assert "lies entirely below for 0 of 3 targets" in second, "unknown ones do not"
 
 
 def test_the_choice_of_the_best_intervention_is_named(tmp_path: Path) -> None:

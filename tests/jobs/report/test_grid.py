@@ -5,6 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from jobs.report.grid import Grid, grid_of, plain_grid
+from jobs.report.wording import amount, between, signed
 
 
 def shown(grid: Grid) -> list[dict[str, str]]:
@@ -38,6 +39,11 @@ def test_a_factor_is_written_as_in_the_spec() -> None:
         {"factor": "0.5", "lss": "0.500"},
         {"factor": "2", "lss": "2.000"},
     ]
+
+
+def test_zero_has_no_sign() -> None:
+    assert shown(grid_of(pa.table({"delta": [-0.0, 0.0]}))) == [{"delta": "0.000"}] * 2
+    assert (amount(-0.0), signed(-0.0), between([-0.0, 0.0])) == ("0.00", "0.00", "0.00")
 
 
 def test_rows_that_do_not_fit_are_counted() -> None:

@@ -172,7 +172,8 @@ def test_it_gives_the_mode_the_seed_and_the_numbers_of_cells_and_samples() -> No
 def test_it_says_how_differences_were_tested() -> None:
     text = paragraph(signatures=("nrefs:1|tok:13a", "nrefs:1|nc:6"))
     for words in (
-        "percentile bootstraps over items (2000 resamples, 95 %, seeded by the cell)",
+        "Intervals (95 %) of shares of independent items are Wilson's",
+        "percentile bootstraps over items (2000 resamples, seeded by the cell)",
         "exact McNemar tests for accuracies",
         "sign-flip tests (10000 flips) for means",
         "sacrebleu's paired bootstrap (1000 resamples, seed 12345)",

@@ -19,8 +19,11 @@ def table(*rows: dict[str, Any]) -> pa.Table:
     return pa.Table.from_pylist(list(rows))
 
 
-def curve(panel: str, target: str, x: float, y: float, whose: str = "own") -> dict[str, Any]:
-    return {"panel": panel, "items": "n = 9", "target": target, "x": x, "y": y, "whose": whose}
+def curve(
+    panel: str, target: str, x: float, y: float, whose: str = "own", intervention: str = "set max"
+) -> dict[str, Any]:
+    where = {"panel": panel, "items": "n = 9", "target": target, "intervention": intervention}
+    return {**where, "x": x, "y": y, "whose": whose}
 
 
 def effect(row: str, column: str, value: float, conclusion: str) -> dict[str, Any]:
@@ -73,8 +76,8 @@ def control(name: str, own: float, controlled: float, p: float) -> dict[str, Any
             "best_seen",
             [best("fr", 0.0, 1.0, tied="0.5, 3"), best("ja", 0.5, 0.9, random=0.5)],
             (
-                "lss: the best factor is 0 to 0.5, with a mean of 0.90 to 1.00 (other factors are equally good for 1 of "
-                "2); random neurons 0.50."
+                "lss: the best factor is 0 to 0.5, with a mean of 0.90 to 1.00 (other factors are equally good for 1 "
+                "of 2); random neurons 0.50."
             ),
         ),
         ("matrix_seen", [{"row": "en", "column": "fr", "value": 1.0}], "LSS is 1.00 for the only pair, en to fr."),
@@ -107,6 +110,17 @@ def control(name: str, own: float, controlled: float, p: float) -> dict[str, Any
                 curve("lss", "fr", 3, 1.0, "random"),
             ],
             "lss, n = 9: mean over 2 targets from 0.50 at 0 to 0.90 at 2.",
+        ),
+        (
+            "curves_seen",
+            [
+                *(curve("lss", "fr", x, y) for x, y in ((0, 0.4), (2, 0.8))),
+                *(curve("lss", "fr", x, y, intervention="add max") for x, y in ((0, 0.6), (2, 0.6))),
+            ],
+            (
+                "lss, n = 9: add max: mean over 1 target 0.60 at 0, the only one; set max: mean over 1 target from "
+                "0.40 at 0 to 0.80 at 2."
+            ),
         ),
         (
             "effects_seen",
@@ -142,8 +156,8 @@ def control(name: str, own: float, controlled: float, p: float) -> dict[str, Any
             "gap_seen",
             [{"n_low": 3, "p": 0.2}],
             (
-                "0 of 1 comparison have p < 0.05, uncorrected, with 3 low-resource languages. No difference between "
-                "the classes is shown."
+                "p < 0.05, uncorrected, in 0 of 1 comparison with 3 low-resource languages. No difference between the "
+                "classes is shown."
             ),
         ),
         (

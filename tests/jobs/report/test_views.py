@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.stats import norm
 
+from ampsweep.domain.metric_names import CONTROL
 from jobs.metrics.significance import holm
 from jobs.report.data import ReportData
-from jobs.report.figures.drawing import svg
-from jobs.report.figures.heat_maps import layer_map
-from jobs.report.queries import (
-    BEST,
-    CONTROL_COST,
-    CURVES,
-    DOES_IT_WORK,
-    GAIN_COST,
-    LAYERS,
-    OWN_OR_ANY,
-    SELF_CROSS,
-    SIGNIFICANCE,
-    TRIED,
-)
-from jobs.results.best_factors import best_factors
-from jobs.results.schema import SAMPLES, SUMMARY
-from tests.jobs.report.control_sweep import control_row, control_summary, write_sweep
-
-
-def opened(folder: Path, rows: list[dict[str, Any]]) -> ReportData:
-    write_sweep(folder, rows)
-    return ReportData(folder)
+from jobs.report.queries import BEST, CURVES, DOES_IT_WORK, GAIN_COST, SELF_CROSS, SIGNIFICANCE, TRIED
+from jobs.results.schema import SUMMARY
+from tests.jobs.report.control_sweep import NEURONS, control_row, control_summary, opened, write_sweep
 
 
 @pytest.fixture
@@ -147,9 +130,6 @@ def test_means_over_data_languages_have_the_pooled_interval(tmp_path: Path) -> N
     assert row["unsteered"] == pytest.approx(0.1)
 
 
-NEURONS = {"method": "neurons", "op": "set", "factor": 2.0, "layers": "all", "neurons": 4, "baseline": 0.1}
-
-
 def arm(folder: Path, p_values: list[float], p_holm: list[float]) -> dict[str, Any]:
     """Return language control in fr, over data languages that each rise by 0.2 ± 0.15 with these p-values."""
     bounds = {"value": 0.3, "delta": 0.2, "delta_ci_low": 0.05, "delta_ci_high": 0.35, "ci_low": 0.2, "ci_high": 0.4}
@@ -236,136 +216,6 @@ def test_differences_of_shares_stay_between_minus_1_and_1(tmp_path: Path) -> Non
     assert (row["cross"], row["cross_low"], row["cross_high"]) == (0.0, -1.0, 1.0)
 
 
-def test_the_best_factor_is_given_for_each_headline_metric_with_its_ties(tmp_path: Path) -> None:
-    rows = [
-        control_row(task, metric, data, "fr", **{**NEURONS, "value": value, "factor": factor})
-        for task, metric, data, values in (
-            ("generation", "lfs", "en", (0.2, 0.9, 0.9)),
-            ("generation", "lfs", "fr", (1.0, 0.1, 0.1)),  # French texts need no control
-            ("xcopa", "accuracy", "fr", (0.6, 0.7, 0.4)),
-            ("generation", "length", "en", (9.0, 9.0, 9.0)),
-        )
-        for factor, value in zip((0.5, 1.0, 2.0), values, strict=True)
-    ]
-    with closing(opened(tmp_path, rows)) as data:
-        best = [(row["panel"], row["factor"], row["tied"], row["value"]) for row in data.query(BEST).to_pylist()]
-    assert best == [("generation: lfs", 1.0, "2", 0.9), ("xcopa: accuracy", 1.0, None, 0.7)]
-
-
-def saturated(
-    *, controls: tuple[float | None, ...], losses: tuple[float, ...] = (), shifts: tuple[float | None, ...] = (1.0, 1.0, 1.0)
-) -> list[dict[str, Any]]:
-    """Return rows of three factors with these LSS, language control and negative log-likelihood (4 unsteered) in fr."""
-    own = {**NEURONS, "neurons": 4}
-    rows: list[dict[str, Any]] = []
-    for index, factor in enumerate((-0.1, 0.0, 3.0)):
-        for base in ("en", "ru"):
-            if shifts[index] is not None:
-                rows.append(control_row("lss", "lss", base, "fr", **own | {"factor": factor, "value": shifts[index]}))
-            if controls and controls[index] is not None:
-                values = {"factor": factor, "value": controls[index], "baseline": 0.0, "delta": controls[index]}
-                rows.append(control_row("generation", "lfs", base, "fr", **own | values))
-        if losses:
-            values = {"factor": factor, "value": losses[index], "baseline": 4.0, "delta": losses[index] - 4}
-            rows.append(control_row("perplexity", "nll", "fr", "fr", **own | values))
-    return rows
-
-
-@pytest.mark.parametrize(
-    ("rows", "factor"),
-    [
-        (saturated(controls=(0.0, 0.25, 1.0)), 3.0),
-        (saturated(controls=(0.0, 0.25, 0.1)), 0.0),
-        (saturated(controls=(0.0, 0.25, 1.0), shifts=(1.0, 1.0, 0.9)), 0.0),
-        (saturated(controls=(0.0, 0.25, 1.0), shifts=(0.8, None, 0.9)), 3.0),
-        (saturated(controls=(0.5, 0.5, 0.5), losses=(4.0, 5.0, 3.0)), 3.0),
-        (saturated(controls=(), losses=(4.0, 3.0, 3.5)), 0.0),
-        (saturated(controls=(None, 0.5, 0.5)), 0.0),
-        (saturated(controls=()), -0.1),
-    ],
-    ids=("control", "less-control", "lss-first", "lss-missing", "gain", "gain-alone", "control-missing", "smallest"),
-)
-def test_of_equally_good_interventions_control_then_gain_then_size_decides(
-    rows: list[dict[str, Any]], factor: float, tmp_path: Path
-) -> None:
-    with closing(opened(tmp_path, rows)) as data:
-        chosen = data.query("SELECT factor FROM chosen").to_pylist()
-        shown = {row["factor"] for row in data.query(DOES_IT_WORK).to_pylist()}
-        best = {row["panel"]: (row["factor"], row["tied"]) for row in data.query(BEST).to_pylist()}
-    assert chosen == [{"factor": factor}]
-    assert shown == {factor}
-    (by_summary,) = best_factors(rows)
-    assert by_summary["factor"] == factor, "the report and the summary agree"
-    assert best["lss"] == (factor, ", ".join(f"{other:g}" for other in by_summary["tied"]) or None)
-
-
-def test_a_patch_value_and_a_statistic_of_the_same_name_are_two_interventions(tmp_path: Path) -> None:
-    both: tuple[dict[str, Any], ...] = ({"patch": "max", "value": 0.9}, {"statistic": "max", "value": 0.6})
-    rows = [control_row("lss", "lss", "en", "fr", **{**NEURONS, **columns}) for columns in both]
-    with closing(opened(tmp_path, rows)) as data:
-        curves = {row["intervention"]: row["y"] for row in data.query(CURVES).to_pylist()}
-        best = {row["intervention"]: row["value"] for row in data.query(BEST).to_pylist()}
-    assert curves == best == {"set max": 0.9, "set statistic max": 0.6}
-
-
-def test_the_front_has_the_methods_that_none_surpasses(tmp_path: Path) -> None:
-    points = {"prompt_en": (0.9, 0.02), "prompt_native": (0.8, 0.03), "diffmean": (0.95, 0.1)}
-    rows = []
-    for method, (control, cost) in points.items():
-        steered = {"method": method, **({"factor": 1.0, "op": "add", "layers": "all"} if method == "diffmean" else {})}
-        rows += [
-            control_row("generation", "in_target_language", "en", "fr", value=control, baseline=0.0, **steered),
-            control_row("xcopa", "accuracy", "it", "fr", value=0.5 - cost, baseline=0.5, delta=-cost, **steered),
-        ]
-    with closing(opened(tmp_path, rows)) as data:
-        plotted = data.query(CONTROL_COST).to_pylist()
-    assert {row["panel"] for row in plotted} == {"loss of accuracy (xcopa: accuracy, n = 100)"}
-    french = {row["method"]: row for row in plotted if row["target"] == "fr"}
-    assert {method: row["on_front"] for method, row in french.items()} == {
-        "prompt_en": True,
-        "prompt_native": False,
-        "diffmean": True,
-        "unsteered": True,
-    }
-    assert (french["diffmean"]["control"], french["diffmean"]["cost"]) == pytest.approx((0.95, 0.1))
-    assert {row["method"] for row in plotted if row["target"] == "mean"} == {*points, "unsteered"}
-
-
-def test_own_neurons_are_compared_with_one_draw_of_random_neurons_and_with_zero(tmp_path: Path) -> None:
-    steered = {"method": "neurons", "op": "add", "patch": "max", "factor": 2.0, "layers": "all"}
-    cells: dict[str, tuple[dict[str, Any], str]] = {
-        "cell_0": ({}, "000000"),
-        "cell_1": (steered, "111111"),
-        "cell_2": ({**steered, "selection": "random", "random_seed": 5}, "110000"),
-        "cell_3": ({**steered, "selection": "random", "random_seed": 9}, "111100"),
-        "cell_4": ({**steered, "selection": "zero", "op": "set", "patch": None, "factor": 0.0}, "100000"),
-        "cell_5": ({**steered, "tokens": "end=8"}, "000000"),  # another choice of tokens, which is not the best
-        "cell_6": ({**steered, "selection": "zero", "op": "set", "tokens": "end=8", "factor": 0.0}, "111111"),
-    }
-    write_sweep(tmp_path, [control_row("lss", "lss", "en", "fr", value=1.0, **{**steered, "neurons": 4})])
-    facts = [
-        {
-            **dict.fromkeys(SAMPLES.names),
-            "cell_id": cell,
-            "task": "lss",
-            "data_language": "en",
-            "target_language": "fr",
-            "doc_id": str(fact),
-            **cell_columns,
-            "score": float(shifted),
-        }
-        for cell, (cell_columns, shifts) in cells.items()
-        for fact, shifted in enumerate(shifts)
-    ]
-    schema = pq.read_schema(tmp_path / "results.parquet")
-    pq.write_table(pa.Table.from_pylist(facts, schema=schema), tmp_path / "results.parquet")
-    with closing(ReportData(tmp_path)) as data:
-        rows = data.query(OWN_OR_ANY).to_pylist()
-    compared = {row["control"]: (row["n"], row["controlled"]) for row in rows}
-    assert {row["items"] for row in rows} == {"n = 6"}
-    assert compared == {"random": (6, pytest.approx(2 / 6)), "zero": (6, pytest.approx(1 / 6))}
-
-
 def test_every_choice_of_tokens_is_an_intervention_of_its_own(tmp_path: Path) -> None:
     steered: dict[str, Any] = {"method": "neurons", "op": "set", "patch": "max", "layers": "all", "neurons": 4}
     choices: dict[str, dict[str, Any]] = {
@@ -410,26 +260,6 @@ def test_every_choice_of_tokens_is_an_intervention_of_its_own(tmp_path: Path) ->
     assert tried == [{"tried": 6}]
 
 
-@pytest.mark.parametrize(
-    ("widths", "is_share", "values"),
-    [((8, 8), False, [2.0, 1.0]), ((8, 16), True, [25.0, 6.25]), ((None, None), False, [2.0, 1.0])],
-)
-def test_neurons_by_layer_are_shares_where_layers_differ_in_width(
-    tmp_path: Path, widths: tuple[int | None, int | None], is_share: bool, values: list[float]
-) -> None:
-    write_sweep(tmp_path, control_summary(("fr",)))
-    rows: list[dict[str, Any]] = []
-    for layer, index in ((0, 1), (0, 2), (1, 5)):
-        width = {} if widths[layer] is None else {"width": widths[layer]}
-        rows.append({"language": "fr", "layer": layer, "neuron": index, **width})
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "neurons.parquet")
-    with closing(ReportData(tmp_path)) as data:
-        table = data.query(LAYERS)
-    assert [row["value"] for row in table.to_pylist()] == values
-    assert table["is_share"].to_pylist() == [is_share] * 2
-    assert ("% of its neurons" in svg(layer_map(table))) is is_share
-
-
 def test_files_of_earlier_versions_have_neurons_as_their_only_method(tmp_path: Path) -> None:
     rows = [row for row in control_summary(("fr", "ja")) if row["method"] == "neurons" or row["factor"] is None]
     write_sweep(tmp_path, [row for row in rows if row["method"] in (None, "neurons")])
@@ -462,3 +292,11 @@ def test_a_panel_names_the_options_of_a_task_that_is_asked_in_several_ways(tmp_p
         "generation (temperature=1): in_target_language",
         "xcopa: accuracy",
     ]
+
+
+@pytest.mark.parametrize(("first", "second"), list(pairwise(CONTROL)))
+def test_the_report_is_about_the_first_measure_of_control(first: str, second: str, tmp_path: Path) -> None:
+    rows = [control_row("generation", metric, "en", "fr", **NEURONS, value=0.5) for metric in (second, first)]
+    with closing(opened(tmp_path, rows)) as data:
+        measures = data.query("SELECT metric FROM measures WHERE measure = 'control'").to_pylist()
+    assert measures == [{"metric": first}]

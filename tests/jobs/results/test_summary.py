@@ -297,7 +297,10 @@ def translations(text: str, count: int, *, gold: str = "Bonjour le monde.") -> l
 
 def test_items_that_are_alike_have_no_interval_rather_than_one_without_width() -> None:
     cell = a_cell(task="flores")
-    baseline, steered = table(cell, translations("Hi", 30)), table(a_cell(task="flores", factor=2.0), translations("世", 30))
+    baseline, steered = (
+        table(cell, translations("Hi", 30)),
+        table(a_cell(task="flores", factor=2.0), translations("世", 30)),
+    )
     plain, row = (row for row in rows(baseline, steered) if row["metric"] == "chrf++")
     assert (plain["n"], plain["value"], plain["ci_low"], plain["ci_high"]) == (30, 0.0, None, None)
     assert plain["note"] == ALIKE
@@ -308,7 +311,9 @@ def test_items_that_are_alike_have_no_interval_rather_than_one_without_width() -
 def test_a_single_item_has_no_interval_and_shows_no_difference() -> None:
     cell = a_cell(task="flores")
     good = table(a_cell(task="flores", factor=2.0), translations("Bonjour le monde.", 1))
-    (row,) = (row for row in rows(table(cell, translations("Hi", 1)), good) if row["metric"] == "chrf++" and row["delta"])
+    (row,) = (
+        row for row in rows(table(cell, translations("Hi", 1)), good) if row["metric"] == "chrf++" and row["delta"]
+    )
     assert (row["delta"], row["p_value"], row["ci_low"], row["delta_ci_low"]) == (100.0, None, None, None)
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from ampsweep.cli.terminal.summary import show_summary
-from jobs.results.schema import SUMMARY
 from jobs.results.best_factors import best_factors
+from jobs.results.schema import SUMMARY
 
 
 def row(factor: float, value: float, **columns: Any) -> dict[str, Any]:
