@@ -85,12 +85,10 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
     "tests/api/openai/test_completions.py": ("jobs/execution.py", "worker/completions.py"),
     "tests/jobs/metrics/test_corpus_score.py": ("jobs/metrics/corpus_metrics.py",),
     "tests/jobs/report/test_page.py": (
-        "ampsweep/cli/commands/report.py",
         "jobs/report/answers.py",
         "jobs/report/document.py",
         "jobs/report/figures/lines.py",
         "jobs/report/questions.py",
-        "jobs/report/queries.py",
     ),
     "tests/jobs/results/test_writer.py": (
         "jobs/results/cell_table.py",

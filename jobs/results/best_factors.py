@@ -77,9 +77,8 @@ def best_factors(rows: Sequence[Row], metric: str = DEFAULT_METRIC) -> list[dict
 def _is_on_own_neurons(row: Row) -> bool:
     """Return whether a row has the value of an intervention on all neurons of a language, and of all items."""
     is_control_or_rung = row["selection"] is not None or row["rung"] is not None
-    return (
-        not is_control_or_rung and row["neurons"] > 0 and row.get("neuron_layer") is None and row["value"] is not None
-    )
+    changed = row["factor"] is not None and row["neurons"] > 0 and row.get("neuron_layer") is None
+    return changed and not is_control_or_rung and row["value"] is not None
 
 
 def _controls(rows: Sequence[Row]) -> Iterator[tuple[Key, float]]:

@@ -15,7 +15,7 @@ from ampsweep.cli.options.engine import comma_separated
 from ampsweep.cli.terminal.output import AsJson, show
 from ampsweep.cli.terminal.progress import Counter
 from ampsweep.client.environment import DEFAULT_URL
-from ampsweep.errors import InvalidRequest, NoConnection, NotFound
+from ampsweep.errors import InvalidRequest, NotFound
 from ampsweep.files import atomic_write, check_folder, output_file
 from ampsweep.missing_path import no_folder
 from ampsweep.temporary import TemporaryFolder
@@ -119,10 +119,6 @@ def _files_of(sweep: str, server: str, *, partial: bool) -> Iterator[Path]:
     with TemporaryFolder("report") as folder, client_of(server) as client:
         try:
             client.download(sweep, folder / "results.parquet", partial=partial)
-        except NoConnection as error:
-            raise NoConnection(
-                f"{error.message}; start that server, or name the one of the sweep with --server"
-            ) from error
         except NotFound as error:
             remedy = f"; `ampsweep status` lists the sweeps at {server}" if error.message == f"no sweep {sweep}" else ""
             raise NotFound(f"{error.message}{remedy}") from error

@@ -158,4 +158,6 @@ def test_means_are_compared_to_twelve_digits(better: float, expected: float) -> 
 
 def test_no_rows_have_no_best_factor() -> None:
     assert best_factors([]) == []
+    baseline = {**lss_row("fr", "en", 2.0, 0.5, metric="accuracy"), "factor": None, "target_language": None}
+    assert best_factors([baseline], "accuracy") == []
     assert best_factors([lss_row("fr", "en", 2.0, None)]) == []

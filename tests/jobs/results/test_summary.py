@@ -246,11 +246,14 @@ def test_an_interval_that_rests_on_few_items_is_noted() -> None:
 
 
 def test_the_mean_over_batches_rests_on_batches() -> None:
-    written = [a_sample(str(index), completion="Bonjour le monde.", gold="Bonjour le monde.") for index in range(80)]
+    texts = ["Bonjour le monde." if index % 3 else "Bonjour." for index in range(80)]
+    written = [a_sample(str(index), completion=text, gold="Bonjour le monde.") for index, text in enumerate(texts)]
     plain = a_cell(task="flores")
     cell = replace(plain, task=replace(plain.task, mode="paper"))
     (row,) = rows(table(cell, written))
     assert (row["metric"], row["n"], row["note"]) == ("bleu_13a", 80, "the interval rests on 10 batches")
+    (alike,) = rows(table(cell, written[1:3]))
+    assert (alike["ci_low"], alike["note"]) == (None, ALIKE), "one batch"
 
 
 def test_the_smallest_effect_that_the_items_could_have_shown_stands_beside_the_difference() -> None:

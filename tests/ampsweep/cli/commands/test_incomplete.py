@@ -137,6 +137,9 @@ def test_a_report_of_a_sweep_that_cannot_be_found_names_the_server(tmp_path: Pat
     with server_in_thread(Installation.build(tmp_path / "home")) as (url, _):
         unknown = call("report", "sweep_1", "--out", page, "--server", url)
     assert (no_server.exit_code, unknown.exit_code) == (5, 3)
-    assert no_server.stderr.endswith("; start that server, or name the one of the sweep with --server\n")
+    assert no_server.stderr.startswith("error: no connection to a server at http://127.0.0.1:9: ")
+    assert no_server.stderr.endswith(
+        "; start one with `ampsweep serve`, or name another with --server or AMPSWEEP_URL\n"
+    )
     assert unknown.stderr == f"error: no sweep sweep_1; `ampsweep status` lists the sweeps at {url}\n"
     assert "folder" not in no_server.stderr + unknown.stderr
