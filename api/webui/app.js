@@ -20,6 +20,7 @@ async function show() {
   currentView = new AbortController();
   const { name, id, params } = readAddress();
   const view = views.get(name) ?? steerView;
+  if (main.contains(document.activeElement)) main.focus({ preventScroll: true }); // what has the focus is replaced
   for (const link of document.querySelectorAll("nav a")) {
     if (views.get(link.hash.slice(1)) === view) {
       link.setAttribute("aria-current", "page");
@@ -52,7 +53,11 @@ input.addEventListener("change", () => {
   key.set(input.value.trim());
   show();
 });
-addEventListener("hashchange", show);
-setInterval(showEngines, ENGINES_POLL_MS);
+addEventListener("hashchange", () => {
+  scrollTo({ top: 0, behavior: "instant" });
+  show();
+});
+setInterval(() => document.hidden || showEngines(), ENGINES_POLL_MS);
+document.addEventListener("visibilitychange", () => document.hidden || showEngines());
 showEngines();
 show();

@@ -36,12 +36,28 @@ _QUIET = (
 class Browser:
     """One tab. `errors` lists its exceptions, console errors and violations of the content security policy."""
 
-    def __init__(self, socket: ClientConnection) -> None:
+    def __init__(self, socket: ClientConnection, port: str) -> None:
         self._socket = socket
+        self._port = port
         self._numbers = itertools.count(1)
         self.errors: list[str] = []
         for domain in ("Page", "Runtime", "Log"):
             self._call(f"{domain}.enable")
+
+    @contextmanager
+    def another(self) -> Iterator[Browser]:
+        """Open another tab, which hides this one, and close it at the end of the block."""
+        with _tab(self._port) as tab:
+            yield tab
+        self._call("Page.bringToFront")
+
+    def reload(self) -> None:
+        """Load the page again."""
+        self._call("Page.reload")
+        event: dict[str, Any] = {"method": ""}
+        while event["method"] != "Page.loadEventFired":
+            event = json.loads(self._socket.recv(timeout=120))
+            self._note(event)
 
     def open(self, url: str) -> None:
         """Load a page."""
@@ -134,12 +150,19 @@ def browser() -> Iterator[Browser]:
         process = subprocess.Popen([program, *_QUIET, f"--user-data-dir={folder}"], stderr=subprocess.DEVNULL)
         try:
             port = _port(Path(folder) / "DevToolsActivePort")
-            tab = httpx.put(f"http://127.0.0.1:{port}/json/new?about:blank").json()
-            with connect(tab["webSocketDebuggerUrl"], max_size=None) as socket:
-                yield Browser(socket)
+            with _tab(port) as tab:
+                yield tab
         finally:
             process.terminate()
             process.wait(30)
+
+
+@contextmanager
+def _tab(port: str) -> Iterator[Browser]:
+    tab = httpx.put(f"http://127.0.0.1:{port}/json/new?about:blank").json()
+    with connect(tab["webSocketDebuggerUrl"], max_size=None) as socket:
+        yield Browser(socket, port)
+    httpx.get(f"http://127.0.0.1:{port}/json/close/{tab['id']}")
 
 
 def _port(file: Path) -> str:

@@ -13,11 +13,11 @@ export async function loadOffers(signal) {
   return { models: bare, corpora, dataSets, tasks, languages: languages.map(({ id }) => id), choices };
 }
 
-/** Return the neuron sets of a model, newest first. */
-export async function neuronSets(model, signal) {
-  const listed = await listAll("v1/neuron-sets", { model }, { signal });
-  return listed.filter(({ status }) => status === "completed").reverse();
-}
+/** Return the neuron sets of a model, oldest first; those follow that are being identified or have failed. */
+export const listSets = (model, signal) => listAll("v1/neuron-sets", { model }, { signal });
+
+/** Return those of listed neuron sets that can be used, newest first. */
+export const completedSets = (listed) => listed.filter(({ status }) => status === "completed").reverse();
 
 /** Name of the bundled model and of its corpus. */
 const BUNDLED = "atlas";

@@ -5,7 +5,7 @@ import { finerControl } from "../finer_control/group.js";
 import { assign } from "./controls.js";
 import { interventionFields } from "./intervention_fields.js";
 import { neuronFields } from "./neuron_fields.js";
-import { defaultCorpus, neuronSets } from "./offers.js";
+import { completedSets, defaultCorpus, listSets } from "./offers.js";
 import { taskFields } from "./task_fields.js";
 
 /** Where the end of a message says that an error is in the text. */
@@ -49,7 +49,7 @@ export function specForm({ offers, signal, onchange }) {
     const model = spec.model;
     if (setsOf === model) return;
     setsOf = model;
-    sets = await neuronSets(model, signal).catch(() => []); // an unknown model; the plan says so
+    sets = completedSets(await listSets(model, signal).catch(() => [])); // an unknown model; the plan says so
     if (!signal.aborted && setsOf === model) draw();
   }
 

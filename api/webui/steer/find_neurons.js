@@ -18,10 +18,10 @@ const TITLES = { top_rate: "Share of neurons", k: "Neurons of each language", se
 /**
  * Return the form.
  *
- * `methods` are pairs of a method and its label, `corpora` are those of the server, `text` stands above the form, and
- * `onCompleted` is called with the neuron set once it is identified.
+ * `methods` are pairs of a method and its label, `corpora` are those of the server, `text` stands above the form.
+ * `onStarted` is called with the neuron set once the server knows of it, `onCompleted` once it is identified.
  */
-export function findNeurons(model, { methods, corpora, text, signal, onCompleted }) {
+export function findNeurons(model, { methods, corpora, text, signal, onStarted, onCompleted }) {
   const method = select("method", methods);
   const params = h("span", { class: "row" });
   const initial = defaultCorpus(model, corpora);
@@ -52,6 +52,7 @@ export function findNeurons(model, { methods, corpora, text, signal, onCompleted
     };
     try {
       let neuronSet = await json("v1/neuron-sets", { method: "POST", body: { model, neurons }, signal });
+      onStarted(neuronSet);
       while (neuronSet.status === "in_progress") {
         await new Promise((resolve) => setTimeout(resolve, POLL_MS));
         neuronSet = await json(`v1/neuron-sets/${neuronSet.id}`, { signal });

@@ -8,7 +8,7 @@ import { json, request } from "../rest.js";
 /**
  * Return the controls. `current` returns the intervention of the form and its neuron set; `onchosen` is called with a
  * preset and returns the fields that the form cannot show; `chosen` is the name of the preset that is chosen first. `leave()` chooses
- * none, because the form is no longer that of the preset.
+ * none, because the form is no longer that of the preset; `renew()` lists the presets again.
  */
 export function presets({ current, onchosen, chosen, signal }) {
   const list = select("preset", [["", "none"]]);
@@ -88,5 +88,6 @@ export function presets({ current, onchosen, chosen, signal }) {
     if (list.value) message.replaceChildren(show());
     else if (chosen && !signal.aborted && !message.textContent) message.replaceChildren(`There is no preset “${chosen}”.`);
   });
-  return { element: h("div", { class: "row presets" }, field("Preset", list), name, save, remove, message), leave };
+  const renew = () => load(list.value);
+  return { element: h("div", { class: "row presets" }, field("Preset", list), name, save, remove, message), leave, renew };
 }

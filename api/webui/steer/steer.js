@@ -4,8 +4,9 @@ import { setParams } from "../address.js";
 import { interventionChoices, withoutValue } from "../choices.js";
 import { errorMessage, h, languageName } from "../dom.js";
 import { neuronSetTitle } from "../format.js";
-import { neuronSets } from "../new_sweep/offers.js";
+import { completedSets, listSets } from "../new_sweep/offers.js";
 import { json, key } from "../rest.js";
+import { onShown } from "../visibility.js";
 import { interventionOf, NO_LANGUAGE, paramsOf, restore, setValue, showIntervention, steerControls } from "./controls.js";
 import { findNeurons } from "./find_neurons.js";
 import { importNeurons } from "./import_neurons.js";
@@ -13,6 +14,7 @@ import { startLanes } from "./lanes.js";
 import { linkNotes } from "./link_notes.js";
 import { presets } from "./presets.js";
 import { promptFields } from "./prompts.js";
+import { unfinishedSets } from "./unfinished.js";
 
 /** Show the view until `signal` is aborted; `params` are the values of the form, from the address. */
 export async function steerView(main, { signal, params }) {
@@ -39,20 +41,38 @@ export async function steerView(main, { signal, params }) {
   const wanted = { neurons: params.get("neurons"), languages: params.get("languages")?.split(",").filter(Boolean) };
   let running = new AbortController();
   signal.addEventListener("abort", () => running.abort());
+  const identifying = new Set(); // the sets whose progress a form of this page shows
+  const unfinished = unfinishedSets({ own: identifying, oncompleted: renewSets, signal });
+  let anotherOf = null; // the model of the forms for another neuron set
+
+  /** Show the sets again because there are others: what is chosen stays so, and the focus on the languages if it was there. */
+  async function renewSets() {
+    const hadFocus = languages.contains(document.activeElement);
+    if (form.neurons.value) Object.assign(wanted, { neurons: form.neurons.value, languages: targets() });
+    await showSets();
+    if (hadFocus) boxes()[0]?.focus();
+  }
+
+  /** Show the sets again if there are others than those that are shown, such as one of another tab. */
+  async function compareSets() {
+    const listed = await listSets(form.model.value, signal).catch(() => null);
+    const idsOf = (each) => each.map(({ id }) => id).join();
+    if (listed && idsOf(completedSets(listed)) !== idsOf(sets)) renewSets();
+  }
 
   async function showSets() {
     const model = form.model.value;
     let listed;
     let modelDefault;
     try {
-      listed = await neuronSets(model, signal);
+      listed = await listSets(model, signal);
       modelDefault = await json(`v1/models/${pathOf(model)}/default-neuron-set`, { signal });
     } catch (error) {
       if (!signal.aborted && model === form.model.value) answers.replaceChildren(errorMessage(error));
       return;
     }
     if (model !== form.model.value) return; // another one was chosen meanwhile
-    sets = listed;
+    sets = completedSets(listed);
     const options = sets.map((set) =>
       h("option", { value: set.id }, neuronSetTitle(set) + (set.id === modelDefault.neuron_set ? ", the default" : "")),
     );
@@ -61,9 +81,11 @@ export async function steerView(main, { signal, params }) {
     form.neurons.value = hasDefault ? modelDefault.neuron_set : "";
     const isKnown = !wanted.neurons || setValue(form.neurons, wanted.neurons);
     notes.show("neurons", isKnown ? "" : `This model has no neuron set ${wanted.neurons}.`);
-    another.replaceChildren(another.firstChild, finder("Select neurons by another method, or on another corpus:"));
+    if (model !== anotherOf) another.replaceChildren(another.firstChild, finder("Select neurons by another method, or on another corpus:"));
+    anotherOf = model;
     another.hidden = !sets.length;
     showLanguages();
+    unfinished.watch(model, listed);
   }
 
   /** Return the forms that identify and that import a neuron set, which is then selected. */
@@ -74,7 +96,8 @@ export async function steerView(main, { signal, params }) {
       Object.assign(wanted, { neurons: id, languages: undefined });
       showSets();
     }
-    const identify = findNeurons(model, { methods: choices.method, corpora, text, signal, onCompleted });
+    const onStarted = ({ id }) => identifying.add(id);
+    const identify = findNeurons(model, { methods: choices.method, corpora, text, signal, onStarted, onCompleted });
     return h("div", {}, identify, importNeurons(model, { signal, onCompleted }));
   }
 
@@ -183,6 +206,7 @@ export async function steerView(main, { signal, params }) {
     answers.replaceChildren(...started.elements);
     await started.ended;
     if (mine !== running) return;
+    if (document.activeElement === form.stop) form.element.querySelector("button.main").focus(); // a disabled button is no place for it
     form.stop.disabled = true;
     const hasErrors = answers.querySelector(".lane .error") !== null;
     form.state.replaceChildren(mine.signal.aborted ? "Stopped." : hasErrors ? "Ended with errors." : "Done.");
@@ -234,7 +258,9 @@ export async function steerView(main, { signal, params }) {
   form.op.addEventListener("change", () => {
     form.magnitude.disabled = form.op.value === "scale";
   });
-  form.element.querySelector(".where").after(languages, another);
+  onShown(compareSets, signal);
+  onShown(named.renew, signal);
+  form.element.querySelector(".where").after(unfinished.element, languages, another);
   form.element.querySelector(".buttons").after(named.element);
   main.replaceChildren(notes.element, form.element, answers, h("details", {}, h("summary", {}, "The same in a shell"), code));
   for (const name of restore(form)) notes.show(name, `The link has ${name} “${params.get(name)}”, which this server does not offer.`);

@@ -4,6 +4,7 @@ import { isDialogOpen, openDialog } from "../dialog.js";
 import { errorMessage, h, renew } from "../dom.js";
 import { duration, time } from "../format.js";
 import { events, json, request } from "../rest.js";
+import { untilShown, whileShown } from "../visibility.js";
 import { failedCells } from "./failures.js";
 import { pace } from "./live.js";
 import { organizeButtons } from "./organize.js";
@@ -29,6 +30,7 @@ export async function sweepView(main, { signal, id }) {
 
   async function refresh() {
     const sweep = await json(path, { signal });
+    if (!signal.aborted) document.title = `${sweep.name} – Ampsweep`; // which tells tabs apart
     if (spec.childElementCount === 1) spec.append(h("pre", { tabIndex: 0 }, JSON.stringify(sweep.spec, null, 2)));
     if (!isDialogOpen()) renew(head, ...headElements(sweep, path, { act, organize, signal }), spec);
     hasStage = sweep.stage !== null;
@@ -68,11 +70,12 @@ export async function sweepView(main, { signal, id }) {
   const organize = (sweep) => organizeButtons(sweep, { signal, onchanged: () => change(() => {}), ondeleted });
 
   main.replaceChildren(h("p", {}, h("a", { href: "#sweeps" }, "All sweeps")), head, speed, message, results);
-  const timer = setInterval(() => hasStage && refresh().catch(() => {}), STAGE_MS); // the events say if it is lost
+  const timer = setInterval(() => hasStage && !document.hidden && refresh().catch(() => {}), STAGE_MS); // the events say if it is lost
   signal.addEventListener("abort", () => clearInterval(timer));
   let lastEvent = 0;
   let isLost = false; // whether the message is about a connection that was lost
   while (!signal.aborted) {
+    const following = whileShown(signal);
     try {
       const sweep = await refresh();
       if (isLost) message.replaceChildren();
@@ -81,7 +84,7 @@ export async function sweepView(main, { signal, id }) {
         results.replaceChildren(...(sweep.status === "cancelled" ? [] : await resultElements(path, sweep, signal)));
         return;
       }
-      const response = await request(`${path}/events`, { headers: { "Last-Event-ID": String(lastEvent) }, signal });
+      const response = await request(`${path}/events`, { headers: { "Last-Event-ID": String(lastEvent) }, signal: following.signal });
       let refreshed = 0;
       for await (const event of events(response)) {
         lastEvent = Number(event.id);
@@ -92,9 +95,15 @@ export async function sweepView(main, { signal, id }) {
       }
     } catch (error) {
       if (signal.aborted) return;
+      if (following.signal.aborted) {
+        await untilShown(signal);
+        continue;
+      }
       if (!isLost) message.replaceChildren(errorMessage(error)); // it is an alert, which is read out once
       if (error.status === 404) return;
       isLost = true;
+    } finally {
+      following.abort();
     }
     await new Promise((resolve) => setTimeout(resolve, REFRESH_MS));
   }

@@ -4,6 +4,7 @@ import { readAddress, setParams } from "../address.js";
 import { isDialogOpen } from "../dialog.js";
 import { errorMessage, field, h, renew, select } from "../dom.js";
 import { json } from "../rest.js";
+import { untilShown } from "../visibility.js";
 import { organizeButtons, tagButtons } from "./organize.js";
 import { sweepView } from "./sweep.js";
 import { progress, status } from "./sweep_parts.js";
@@ -89,6 +90,7 @@ export async function sweepsView(main, { signal, id }) {
   while (!signal.aborted) {
     await refresh();
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+    await untilShown(signal);
   }
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any, get_args
 
 import httpx
@@ -11,6 +12,7 @@ import pytest
 from ampsweep.domain.choices import OPS, PATCHES, VECTORS, Scope, Selection
 from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.neuron_set import SpecMethod
+from ampsweep.domain.recording_progress import RecordingProgress
 from ampsweep.domain.statistic import EXAMPLES
 from api.auth.api_keys import KeyScope
 from api.auth.authentication import ALWAYS_OPEN
@@ -303,4 +305,34 @@ def test_an_answer_shows_the_activity_of_each_language_at_each_token(installatio
                 for token, shares in zip(answer["tokens"], answer["active"], strict=True)
             ]
             assert shown[1:] == expected
+    assert tab.errors == []
+
+
+@pytest.mark.processes
+def test_an_identification_for_a_sweep_is_shown_until_its_set_is_listed(
+    installation: Installation, tab: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    progress = RecordingProgress(
+        language="fr", languages=3, languages_done=1, tokens=1000, total_tokens=4000, tokens_per_second=50.0
+    )
+    recorded = {"ns_" + "f" * 32: progress}
+
+    async def recordings(_model: str | None = None) -> dict[str, RecordingProgress]:
+        return recorded
+
+    def says(text: str) -> str:
+        return f"document.querySelector('form.steer')?.textContent.includes({json.dumps(text)})"
+
+    with server_in_thread(installation, working=False) as (url, server):
+        monkeypatch.setattr(server.pool, "recordings", recordings)
+        tab.open(f"{url}/#steer")
+        tab.until(says("for a sweep or another user: finding neurons: fr, 1 of 3 languages, 1,000 of 4,000 tokens"))
+        assert tab.run(says("This model has no neuron set yet."))
+        recorded["ns_" + "f" * 32] = replace(progress, tokens=3000)
+        tab.until(says("3,000 of 4,000 tokens"))
+        recorded.clear()
+        neurons = {"fr": {"0": [1]}, "tr": {"0": [2]}}
+        httpx.post(f"{url}/v1/neuron-sets", json={"model": "tiny", "neurons": neurons}).raise_for_status()
+        tab.until("document.querySelector('.languages input[type=checkbox]')")
+        assert not tab.run(says("another user"))
     assert tab.errors == []
