@@ -40,8 +40,8 @@ def test_the_page_on_specs_shows_valid_parts_of_specs() -> None:
 
 
 def test_the_page_on_keeping_a_language_shows_a_spec() -> None:
-    (text,) = re.findall(r"keep\.yaml <<'EOF'\n(.*?)^EOF$", (DOCS / "keep-a-language.md").read_text(), re.M | re.S)
-    assert parse_spec(yaml.safe_load(text)).interventions.running_text == "when"
+    (text,) = re.findall(r"keep\.yaml <<EOF\n(.*?)^EOF$", (DOCS / "keep-a-language.md").read_text(), re.M | re.S)
+    assert parse_spec(yaml.safe_load(text.replace("$ID", "ns_1"))).interventions.running_text == "when"
 
 
 def test_the_page_on_specs_shows_an_intervention() -> None:
