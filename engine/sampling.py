@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from ampsweep.domain.sampling import SamplingParams, token_ids
@@ -47,6 +47,26 @@ def check_room(sampling: SamplingParams, *, prompt_tokens: int, max_model_len: i
             f"{message} after the {prompt_tokens} tokens of the prompt; lower it, or shorten the prompt",
             param="min_tokens",
         )
+
+
+def check_allowed_tokens(
+    sampling: SamplingParams, *, end_tokens: Collection[int], bad_words: Sequence[Sequence[int]]
+) -> None:
+    """Raise InvalidRequest if no token of `allowed_token_ids` may come first, so that another one would.
+
+    Args:
+        sampling: The sampling parameters.
+        end_tokens: The end-of-sequence tokens of the model.
+        bad_words: The tokens of each text of `bad_words`.
+    """
+    if sampling.allowed_token_ids is None:
+        return
+    excluded = {word[0] for word in bad_words if len(word) == 1}
+    if sampling.min_tokens:
+        excluded.update(end_tokens, sampling.stop_token_ids)
+    if excluded.issuperset(sampling.allowed_token_ids):
+        message = "allowed_token_ids: min_tokens and bad_words exclude all of these tokens, and no other is allowed"
+        raise InvalidRequest(f"{message}; allow another token, or lower min_tokens", param="allowed_token_ids")
 
 
 def check_special_tokens(sampling: SamplingParams, tokenizer: Decoder) -> None:

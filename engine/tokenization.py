@@ -21,7 +21,7 @@ from ampsweep.errors import InvalidRequest, PromptTooLong, UnsupportedModel
 from ampsweep.hashing import canonical_json
 from engine.base import GenerateRequest, ScoreRequest
 from engine.chat_template import Templated, write_chat
-from engine.sampling import bad_word_tokens, check_room, check_special_tokens, check_token_ids
+from engine.sampling import bad_word_tokens, check_allowed_tokens, check_room, check_special_tokens, check_token_ids
 
 logger = logging.getLogger(__name__)
 
@@ -171,7 +171,9 @@ class TextEncoder:
         """Raise InvalidRequest about a sampling parameter that the model cannot follow, see `engine.sampling`."""
         check_token_ids(sampling, vocabulary=self._rows)
         check_room(sampling, prompt_tokens=prompt_tokens, max_model_len=max_model_len)
-        bad_word_tokens(self._tokenizer, sampling.bad_words)
+        bad_words = bad_word_tokens(self._tokenizer, sampling.bad_words)
+        eos = self._tokenizer.eos_token_id
+        check_allowed_tokens(sampling, end_tokens=() if eos is None else (eos,), bad_words=bad_words)
         check_special_tokens(sampling, self._tokenizer)
 
     def scored(self, request: ScoreRequest, *, max_tokens: int) -> ScoredTokens:

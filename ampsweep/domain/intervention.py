@@ -19,6 +19,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from ampsweep.domain.choices import FACTOR_OPS, VALUE_OPS, Op, Patch, Scope, Selection, Vector, one_of
 from ampsweep.domain.drift import Drift, Part, When, check_when, drift_of
 from ampsweep.domain.edited_tokens import EditedTokens, check_tokens
+from ampsweep.domain.layer_widths import MAX_LAYERS
 from ampsweep.domain.statistic import EXAMPLES, Statistic
 from ampsweep.domain.validation import EachLanguageOnce, Language, Languages, StrictModel, Unique, validate
 from ampsweep.hashing import content_hash
@@ -28,7 +29,7 @@ MAX_FACTOR = 1e6
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Factor = Annotated[float, Field(ge=-MAX_FACTOR, le=MAX_FACTOR)]
-_Layer = Annotated[int, Field(ge=0, lt=10_000)]
+_Layer = Annotated[int, Field(ge=0, lt=MAX_LAYERS)]
 LayerList = Unique[_Layer]
 NeuronIndex = Annotated[tuple[_Layer, Annotated[int, Field(ge=0, lt=2**31)]], Field(strict=False)]
 """One neuron: its layer and its index in the layer."""

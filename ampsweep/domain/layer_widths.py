@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, repeat
-from typing import Any
+from typing import Any, cast
 
 Width = int | tuple[int, ...]
 """Neurons of a layer: a number if all layers have the same, otherwise one number for each layer, 0 without an MLP.
 
 Fields named `width` have this type. In JSON it is a number or a list of numbers.
 """
+MAX_LAYERS = 10_000
+"""The most layers of a model: files of unknown origin name the number, and a list of as many is made."""
+MAX_NEURONS = 2**31 - 1
+"""The most neurons of a layer."""
 
 
 @dataclass(frozen=True)
@@ -44,17 +48,21 @@ class LayerWidths:
             width: Neurons of a layer, or a list with one number for each layer, 0 for a layer without an MLP.
 
         Raises:
-            ValueError: A number is missing or no whole number, no layer has neurons, or the list has another length
-                than `layers`.
+            ValueError: A number is missing, no whole number or too large, no layer has neurons, or the list has another
+                length than `layers`.
         """
         if not _is_count(layers) or not layers:
             raise ValueError(f"the number of layers must be a whole number above 0; got {layers!r}")
+        if cast("int", layers) > MAX_LAYERS:
+            raise ValueError(f"the number of layers must be at most {MAX_LAYERS}; got {layers}")
         by_layer: list[Any] = list(width) if isinstance(width, Sequence) and not isinstance(width, str) else [width]
         if not all(map(_is_count, by_layer)) or not any(by_layer):
             raise ValueError(
                 "the neurons of a layer must be a whole number above 0, or one for each layer, 0 for a layer without "
                 f"an MLP; got {width!r}"
             )
+        if max(by_layer) > MAX_NEURONS:
+            raise ValueError(f"a layer must have at most {MAX_NEURONS} neurons; got {max(by_layer)}")
         if isinstance(width, Sequence) and len(by_layer) != layers:
             raise ValueError(f"{layers} layers need as many numbers of neurons; got {len(by_layer)}")
         assert isinstance(layers, int)

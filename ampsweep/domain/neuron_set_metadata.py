@@ -21,6 +21,13 @@ _TYPES: Mapping[str, UnionType | type] = {
     "patch": list,
 }
 """Types in the JSON of the values that every set has."""
+_WORDS: Mapping[object, str] = {
+    str: "a text",
+    int: "a whole number",
+    dict: "an object",
+    int | list: "a whole number or a list",
+    list: "a list",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +85,7 @@ class NeuronSetMetadata:
         values = {field.name: raw[field.name] for field in fields(cls) if field.name not in ("entropy", "residual")}
         for name, value in values.items():
             if not isinstance(value, _TYPES[name]) or isinstance(value, bool):
-                raise TypeError(f"{name} must be {_TYPES[name]}; it is {type(value).__name__}")
+                raise TypeError(f"{name} must be {_WORDS[_TYPES[name]]}; got {value!r:.100}")
         if not all(isinstance(count, int) for count in values["languages"].values()):
             raise TypeError("languages must have the number of neurons of each language")
         if not all(isinstance(kind, str) for kind in (*values["patch"], *raw.get("residual", ()))):

@@ -256,7 +256,8 @@ class NeuronSet:
                 residual_mean=arrays[_RESIDUAL] if metadata.residual else None,
             )
         except (ValueError, KeyError, TypeError, OSError, SafetensorError) as error:
-            raise DamagedFile(f"neuron set {folder} cannot be read: {error}") from error
+            reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            raise DamagedFile(f"neuron set {folder} cannot be read: {reason}; copy or identify it again") from error
 
 
 def _digest(values: NDArray[np.float32]) -> str:

@@ -19,6 +19,8 @@ BATCHES = "batches"
 """Name of the folder of these files, within the folder of results."""
 PART_ROWS = 64
 """Number of rows of a part."""
+_LINE_ENDS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
+"""Escapes of the line ends that JSON texts may contain as they are."""
 
 
 class BatchFiles:
@@ -95,8 +97,13 @@ class BatchFiles:
 
 
 def _encoded(row: Mapping[str, Any]) -> bytes:
-    """Return a row as a line of JSON; lone surrogates, which errors may quote from a request, as their escapes."""
-    return f"{json.dumps(row, ensure_ascii=False)}\n".encode(errors="backslashreplace")
+    """Return a row as a line of JSON.
+
+    Some characters are escaped: lone surrogates, which errors may quote from a request, and those that clients may
+    take for the end of a line, as Python's `str.splitlines` does.
+    """
+    text = json.dumps(row, ensure_ascii=False).translate(_LINE_ENDS)
+    return f"{text}\n".encode(errors="backslashreplace")
 
 
 def _file(file_id: str) -> str:

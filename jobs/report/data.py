@@ -109,8 +109,8 @@ class ReportData:
         samples = _with_all_columns(stored, SAMPLES, paths[0].name)
         self._connection.register("samples", samples)
         self._connection.register("evaluated", evaluated_rows(samples, scores))
-        summary = _table(paths[1], ["task", "metric"])
-        self._connection.register("summary", _with_all_columns(summary, SUMMARY, paths[1].name))
+        summary = _with_all_columns(_table(paths[1], ["task", "metric"]), SUMMARY, paths[1].name)
+        self._connection.register("summary", _without_infinite_numbers(summary))
         self._connection.register("neurons", self._neurons(neurons))
         self._connection.register("resources", resource_classes(low_resource))
         self._connection.register("student", student_quantiles())
@@ -155,7 +155,8 @@ def _table(path: Path, required: Sequence[str] = ()) -> pa.Table:
     try:
         table = pq.ParquetFile(path, page_checksum_verification=True).read()
     except (OSError, pa.ArrowException) as error:
-        raise DamagedFile(f"{path.name} cannot be read: {error}") from error
+        message = f"{path.name} cannot be read: {error}"
+        raise DamagedFile(f"{message}; copy it again, or run the sweep again") from error
     if missing := [name for name in required if name not in table.column_names]:
         message = f"{path.name} is not a file of a sweep: it lacks the columns {', '.join(missing)}"
         raise InvalidRequest(f"{message}; run the sweep again", param="sweep")
@@ -179,6 +180,16 @@ def _with_all_columns(table: pa.Table, schema: pa.Schema, name: str) -> pa.Table
             if field.name == "method":  # every steered cell of these versions changed neurons
                 values = pc.if_else(pc.is_valid(table["factor"]), "neurons", values)
             table = table.append_column(field, values)
+    return table
+
+
+def _without_infinite_numbers(table: pa.Table) -> pa.Table:
+    """Return the table with null for infinite numbers and NaN, which earlier versions wrote and no figure can show."""
+    for position, field in enumerate(table.schema):
+        if pa.types.is_floating(field.type):
+            column = table[field.name]
+            finite = pc.if_else(pc.is_finite(column), column, pa.scalar(None, field.type))
+            table = table.set_column(position, field, finite)
     return table
 
 

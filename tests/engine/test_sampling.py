@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest
-from engine.sampling import bad_word_tokens, check_room, check_special_tokens, check_token_ids
+from engine.sampling import bad_word_tokens, check_allowed_tokens, check_room, check_special_tokens, check_token_ids
+from engine.tokenization import TextEncoder
 from tests.engine.tokenizers import byte_level, sentence_piece, word_piece
 
 
@@ -29,6 +32,35 @@ def test_the_first_id_outside_the_vocabulary_is_named() -> None:
         with pytest.raises(InvalidRequest, match=r"has 10 tokens.*name an id from 0 to 9") as refused:
             check_token_ids(sampling, vocabulary=10)
         assert refused.value.param == path
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        {"allowed_token_ids": (7,), "min_tokens": 2},  # the end-of-sequence token
+        {"allowed_token_ids": (5, 7), "stop_token_ids": (5,), "min_tokens": 1},
+        {"allowed_token_ids": (98,), "bad_words": ("b",)},
+        {"allowed_token_ids": (7, 98), "bad_words": ("b",), "min_tokens": 1},
+    ],
+)
+def test_allowed_tokens_that_other_fields_exclude_are_refused(sampling: dict[str, Any]) -> None:
+    def check(**fields: Any) -> None:
+        words = bad_word_tokens(Words(), fields.get("bad_words", ()))
+        check_allowed_tokens(SamplingParams(**fields), end_tokens=(7,), bad_words=words)
+
+    with pytest.raises(InvalidRequest, match="exclude all of these tokens") as refused:
+        check(**sampling)
+    assert refused.value.param == "allowed_token_ids"
+    check(**{**sampling, "allowed_token_ids": (*sampling["allowed_token_ids"], 6)})
+    check(**{**sampling, "min_tokens": 0, "bad_words": ("bc",)})
+
+
+def test_an_encoder_knows_the_token_that_ends_a_text() -> None:
+    tokenizer = byte_level()
+    encoder = TextEncoder(tokenizer, embedding_rows=len(tokenizer))
+    sampling = SamplingParams(allowed_token_ids=(tokenizer.eos_token_id,), min_tokens=1)
+    with pytest.raises(InvalidRequest, match="exclude all of these tokens"):
+        encoder.check_sampling(sampling, prompt_tokens=1, max_model_len=100)
 
 
 def test_spaces_between_special_tokens_can_be_left_out_where_there_are_none() -> None:

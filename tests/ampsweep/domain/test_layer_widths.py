@@ -44,6 +44,9 @@ def test_a_layer_without_an_mlp_has_no_neurons() -> None:
         (3, [], "neurons of a layer must be"),
         (3, [8, 16], "3 layers need as many numbers of neurons; got 2"),
         (3, None, "neurons of a layer must be"),
+        (10_001, 8, "number of layers must be at most 10000; got 10001"),
+        (10**9, 8, "number of layers must be at most 10000"),
+        (2, [8, 2**31], "at most 2147483647 neurons; got 2147483648"),
     ],
 )
 def test_widths_that_fit_no_model_are_refused(layers: Any, width: Any, reason: str) -> None:

@@ -88,8 +88,9 @@ def test_text_that_is_not_an_object_is_rejected(text: str, error: type[Exception
     ],
 )
 def test_a_value_of_another_type_is_rejected(key: str, value: object) -> None:
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError) as refused:
         NeuronSetMetadata.parse(json.dumps({**METADATA.to_dict(), key: value}))
+    assert "class" not in str(refused.value)
 
 
 def test_layers_of_different_widths_are_a_list() -> None:

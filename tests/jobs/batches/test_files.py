@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from io import BytesIO
 from pathlib import Path
 from time import process_time
@@ -46,6 +47,14 @@ def test_rows_are_written_as_lines_and_none_as_no_file(files: BatchFiles) -> Non
     assert size == files.stored("file_1").stat().size
     assert files.write("file_2", iter([])) == 0
     assert files.ids() == ["file_1"]
+
+
+def test_a_line_of_the_output_is_one_line_however_clients_divide_it(files: BatchFiles) -> None:
+    rows = [{"text": "a\x85b\u2028c\u2029d\x0b\x0c\x1c\re"}, {"text": "\N{LATIN SMALL LETTER E WITH ACUTE}"}]
+    files.write("file_1", rows)
+    text = files.stored("file_1").read().decode()
+    assert [json.loads(line) for line in text.splitlines()] == rows
+    assert "\N{LATIN SMALL LETTER E WITH ACUTE}" in text, "the rest can be read"
 
 
 def test_a_quoted_lone_surrogate_is_stored_as_its_escape(files: BatchFiles) -> None:

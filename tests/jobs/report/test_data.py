@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -66,3 +67,15 @@ def test_a_column_with_other_content_is_named(folder: Path, name: str, column: s
     with pytest.raises(InvalidRequest, match=rf"{name}\.parquet was changed .* the column {column} is list") as caught:
         ReportData(folder)
     assert caught.value.param == "sweep"
+
+
+def test_numbers_that_are_infinite_count_as_missing(folder: Path) -> None:
+    path = folder / "summary.parquet"
+    table = pq.read_table(path)
+    values = [math.inf, -math.inf, math.nan, *table["value"].to_pylist()[3:]]
+    place = table.column_names.index("value")
+    pq.write_table(table.set_column(place, "value", pa.array(values, table["value"].type)), path)
+    with closing(ReportData(folder)) as data:
+        read = data.query("SELECT value FROM summary")["value"].to_pylist()
+    assert read[:3] == [None] * 3
+    assert read[3:] == values[3:]
