@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from functools import cache, lru_cache
 
 import regex
 
@@ -49,18 +49,19 @@ def is_in_script_of(text: str, language: str) -> bool | None:
     Japanese script alike.
     """
     script = script_of(language)
-    if script not in _PROPERTIES:
-        return None
-    counts = letters_by_script(text)
-    return sum(counts[name] for name in _PROPERTIES[script]) * 2 > counts.total()
+    return None if script not in _PROPERTIES else _is_mostly_in(text, script)
 
 
-def letters_by_script(text: str) -> Counter[str]:
-    """Return how many letters of each script a text has, by Unicode's names; letters of other scripts as `Other`."""
-    return Counter(match.lastgroup for match in _LETTERS.finditer(text))
+@lru_cache(maxsize=16_384)  # a summary asks about the texts of a baseline once for every steered cell
+def _is_mostly_in(text: str, script: str) -> bool:
+    return 2 * len(_letters_of(script).findall(text)) > len(_LETTER.findall(text))
 
 
-_NAMES = sorted({name for names in _PROPERTIES.values() for name in names})
-_LETTERS = regex.compile(
-    r"(?=\p{L})(?:" + "".join(rf"(?P<{name}>\p{{Script={name}}})|" for name in _NAMES) + r"(?P<Other>.))"
-)
+@cache
+def _letters_of(script: str) -> regex.Pattern[str]:
+    """Return the pattern of a letter of a script; a mark or a digit of the script is none."""
+    properties = "".join(rf"\p{{Script={name}}}" for name in _PROPERTIES[script])
+    return regex.compile(rf"(?=\p{{L}})[{properties}]")
+
+
+_LETTER = regex.compile(r"\p{L}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jobs.metrics.bootstrap import is_point
@@ -51,7 +51,7 @@ class MetricResult:
 
     def finite(self) -> MetricResult:
         """Return the result without infinite numbers and NaN, and without what rests on them; a note says so."""
-        values = asdict(self)
+        values = vars(self)
         numbers = {name: value for name, value in values.items() if name not in _NO_NUMBERS}
         wrong = {name for name, value in numbers.items() if value is not None and not math.isfinite(value)}
         if not wrong:

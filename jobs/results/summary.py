@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -35,6 +34,7 @@ from jobs.tasks.registry import task_of
 NOTHING_CHANGED = "the intervention changed no neuron"
 """Note of a steered cell for whose target the neuron set has no neurons; its value is that of the unsteered model."""
 
+_COLUMNS = frozenset(SUMMARY.names)
 _CONDITION = ("method", "selection", "random_seed", "factor", *EDIT)
 _NEURON = ("neuron_layer", "neuron_index")
 _FAMILY = ("task", "task_options", "mode", "metric", "rung", *_CONDITION, *_NEURON)
@@ -118,10 +118,9 @@ class SummaryBuilder:
         notes = [note for note in (unchanged, result.note, few) if note is not None]
         if result.delta is not None and mde is None and not notes:
             notes.append(NO_VARIATION)
-        values = asdict(result)
-        del values["delta_se"]
+        values = {name: value for name, value in vars(result).items() if name != "delta_se"}
         return {
-            **{name: value for name, value in cell_columns(cell).items() if name in SUMMARY.names},
+            **{name: value for name, value in cell_columns(cell).items() if name in _COLUMNS},
             "metric": metric.name,
             "rung": None if self._search is None else self._search.rung(cell.task),
             "higher_is_better": metric.higher_is_better,

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.language_control.scripts import is_in_script_of, letters_by_script
+from jobs.language_control.scripts import is_in_script_of
 
 
 @pytest.mark.parametrize(
@@ -39,5 +39,18 @@ def test_whether_a_text_is_in_the_script_of_a_language(text: str, language: str,
     assert is_in_script_of(text, language) is expected
 
 
-def test_letters_are_counted_by_script() -> None:
-    assert letters_by_script("abc яю 猫 ꦗ 12!") == {"Latin": 3, "Cyrillic": 2, "Han": 1, "Other": 1}
+@pytest.mark.parametrize(
+    ("text", "language", "expected"),
+    [
+        ("аб ab c", "ru", False),
+        ("абв ab", "ru", True),
+        ("аб ab", "ru", False),  # half of the letters
+        ("猫 ab 12 ꦗ!", "zh", False),  # one of four letters; a letter of a script that no language here has counts
+        ("猫猫 ꦗ 123456", "zh", True),
+        ("ก้่๊๋ ab", "th", False),  # tone marks are no letters
+        ("قطة 123", "ar", True),
+        ("", "fr", False),
+    ],
+)
+def test_letters_alone_are_counted(text: str, language: str, expected: bool) -> None:
+    assert is_in_script_of(text, language) is expected
