@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from reprlib import repr as shortened
 from typing import TypeVar
 
@@ -129,6 +129,7 @@ def read_code(code: object, *, param: str) -> str:
     return short_code(code)
 
 
+@lru_cache(maxsize=1024)
 def script_of(code: str) -> str | None:
     """Return the ISO 15924 code of the script of a language code; None if it is not known.
 

@@ -6,7 +6,9 @@ reaches a result. Knows nothing of the store.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,6 +23,9 @@ from jobs.results.summary import SummaryBuilder
 from jobs.results.writer import Results
 from jobs.store.records import CellRecord, SweepFiles, SweepRecord
 from jobs.store.transitions import CellState
+
+READ_AHEAD = 8
+"""Cells that are read ahead of the one that is evaluated. A read mostly waits for the object store, or for Arrow."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +129,17 @@ def publish(
     return SweepFiles(samples=samples.sha256, summary=summary.sha256, epoch=epoch)
 
 
+def read_ahead(results: Results, completed: Iterable[CellRecord]) -> Iterator[tuple[CellRecord, Future[CellTable]]]:
+    """Yield completed cells in their order, each with its samples, while the next READ_AHEAD cells are read."""
+    pending: deque[tuple[CellRecord, Future[CellTable]]] = deque()
+    with ThreadPoolExecutor(READ_AHEAD, thread_name_prefix="ampsweep-read-cell") as pool:
+        for record in completed:
+            pending.append((record, pool.submit(results.read_cell, record)))
+            if len(pending) > READ_AHEAD:
+                yield pending.popleft()
+        yield from pending
+
+
 def sources_of(cells: Iterable[Cell]) -> dict[str, list[Any]]:
     """Return the provenance of a sweep's answers: the `models`, `engines`, `neurons` and `data` of its cells, as JSON.
 
@@ -206,9 +222,9 @@ class _Reader:
 
     def tables(self) -> Iterator[CellTable]:
         """Yield the cells up to the first damaged one; read the others too, then raise _DamagedCells."""
-        for record in self._completed:
+        for record, reading in read_ahead(self._results, self._completed):
             try:
-                table = self._results.read_cell(record)
+                table = reading.result()
             except DamagedFile as error:
                 self.damaged.append(DamagedCell(cell_id=record.id, file=record.file, reason=error.message))
                 continue

@@ -10,7 +10,7 @@ from ampsweep.errors import DamagedFile
 from ampsweep.hashing import canonical_json
 from jobs.planning.search import search_of_stored
 from jobs.results import metadata_keys as keys
-from jobs.results.assembly import publish
+from jobs.results.assembly import publish, read_ahead
 from jobs.results.cell_table import CellTable
 from jobs.results.finalization import cells_of
 from jobs.results.writer import Results
@@ -84,9 +84,9 @@ def write_partial(store: Store, results: Results, sweep: SweepRecord, folder: Pa
 
 def _intact(results: Results, cells: Sequence[CellRecord]) -> Iterator[CellTable]:
     """Yield the completed cells whose files are intact."""
-    for record in cells:
-        if record.state is CellState.COMPLETED:
-            try:
-                yield results.read_cell(record)
-            except DamagedFile:
-                continue
+    completed = (record for record in cells if record.state is CellState.COMPLETED)
+    for _, reading in read_ahead(results, completed):
+        try:
+            yield reading.result()
+        except DamagedFile:
+            continue

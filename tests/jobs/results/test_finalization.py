@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from threading import Event, Lock
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -17,12 +18,13 @@ from jobs.cell import Cell
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.planner import plan
-from jobs.results.assembly import Assembled, assemble
+from jobs.results.assembly import READ_AHEAD, Assembled, assemble
 from jobs.results.best_factors import best_factors
+from jobs.results.cell_table import CellTable
 from jobs.results.failures import find_errors
 from jobs.results.finalization import finalize
 from jobs.results.schema import SUMMARY
-from jobs.results.summary import summary_csv, summary_json
+from jobs.results.summary import SummaryBuilder, summary_csv, summary_json
 from jobs.results.writer import Published, Results
 from jobs.spec import parse_spec
 from jobs.storage.local import LocalStorage
@@ -114,6 +116,35 @@ def test_a_sweep_ends_with_its_samples_and_its_summary(runner: SweepRunner) -> N
     assert best == {("en", 2.0, 1), ("fr", 2.0, 2), ("tr", 2.0, 2)}
     (baseline,) = (row for row in summary["rows"] if row["op"] is None)
     assert (baseline["task"], baseline["n"]) == ("xcopa", 3)
+
+
+def test_cells_are_read_several_at_a_time_and_few_ahead(runner: SweepRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep = runner.submit(interventions={"op": "scale", "factors": [number / 2 for number in range(1, 8)]})
+    assert runner.compute() > 3 * READ_AHEAD
+    read_cell, add = Results.read_cell, SummaryBuilder.add
+    lock, several = Lock(), Event()
+    begun = evaluated = most_ahead = 0
+
+    def reading(results: Results, record: CellRecord) -> CellTable:
+        nonlocal begun, most_ahead
+        with lock:
+            begun += 1
+            most_ahead = max(most_ahead, begun - evaluated)
+            if begun - evaluated > 1:
+                several.set()
+        assert several.wait(10), "one cell is read after the other"
+        return read_cell(results, record)
+
+    def adding(builder: SummaryBuilder, table: CellTable) -> None:
+        nonlocal evaluated
+        add(builder, table)
+        with lock:
+            evaluated += 1
+
+    monkeypatch.setattr(Results, "read_cell", reading)
+    monkeypatch.setattr(SummaryBuilder, "add", adding)
+    assert runner.finalize(sweep.id).state is SweepState.COMPLETED
+    assert most_ahead <= READ_AHEAD + 1
 
 
 def test_the_summary_has_its_columns_in_parquet_and_csv(runner: SweepRunner) -> None:
