@@ -26,6 +26,8 @@ pytestmark = pytest.mark.processes
 NOT_HERE = {
     "positive_data_acceptance",  # names (models, languages, ids) are right only where known, which no schema says
 }
+NOT_HTTP = b"Invalid HTTP request received."
+"""What uvicorn answers before the application sees a request, for example to a control character in a header."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +124,7 @@ def send(
         if with_known_names:
             with_existing_ids(case, served.sweep_id, served.neurons, data.draw)
         answer = case.call(headers=served.headers, timeout=30)
+        hypothesis.assume(answer.content != NOT_HTTP)
         statuses[answer.status_code] += 1
         made = of_too_large if answer.status_code == 413 else checks  # a rejection that the library does not count
         case.validate_response(answer, checks=list(made.values()), headers=served.headers)
