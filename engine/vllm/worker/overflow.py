@@ -36,7 +36,8 @@ class OverflowCheck:
             return
         ids = [request_id for request_id, _ in self._rows]
         rows = to_device(torch.tensor([row for _, row in self._rows]), hidden.device)
-        copy, wait = to_host(torch.isfinite(hidden[rows]).all(dim=1))
+        sums = hidden[rows].sum(dim=1, dtype=torch.float32)  # several times as fast as testing each value
+        copy, wait = to_host(torch.isfinite(sums))
 
         def overflowed() -> list[str]:
             wait()

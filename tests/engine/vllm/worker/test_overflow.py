@@ -72,6 +72,13 @@ def test_the_last_row_of_each_steered_request_is_read(steering: WorkerSteering) 
     assert steering.reported(None) is None
 
 
+def test_values_that_the_dtype_holds_are_no_overflow_whatever_their_sum(steering: WorkerSteering) -> None:
+    steering.start("a", steer(1), [0])
+    steering.begin_step(["a"], [1], [0])
+    steering.end_step(torch.full((1, 3), 6e4, dtype=torch.float16))
+    assert steering.reported(Output()).num_nans_in_logits is None
+
+
 def test_the_counts_of_vllm_stay(steering: WorkerSteering) -> None:
     steering.start("a", steer(1), [0])
     counted = Output(num_nans_in_logits={"plain": 5, "a": 0})
