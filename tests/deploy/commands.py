@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import click
 import typer
-from ray.scripts.scripts import cli as ray
 
 from ampsweep.cli.app import app
 
-PROGRAMS: dict[str, Any] = {"ampsweep": typer.main.get_command(app), "ray": ray}
 WRAPPERS = {"tini", "exec"}
+
+
+@cache
+def program(name: str) -> Any:
+    """Return the command of a program."""
+    if name == "ray":
+        from ray.scripts.scripts import cli  # here, because few tests read a command of Ray and it takes a second
+
+        return cli
+    assert name == "ampsweep"
+    return typer.main.get_command(app)
 
 
 def parse(words: Sequence[str]) -> int:
@@ -27,7 +37,7 @@ def parse(words: Sequence[str]) -> int:
     while words and (words[0] in WRAPPERS or words[0].startswith("-")):
         words.pop(0)
     name, *arguments = words
-    command = PROGRAMS[name]
+    command = program(name)
     while hasattr(command, "commands"):
         if arguments[0] not in command.commands:
             raise click.UsageError(f"{name} has no command {arguments[0]}")
