@@ -63,12 +63,14 @@ function span(rows) {
 }
 
 function caption(rows) {
-  const { delta, no_effect: noEffect, higher_is_better: higher } = rows[0] ?? {};
+  const { delta, no_effect: noEffect } = rows[0] ?? {};
   const what =
     delta === null && noEffect !== null
       ? `difference from ${noEffect}, the value of an intervention without effect`
       : "difference from the unsteered model";
-  const colours = higher === null ? "blue, because neither direction is better" : "green is better, red is worse";
+  const tones = distinct(rows, tone);
+  const directed = tones.some((each) => each !== "neutral") ? ["green is better, red is worse"] : [];
+  const colours = [...directed, ...(tones.includes("neutral") ? ["blue, because neither direction is better"] : [])].join("; ");
   const pale = rows.some(inconclusive) ? " Pale: not significant (n.s.) after correction for several languages" : "";
   const noise = rows.some((row) => inconclusive(row) === "within noise") ? ", or within the noise of the repeat" : "";
   const marked = pale && `${pale}${noise}.`;

@@ -24,13 +24,16 @@ export function metricText({ task, task_options: options, metric }) {
   return `${name}${options ? ` (${options})` : ""}${task === metric ? "" : `: ${metric}`}`;
 }
 
-/** Metrics whose values are from 0 to 1, as in `jobs/results/metric_names.py`. */
+/** Metrics whose values are from 0 to 1, as in `ampsweep/domain/metric_names.py`. */
 const SHARES = new Set([
   "acc", "acc_bytes", "acc_mutual_info", "acc_norm", "accuracy", "exact_match", "f1", "in_data_language",
   "in_data_language_by_line", "in_data_script", "in_target_language", "in_target_language_by_line",
   "in_target_script", "lcpr", "lfs", "lpr", "lss", "relevance", "repetition", "target_lcpr", "target_lpr",
   "target_wpr", "wpr",
 ]);
+
+/** The shares of texts in the language of the data, of which fewer are no deterioration if another language is steered to. */
+const OF_DATA = new Set(["in_data_language", "in_data_language_by_line", "in_data_script", "lcpr", "lpr", "wpr"]);
 
 /** Return whether all values of a metric are from 0 to 1. */
 export const isShare = (metric) => SHARES.has(metric.split(",")[0]);
@@ -70,7 +73,8 @@ export const effect = (row) => row.delta ?? row.value - (row.no_effect ?? 0);
 
 /** Return `up` for an improvement, `down` for the contrary, `neutral` if neither direction of the metric is better. */
 export function tone(row) {
-  if (row.higher_is_better === null) return "neutral";
+  const isSelf = row.target_language.split("+").includes(row.data_language);
+  if (row.higher_is_better === null || (OF_DATA.has(row.metric.split(",")[0]) && !isSelf)) return "neutral";
   return row.higher_is_better === effect(row) >= 0 ? "up" : "down";
 }
 

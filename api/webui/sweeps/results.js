@@ -56,7 +56,7 @@ async function neuronSetOf(path, sweep, signal) {
 }
 
 /** Return a table of the best factor for each target language: the one with the best mean value, and those that equal it. */
-function bestFactors(best) {
+export function bestFactors(best) {
   const metric = best[0].metric.toUpperCase();
   const titles = ["Target", "Intervention", "Best factor", `Mean ${metric}`, "Data languages", "Equally good", "Chosen by"];
   const lines = best.map((row) => [

@@ -108,6 +108,55 @@ def test_curves_have_the_interval_of_a_row_and_that_of_a_mean(installation: Inst
     assert tab.errors == []
 
 
+def test_items_that_are_alike_have_no_interval(installation: Installation, tab: Browser) -> None:
+    """A band ends at a point without one, equal languages without intervals have none, and a tooltip says why."""
+    alike = {"metric": "chrf++", "task": "flores", "ci_low": None, "ci_high": None, "note": "no interval: it is alike"}
+    known: list[dict[str, Any]] = [row(data_language="en", factor=x, value=0.5, delta=0.0) for x in range(1, 6)]
+    divided = [{**each, "ci_low": None, "ci_high": None} if each["factor"] == 3 else each for each in known]
+    equal = [
+        row(data_language=data, factor=factor, value=0.0, delta=0.0, **alike)
+        for data in ("en", "id")
+        for factor in (1.0, 2.0)
+    ]
+    with server_in_thread(installation) as (url, _):
+        tab.open(f"{url}/#sweeps")
+        tab.until("document.querySelector('.sweeps')")
+        draw(tab, "curves", "curves", known)
+        whole = tab.run("document.querySelectorAll('main polygon').length")
+        draw(tab, "curves", "curves", divided)
+        parts = tab.run("document.querySelectorAll('main polygon').length")
+        draw(tab, "curves", "curves", equal)
+        means = list(csv.DictReader(io.StringIO(saved(tab, "curves.csv").decode())))
+        draw(tab, "heat_maps", "heatMaps", equal)
+        titles = tab.run("[...document.querySelectorAll('main tbody td')].map((cell) => cell.title)")
+    assert (whole, parts) == (1, 2)
+    assert [(mean["y"], mean["low"], mean["high"]) for mean in means] == [("0", "", "")] * 2
+    assert titles == ["0.000; difference +0.000, not significant; 40 items; no interval: it is alike"] * 2
+    assert tab.errors == []
+
+
+def test_the_best_factors_stand_beside_those_that_are_equally_good(installation: Installation, tab: Browser) -> None:
+    edit = {"op": "set", "patch": "max", "statistic": None, "metric": "lss", "value": 1.0, "languages": 3}
+    best = [
+        {**edit, "target_language": "fr", "factor": 3.0, "tied": [-0.1, 0.0], "decided_by": "control"},
+        {**edit, "target_language": "ja", "factor": 2.0, "tied": [], "decided_by": "lss"},
+    ]
+    with server_in_thread(installation) as (url, _):
+        tab.open(f"{url}/#sweeps")
+        tab.until("document.querySelector('.sweeps')")
+        draw(tab, "../sweeps/results", "bestFactors", best)
+        lines = tab.run(
+            "[...document.querySelectorAll('table.best tr')]"
+            ".map((line) => [...line.children].map((cell) => cell.textContent))"
+        )
+    assert lines == [
+        ["Target", "Intervention", "Best factor", "Mean LSS", "Data languages", "Equally good", "Chosen by"],
+        ["French (fr)", "set max", "3", "1.000", "3", "-0.1, 0", "language control"],
+        ["Japanese (ja)", "set max", "2", "1.000", "3", "–", "LSS"],
+    ]
+    assert tab.errors == []
+
+
 def test_a_heat_map_is_saved_with_its_intervals(installation: Installation, tab: Browser) -> None:
     rows = [
         row(data_language=data, target_language=target, factor=2.0, value=0.7, delta=0.2)

@@ -72,6 +72,18 @@ def test_an_improvement_is_green_whatever_its_direction(
     assert "difference from the unsteered model" in caption
 
 
+@pytest.mark.parametrize(("data_language", "colour"), [("en", "neutral"), ("fr", "down")])
+def test_texts_that_leave_the_language_of_the_data_are_no_deterioration(
+    installation: Installation, tab: Browser, data_language: str, colour: str
+) -> None:
+    lost = {"delta": -0.4, "delta_ci_low": -0.5, "delta_ci_high": -0.3, "higher_is_better": True}
+    name, _, caption = cell_and_caption(
+        tab, installation, metric="in_data_language", data_language=data_language, **lost
+    )
+    assert name == colour
+    assert ("blue, because neither direction is better" in caption) is (colour == "neutral")
+
+
 @pytest.mark.parametrize(
     ("delta", "noise", "p_value", "conclusion"),
     [
