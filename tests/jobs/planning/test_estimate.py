@@ -145,7 +145,7 @@ def test_a_sweep_that_is_too_large_is_refused_as_when_it_is_submitted(installati
         installation.estimator().estimate(parse_spec(SPEC), max_cells=3)
 
 
-@pytest.mark.parametrize("fixed_length", [None, 4])
+@pytest.mark.parametrize("fixed_length", [None, 3, 6])
 def test_the_parts_of_an_item_are_read_once_each(tmp_path: Path, fixed_length: int | None) -> None:
     write_tokenizer(tmp_path, fixed_length=fixed_length)
     score = ScoreCall(context="one two", continuation=" three four five")
