@@ -11,7 +11,7 @@ from jobs.report.data import Provenance, ReportData
 from jobs.report.findings import findings_of
 from jobs.report.grid import Grid, plain_grid
 from jobs.report.methods import methods_paragraph
-from jobs.report.queries import ALIKE, LITTLE, NOISE
+from jobs.report.queries import ALIKE, LITTLE
 from jobs.report.views import VIEWS
 from jobs.report.wording import count_of
 
@@ -118,9 +118,6 @@ def _caveats(data: ReportData) -> Iterable[Notice]:
         if name not in controls:
             rest = ": an effect need not be due to the language's own neurons."
             yield Notice(f'This sweep has no control "{name}"', rest)
-    (noise,) = data.query(NOISE).to_pylist()
-    if noise["differences"] and not noise["measured"]:
-        yield Notice('No control "repeat" ran', ", so run-to-run noise is unknown.")
     if not data.has_neurons:
         rest = ", so this report has no sections on layers and overlap."
         yield Notice("The folder has no neurons.parquet", rest)
