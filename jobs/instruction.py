@@ -1,6 +1,7 @@
 """Instructions to answer in a language, which prompt baselines put in front of a task's prompts.
 
-The texts are in `instructions.yaml`, which describes its format.
+The texts are in `instructions.yaml`, which describes its format. Any other language that has an English name has an
+instruction in English only.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from importlib.resources import files
 from typing import Literal
 
 from ampsweep.documents import parse_yaml
+from ampsweep.domain.language_names import english_name
 from ampsweep.domain.languages import unknown_language
 from ampsweep.domain.prompt import ChatMessage, Prompt
 
@@ -57,9 +59,11 @@ def instruction_for(language: str, method: PromptMethod, *, param: str | None = 
     """Return the instruction to answer in a language.
 
     Raises:
-        UnknownName: There is none for the language; lists the languages that have one. `param` is the field to name.
+        UnknownName: There is none for the language; lists those of the file. `param` is the field to name.
     """
     texts = _texts()
+    if language not in texts and method == "prompt_en" and (name := english_name(language)):
+        return Instruction(method=method, language=language, text=f"Answer only in {name}.")
     if language not in texts:
         raise unknown_language("language with an instruction", language, texts, param=param)
     return Instruction(method=method, language=language, text=texts[language][method])

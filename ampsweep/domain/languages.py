@@ -1,4 +1,4 @@
-"""Language codes: the paper's languages with their FLORES codes and names, and the code that other codes stand for.
+"""Language codes: the paper's languages with their FLORES codes, and the code that other codes stand for.
 
 Inside the project a language has exactly one code, the one that `short_code` returns. Code that reads a language from
 outside (a request, an option, a file or a file name) passes it through `short_code`, or through `read_code` if it has
@@ -40,27 +40,6 @@ FLORES_CODES = {
     "ta": "tam_Taml",
     "th": "tha_Thai",
     "tr": "tur_Latn",
-}
-
-ENGLISH_NAMES = {
-    "en": "English",
-    "nl": "Dutch",
-    "id": "Indonesian",
-    "ms": "Malay",
-    "vi": "Vietnamese",
-    "ja": "Japanese",
-    "zh": "Chinese",
-    "fr": "French",
-    "pt": "Portuguese",
-    "ru": "Russian",
-    "et": "Estonian",
-    "ht": "Haitian Creole",
-    "it": "Italian",
-    "qu": "Quechua",
-    "sw": "Swahili",
-    "ta": "Tamil",
-    "th": "Thai",
-    "tr": "Turkish",
 }
 
 _LONG_CODES = """
@@ -127,6 +106,11 @@ def read_code(code: object, *, param: str) -> str:
         raise InvalidRequest(wrong, param=param)
     assert isinstance(code, str), "checked by wrong_code"
     return short_code(code)
+
+
+def default_script(code: str) -> str | None:
+    """Return the script that FLORES-200 has a language in, by the language's two- or three-letter code, if any."""
+    return _SCRIPTS.get(short_code(code))
 
 
 @lru_cache(maxsize=1024)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from ampsweep.domain.languages import ENGLISH_NAMES, FLORES_CODES
+from ampsweep.domain.language_names import english_name
+from ampsweep.domain.languages import FLORES_CODES
 from ampsweep.errors import AmpsweepError
 from ampsweep.folders.corpus import corpus_languages
 from jobs.data.hub_sources import SOURCES
@@ -87,7 +88,7 @@ def languages(catalog: Catalog) -> list[Offer]:
     return [
         {
             "id": code,
-            "name": ENGLISH_NAMES.get(code),
+            "name": english_name(code),
             "flores": FLORES_CODES.get(code),
             "corpora": in_corpora.get(code, []),
             "tasks": in_tasks.get(code, []),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ampsweep.domain.languages import ENGLISH_NAMES
+from ampsweep.domain.language_names import english_name
 from jobs.cell import TaskRef
 from jobs.data.texts import Text, read_aligned, read_texts
 from jobs.metrics.base import Metric
@@ -45,9 +45,12 @@ class Flores(TextFileTask):
         self._paper = paper
 
     def languages(self, folder: Path, split: str | None) -> frozenset[str]:
-        """Return the languages, except English, that have a file in the split and an English name for the prompt."""
-        languages = set(self._files(folder, split)) & set(ENGLISH_NAMES)
-        return frozenset(languages - {SOURCE}) if SOURCE in languages else frozenset()
+        """Return the languages, except English, that have a file in the split and, for the prompt, an English name."""
+        languages = set(self._files(folder, split))
+        if SOURCE not in languages:
+            return frozenset()
+        names = self._targeted or self._paper  # in that mode, the prompt of the baseline names the language
+        return frozenset(language for language in languages - {SOURCE} if not names or english_name(language))
 
     def files(self, folder: Path, split: str | None, language: str) -> list[Path]:
         """Return the English file and the language's file."""
@@ -78,7 +81,7 @@ class Flores(TextFileTask):
     def _item(self, source: Text, translation: Text, language: str) -> Item:
         sentence = source.text
         if self._targeted:
-            name = ENGLISH_NAMES[language]
+            name = english_name(language)
             prompt = f"Translate from English to {name}.\n\nEnglish: {sentence}\n{name}:"
         else:
             prompt = f"Translate from English into the target language.\n\nEnglish: {sentence}\nTarget language:"

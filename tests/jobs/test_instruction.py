@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ampsweep.domain.languages import ENGLISH_NAMES
+from ampsweep.documents import parse_yaml
+from ampsweep.domain.language_names import ENGLISH_NAMES
+from ampsweep.domain.languages import FLORES_CODES
 from ampsweep.domain.prompt import ChatMessage
 from ampsweep.errors import UnknownName
 from jobs.cell import Cell
@@ -22,24 +25,41 @@ FRENCH = Instruction(method="prompt_en", language="fr", text="Answer only in Fre
 USER, ASSISTANT, SYSTEM = (ChatMessage(role=role, content=f"{role} says") for role in ("user", "assistant", "system"))
 
 
-@pytest.mark.parametrize(("language", "name"), ENGLISH_NAMES.items())
-def test_every_language_of_the_paper_has_both_instructions(language: str, name: str) -> None:
+@pytest.mark.parametrize("language", FLORES_CODES)
+def test_every_language_of_the_paper_has_both_instructions(language: str) -> None:
     english, native = (instruction_for(language, method) for method in ("prompt_en", "prompt_native"))
-    assert name in english.text
+    assert ENGLISH_NAMES[language] in english.text
     assert (english.text == native.text) is (language == "en")
     assert SCRIPTS.get(language, "") in native.text
     assert all(text == text.strip() and "\n" not in text for text in (english.text, native.text))
 
 
+def test_every_language_of_the_file_is_asked_for_by_its_english_name() -> None:
+    languages = parse_yaml(files("jobs").joinpath("instructions.yaml").read_text(encoding="utf-8"))
+    assert {"de", "es", "ar", "hi", "ko", "no"} < set(languages)
+    for language in languages:
+        english, native = (instruction_for(language, method).text for method in ("prompt_en", "prompt_native"))
+        assert english == f"Answer only in {ENGLISH_NAMES[language]}."
+        assert native != english or language == "en"
+
+
+def test_a_language_with_a_name_has_an_instruction_in_english() -> None:
+    assert instruction_for("zu", "prompt_en").text == "Answer only in Zulu."
+    with pytest.raises(UnknownName, match="language with an instruction"):
+        instruction_for("zu", "prompt_native")
+    with pytest.raises(UnknownName):
+        instruction_for("xx", "prompt_en")
+
+
 def test_a_language_without_an_instruction_is_an_error_of_the_spec(catalog: Catalog) -> None:
-    with pytest.raises(UnknownName, match=r"unknown language with an instruction 'de'; known: en, et, fr") as caught:
-        instruction_for("de", "prompt_en", param="interventions.baselines")
+    with pytest.raises(UnknownName, match=r"unknown language with an instruction 'zu'; known: ar, bg, bn") as caught:
+        instruction_for("zu", "prompt_native", param="interventions.baselines")
     assert caught.value.param == "interventions.baselines"
     assert catalog.corpora
-    (catalog.corpora["small"] / "de.txt").write_text("Ein Satz.\n")
-    interventions = {"languages": ["de"], "op": "scale", "factors": [2], "baselines": ["prompt_native"]}
-    neurons = {"method": "lape", "corpus": "small", "languages": ["de", "fr"]}
-    with pytest.raises(UnknownName, match="'de'"):
+    (catalog.corpora["small"] / "zu.txt").write_text("Umusho.\n")
+    interventions = {"languages": ["zu"], "op": "scale", "factors": [2], "baselines": ["prompt_native"]}
+    neurons = {"method": "lape", "corpus": "small", "languages": ["zu", "fr"]}
+    with pytest.raises(UnknownName, match="'zu'"):
         planned(catalog, neurons=neurons, interventions=interventions, tasks=[{"name": "xcopa", "languages": ["it"]}])
 
 

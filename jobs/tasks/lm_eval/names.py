@@ -15,7 +15,8 @@ from typing import Any
 
 import yaml
 
-from ampsweep.domain.languages import ENGLISH_NAMES, FLORES_CODES, flores_codes, short_code
+from ampsweep.domain.language_names import english_name
+from ampsweep.domain.languages import FLORES_CODES, flores_codes, short_code
 from ampsweep.errors import InvalidRequest, UnknownName
 from ampsweep.hashing import cached_hash, files_hash
 
@@ -74,7 +75,7 @@ def languages_of(name: str, folder: Path) -> frozenset[str]:
 
 def _spellings(language: str) -> list[str]:
     """Return the spellings of a language in names of lm-eval's tasks: its code, other codes, and its English name."""
-    english = ENGLISH_NAMES.get(language, "").lower().replace(" ", "_")
+    english = (english_name(language) or "").lower().replace(" ", "_")
     iso = dict.fromkeys(flores.partition("_")[0] for flores in flores_codes(language))
     return [language, *_OTHER_CODES.get(language, ()), *iso, *([english] if english else [])]
 

@@ -47,6 +47,10 @@ def test_a_sample_has_the_completion_and_the_reference_translation(folder: Path)
 
 def test_languages_are_those_with_a_file_and_a_name_but_not_the_source(folder: Path) -> None:
     assert TASK.languages(folder, "devtest") == {"fr"}
+    assert UNTARGETED.languages(folder, "devtest") == {"fr", "xx"}, "its prompt names no language"
+    for code in ("deu_Latn", "yue_Hant", "ckb_Arab", "kas_Deva"):
+        (folder / "devtest" / f"{code}.txt").write_text("?\n?\n", encoding="utf-8")
+    assert TASK.languages(folder, "devtest") == {"fr", "de", "yue_Hant", "ckb_Arab"}
     (folder / "devtest" / "eng_Latn.txt").unlink()
     assert TASK.languages(folder, "devtest") == frozenset()
 
