@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -48,7 +48,7 @@ def list_offers(
                 show(sweep.model_dump(), line(sweep), as_json=as_json)
         return
     for offer in _on_server(server, kind) if server is not None else _here(kind, corpus, data):
-        show(offer, _line(offer), as_json=as_json)
+        show(offer, offer_line(offer), as_json=as_json)
 
 
 def _here(kind: str, corpus: list[str] | None, data: Path | None) -> list[Mapping[str, Any]]:
@@ -88,12 +88,21 @@ def neuron_set_line(neuron_set: Mapping[str, Any]) -> str:
     return f"{neuron_set['id']}  {model}  {neuron_set['method']}{corpus}  {counts}"
 
 
-def _line(offer: Mapping[str, Any]) -> str:
+def offer_line(offer: Mapping[str, Any]) -> str:
     """Return an offer as one line: its name, and what is known about it."""
-    details = []
-    for name, value in offer.items():
-        if name in ("id", "object", "created", "owned_by") or value in (None, [], False):
+    details = {name: value for name, value in offer.items() if name not in ("id", "object", "created", "owned_by")}
+    return f"{offer['id']:<20} {'; '.join(_known(details))}".rstrip()
+
+
+def _known(details: Mapping[str, Any]) -> Iterator[str]:
+    """Yield each detail that is known, as its name and value."""
+    for name, value in details.items():
+        if value in (None, [], {}, False):
             continue
-        shown = "" if value is True else f" {', '.join(value) if isinstance(value, list) else value}"
-        details.append(f"{name.replace('_', ' ')}{shown}")
-    return f"{offer['id']:<20} {'; '.join(details)}".rstrip()
+        if isinstance(value, Mapping):
+            shown = f" {', '.join(_known(value))}"
+        elif isinstance(value, list):
+            shown = f" {', '.join(map(str, value))}"
+        else:
+            shown = "" if value is True else f" {value}"
+        yield f"{name.replace('_', ' ')}{shown}"

@@ -160,6 +160,7 @@ def _tested(get_supported_tasks: Any) -> Any:
             from engine.vllm.plugin.self_test import test_core
 
             test_core(self)
+            self.scheduler.ampsweep.reset_counts()
             self.ampsweep_tested = True
         return get_supported_tasks(self)
 

@@ -30,7 +30,8 @@ def attach(scheduler: Any, vllm_config: Any) -> None:
     slots: int = vllm_config.additional_config["ampsweep"]["slots"]
     info = describe(vllm_config)
     queue: SlotQueue[Any] = SlotQueue(slots, max_entries=table_entries(info.widths, slots=slots))
-    SteeredScheduling(scheduler, queue, dtype=info.dtype).install()
+    scheduler.ampsweep = SteeredScheduling(scheduler, queue, dtype=info.dtype)
+    scheduler.ampsweep.install()
 
 
 class SteeredScheduling:
@@ -69,6 +70,10 @@ class SteeredScheduling:
         scheduler.get_request_counts = self._count_requests
         scheduler.make_stats = self._make_stats
         scheduler.update_from_output = self._update_from_output
+
+    def reset_counts(self) -> None:
+        """Count anew, after requests that no client has sent."""
+        self.steered = self.overflowed = 0
 
     def _enqueue_or_hold(self, request: Any) -> None:
         steer = _steering(request)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from ampsweep import Client
 from ampsweep.cli.app import app
-from ampsweep.cli.commands.list_offers import KINDS, OFFERED, neuron_set_line
+from ampsweep.cli.commands.list_offers import KINDS, OFFERED, neuron_set_line, offer_line
 from ampsweep.client.api import Api
 from jobs.planning.offers import OFFERS
 from tests.ampsweep.cli.options.test_neuron_source import stored_in
@@ -36,6 +36,13 @@ def test_each_is_a_line(tmp_path: Path) -> None:
     assert result.stdout.splitlines()[1] == f"{'mine':<20} languages fr"
     tasks = [json.loads(line) for line in call("list", "tasks", "--json").stdout.splitlines()]
     assert "lss" in [task["id"] for task in tasks]
+
+
+def test_an_intervention_is_shown_by_what_it_sets() -> None:
+    intervention = {"languages": ["fr", "it"], "op": "scale", "factor": 2.0, "layers": None, "tokens": {"end": 8}}
+    model = {"id": "tiny+fr", "object": "model", "parent": "tiny", "is_base": False, "intervention": intervention}
+    line = offer_line(model)
+    assert line.split(maxsplit=1)[1] == "parent tiny; intervention languages fr, it, op scale, factor 2.0, tokens end 8"
 
 
 def test_the_neuron_sets_of_the_home_folder_are_listed(

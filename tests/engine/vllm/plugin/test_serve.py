@@ -160,6 +160,12 @@ def test_a_preset_is_named_and_several_choices_are_all_steered(site: Site) -> No
         assert_same((choice["token_ids"], choice["logprobs"]["token_logprobs"]), expected)
 
 
+def test_the_requests_of_the_self_test_are_not_counted(site: Site) -> None:
+    before = site.server.metrics().get("ampsweep:steered_requests_total", 0.0)
+    site.complete(INTERVENTIONS[0])
+    assert site.server.metrics()["ampsweep:steered_requests_total"] == before + 1
+
+
 def test_chats_and_streams_are_steered_through_openais_client(site: Site) -> None:
     raw = INTERVENTIONS[0]
     chat: tuple[ChatMessage, ...] = (ChatMessage(role="user", content=PROMPT),)
