@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,20 @@ from tests.worker.installation import SPEC, Installation
 
 pytestmark = [
     pytest.mark.processes,
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of Inspect's own code, and its unclosed streams
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of Inspect's own code
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # of its unclosed streams
 ]
 
 MESSAGE = "What is the capital of France?"
 RESPONSE_SCHEMA = {"name": "answer", "json_schema": {"type": "object", "properties": {"a": {"type": "integer"}}}}
 SCALE = {"languages": ["fr"], "op": "scale", "factor": 2.0}
+
+
+@pytest.fixture(autouse=True)
+def _collected() -> Iterator[None]:
+    """Find the streams that Inspect leaves open here, where the warning is ignored, and not in a later test."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module")
