@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ampsweep.domain.languages import default_script, short_code
+from ampsweep.domain.languages import script_of, short_code
 
 _NAMES = """
 ace Acehnese|aeb Tunisian Arabic|af Afrikaans|ak Akan|am Amharic|ar Arabic|ars Najdi Arabic|ary Moroccan Arabic
@@ -46,5 +46,4 @@ def english_name(code: str) -> str | None:
     if code in _SCRIPT_NAMES:
         return _SCRIPT_NAMES[code]
     language, _, script = code.partition("_")
-    usual = default_script(language)
-    return ENGLISH_NAMES.get(language) if not script or usual in (None, script) else None
+    return ENGLISH_NAMES.get(language) if not script or script_of(language) in (None, script) else None

@@ -108,11 +108,6 @@ def read_code(code: object, *, param: str) -> str:
     return short_code(code)
 
 
-def default_script(code: str) -> str | None:
-    """Return the script that FLORES-200 has a language in, by the language's two- or three-letter code, if any."""
-    return _SCRIPTS.get(short_code(code))
-
-
 @lru_cache(maxsize=1024)
 def script_of(code: str) -> str | None:
     """Return the ISO 15924 code of the script of a language code; None if it is not known.
