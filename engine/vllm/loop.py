@@ -17,11 +17,12 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ampsweep.domain.structured_outputs import FIELD
 from ampsweep.errors import AmpsweepError, EngineFailed, InvalidRequest
 from engine.out_of_memory import death_of_engine
+from engine.vllm.worker.results import ResultKind
 
 if TYPE_CHECKING:
     from vllm import LLMEngine, RequestOutput, SamplingParams
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-ResultKind = Literal["score", "recording", "capture"]
 Sink = Callable[["RequestOutput | AmpsweepError"], None]
 """Receives a request's outputs, or one error, in the caller's event loop."""
 
@@ -190,7 +190,7 @@ class EngineLoop:
                 engine.abort_request([request_id])
                 self._switched.pop(request_id, None)
                 if (result := self._results.pop(request_id, None)) is not None:
-                    engine.collective_rpc(f"steering_drop_{result.kind}", args=(result.key,))
+                    engine.collective_rpc("steering_drop", args=(result.kind, result.key))
 
         self._send(drop, lambda _: None)
 
@@ -321,7 +321,7 @@ class EngineLoop:
         ended = [result for request_id in finished if (result := self._results.pop(request_id, None)) is not None]
         for kind in sorted({result.kind for result in ended}):
             results = [result for result in ended if result.kind == kind]
-            workers = engine.collective_rpc(f"steering_take_{kind}s", args=([result.key for result in results],))
+            workers = engine.collective_rpc("steering_take", args=(kind, [result.key for result in results]))
             for result, *parts in zip(results, *workers, strict=True):
                 result.parts.extend(parts)
 

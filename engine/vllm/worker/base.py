@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 import vllm
-from numpy.typing import NDArray
 from vllm.distributed.communication_op import tensor_model_parallel_all_gather
 from vllm.distributed.parallel_state import get_tensor_model_parallel_rank, get_tensor_model_parallel_world_size
 
@@ -22,11 +20,10 @@ from engine.vllm.backends.cpu import CpuBackend
 from engine.vllm.options import SteeringOptions, table_entries
 from engine.vllm.versions import check_version
 from engine.vllm.worker import blocks, language_model, mlps, rotary  # noqa: F401  # the second registers a load format
-from engine.vllm.worker.capturing import CapturedRow
 from engine.vllm.worker.experts import SteerableExperts
 from engine.vllm.worker.overflow import OverflowCheck
-from engine.vllm.worker.recorded_part import RecordedPart
 from engine.vllm.worker.recording import Recording, recording_rows
+from engine.vllm.worker.results import ResultKind
 from engine.vllm.worker.scoring import Scoring
 from engine.vllm.worker.steering import WorkerSteering
 
@@ -136,29 +133,13 @@ class SteeringWorkerMixin:
         """Drop a neuron set that no request names any more."""
         self._steering.drop_neurons(neuron_set_id)
 
-    def steering_take_scores(self, keys: Sequence[str]) -> list[NDArray[np.float32] | None]:
-        """Return the log-probabilities of scored requests, float32 [scored tokens] each or None; see `Scoring.take`."""
-        return list(map(self._steering.take_score, keys))
+    def steering_take(self, kind: ResultKind, keys: Sequence[str]) -> Sequence[Any]:
+        """Return the results of a kind that this worker has for requests, one for each key, and forget them."""
+        return self._steering.results(kind).take(keys)
 
-    def steering_drop_score(self, key: str) -> None:
-        """Drop a scored request whose result is not collected."""
-        self._steering.drop_score(key)
-
-    def steering_take_recordings(self, keys: Sequence[str]) -> list[RecordedPart]:
-        """Return what was recorded of sentences on this worker; see `Recording.take`."""
-        return self._steering.take_recordings(keys)
-
-    def steering_drop_recording(self, key: str) -> None:
-        """Drop a recorded sentence whose sums are not collected."""
-        self._steering.drop_recording(key)
-
-    def steering_take_captures(self, keys: Sequence[str]) -> list[list[CapturedRow]]:
-        """Return what was captured of requests on this worker; see `Capturing.take`."""
-        return list(map(self._steering.take_capture, keys))
-
-    def steering_drop_capture(self, key: str) -> None:
-        """Drop a captured request whose activations are not collected."""
-        self._steering.drop_capture(key)
+    def steering_drop(self, kind: ResultKind, key: str) -> None:
+        """Forget a result that is not collected."""
+        self._steering.results(kind).drop(key)
 
     def steering_switch(self, positions: Mapping[str, int]) -> None:
         """Switch the steering of requests, each from a position on; see `WorkerSteering.switch`."""

@@ -86,9 +86,9 @@ class Capturing:
         self._rows[args.key] = rows
         return rows
 
-    def take(self, key: str) -> list[CapturedRow]:
-        """Return what was captured of a request, and forget it."""
-        return list(self._rows.pop(key).values())
+    def take(self, keys: Sequence[str]) -> list[list[CapturedRow]]:
+        """Return what was captured of each request, and forget it."""
+        return [list(self._rows.pop(key).values()) for key in keys]
 
     def drop(self, key: str) -> None:
         """Forget a request whose activations are not collected."""

@@ -93,14 +93,14 @@ class Scoring:
         if rows and (logprobs := self._logprobs(hidden, np.concatenate(rows), np.concatenate(targets))) is not None:
             self._unread = _Unread(*to_host(logprobs), outputs)
 
-    def take(self, key: str) -> NDArray[np.float32] | None:
-        """Return and drop a request's log-probabilities (natural logarithms), float32 [scored tokens].
+    def take(self, keys: Sequence[str]) -> list[NDArray[np.float32] | None]:
+        """Return and drop the log-probabilities (natural logarithms) of requests, float32 [scored tokens] each.
 
         None if they were not all computed: on a rank without the head. NaN is what a model computes that overflows.
         """
         self._read()
-        scored = self._scored.pop(key)
-        return scored.logprobs if scored.computed.all() else None
+        taken = [self._scored.pop(key) for key in keys]
+        return [scored.logprobs if scored.computed.all() else None for scored in taken]
 
     def drop(self, key: str) -> None:
         """Drop a request whose result is not collected."""

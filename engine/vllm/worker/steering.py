@@ -23,7 +23,7 @@ from engine.vllm.backends.base import NOTHING, RecordedSpan, SteeringBackend, St
 from engine.vllm.request_extras import RequestExtras, SteeringArgs
 from engine.vllm.worker.capturing import CapturedRow, CapturedSpan, Capturing
 from engine.vllm.worker.overflow import OverflowCheck
-from engine.vllm.worker.recorded_part import RecordedPart
+from engine.vllm.worker.results import ResultKind, WorkerResults
 from engine.vllm.worker.scoring import Scoring
 from engine.vllm.worker.slots import Slots
 from engine.vllm.worker.table import Shard
@@ -270,29 +270,15 @@ class WorkerSteering:
         """Return the output of vLLM's runner, with the requests that overflowed in the step; see `OverflowCheck`."""
         return output if self._overflow is None else self._overflow.report(output)
 
-    def take_score(self, key: str) -> NDArray[np.float32] | None:
-        """Return a scored request's log-probabilities; see `Scoring.take`."""
-        return self._scoring.take(key)
-
-    def drop_score(self, key: str) -> None:
-        """Drop a scored request; see `Scoring.drop`."""
-        self._scoring.drop(key)
-
-    def take_recordings(self, keys: Sequence[str]) -> list[RecordedPart]:
-        """Return what was recorded of some sentences; see `Recording.take`."""
-        return self._backend.recording.take(keys)
-
-    def drop_recording(self, key: str) -> None:
-        """Drop a recorded sentence whose sums are not collected; see `Recording.drop`."""
-        self._backend.recording.drop(key)
-
-    def take_capture(self, key: str) -> list[CapturedRow]:
-        """Return what was captured of a request; see `Capturing.take`."""
-        return self._capturing.take(key)
-
-    def drop_capture(self, key: str) -> None:
-        """Drop a captured request whose activations are not collected; see `Capturing.drop`."""
-        self._capturing.drop(key)
+    def results(self, kind: ResultKind) -> WorkerResults:
+        """Return the results of a kind that wait to be collected."""
+        match kind:
+            case "score":
+                return self._scoring
+            case "recording":
+                return self._backend.recording
+            case "capture":
+                return self._capturing
 
     def _row(self, steer: SteeringArgs) -> SlotEntries:
         edits = resolve(steer.intervention, self._neuron_sets[steer.neurons])

@@ -68,8 +68,9 @@ class StandIn:
 
     def collective_rpc(self, name: str, args: tuple[Any, ...]) -> list[list[str]]:
         """Answer as two workers do."""
-        self.log.append(f"{name} {args[0]}")
-        return [[f"{key} of worker {worker}" for key in args[0]] for worker in (1, 2)]
+        *kind, keys = args
+        self.log.append(" ".join(map(str, [name, *kind, keys])))
+        return [[f"{key} of worker {worker}" for key in keys] for worker in (1, 2)]
 
     def get_request_counts(self) -> tuple[int, int]:
         return 0, len(self.waiting)
@@ -163,7 +164,7 @@ def test_worker_results_are_collected_once_per_step_and_dropped_on_abort() -> No
             ["c of worker 1", "c of worker 2"],
         ]
         await loop.stop()
-        assert engine.log[3:] == ["abort", "steering_drop_score b", "steering_take_scores ['a', 'c']", "shutdown"]
+        assert engine.log[3:] == ["abort", "steering_drop score b", "steering_take score ['a', 'c']", "shutdown"]
 
     run(check())
 

@@ -160,7 +160,7 @@ def check_capture(layer: Layer, backend: SteeringBackend, run: Run) -> None:
     rows = capturing.open(CaptureArgs(key="k", layers=[1], indices=[None]), tokens=4)
     backend.begin_step(StepLayout(slots=_SLOTS, captured=(CapturedSpan(rows, 3, 7, 0),)))
     run(layer)
-    (row,) = capturing.take("k")
+    ((row,),) = capturing.take(["k"])
     expected = np.full((4, EXPERTS, WIDTH), np.nan, dtype=np.float32)
     for token in range(4):
         for expert, gate in layer.gates(3 + token).items():

@@ -46,7 +46,7 @@ def test_a_prompt_is_captured_in_chunks_beside_others_and_before_its_edit(worker
     worker.steering.begin_step(["c"], [1], [3])
     worker.layer(x[6:])
     expected = functional.silu(x[[2, 3, 4, 6], 1:3])
-    (row,) = worker.steering.take_capture("k")
+    ((row,),) = worker.steering.results("capture").take(["k"])
     np.testing.assert_allclose(row.values, expected, rtol=0, atol=1e-6)
     assert row.computed.all()
     assert torch.isclose(changed[2:5, 1], x[2:5, WIDTH + 1] * 9.0).all(), "it was steered"
@@ -59,7 +59,7 @@ def test_what_is_generated_after_the_prompt_is_not_captured(worker: Worker) -> N
     for tokens, computed in ((2, 0), (1, 2)):
         worker.steering.begin_step(["c"], [tokens], [computed])
         worker.layer(torch.full((tokens, 2 * WIDTH), float(computed + 1)))
-    (row,) = worker.steering.take_capture("k")
+    ((row,),) = worker.steering.results("capture").take(["k"])
     np.testing.assert_allclose(row.values, np.full((2, 2), float(functional.silu(torch.tensor(1.0)))), rtol=1e-6)
 
 
@@ -68,17 +68,17 @@ def test_a_preempted_request_is_captured_again(worker: Worker) -> None:
     for value in (1.0, 2.0):
         worker.steering.begin_step(["c"], [2], [0])
         worker.layer(torch.full((2, 2 * WIDTH), value))
-    (row,) = worker.steering.take_capture("k")
+    ((row,),) = worker.steering.results("capture").take(["k"])
     np.testing.assert_allclose(row.values, np.full((2, 2), float(functional.silu(torch.tensor(2.0)))), rtol=1e-6)
 
 
 def test_a_capture_that_is_not_collected_is_forgotten(worker: Worker) -> None:
     worker.steering.start("c", extras(ONE_LAYER), [0])
     worker.steering.finish("c")
-    worker.steering.drop_capture("k")
-    worker.steering.drop_capture("never started")
+    worker.steering.results("capture").drop("k")
+    worker.steering.results("capture").drop("never started")
     with pytest.raises(KeyError):
-        worker.steering.take_capture("k")
+        worker.steering.results("capture").take(["k"])
 
 
 def captured(shard: Shard, values: np.ndarray) -> list[CapturedRow]:
@@ -90,7 +90,8 @@ def captured(shard: Shard, values: np.ndarray) -> list[CapturedRow]:
     for number, row in rows.items():
         part = values[shard.layers[number]][:, shard.neurons[number].start : shard.neurons[number].stop]
         row.put(0, torch.from_numpy(part)[:, row.columns])
-    return capturing.take("k")
+    (taken,) = capturing.take(["k"])
+    return taken
 
 
 @given(stages=st.integers(1, LAYERS), ranks=st.sampled_from([1, 2, 3, 4]), order=st.randoms())
@@ -120,7 +121,7 @@ def test_an_mlp_beside_experts_has_a_row_of_its_own() -> None:
     for number, row in capturing.open(args, tokens=2).items():
         row.put(0, torch.from_numpy(values[0][:, list(shard.neurons[number])])[:, row.columns])
     neurons = NeuronSelection.of({0: np.array([3, 4, 9])})
-    (joined,) = join_captured([capturing.take("k")], neurons, tokens=2)
+    (joined,) = join_captured(capturing.take(["k"]), neurons, tokens=2)
     np.testing.assert_array_equal(joined, values[0][:, [3, 4, 9]])
 
 
@@ -130,6 +131,6 @@ def test_activations_that_no_worker_computed_are_an_error() -> None:
     for row in rows.values():
         row.put(0, torch.zeros(1 if row.layer == 3 else 2, len(row.places)))
     with pytest.raises(EngineFailed, match="12 of 32 activations were not computed"):
-        join_captured([capturing.take("k")], CHOSEN, tokens=2)
+        join_captured(capturing.take(["k"]), CHOSEN, tokens=2)
     with pytest.raises(EngineFailed, match="32 of 32"):
         join_captured([[]], CHOSEN, tokens=2)

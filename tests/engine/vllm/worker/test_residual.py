@@ -29,7 +29,7 @@ def test_vectors_neurons_and_recordings_share_a_batch(worker: Worker, fused: boo
     torch.testing.assert_close(hidden, expected)  # Triton's interpreter rounds to bfloat16 in its own way
     unsteered = [0, 1, 2, 3, 5, 6]
     assert torch.equal(hidden[0, unsteered], expected[0, unsteered])
-    np.testing.assert_allclose(worker.steering.take_recordings(["s"])[0].residual[0], total, rtol=1e-6)
+    np.testing.assert_allclose(worker.steering.results("recording").take(["s"])[0].residual[0], total, rtol=1e-6)
 
 
 @pytest.mark.parametrize("fused", [True, False])
@@ -51,10 +51,10 @@ def test_the_residual_is_counted_for_the_sentences_that_ask_for_it(fused: bool, 
     worker.residual(hidden, residual)
     output = hidden[0].float() + (0.5 if fused else 0.0)
     expected = (torch.cat([output[3:6], output[:2]]) > 0).sum(dim=0)
-    part = worker.steering.take_recordings(["c"])[0]
+    part = worker.steering.results("recording").take(["c"])[0]
     assert part.residual_counts is not None
     np.testing.assert_array_equal(part.residual_counts[0], expected)
-    assert worker.steering.take_recordings(["p"])[0].residual_counts is None
+    assert worker.steering.results("recording").take(["p"])[0].residual_counts is None
 
 
 def test_a_row_is_used_again_without_the_counts_of_its_last_sentence() -> None:
@@ -64,7 +64,7 @@ def test_a_row_is_used_again_without_the_counts_of_its_last_sentence() -> None:
         worker.steering.start(name, RequestExtras(record=record).extra_args(), [0])
         worker.steering.begin_step([name], [2], [0])
         worker.residual(torch.full((2, HIDDEN), value), None)
-        counts = worker.steering.take_recordings([name])[0].residual_counts
+        counts = worker.steering.results("recording").take([name])[0].residual_counts
         np.testing.assert_array_equal(counts, np.full((1, HIDDEN), 2 if value > 0 else 0))
         worker.steering.finish(name)
 

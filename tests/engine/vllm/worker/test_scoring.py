@@ -29,17 +29,17 @@ def test_what_is_no_number_is_told_from_what_was_not_computed() -> None:
     for key, count in (("overflows", 2), ("unfinished", 1)):
         scoring.open(key, [4, 7], 1, 3)
         scoring.collect(states, [(key, 0, 0, count)])
-    logprobs = scoring.take("overflows")
+    (logprobs,) = scoring.take(["overflows"])
     assert logprobs is not None
     assert np.isnan(logprobs).tolist() == [False, True]
-    assert scoring.take("unfinished") is None
+    assert scoring.take(["unfinished"]) == [None]
 
 
 def test_a_rank_without_the_head_has_no_scores() -> None:
     scoring = Scoring(lambda _: None)
     scoring.open("k", [4, 7], 1, 3)
     scoring.collect(torch.zeros(2, HIDDEN), [("k", 0, 0, 2)])
-    assert scoring.take("k") is None
+    assert scoring.take(["k"]) == [None]
 
 
 def test_the_scores_of_a_step_are_read_with_the_next_step_or_when_a_request_is_taken(
@@ -67,7 +67,7 @@ def test_the_scores_of_a_step_are_read_with_the_next_step_or_when_a_request_is_t
         scoring.collect(hidden[position : position + 1], [("k", 0, position, 1)])
         read_after.append(list(read))
     assert read_after == [[], [0], [0, 1]]
-    logprobs = scoring.take("k")
+    (logprobs,) = scoring.take(["k"])
     assert read == [0, 1, 2]
     assert logprobs is not None
     np.testing.assert_allclose(logprobs, scored(hidden), atol=1e-6)
@@ -80,6 +80,6 @@ def test_a_dropped_request_does_not_disturb_the_others_of_its_step() -> None:
         scoring.open(key, [4, 7, 1], 1, 3)
     scoring.collect(hidden, [("dropped", 0, 0, 3), ("kept", 3, 0, 3)])
     scoring.drop("dropped")
-    logprobs = scoring.take("kept")
+    (logprobs,) = scoring.take(["kept"])
     assert logprobs is not None
     np.testing.assert_allclose(logprobs, scored(hidden[3:]), atol=1e-6)

@@ -52,7 +52,7 @@ def test_an_mlp_without_a_gate_is_steered_in_a_batch_dimension_too(backend_name:
     expected = functional.relu(x)
     expected[:, :2, [1, 3]] += 2.0
     torch.testing.assert_close(worker.layer(x), expected)
-    recorded = worker.steering.take_recordings(["s"])[0]
+    recorded = worker.steering.results("recording").take(["s"])[0]
     np.testing.assert_array_equal(recorded.counts, (x[:, 2] > 0).int())
     assert recorded.sums is not None
     np.testing.assert_allclose(recorded.sums, functional.relu(x[:, 2]))
@@ -72,7 +72,7 @@ def test_the_constants_of_an_activation_are_used_in_steering_recording_and_stati
     counts, sums = (expected[1:] > 0).sum(dim=0), expected[1:].sum(dim=0)
     expected[0, [1, 3]] = 2 * expected[0].max()
     torch.testing.assert_close(worker.layer(x), expected)
-    recorded = worker.steering.take_recordings(["s"])[0]
+    recorded = worker.steering.results("recording").take(["s"])[0]
     np.testing.assert_array_equal(recorded.counts[0], counts)
     assert recorded.sums is not None
     np.testing.assert_allclose(recorded.sums[0], sums, rtol=1e-6)
@@ -171,7 +171,7 @@ def test_a_dummy_run_after_a_steered_step_steers_nothing(worker: Worker) -> None
     run_layer(worker, 4)
     worker.steering.begin_dummy_step()
     assert not any(steered_tokens(run_layer(worker, 8)))
-    counts = worker.steering.take_recordings(["s"])[0].counts
+    counts = worker.steering.results("recording").take(["s"])[0].counts
     np.testing.assert_array_equal(counts, np.ones((1, WIDTH)))
 
 
@@ -185,7 +185,7 @@ def test_a_preempted_request_keeps_its_slot_and_row(worker: Worker) -> None:
     worker.steering.finish("a")
     worker.steering.finish("r")
     assert worker.steering.slots_in_use == 0
-    counts = worker.steering.take_recordings(["s"])[0].counts
+    counts = worker.steering.results("recording").take(["s"])[0].counts
     np.testing.assert_array_equal(counts, np.full((1, WIDTH), 2))
 
 
@@ -209,7 +209,7 @@ def test_recording_skips_special_tokens_and_starts_over_with_its_request(worker:
         run_layer(worker, 2)
         worker.steering.begin_step(["r"], [1], [2])
         run_layer(worker, 1)
-    part = worker.steering.take_recordings(["s"])[0]
+    part = worker.steering.results("recording").take(["s"])[0]
     np.testing.assert_array_equal(part.counts, np.full((1, WIDTH), 2))
     assert part.sums is not None
     np.testing.assert_allclose(part.sums, np.full((1, WIDTH), 2 * float(functional.silu(torch.tensor(1.0)))), rtol=1e-6)
@@ -220,7 +220,7 @@ def test_a_sentence_without_requested_sums_is_only_counted(worker: Worker) -> No
         worker.steering.start(key, RequestExtras(record=RecordingArgs(key=key, skip=0, sums=sums)).extra_args(), [0])
     worker.steering.begin_step(["counted", "summed"], [5, 2], [0, 0])
     run_layer(worker, 7)
-    counted, summed = worker.steering.take_recordings(["counted", "summed"])
+    counted, summed = worker.steering.results("recording").take(["counted", "summed"])
     np.testing.assert_array_equal(counted.counts, np.full((1, WIDTH), 5))
     np.testing.assert_array_equal(summed.counts, np.full((1, WIDTH), 2))
     assert counted.sums is None
@@ -231,12 +231,12 @@ def test_dropping_a_recorded_sentence_frees_its_row(worker: Worker) -> None:
     for name in ("a", "b", "c"):  # there are two rows
         worker.steering.start(name, RequestExtras(record=RecordingArgs(key=name, skip=0, sums=True)).extra_args(), [0])
         worker.steering.finish(name)
-        worker.steering.drop_recording(name)
-    worker.steering.drop_recording("never started")
+        worker.steering.results("recording").drop(name)
+    worker.steering.results("recording").drop("never started")
     worker.steering.start("d", RequestExtras(record=RecordingArgs(key="d", skip=0, sums=True)).extra_args(), [0])
     worker.steering.begin_step(["d"], [1], [0])
     run_layer(worker, 1)
-    np.testing.assert_array_equal(worker.steering.take_recordings(["d"])[0].counts, np.ones((1, WIDTH)))
+    np.testing.assert_array_equal(worker.steering.results("recording").take(["d"])[0].counts, np.ones((1, WIDTH)))
 
 
 def test_scoring_over_chunks_gives_the_log_softmax_at_the_scored_positions(worker: Worker) -> None:
@@ -249,7 +249,7 @@ def test_scoring_over_chunks_gives_the_log_softmax_at_the_scored_positions(worke
     worker.steering.begin_step(["s"], [2], [2])
     worker.steering.end_step(hidden[2:])
     expected = [float(torch.log_softmax(head(hidden[row]), 0)[token]) for row, token in ((1, 1), (2, 9), (3, 3))]
-    logprobs = worker.steering.take_score("k")
+    (logprobs,) = worker.steering.results("score").take(["k"])
     assert logprobs is not None
     np.testing.assert_allclose(logprobs, expected, atol=1e-6)
 
