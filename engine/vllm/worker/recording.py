@@ -9,7 +9,7 @@ widest.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +27,14 @@ RECORDING_BYTES = 256 * 1024**2
 def recording_rows(widths: LayerWidths) -> int:
     """Return how many sentences an engine records at once: as many as fit into RECORDING_BYTES, from 2 to 256."""
     return int(np.clip(RECORDING_BYTES // (8 * widths.layers * max(widths.by_layer)), 2, 256))
+
+
+class _OpenRow(NamedTuple):
+    """The row of a sentence that is being recorded, and what is recorded besides the counts of its activations."""
+
+    row: int
+    sums: bool
+    residual_counts: bool
 
 
 class Recording:
@@ -56,7 +64,7 @@ class Recording:
             self.reached = torch.zeros(*shape[:2], max(shard.experts), dtype=torch.int32, device=device)
         self.rows = rows
         self._free = list(range(rows))
-        self._open: dict[str, tuple[int, bool, bool]] = {}
+        self._open: dict[str, _OpenRow] = {}
 
     def open(self, key: str, *, sums: bool, residual_counts: bool = False) -> int:
         """Return the row of a sentence.
@@ -68,7 +76,7 @@ class Recording:
         """
         assert self._free, "more sentences in flight than the recording has rows: the engine admitted too many"
         row = self._free.pop()
-        self._open[key] = (row, sums, residual_counts)
+        self._open[key] = _OpenRow(row, sums, residual_counts)
         if residual_counts and self.residual_counts is None:
             self.residual_counts = torch.zeros_like(self.residual, dtype=torch.int32)
         return row
@@ -90,13 +98,13 @@ class Recording:
         opened = [self._open[key] for key in keys]
         for key in keys:
             self.drop(key)
-        rows = [row for row, _, _ in opened]
+        rows = [each.row for each in opened]
         layers = self._shard.first_rows
         counts = self._of_neurons(self.counts, rows)
-        sums = iter(self._of_neurons(self.sums, [row for row, summed, _ in opened if summed]))
+        sums = iter(self._of_neurons(self.sums, [each.row for each in opened if each.sums]))
         residual = self._read(self.residual, rows)[layers]
         reached = None if self.reached is None else self._read(self.reached, rows)
-        counted = [row for row, _, residual_counted in opened if residual_counted]
+        counted = [each.row for each in opened if each.residual_counts]
         residual_counts: Iterator[NDArray[np.int32]] = iter(())
         if counted:
             assert self.residual_counts is not None
@@ -105,19 +113,19 @@ class Recording:
             RecordedPart(
                 shard=self._shard,
                 counts=counts[index],
-                sums=next(sums) if summed else None,
+                sums=next(sums) if each.sums else None,
                 residual=residual[:, index].copy(),
-                residual_counts=next(residual_counts).copy() if residual_counted else None,
+                residual_counts=next(residual_counts).copy() if each.residual_counts else None,
                 reached=None if reached is None else self._by_neuron(reached[:, index]),
             )
-            for index, (_, summed, residual_counted) in enumerate(opened)
+            for index, each in enumerate(opened)
         ]
 
     def drop(self, key: str) -> None:
         """Free the row of a sentence whose sums are not collected, if it has one."""
-        row_and_sums = self._open.pop(key, None)
-        if row_and_sums is not None:
-            self._free.append(row_and_sums[0])
+        opened = self._open.pop(key, None)
+        if opened is not None:
+            self._free.append(opened.row)
 
     def _by_neuron(self, reached: NDArray[np.int32]) -> NDArray[np.int32]:
         """Return how many tokens reached each of the shard's neurons, from those that reached each expert, [L, E]."""

@@ -39,6 +39,15 @@ class _Scored:
     computed: NDArray[np.bool_]
 
 
+class ScoredChunk(NamedTuple):
+    """The tokens of a scored request in a step: `tokens` of them, from the row `row` and the position `position` on."""
+
+    key: str
+    row: int
+    position: int
+    tokens: int
+
+
 class _Unread(NamedTuple):
     """What a step has scored: log-probabilities in host memory, float32 [n], complete once `wait` has returned.
 
@@ -69,13 +78,12 @@ class Scoring:
         logprobs, computed = np.empty(len(tokens), dtype=np.float32), np.zeros(len(tokens), dtype=np.bool_)
         self._scored[key] = _Scored(tokens=tokens, first=first, logprobs=logprobs, computed=computed)
 
-    def collect(self, hidden: torch.Tensor, chunks: Sequence[tuple[str, int, int, int]]) -> None:
+    def collect(self, hidden: torch.Tensor, chunks: Sequence[ScoredChunk]) -> None:
         """Score the tokens that a step computed.
 
         Args:
             hidden: The last hidden states of the step's tokens, [T, H].
-            chunks: For each scored request its key, the row of its first token in `hidden`, that token's position in
-                the request, and the number of its tokens in the step.
+            chunks: The scored requests; rows are those of `hidden`.
         """
         self._read()
         rows, targets, outputs = [], [], list[tuple[_Scored, slice]]()

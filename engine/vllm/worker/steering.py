@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from engine.vllm.request_extras import RequestExtras, SteeringArgs
 from engine.vllm.worker.capturing import CapturedRow, CapturedSpan, Capturing
 from engine.vllm.worker.overflow import OverflowCheck
 from engine.vllm.worker.results import ResultKind, WorkerResults
-from engine.vllm.worker.scoring import Scoring
+from engine.vllm.worker.scoring import ScoredChunk, Scoring
 from engine.vllm.worker.slots import Slots
 from engine.vllm.worker.table import Shard
 
@@ -58,6 +58,17 @@ class _Request:
 
 
 _PLAIN = _Request()
+
+
+class _Spans(NamedTuple):
+    """The tokens of a batch's requests in a step, int64 [R] each: `counts` of them from the row `first` on.
+
+    `computed` are the tokens of each request before them, so it is also the position of the first of them.
+    """
+
+    first: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    computed: NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -102,13 +113,12 @@ class _Batch:
             histories={index: request.history for index, request in enumerate(requests) if request.history is not None},
         )
 
-    def token_slots(
-        self, first_rows: NDArray[np.int64], counts: NDArray[np.int64], computed: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int32], NDArray[np.float32] | None]:
+    def token_slots(self, spans: _Spans) -> tuple[NDArray[np.int32], NDArray[np.float32] | None]:
         """Return each token's slot, int32 [T], and the strengths, see `StepLayout`.
 
         The slot is that of the token's request if the position is in the scope, else 0.
         """
+        first_rows, counts, computed = spans
         if not self.slots.any():
             return np.zeros(counts.sum(), dtype=np.int32), None
         owner = np.repeat(np.arange(len(counts)), counts)
@@ -154,7 +164,7 @@ class WorkerSteering:
         self._requests: dict[str, _Request] = {}
         self._histories: dict[str, SwitchHistory] = {}  # by the name of the switch
         self._batch: _Batch | None = None
-        self._scored: list[tuple[str, int, int, int]] = []
+        self._scored: list[ScoredChunk] = []
 
     @property
     def slots_in_use(self) -> int:
@@ -233,22 +243,23 @@ class WorkerSteering:
         if self._batch is None or self._batch.request_ids != request_ids:
             self._batch = _Batch.of(request_ids, [self._requests.get(request_id, _PLAIN) for request_id in request_ids])
         batch = self._batch
-        counts, starts = np.asarray(tokens), np.asarray(computed)
-        first_rows = np.cumsum(counts) - counts
-        slots, strengths = batch.token_slots(first_rows, counts, starts)
+        counts = np.asarray(tokens)
+        spans = _Spans(np.cumsum(counts) - counts, counts, np.asarray(computed))
+        slots, strengths = batch.token_slots(spans)
         self._backend.begin_step(
             StepLayout(
                 slots=slots,
                 strengths=strengths,
-                recorded=self._recorded(batch.recorded, first_rows, counts, starts),
-                captured=_captured(batch.captured, first_rows, counts, starts),
+                recorded=self._recorded(batch.recorded, spans),
+                captured=_captured(batch.captured, spans),
             )
         )
         self._scored = [
-            (key, int(first_rows[index]), int(starts[index]), int(counts[index])) for index, key in batch.scored
+            ScoredChunk(key, int(spans.first[index]), int(spans.computed[index]), int(counts[index]))
+            for index, key in batch.scored
         ]
         if self._overflow is not None:
-            last_rows = first_rows + counts - 1
+            last_rows = spans.first + counts - 1
             steered = np.flatnonzero(batch.slots)
             self._overflow.begin([(batch.request_ids[index], int(last_rows[index])) for index in steered])
 
@@ -284,36 +295,25 @@ class WorkerSteering:
         edits = resolve(steer.intervention, self._neuron_sets[steer.neurons])
         return self._shard.cut(edits)
 
-    def _recorded(
-        self,
-        recorded: Sequence[tuple[int, _Record]],
-        first_rows: NDArray[np.int64],
-        counts: NDArray[np.int64],
-        computed: NDArray[np.int64],
-    ) -> tuple[RecordedSpan, ...]:
-        if started := [record.row for index, record in recorded if computed[index] == 0]:
+    def _recorded(self, recorded: Sequence[tuple[int, _Record]], spans: _Spans) -> tuple[RecordedSpan, ...]:
+        if started := [record.row for index, record in recorded if spans.computed[index] == 0]:
             self._backend.recording.clear(started)
-        spans = []
+        kept = []
         for index, record in recorded:
-            skipped = max(record.skip - int(computed[index]), 0)
-            first, end = int(first_rows[index]) + skipped, int(first_rows[index] + counts[index])
+            skipped = max(record.skip - int(spans.computed[index]), 0)
+            first, end = int(spans.first[index]) + skipped, int(spans.first[index] + spans.counts[index])
             if first < end:
-                spans.append(RecordedSpan(record.row, first, end, record.sums, record.residual_counts))
-        return tuple(spans)
+                kept.append(RecordedSpan(record.row, first, end, record.sums, record.residual_counts))
+        return tuple(kept)
 
 
-def _captured(
-    captured: Sequence[tuple[int, Mapping[int, CapturedRow]]],
-    first_rows: NDArray[np.int64],
-    counts: NDArray[np.int64],
-    computed: NDArray[np.int64],
-) -> tuple[CapturedSpan, ...]:
+def _captured(captured: Sequence[tuple[int, Mapping[int, CapturedRow]]], spans: _Spans) -> tuple[CapturedSpan, ...]:
     """Return the tokens of a step that are captured: those of prompts, not what is generated after them."""
-    spans = []
+    kept = []
     for index, rows in captured:
         prompt = max((len(row.values) for row in rows.values()), default=0)
-        first, position = int(first_rows[index]), int(computed[index])
-        end = first + min(int(counts[index]), prompt - position)
+        first, position = int(spans.first[index]), int(spans.computed[index])
+        end = first + min(int(spans.counts[index]), prompt - position)
         if first < end:
-            spans.append(CapturedSpan(rows, first, end, position))
-    return tuple(spans)
+            kept.append(CapturedSpan(rows, first, end, position))
+    return tuple(kept)

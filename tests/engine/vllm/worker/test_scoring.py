@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.vllm.worker.scoring import Scoring
+from engine.vllm.worker.scoring import ScoredChunk, Scoring
 
 HIDDEN = 3
 HEAD = torch.randn(HIDDEN, 11, generator=torch.Generator().manual_seed(0))
@@ -28,7 +28,7 @@ def test_what_is_no_number_is_told_from_what_was_not_computed() -> None:
     states = torch.tensor([[1.0] * HIDDEN, [torch.inf] * HIDDEN])
     for key, count in (("overflows", 2), ("unfinished", 1)):
         scoring.open(key, [4, 7], 1, 3)
-        scoring.collect(states, [(key, 0, 0, count)])
+        scoring.collect(states, [ScoredChunk(key, 0, 0, count)])
     (logprobs,) = scoring.take(["overflows"])
     assert logprobs is not None
     assert np.isnan(logprobs).tolist() == [False, True]
@@ -38,7 +38,7 @@ def test_what_is_no_number_is_told_from_what_was_not_computed() -> None:
 def test_a_rank_without_the_head_has_no_scores() -> None:
     scoring = Scoring(lambda _: None)
     scoring.open("k", [4, 7], 1, 3)
-    scoring.collect(torch.zeros(2, HIDDEN), [("k", 0, 0, 2)])
+    scoring.collect(torch.zeros(2, HIDDEN), [ScoredChunk("k", 0, 0, 2)])
     assert scoring.take(["k"]) == [None]
 
 
@@ -64,7 +64,7 @@ def test_the_scores_of_a_step_are_read_with_the_next_step_or_when_a_request_is_t
     scoring.open("k", [4, 7, 1], 1, 3)
     read_after = []
     for position in range(3):
-        scoring.collect(hidden[position : position + 1], [("k", 0, position, 1)])
+        scoring.collect(hidden[position : position + 1], [ScoredChunk("k", 0, position, 1)])
         read_after.append(list(read))
     assert read_after == [[], [0], [0, 1]]
     (logprobs,) = scoring.take(["k"])
@@ -78,7 +78,7 @@ def test_a_dropped_request_does_not_disturb_the_others_of_its_step() -> None:
     hidden = torch.randn(6, HIDDEN, generator=torch.Generator().manual_seed(1))
     for key in ("dropped", "kept"):
         scoring.open(key, [4, 7, 1], 1, 3)
-    scoring.collect(hidden, [("dropped", 0, 0, 3), ("kept", 3, 0, 3)])
+    scoring.collect(hidden, [ScoredChunk("dropped", 0, 0, 3), ScoredChunk("kept", 3, 0, 3)])
     scoring.drop("dropped")
     (logprobs,) = scoring.take(["kept"])
     assert logprobs is not None
