@@ -6,9 +6,10 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+from ampsweep.concurrency import in_window
 from engine.base import Engine
 from jobs.tasks.requests import Call
-from worker.run_cell import ask, in_window
+from worker.run_cell import ask
 
 REQUESTS_IN_FLIGHT = 256
 """As many as a worker sends to an engine at the same time (`WorkerConfig.requests_in_flight`)."""

@@ -9,14 +9,15 @@ failed sample; an engine that dies fails the cell.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
+from ampsweep.concurrency import in_window
 from ampsweep.domain.chunk import joined_spans
 from ampsweep.domain.prompt import PromptOptions
 from ampsweep.domain.sampling import SamplingParams
@@ -33,9 +34,6 @@ from jobs.tasks.base import Item, Task
 from jobs.tasks.loading import load_items, task_of_cell
 from jobs.tasks.requests import Answer, Call, ScoreCall
 from worker.neuron_set_cache import NeuronSetCache
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 _SCORING = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scoring")
 """Scores one cell at a time, because not all metric libraries are thread-safe."""
@@ -242,27 +240,3 @@ async def _generate(
 def _samples(task: Task, items: Sequence[Item], answers: Sequence[Answer]) -> list[Sample]:
     remaining = iter(answers)
     return [task.sample(item, [next(remaining) for _ in item.calls]) for item in items]
-
-
-async def in_window(
-    requests: Iterable[T], answer: Callable[[T], Coroutine[None, None, R]], *, window: asyncio.Semaphore
-) -> list[R]:
-    """Answer requests concurrently, at most as many as the window allows, and return the answers in their order.
-
-    A task is created only once the window has room for it. The first error cancels the other tasks and is raised
-    unchanged.
-    """
-    answers: dict[int, R] = {}
-
-    async def store_answer(index: int, request: T) -> None:
-        answers[index] = await answer(request)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for index, request in enumerate(requests):
-                await window.acquire()
-                task = group.create_task(store_answer(index, request))
-                task.add_done_callback(lambda _: window.release())  # also runs for a task cancelled before it starts
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-    return [answers[index] for index in range(len(answers))]

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ampsweep.concurrency import task_group
 from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.language_identifier import LanguageIdentifier
 from ampsweep.errors import EngineFailed, InvalidRequest
@@ -306,15 +307,13 @@ class VllmEngine:
             tracker=tracker,
         )
         try:
-            async with asyncio.TaskGroup() as group:
+            async with task_group() as group:
                 async for admission, tokens in recording.admitted(sentences):
                     await self._recording_rows.acquire()
                     task = group.create_task(self._record_one(recording, admission, tokens, residual_counts))
                     # Once its parts, which are in memory, are summed; also if it is cancelled before it starts.
                     task.add_done_callback(lambda _: self._recording_rows.release())
             return await recording.finish()
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
         finally:
             recording.close()
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import ClassVar
 
 import numpy as np
 
+from ampsweep.concurrency import in_window
 from ampsweep.errors import PromptTooLong
 from jobs.evaluation.judge import (
     MAX_SCORE,
@@ -87,23 +89,17 @@ class Relevance:
         }
 
     async def _ask(self, texts: Mapping[str, StoredText], *, done: int, total: int) -> dict[str, TextScore]:
-        """Ask about the texts, `concurrency` at once, by a fixed number of tasks that take the next text in turn."""
-        scores: dict[str, TextScore] = {}
-        pending = iter(texts.items())
+        """Ask about the texts, `concurrency` at once."""
+        rated = count(done + 1)
 
-        async def ask_in_turn() -> None:
-            for key, text in pending:
-                scores[key] = await self._rate(key, text)
-                self.on_progress(done + len(scores), total)
+        async def rate(entry: tuple[str, StoredText]) -> tuple[str, TextScore]:
+            key, text = entry
+            score = await self._rate(key, text)
+            self.on_progress(next(rated), total)
+            return key, score
 
         self.on_progress(done, total)
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(self.concurrency, len(texts))):
-                    group.create_task(ask_in_turn())
-        except ExceptionGroup as errors:
-            raise errors.exceptions[0] from errors
-        return scores
+        return dict(await in_window(texts.items(), rate, window=asyncio.Semaphore(self.concurrency)))
 
     async def _rate(self, key: str, text: StoredText) -> TextScore:
         try:

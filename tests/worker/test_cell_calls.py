@@ -1,8 +1,7 @@
-"""The calls of a cell: each of them becomes a request, and only so many of them are in flight."""
+"""The calls of a cell: each of them becomes a request."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 
@@ -13,13 +12,13 @@ from ampsweep.domain.drift import drift_of
 from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.prompt import ChatMessage
 from ampsweep.domain.sampling import SamplingParams
-from ampsweep.errors import EngineFailed, UnknownName
+from ampsweep.errors import UnknownName
 from benchmarks.checksum_identifier import OFTEN, ChecksumIdentifier
 from engine.base import GenerateRequest, Steering
 from engine.fake import FAKE_INFO, FakeEngine
 from jobs.tasks.requests import GenerateCall, ScoreCall
 from tests.engine.neuron_sets import make_neuron_set
-from worker.run_cell import ask, in_window
+from worker.run_cell import ask
 
 pytestmark = pytest.mark.anyio
 
@@ -77,41 +76,6 @@ async def test_a_request_that_is_refused_is_an_answer_with_an_error() -> None:
     assert answer.error is not None
     assert "5000 tokens" in answer.error
     assert answer.token_ids == ()
-
-
-async def test_there_are_no_more_tasks_than_requests_in_flight() -> None:
-    window, most = asyncio.Semaphore(5), 0
-
-    async def answer(number: int) -> int:
-        nonlocal most
-        await asyncio.sleep(0)
-        most = max(most, len(asyncio.all_tasks()))
-        return number * 2
-
-    before = len(asyncio.all_tasks())
-    assert await in_window(iter(range(2000)), answer, window=window) == [number * 2 for number in range(2000)]
-    assert most <= before + 5
-    assert window._value == 5
-
-
-@pytest.mark.parametrize("fails", [0, 3, 50])
-async def test_an_error_ends_the_others_and_leaves_the_window_as_it_was(fails: int) -> None:
-    window, ended = asyncio.Semaphore(5), 0
-
-    async def answer(number: int) -> int:
-        nonlocal ended
-        try:
-            if number == fails:
-                raise EngineFailed("it died")
-            await asyncio.sleep(0.001 if number < fails else 60)
-            return number
-        finally:
-            ended += 1
-
-    with pytest.raises(EngineFailed, match="it died"):
-        await in_window(iter(range(2000)), answer, window=window)
-    assert ended <= fails + 5
-    assert window._value == 5
 
 
 async def test_all_requests_of_a_cell_use_its_adapter() -> None:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from itertools import chain, count, islice
 from typing import Any
 
+from ampsweep.concurrency import in_window, task_group
 from ampsweep.errors import AmpsweepError, EngineFailed, InvalidRequest, Unavailable
 from jobs.batches.files import PART_ROWS, BatchFiles
 from jobs.batches.records import BatchRecord, RowCounts
 from jobs.batches.rows import Row, RowAnswers, RowResult
-from worker.run_cell import in_window
 
 ROWS_AT_ONCE = 256
 """Maximum number of rows of a batch in flight; the engine batches them."""
@@ -65,15 +65,12 @@ async def run_rows(
         await report(counts)
 
     parts = _parts(batch, files, answers)
-    try:
-        async with asyncio.TaskGroup() as group:
-            while isinstance(part := await asyncio.to_thread(next, parts, _END), tuple):
-                number, rows = part
-                if number not in published:
-                    await window.acquire()
-                    group.create_task(run_part(number, rows)).add_done_callback(lambda _: window.release())
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+    async with task_group() as group:
+        while isinstance(part := await asyncio.to_thread(next, parts, _END), tuple):
+            number, rows = part
+            if number not in published:
+                await window.acquire()
+                group.create_task(run_part(number, rows)).add_done_callback(lambda _: window.release())
 
 
 def counts_of(batch: BatchRecord, files: BatchFiles) -> RowCounts:

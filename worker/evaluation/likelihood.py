@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from itertools import count
 from typing import ClassVar
 
 import numpy as np
 
+from ampsweep.concurrency import in_window
 from ampsweep.errors import InvalidRequest
 from engine.base import Engine, Priority, ScoreRequest
 from jobs.evaluation.metric import Scores, TextScore, Values, mean_with_interval, note_on
@@ -47,21 +49,14 @@ class AnswerLikelihood:
         Raises:
             EngineFailed: The engine died.
         """
-        scores: dict[int, TextScore] = {}
-        pending = iter(enumerate(texts))
+        scored = count(1)
 
-        async def score_in_turn() -> None:
-            for index, text in pending:
-                scores[index] = await self._score(text)
-                self._on_progress(len(scores), len(texts))
+        async def score(text: StoredText) -> TextScore:
+            text_score = await self._score(text)
+            self._on_progress(next(scored), len(texts))
+            return text_score
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(CONCURRENCY, len(texts))):
-                    group.create_task(score_in_turn())
-        except ExceptionGroup as errors:
-            raise errors.exceptions[0] from errors
-        return {self.name: [scores[index] for index in range(len(texts))]}
+        return {self.name: await in_window(texts, score, window=asyncio.Semaphore(CONCURRENCY))}
 
     def summarize(self, texts: Sequence[StoredText], scores: Scores, rng: np.random.Generator) -> Values:
         """Return `answer_nll`, the mean over the texts, and `nll_model`."""
