@@ -36,14 +36,6 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def folder_hash(folder: Path, *, suffixes: tuple[str, ...] = ()) -> str:
-    """Return one hash over the names and bytes of a folder's files, those that end in `suffixes` if any are given."""
-    files = sorted(
-        path for path in folder.iterdir() if path.is_file() and (not suffixes or path.name.endswith(suffixes))
-    )
-    return content_hash([[path.name, file_hash(path)] for path in files], length=64)
-
-
 def cached_hash(path: Path) -> str:
     """Return the SHA-256 of a file (64 hex digits); read it again only if its size, time or inode changed."""
     stat = path.stat()

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.weights import weight_bytes
@@ -31,6 +32,11 @@ class Gpu:
     def usable(self) -> int:
         """The memory that vLLM uses, in bytes."""
         return int(self.total * _MIB * USABLE_SHARE)
+
+
+def has_gpu() -> bool:
+    """Return whether this machine has an NVIDIA GPU, on which vLLM runs."""
+    return Path("/dev/nvidiactl").exists()
 
 
 def gpus() -> list[Gpu]:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from ampsweep.errors import InvalidRequest, Unavailable
 from worker.engines import EngineSpec
-from worker.gpus import require_own_gpus
-from worker.memory import EngineMemory, gib, has_gpu, remedy, total_memory
+from worker.gpus import has_gpu, require_own_gpus
+from worker.memory import EngineMemory, gib, remedy, total_memory
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _CGROUPS = Path("/proc/self/ns/cgroup")

@@ -20,7 +20,7 @@ from pathlib import Path
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.weights import weight_bytes
 from worker.engines import EngineSpec
-from worker.gpus import gpus, require_own_gpus, weights_per_gpu
+from worker.gpus import gpus, has_gpu, require_own_gpus, weights_per_gpu
 from worker.memory_limits import address_space, group_limits
 
 GIB = 1024**3
@@ -29,7 +29,6 @@ PROCESS_BYTES = GIB // 2
 KV_CACHE_BYTES = GIB
 """Size of vLLM's KV cache on a CPU unless the engine's options set another one."""
 HALF = ("bfloat16", "float16")
-_GPU = Path("/dev/nvidiactl")
 LIBRARY_ADDRESSES = {"vllm": 4 * GIB, "transformers": GIB}
 """Address space that the libraries of an engine take on a CPU, at least; little of it is memory in use."""
 
@@ -220,11 +219,6 @@ def _require_gpu_memory(specs: Sequence[EngineSpec], *, on_gpu: bool) -> tuple[s
         if shortage is not None:
             raise InvalidRequest(f"not enough GPU memory: {shortage.detail}; {shortage.remedy}", param="dtype")
     return ()
-
-
-def has_gpu() -> bool:
-    """Return whether this machine has an NVIDIA GPU, on which vLLM runs."""
-    return _GPU.exists()
 
 
 def remedy(dtypes: set[str]) -> str:

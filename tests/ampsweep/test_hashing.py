@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ampsweep.hashing import canonical_json, content_hash, file_hash, folder_hash
+from ampsweep.hashing import canonical_json, content_hash, file_hash, files_hash
 
 TEXTS = st.text('aB1 "\\\n\x00é北\u2028\ufffd😀', max_size=3)  # not all of Unicode, whose table takes seconds to build
 VALUES = st.recursive(
@@ -38,16 +38,17 @@ def test_a_hash_is_stable_across_versions() -> None:
     assert len(content_hash({}, length=12)) == 12
 
 
-def test_a_folder_hash_sees_names_and_bytes(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("one")
-    (tmp_path / "b.bin").write_text("two")
-    before = folder_hash(tmp_path)
-    only_text = folder_hash(tmp_path, suffixes=(".txt",))
-    (tmp_path / "b.bin").write_text("three")
-    assert folder_hash(tmp_path) != before
-    assert folder_hash(tmp_path, suffixes=(".txt",)) == only_text
-    (tmp_path / "a.txt").rename(tmp_path / "c.txt")
-    assert folder_hash(tmp_path, suffixes=(".txt",)) != only_text
+def test_a_hash_of_files_sees_names_and_bytes_but_not_their_order(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.txt", tmp_path / "b.txt"
+    first.write_text("one")
+    second.write_text("two")
+    before = files_hash([first, second])
+    assert files_hash([second, first]) == before
+    assert files_hash([first]) != before
+    second.write_text("three")
+    assert files_hash([first, second]) != before
+    second.write_text("two")
+    assert files_hash([first, second.rename(tmp_path / "c.txt")]) != before
 
 
 def test_a_file_hash_is_sha256(tmp_path: Path) -> None:

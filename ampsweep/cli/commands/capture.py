@@ -17,7 +17,6 @@ from ampsweep.cli.commands.capture_server import capture_on_server
 from ampsweep.cli.options.engine import (
     SHORT_JOB,
     comma_separated,
-    has_gpu,
     json_object,
     model_folder,
     quiet_libraries,
@@ -119,6 +118,8 @@ def capture(
     if server is not None:
         outcome = capture_on_server(server, model, job, writable, neurons=neurons)
     else:
+        from worker.gpus import has_gpu
+
         if options.compiles is None and options.engine == "vllm" and has_gpu():
             options = replace(options, compiles=False)  # CUDA graphs have no place for it
         neuron_set = read_neurons(neurons or None)

@@ -17,7 +17,6 @@ from ampsweep.cli.options.engine import (
     Verbose,
     check_neuron_folder,
     comma_separated,
-    has_gpu,
     model_folder,
     opened,
     quiet_libraries,
@@ -70,6 +69,8 @@ def identify(
 
     A checkpoint next to OUT holds what was recorded so far; an interrupted command continues from it when run again.
     """
+    from worker.gpus import has_gpu
+
     model_folder(model)  # before anything that takes time
     if scores and engine == "vllm" and has_gpu():
         message = "vLLM does not score the residual stream on a GPU; leave --scores out, or add --engine transformers"

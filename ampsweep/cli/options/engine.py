@@ -190,6 +190,8 @@ def whether_to_compile(wanted: bool | None, *, kind: str, requests: int, as_json
     Raises:
         InvalidRequest: The engine never compiles (param "compile").
     """
+    from worker.gpus import has_gpu
+
     if kind != "vllm":
         if wanted is not None:
             raise InvalidRequest(f"only the engine vllm compiles, not {kind}; leave the option out", param="compile")
@@ -201,11 +203,6 @@ def whether_to_compile(wanted: bool | None, *, kind: str, requests: int, as_json
     if not as_json:
         echo("note: a short job: vLLM does not compile the model (--compile)", err=True)
     return False
-
-
-def has_gpu() -> bool:
-    """Return whether vLLM would run on a GPU of this machine."""
-    return Path("/dev/nvidiactl").exists()
 
 
 def release_warnings(kind: str, *, allowed: bool) -> tuple[str, ...]:
