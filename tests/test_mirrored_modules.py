@@ -52,6 +52,7 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
     "tests/api/test_app.py": ("api/services.py",),
     "tests/engine/test_chat_template.py": ("ampsweep/domain/prompt.py",),
     "tests/api/routes/test_health.py": ("api/routes/models.py",),
+    "tests/api/routes/test_interventions.py": ("api/model_names.py",),
     "tests/api/routes/test_tokenization.py": ("api/openai/tokenization.py",),
     "tests/api/routes/test_activations.py": ("api/auth/stream_limit.py", "api/openai/captured_text.py"),
     "tests/api/routes/test_evaluations.py": ("worker/evaluation/sweep_texts.py",),

@@ -14,6 +14,7 @@ from ampsweep.errors import AmpsweepError, EngineFailed, InvalidRequest, Unavail
 from api.auth.limits import Limits
 from api.errors import error_body
 from api.http.json_body import parse_json
+from api.model_names import with_presets
 from api.openai.chat_request import ChatRequest, parse_chat
 from api.openai.requests import CompletionRequest, GenerationRequest, parse_completion
 from api.openai.responses import ChatFormatter, CompletionFormatter
@@ -21,7 +22,6 @@ from api.openai.responses_formatter import ResponsesFormatter
 from api.openai.responses_request import ResponseRequest, parse_response_request
 from api.openai.route import openai_status
 from api.openai.streaming import Formatter, generate
-from api.routes.interventions import with_presets
 from jobs.batches.rows import Row, RowResult
 from jobs.execution import CompletionCall, Completions
 from jobs.planning.catalog import Catalog

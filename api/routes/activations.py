@@ -18,10 +18,10 @@ from api.auth.stream_limit import limit_streams, one_at_a_time
 from api.errors import CLIENT_GONE
 from api.http.json_body import JsonBody
 from api.http.table_stream import JSON, PARQUET
+from api.model_names import with_presets
 from api.openai.captured_text import TextOrObject, as_object
 from api.openai.streaming import unless_gone
 from api.openapi import request_body
-from api.routes.interventions import with_presets
 from api.services import Services, ServicesDep
 from jobs.execution import CaptureCall
 

@@ -8,10 +8,10 @@ from fastapi import APIRouter
 
 from ampsweep.errors import InvalidRequest
 from api.http.json_body import JsonBody
+from api.model_names import model_of
 from api.openai.route import OpenAIRoute
 from api.openai.tokenization import DetokenizeRequest, TokenizeRequest, parse_detokenize, parse_tokenize
 from api.openapi import request_body
-from api.routes.interventions import model_of
 from api.services import Services, ServicesDep
 
 _PROMPT: dict[str, Any] = {"model": "atlas", "prompt": "In Egypt, the currency is", "return_token_strs": True}
