@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -289,42 +289,42 @@ class Pool(ABC):
             EngineFailed: The engine died.
             Unavailable: No engine of the model is ready.
         """
-        supervisor, session = self._choose(model)
-        # Counted like a completion, so that a failure is not attributed to a cell in flight.
-        with supervisor.slot.streaming():
-            try:
-                await session.find_neurons(ref)
-            except EngineFailed:
-                self._health_check(supervisor, session)
-                raise
+        with self._streaming(model) as session:
+            await session.find_neurons(ref)
 
     async def stream(self, call: CompletionCall) -> AsyncGenerator[Chunk]:
         """Stream a completion from the least busy engine of its model. Closing the generator aborts the completion."""
-        supervisor, session = self._choose(call.model)
-        with supervisor.slot.streaming():
-            try:
-                async with aclosing(session.stream(call)) as chunks:
-                    async for chunk in chunks:
-                        yield chunk
-            except EngineFailed:
-                self._health_check(supervisor, session)
-                raise
+        with self._streaming(call.model) as session:
+            async with aclosing(session.stream(call)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
 
     async def capture(self, call: CaptureCall) -> bytes:
         """Capture activations on the least busy engine of a model; cancelling the call aborts it."""
-        supervisor, session = self._choose(call.model)
-        with supervisor.slot.streaming():
-            try:
-                return await session.capture(call)
-            except EngineFailed:
-                self._health_check(supervisor, session)
-                raise
+        with self._streaming(call.model) as session:
+            return await session.capture(call)
 
     async def tokenize(self, call: TokenizeCall) -> PromptTokens:
         """Return the tokens of a prompt, from the least busy engine of its model."""
         supervisor, session = self._choose(call.model)
-        try:
+        with self._checked_after_failure(supervisor, session):
             return await session.tokenize(call)
+
+    @contextmanager
+    def _streaming(self, model: str) -> Iterator[EngineSession]:
+        """Yield the session of the least busy engine of a model, and count a stream on the engine.
+
+        Work that is no cell is counted so, because a failure is attributed to the cells in flight.
+        """
+        supervisor, session = self._choose(model)
+        with supervisor.slot.streaming(), self._checked_after_failure(supervisor, session):
+            yield session
+
+    @contextmanager
+    def _checked_after_failure(self, supervisor: Supervisor, session: EngineSession) -> Iterator[None]:
+        """Start a health check of a session that fails in the block."""
+        try:
+            yield
         except EngineFailed:
             self._health_check(supervisor, session)
             raise
