@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from ampsweep.domain.chunk import Chunk
@@ -30,6 +30,7 @@ from worker.engines import EngineSpec
 from worker.supervisor import REAL_TIME, SERVER_POLICY, RestartPolicy, Supervisor, Timing
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 PROGRESS_SECONDS = 5.0
 """How long an engine may take to report the progress of its cells."""
@@ -192,20 +193,10 @@ class Pool(ABC):
     async def recordings(self, model: str | None = None) -> Mapping[str, RecordingProgress]:
         """Return how far the neuron sets are that the engines, or those of one model, are identifying, by their ids."""
         slots = [slot for slot in self._slots if model in (None, slot.spec.model)]
-        reports = await asyncio.gather(*map(self._recordings_of, slots))
-        return {key: progress for report in reports for key, progress in report.items()}
-
-    async def _recordings_of(self, slot: EngineSlot) -> Mapping[str, RecordingProgress]:
-        if slot.session is None:
-            return {}
-        try:
-            async with asyncio.timeout(STATS_SECONDS):
-                return await slot.session.recordings()
-        except (TimeoutError, EngineFailed):  # `progress` checks whether the engine is alive
-            return {}
-        except Exception:
-            log.exception("unhandled exception while asking an engine of model %s for its recordings", slot.spec.model)
-            return {}
+        reports = await asyncio.gather(
+            *(_asked(slot, lambda session: session.recordings(), "recordings") for slot in slots)
+        )
+        return {key: progress for report in reports if report is not None for key, progress in report.items()}
 
     def engines(self) -> list[Mapping[str, Any]]:
         """Return the state of each engine; see `EngineMonitor.engines`."""
@@ -213,7 +204,9 @@ class Pool(ABC):
 
     async def metrics(self) -> list[EngineMetrics]:
         """Return the metrics of each engine. Those of an engine that does not answer in time have no stats."""
-        stats = await asyncio.gather(*map(self._stats, self._slots))
+        stats = await asyncio.gather(
+            *(_asked(slot, lambda session: session.stats(), "statistics") for slot in self._slots)
+        )
         return [
             EngineMetrics(
                 model=slot.spec.model,
@@ -230,18 +223,6 @@ class Pool(ABC):
             )
             for slot, slot_stats in zip(self._slots, stats, strict=True)
         ]
-
-    async def _stats(self, slot: EngineSlot) -> Mapping[str, float] | None:
-        if slot.session is None:
-            return None
-        try:
-            async with asyncio.timeout(STATS_SECONDS):
-                return await slot.session.stats()
-        except (TimeoutError, EngineFailed):  # the next heartbeat checks whether the engine is alive
-            return None
-        except Exception:
-            log.exception("unhandled exception while reading the statistics of an engine of model %s", slot.spec.model)
-            return None
 
     async def run_cell(self, cell: Cell, epoch: int, *, exclusive: bool = False) -> CellFile:
         """Compute a cell on the least busy engine of its model and return its published file.
@@ -381,3 +362,17 @@ class Pool(ABC):
             return True
         finally:
             del self._checks[session]
+
+
+async def _asked(slot: EngineSlot, ask: Callable[[EngineSession], Awaitable[T]], what: str) -> T | None:
+    """Return what the session of a slot answers; None without one, or if it does not answer in STATS_SECONDS."""
+    if slot.session is None:
+        return None
+    try:
+        async with asyncio.timeout(STATS_SECONDS):
+            return await ask(slot.session)
+    except (TimeoutError, EngineFailed):  # `Pool.progress` checks whether the engine is alive
+        return None
+    except Exception:
+        log.exception("unhandled exception while asking an engine of model %s for its %s", slot.spec.model, what)
+        return None
