@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from ampsweep.cli.app import app
 from ampsweep.cli.commands.batch_line import parse
-from ampsweep.cli.options.engine import json_object
+from ampsweep.cli.options.values import json_object
 from ampsweep.cli.server.settings import read_settings
 from ampsweep.documents import parse_json, parse_yaml, read_spec, yaml_position
 from ampsweep.errors import InvalidRequest

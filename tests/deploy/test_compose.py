@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from ampsweep.bundled import ATLAS_MODEL
-from ampsweep.cli.options.engine import served_engines
+from ampsweep.cli.server.engine_specs import served_engines
 from ampsweep.cli.server.settings import PREFIX, Settings, read_settings
 from tests.deploy.commands import parse
 from tests.deploy.dockerfile import ROOT, read_stages

@@ -14,7 +14,7 @@ import ray
 import yaml
 
 from ampsweep.bundled import ATLAS_MODEL
-from ampsweep.cli.options.engine import served_engines
+from ampsweep.cli.server.engine_specs import served_engines
 from ampsweep.cli.server.settings import PREFIX, Settings
 from ampsweep.errors import InvalidRequest
 from tests.deploy.commands import parse

@@ -14,18 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ampsweep.cli.commands.batch_check import LineCheck, check_lines
-from ampsweep.cli.options.engine import (
-    SHORT_JOB,
-    Lora,
-    Model,
-    Neurons,
-    model_folder,
-    quiet_libraries,
-    read_adapters,
-    read_neurons,
-)
+from ampsweep.cli.options.engine import SHORT_JOB, Lora, Model, Neurons, model_folder
 from ampsweep.cli.options.local_engine import EngineOptions, takes_engine_options
+from ampsweep.cli.options.neuron_source import read_neurons
+from ampsweep.cli.options.values import read_adapters
 from ampsweep.cli.terminal.failures import describe
+from ampsweep.cli.terminal.library_messages import quiet_libraries
 from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.cli.terminal.progress import Counter
 from ampsweep.cli.terminal.running import run_to_end

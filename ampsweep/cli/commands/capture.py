@@ -14,14 +14,7 @@ import typer
 
 from ampsweep.cli.commands.capture_job import CaptureJob, read_texts
 from ampsweep.cli.commands.capture_server import capture_on_server
-from ampsweep.cli.options.engine import (
-    SHORT_JOB,
-    comma_separated,
-    json_object,
-    model_folder,
-    quiet_libraries,
-    read_neurons,
-)
+from ampsweep.cli.options.engine import SHORT_JOB, model_folder
 from ampsweep.cli.options.local_engine import EngineOptions, takes_engine_options
 from ampsweep.cli.options.local_or_server import (
     LocalOrServedLora,
@@ -30,6 +23,9 @@ from ampsweep.cli.options.local_or_server import (
     OptionalServer,
     leave_to_server,
 )
+from ampsweep.cli.options.neuron_source import read_neurons
+from ampsweep.cli.options.values import comma_separated, json_object
+from ampsweep.cli.terminal.library_messages import quiet_libraries
 from ampsweep.cli.terminal.output import AsJson, show
 from ampsweep.cli.terminal.progress import Counter
 from ampsweep.cli.terminal.running import run_to_end

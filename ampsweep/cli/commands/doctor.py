@@ -60,7 +60,7 @@ def examine(
         findings += _local_server()
         if model is not None:
             from ampsweep.cli.checks.model import model as examined_model
-            from ampsweep.cli.options.engine import quiet_libraries
+            from ampsweep.cli.terminal.library_messages import quiet_libraries
 
             quiet_libraries("doctor")
             findings += examined_model(model, dtype=dtype, adapters=adapters)
@@ -77,7 +77,7 @@ def examine(
 def _local_server() -> list[Finding]:
     from ampsweep.cli.checks.installation import installation
     from ampsweep.cli.checks.machine import machine
-    from ampsweep.cli.options.engine import served_engines
+    from ampsweep.cli.server.engine_specs import served_engines
     from ampsweep.cli.server.settings import read_settings
     from worker.gpus import gpus
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ampsweep.cli.options.client import Server, client_of
-from ampsweep.cli.options.engine import Dtype, Kind, UnfusedExperts, comma_separated
+from ampsweep.cli.options.engine import Dtype, Kind, UnfusedExperts
 from ampsweep.cli.options.evaluation import RATINGS, MetricOptions, check_metrics, needed_columns, opened_metrics
+from ampsweep.cli.options.values import comma_separated
 from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.cli.terminal.running import run_to_end
 from ampsweep.client.environment import DEFAULT_URL

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ampsweep.cli.options.engine import Model, json_object, model_folder
+from ampsweep.cli.options.engine import Model, model_folder
 from ampsweep.cli.options.neuron_source import required_local_set
+from ampsweep.cli.options.values import json_object
 from ampsweep.cli.terminal.output import AsJson, show
 from ampsweep.documents import parse_json
 from ampsweep.errors import InvalidRequest

@@ -15,13 +15,7 @@ import typer
 
 from ampsweep.cli.options.chat import Chat, ChatForm, Prefill, TemplateOptions, chat_form, check_text
 from ampsweep.cli.options.client import client_of
-from ampsweep.cli.options.engine import (
-    comma_separated,
-    json_object,
-    model_folder,
-    quiet_libraries,
-    read_neurons,
-)
+from ampsweep.cli.options.engine import model_folder
 from ampsweep.cli.options.local_engine import EngineOptions, takes_engine_options
 from ampsweep.cli.options.local_or_server import (
     LocalOrServedLora,
@@ -30,6 +24,9 @@ from ampsweep.cli.options.local_or_server import (
     OptionalServer,
     leave_to_server,
 )
+from ampsweep.cli.options.neuron_source import read_neurons
+from ampsweep.cli.options.values import comma_separated, json_object
+from ampsweep.cli.terminal.library_messages import quiet_libraries
 from ampsweep.cli.terminal.output import AsJson
 from ampsweep.cli.terminal.progress import waiting
 from ampsweep.cli.terminal.running import run_to_end

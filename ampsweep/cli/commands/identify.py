@@ -15,12 +15,12 @@ from ampsweep.cli.options.engine import (
     Model,
     UnfusedExperts,
     Verbose,
-    check_neuron_folder,
-    comma_separated,
     model_folder,
     opened,
-    quiet_libraries,
 )
+from ampsweep.cli.options.neuron_source import check_neuron_folder
+from ampsweep.cli.options.values import comma_separated
+from ampsweep.cli.terminal.library_messages import quiet_libraries
 from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.cli.terminal.progress import Counter, follow_recording
 from ampsweep.cli.terminal.running import run_to_end

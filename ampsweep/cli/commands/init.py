@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ampsweep.bundled import ATLAS
-from ampsweep.cli.options.engine import Data, Model, comma_separated
+from ampsweep.cli.options.engine import Data, Model
+from ampsweep.cli.options.values import comma_separated
 from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.errors import AmpsweepError, InvalidRequest
 from ampsweep.files import atomic_write, check_folder

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from ampsweep.cli.options.chat import check_text
-from ampsweep.cli.options.engine import comma_separated
+from ampsweep.cli.options.values import comma_separated
 from ampsweep.cli.terminal.failures import describe
 from ampsweep.cli.terminal.output import echo
 from ampsweep.domain.intervention import Intervention

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ampsweep.cli.options.engine import comma_separated
+from ampsweep.cli.options.values import comma_separated
 from ampsweep.cli.terminal.output import AsJson, echo, show
 from ampsweep.errors import InvalidRequest
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ampsweep.cli.options.engine import check_neuron_folder, quiet_libraries
-from ampsweep.cli.options.neuron_source import LocalSetArgument, required_local_set
+from ampsweep.cli.options.neuron_source import LocalSetArgument, check_neuron_folder, required_local_set
+from ampsweep.cli.terminal.library_messages import quiet_libraries
 from ampsweep.cli.terminal.output import AsJson, show
 from ampsweep.files import check_folder
 

@@ -11,8 +11,7 @@ import typer
 
 from ampsweep.cli.options.client import Server, client_of
 from ampsweep.cli.options.completion import sweeps
-from ampsweep.cli.options.engine import check_neuron_folder
-from ampsweep.cli.options.neuron_source import required_local_set
+from ampsweep.cli.options.neuron_source import check_neuron_folder, required_local_set
 from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.client.environment import DEFAULT_URL
 from ampsweep.errors import DamagedFile, NotFound

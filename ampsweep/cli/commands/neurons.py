@@ -15,8 +15,8 @@ from ampsweep.cli.commands.neuron_ranking import rank
 from ampsweep.cli.commands.neuron_scores import scores
 from ampsweep.cli.options.client import Server, client_of
 from ampsweep.cli.options.completion import models
-from ampsweep.cli.options.engine import Model, check_neuron_folder, model_folder
-from ampsweep.cli.options.neuron_source import SetArgument, fetched_set, local_set
+from ampsweep.cli.options.engine import Model, model_folder
+from ampsweep.cli.options.neuron_source import SetArgument, check_neuron_folder, fetched_set, local_set
 from ampsweep.cli.terminal.output import AsJson, echo, show
 from ampsweep.client.environment import DEFAULT_URL
 from ampsweep.errors import InvalidRequest

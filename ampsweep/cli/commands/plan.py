@@ -20,11 +20,10 @@ from ampsweep.cli.options.engine import (
     SpecNeurons,
     UnfusedExperts,
     Verbose,
-    local_engine,
-    naming_spec_neurons,
-    quiet_libraries,
-    read_neurons,
 )
+from ampsweep.cli.options.neuron_source import naming_spec_neurons, read_neurons
+from ampsweep.cli.server.engine_specs import local_engine
+from ampsweep.cli.terminal.library_messages import quiet_libraries
 from ampsweep.cli.terminal.option_names import about_option
 from ampsweep.cli.terminal.output import AsJson, echo, show, warn
 from ampsweep.cli.terminal.progress import Counter, duration

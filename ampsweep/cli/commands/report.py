@@ -11,7 +11,7 @@ import typer
 
 from ampsweep.cli.options.client import Server, client_of
 from ampsweep.cli.options.completion import sweeps
-from ampsweep.cli.options.engine import comma_separated
+from ampsweep.cli.options.values import comma_separated
 from ampsweep.cli.terminal.output import AsJson, show
 from ampsweep.cli.terminal.progress import Counter
 from ampsweep.client.environment import DEFAULT_URL

@@ -35,12 +35,11 @@ from ampsweep.cli.options.engine import (
     TensorParallel,
     UnfusedExperts,
     Verbose,
-    local_engine,
-    naming_spec_neurons,
-    quiet_libraries,
-    read_neurons,
 )
+from ampsweep.cli.options.neuron_source import naming_spec_neurons, read_neurons
+from ampsweep.cli.server.engine_specs import local_engine
 from ampsweep.cli.terminal.failures import fail_where_incomplete
+from ampsweep.cli.terminal.library_messages import quiet_libraries
 from ampsweep.cli.terminal.option_names import about_option
 from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.cli.terminal.progress import REFRESH_SECONDS, Counter, show_recording

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ampsweep.cli.options.engine import json_object
+from ampsweep.cli.options.values import json_object
 from ampsweep.errors import InvalidRequest, quoted
 
 if TYPE_CHECKING:

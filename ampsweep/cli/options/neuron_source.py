@@ -12,11 +12,13 @@ import typer
 
 from ampsweep.cli.options.client import client_of
 from ampsweep.domain.neuron_set import METADATA_FILE, NEURON_SET_ID
-from ampsweep.errors import Conflict, NotFound, Unavailable
+from ampsweep.domain.neuron_set_metadata import NeuronSetMetadata
+from ampsweep.errors import Conflict, InvalidRequest, NotFound, Unavailable, UnknownName
 from ampsweep.missing_path import no_folder
 
 if TYPE_CHECKING:
-    from ampsweep.client.models import NeuronSet
+    from ampsweep.client.models import NeuronSet as ServedNeuronSet
+    from engine.neurons.neuron_set import NeuronSet
 
 SetArgument = Annotated[
     str,
@@ -72,7 +74,28 @@ def required_local_set(source: str, *, param: str) -> Iterator[Path]:
         yield folder
 
 
-def fetched_set(neuron_set_id: str, server: str, *, param: str) -> NeuronSet:
+def read_neurons(source: str | Path | None) -> NeuronSet | None:
+    """Load a neuron set, given as its folder or as its id in the home folder; return None for None."""
+    from engine.neurons.neuron_set import NeuronSet
+
+    if source is None:
+        return None
+    with required_local_set(str(source), param="neurons") as folder:
+        return NeuronSet.load(folder)
+
+
+@contextmanager
+def naming_spec_neurons() -> Iterator[None]:
+    """Let an error about a neuron set that the spec names and that is not here say how to give it."""
+    try:
+        yield
+    except UnknownName as error:
+        if error.param == "neurons.id":
+            error.message += "; give its folder, or its id in the home folder, with --neurons"
+        raise
+
+
+def fetched_set(neuron_set_id: str, server: str, *, param: str) -> ServedNeuronSet:
     """Return a set of a server, with its neurons, that is not in this installation.
 
     Raises:
@@ -92,3 +115,20 @@ def fetched_set(neuron_set_id: str, server: str, *, param: str) -> NeuronSet:
     if neuron_set["status"] != "completed":
         raise Conflict(f"neuron set {neuron_set_id} is {neuron_set['status']}; it has no neurons yet")
     return neuron_set
+
+
+def check_neuron_folder(folder: Path, neuron_set_id: str) -> None:
+    """Raise InvalidRequest if a folder holds another neuron set than the one that will be saved there.
+
+    A damaged set may be replaced.
+    """
+    path = folder / METADATA_FILE
+    if not path.is_file():
+        return
+    try:
+        stored = NeuronSetMetadata.parse(path.read_text(encoding="utf-8"))
+    except (ValueError, KeyError, TypeError, OSError):
+        return
+    if stored.id != neuron_set_id:
+        message = f"{folder} holds another neuron set, {stored.id}; choose another folder, or delete this one"
+        raise InvalidRequest(message, param="out")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ampsweep.bundled import ATLAS_FOLDER
-from ampsweep.cli.options.engine import release_warnings
+from ampsweep.cli.server.engine_specs import release_warnings
 from ampsweep.cli.server.settings import Settings
 from jobs.data.hub import HubData
 from jobs.planning.catalog import Catalog

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ampsweep.cli.options.engine import quiet_libraries, served_engines
+from ampsweep.cli.server.engine_specs import served_engines
+from ampsweep.cli.terminal.library_messages import quiet_libraries
 from ampsweep.cli.terminal.output import echo, show, warn
 from ampsweep.errors import InvalidRequest
 from ampsweep.telemetry.library_output import library_log

@@ -17,8 +17,8 @@ import httpx
 import pytest
 
 from ampsweep import AsyncClient, Client
-from ampsweep.cli.options.engine import local_engine, served_engines
 from ampsweep.cli.server.catalog import catalog_of
+from ampsweep.cli.server.engine_specs import local_engine, served_engines
 from ampsweep.cli.server.serving import serve_until_stopped
 from ampsweep.cli.server.settings import read_settings
 from ampsweep.errors import Unavailable
