@@ -1,31 +1,66 @@
-"""The loops that services of leased work share: one polls the store for work, the other one extends leases."""
+"""What services of leased work share: the loops that poll the store and extend leases, and how work ends."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
+from ampsweep.errors import AmpsweepError, Unavailable
 from worker.polling import poll_forever
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 10.0
+"""Delay in seconds before work is leased again after its engine, storage or database was not available."""
+
+
+class Lease(Protocol):
+    """The right to do some work until the lease expires."""
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Id of the work and epoch, which identify the lease."""
+        ...
+
+
+L = TypeVar("L", bound=Lease)
+L_contra = TypeVar("L_contra", bound=Lease, contravariant=True)
+
+
+class LeasedRecords(Protocol[L_contra]):
+    """The records of leased work in the store. A late write, under a lease that is lost, changes nothing."""
+
+    def release(self, lease: L_contra, *, error: str | None = None, delay: float = 0.0) -> object:
+        """Return a lease, so that the work can be leased again after `delay` seconds; record why in `error`."""
+        ...
+
+    def fail(self, lease: L_contra, error: str) -> object:
+        """Fail the work of a lease."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
-class Running:
+class Running(Generic[L]):
     """Leased work in progress. Cancelling `task` aborts the work and returns the lease."""
 
+    lease: L
     task: asyncio.Task[None]
 
 
-R = TypeVar("R", bound=Running)
+R = TypeVar("R", bound=Running[Any])
 
 
-class LeasedService(ABC, Generic[R]):
+class LeasedService(ABC, Generic[L, R]):
     """Runs leased work from `start` to `stop`. Tests call `poll_once` and `heartbeat` directly."""
 
-    def __init__(self, name: str, *, ttl: float, poll: float) -> None:
-        self._name = name  # for log messages
+    def __init__(self, what: str, records: LeasedRecords[L], *, ttl: float, poll: float) -> None:
+        self._what = what  # for messages
+        self._records = records
         self._ttl = ttl
         self._poll = poll
         self._work_available = asyncio.Event()
@@ -43,7 +78,7 @@ class LeasedService(ABC, Generic[R]):
 
     def start(self) -> None:
         """Start leasing in tasks of the running event loop; return at once."""
-        poll = partial(poll_forever, name=self._name, stops=self._stops)
+        poll = partial(poll_forever, name=f"the {self._what} service", stops=self._stops)
         self._loops = [
             asyncio.create_task(poll(self.poll_once, wake=self._work_available, interval=self._poll)),
             asyncio.create_task(poll(self.heartbeat, wake=self._stops, interval=self._ttl / 6)),
@@ -61,3 +96,34 @@ class LeasedService(ABC, Generic[R]):
     async def idle(self) -> None:
         """Wait until the work now leased has ended."""
         await asyncio.gather(*(running.task for running in self._running.values()), return_exceptions=True)
+
+    async def _run(self, lease: L, work: Callable[[], Awaitable[None]]) -> None:
+        """Do leased work and record how it ends; heartbeats extend its lease meanwhile."""
+        try:
+            await work()
+        except asyncio.CancelledError:
+            await self._record(partial(self._records.release, lease))
+            raise
+        except (OSError, Unavailable) as error:
+            log.warning("%s %s cannot continue now; retrying later: %s", self._what, lease.key[0], error)
+            await self._record(partial(self._records.release, lease, error=str(error), delay=RETRY_SECONDS))
+        except Exception as error:
+            reason = self._reason(error)
+            if reason is None:
+                log.exception("unhandled exception in %s %s", self._what, lease.key[0])
+                reason = f"the {self._what} failed; see the server's log for the reason"
+            await self._record(partial(self._records.fail, lease, reason))
+        finally:
+            del self._running[lease.key]
+            self._work_available.set()
+
+    @abstractmethod
+    def _reason(self, error: Exception) -> str | None:
+        """Return why work has failed, in words for its user; None for an error that only the server's log may show."""
+
+    async def _record(self, write: Callable[[], object]) -> None:
+        """Write how work ended. If the store cannot be reached, the lease expires."""
+        try:
+            await asyncio.to_thread(write)
+        except AmpsweepError as error:
+            log.warning("the state of leased work could not be stored; its lease will expire: %s", error)

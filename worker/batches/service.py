@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from ampsweep.errors import AmpsweepError, NotFound, Unavailable
+from ampsweep.errors import NotFound
 from jobs.batches.files import BatchFiles
 from jobs.batches.records import BatchLease, BatchRecord, BatchState, RowCounts
 from jobs.batches.rows import RowAnswers
@@ -27,19 +26,16 @@ MAX_RUNNING = 8
 """Maximum number of batches that one server runs at the same time."""
 MAX_RUNNING_PER_OWNER = 2
 """Maximum number of them that belong to one owner, so that long batches of one leave room for those of others."""
-RETRY_SECONDS = 10.0
-"""Delay in seconds before a batch is leased again after its engine, storage or database was not available."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Running(Running):
+class _Running(Running[BatchLease]):
     """A leased batch. Setting `stopping` ends its requests, and its results so far are published."""
 
-    lease: BatchLease
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-class LeasedBatchService(LeasedService[_Running]):
+class LeasedBatchService(LeasedService[BatchLease, _Running]):
     """Runs batches, a few at a time, from `start` to `stop`. Tests call `poll_once` and `heartbeat` directly.
 
     Args:
@@ -65,7 +61,7 @@ class LeasedBatchService(LeasedService[_Running]):
         poll: float = 5.0,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
-        super().__init__("the batch service", ttl=ttl, poll=poll)
+        super().__init__("batch", batches, ttl=ttl, poll=poll)
         self.batches = batches
         self.files = files
         self._answers = answers
@@ -99,7 +95,7 @@ class LeasedBatchService(LeasedService[_Running]):
             if lease is None:
                 return
             stopping = asyncio.Event()
-            task = asyncio.create_task(self._run(lease, stopping))
+            task = asyncio.create_task(self._run(lease, partial(self._run_batch, lease, stopping)))
             self._running[lease.key] = _Running(lease=lease, task=task, stopping=stopping)
 
     async def heartbeat(self) -> None:
@@ -121,27 +117,16 @@ class LeasedBatchService(LeasedService[_Running]):
     def _has_expired(self, lease: BatchLease) -> bool:
         return self._clock.now() >= lease.batch.expires_at
 
-    async def _run(self, lease: BatchLease, stopping: asyncio.Event) -> None:
-        """Run a batch and record how it ends; heartbeats extend its lease meanwhile."""
-        try:
-            if lease.batch.state is BatchState.IN_PROGRESS and not self._has_expired(lease):
-                await self._run_until(lease, stopping)
-            await self._finish(lease)
-        except asyncio.CancelledError:
-            await self._record(partial(self.batches.release, lease))
-            raise
-        except NotFound as error:  # the file of its requests, or a part of its results
-            await self._record(partial(self.batches.fail, lease, f"{error.message}; create the batch again"))
-        except (OSError, Unavailable) as error:
-            log.warning("batch %s cannot continue now; retrying later: %s", lease.key[0], error)
-            await self._record(partial(self.batches.release, lease, error=str(error), delay=RETRY_SECONDS))
-        except Exception:
-            log.exception("unhandled exception in batch %s", lease.key[0])
-            error_message = "the batch failed; see the server's log for the reason"
-            await self._record(partial(self.batches.fail, lease, error_message))
-        finally:
-            del self._running[lease.key]
-            self._work_available.set()
+    async def _run_batch(self, lease: BatchLease, stopping: asyncio.Event) -> None:
+        """Answer the requests of a batch, unless it is cancelled or has expired, and publish its results."""
+        if lease.batch.state is BatchState.IN_PROGRESS and not self._has_expired(lease):
+            await self._run_until(lease, stopping)
+        await self._finish(lease)
+
+    def _reason(self, error: Exception) -> str | None:
+        if isinstance(error, NotFound):  # the file of its requests, or a part of its results
+            return f"{error.message}; create the batch again"
+        return None
 
     async def _run_until(self, lease: BatchLease, stopping: asyncio.Event) -> None:
         """Run the requests of a batch until all are answered, or until `stopping` is set."""
@@ -185,13 +170,6 @@ class LeasedBatchService(LeasedService[_Running]):
         log.warning("batch %s: late result discarded (epoch %d)", *lease.key)
         await asyncio.to_thread(files.delete, output_id)
         await asyncio.to_thread(files.delete, error_id)
-
-    async def _record(self, write: Callable[[], None]) -> None:
-        """Write how a batch ended. If the store cannot be reached, the lease expires."""
-        try:
-            await asyncio.to_thread(write)
-        except AmpsweepError as error:
-            log.warning("the state of a batch could not be stored; its lease will expire: %s", error)
 
 
 def _final_state(assembled: Assembled, *, cancelled: bool) -> BatchState:

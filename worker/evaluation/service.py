@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 from ampsweep.errors import AmpsweepError, InvalidRequest, Unavailable
@@ -35,18 +33,9 @@ log = logging.getLogger(__name__)
 
 MAX_RUNNING = 2
 """Evaluations that one server computes at the same time."""
-RETRY_SECONDS = 10.0
-"""Delay before an evaluation is leased again whose judge or storage could not be reached."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Running(Running):
-    """A leased evaluation."""
-
-    lease: EvaluationLease
-
-
-class LeasedEvaluationService(LeasedService[_Running]):
+class LeasedEvaluationService(LeasedService[EvaluationLease, Running[EvaluationLease]]):
     """Computes evaluations, a few at a time, from `start` to `stop`. Tests call `poll_once` and `heartbeat` directly.
 
     Args:
@@ -74,7 +63,7 @@ class LeasedEvaluationService(LeasedService[_Running]):
         ttl: float = 30.0,
         poll: float = 5.0,
     ) -> None:
-        super().__init__("the evaluation service", ttl=ttl, poll=poll)
+        super().__init__("evaluation", evaluations, ttl=ttl, poll=poll)
         self.evaluations = evaluations
         self._completions = completions
         self._catalog = catalog
@@ -113,7 +102,8 @@ class LeasedEvaluationService(LeasedService[_Running]):
             )
             if lease is None:
                 return
-            self._running[lease.key] = _Running(lease=lease, task=asyncio.create_task(self._run(lease)))
+            task = asyncio.create_task(self._run(lease, partial(self._compute, lease)))
+            self._running[lease.key] = Running(lease=lease, task=task)
 
     async def heartbeat(self) -> None:
         """Extend the leases of the running evaluations; abort those whose lease is lost."""
@@ -124,26 +114,6 @@ class LeasedEvaluationService(LeasedService[_Running]):
             if running := self._running.get(lease.key):
                 log.info("evaluation %s is aborted: its lease was lost, or its sweep has no results", lease.key[0])
                 running.task.cancel()
-
-    async def _run(self, lease: EvaluationLease) -> None:
-        """Compute an evaluation and record how it ends; heartbeats extend its lease meanwhile."""
-        try:
-            await self._compute(lease)
-        except asyncio.CancelledError:
-            await self._record(partial(self.evaluations.release, lease))
-            raise
-        except (OSError, Unavailable) as error:
-            log.warning("evaluation %s cannot continue now; retrying later: %s", lease.key[0], error)
-            await self._record(partial(self.evaluations.release, lease, error=str(error), delay=RETRY_SECONDS))
-        except AmpsweepError as error:
-            await self._record(partial(self.evaluations.fail, lease, error.message))
-        except Exception:
-            log.exception("unhandled exception in evaluation %s", lease.key[0])
-            error_message = "the evaluation failed; see the server's log for the reason"
-            await self._record(partial(self.evaluations.fail, lease, error_message))
-        finally:
-            del self._running[lease.key]
-            self._work_available.set()
 
     async def _compute(self, lease: EvaluationLease) -> None:
         request = await asyncio.to_thread(parse_evaluation, lease.evaluation.request)
@@ -175,9 +145,5 @@ class LeasedEvaluationService(LeasedService[_Running]):
             raise InvalidRequest(f"{message}; choose a model that was trained for chats", param="judge.model")
         return Relevance(judge=judge, ratings=self._ratings)
 
-    async def _record(self, write: Callable[[], bool]) -> None:
-        """Write how an evaluation ended. If the store cannot be reached, the lease expires."""
-        try:
-            await asyncio.to_thread(write)
-        except AmpsweepError as error:
-            log.warning("the state of an evaluation could not be stored; its lease will expire: %s", error)
+    def _reason(self, error: Exception) -> str | None:
+        return error.message if isinstance(error, AmpsweepError) else None

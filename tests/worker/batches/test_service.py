@@ -17,7 +17,8 @@ from jobs.store.batches import WINDOW
 from tests.jobs.cluster import ManualClock
 from tests.worker.batches.stub_rows import StubRows
 from tests.worker.installation import Installation
-from worker.batches.service import MAX_RUNNING_PER_OWNER, RETRY_SECONDS, LeasedBatchService
+from worker.batches.service import MAX_RUNNING_PER_OWNER, LeasedBatchService
+from worker.leased_service import RETRY_SECONDS
 
 pytestmark = pytest.mark.anyio
 

@@ -18,7 +18,8 @@ from jobs.store.records import SweepRecord
 from jobs.store.transitions import SweepState
 from tests.jobs.cluster import ManualClock
 from tests.worker.installation import Installation, drain
-from worker.evaluation.service import RETRY_SECONDS, LeasedEvaluationService
+from worker.evaluation.service import LeasedEvaluationService
+from worker.leased_service import RETRY_SECONDS
 
 pytestmark = pytest.mark.anyio
 
