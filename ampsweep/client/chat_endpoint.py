@@ -5,10 +5,9 @@ Unlike the clients of an Ampsweep server it relies on HTTP statuses alone, becau
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Sequence
-from itertools import count
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -95,16 +94,9 @@ class ChatEndpoint:
             "max_tokens": self._max_tokens,
         }
         request = Request(method="POST", path="/chat/completions", json=body, repeatable=True)
-        for attempt in count(1):
-            try:
-                return await self._reply_once(request)
-            except AmpsweepError as error:
-                chance = random.random()  # noqa: S311
-                wait = self._retries.wait(error, attempt=attempt, repeatable=True, chance=chance)
-                if wait is None:
-                    raise
-            await self._transport.sleep(wait)
-        raise AssertionError("the loop ends by a return or an exception")
+        return await self._retries.until_success(
+            partial(self._reply_once, request), repeatable=True, sleep=self._transport.sleep
+        )
 
     async def _reply_once(self, request: Request) -> str:
         with translate_errors(self._url):

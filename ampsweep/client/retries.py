@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from itertools import count
+from typing import TypeVar
 
 from ampsweep.errors import (
     AmpsweepError,
@@ -13,6 +17,8 @@ from ampsweep.errors import (
     TooManyStreams,
     Unavailable,
 )
+
+T = TypeVar("T")
 
 RETRYABLE = (RateLimited, StillRunning, TooManyStreams, Unavailable)
 """Errors after which a retry may succeed. Except for ConnectionLost, the server has done nothing yet."""
@@ -49,3 +55,24 @@ class Retries:
         if error.retry_after is None or isinstance(error, NoConnection | ConnectionLost):
             return wait
         return None if error.retry_after > self.longest else error.retry_after + wait
+
+    async def until_success(
+        self, send: Callable[[], Awaitable[T]], *, repeatable: bool, sleep: Callable[[float], Awaitable[None]]
+    ) -> T:
+        """Call `send` until it succeeds, or raise its error when a retry cannot help or the retries are used up.
+
+        Args:
+            send: Sends the request once.
+            repeatable: Whether sending it twice does no harm.
+            sleep: Waits so many seconds.
+        """
+        for attempt in count(1):
+            try:
+                return await send()
+            except AmpsweepError as error:
+                chance = random.random()  # noqa: S311
+                wait = self.wait(error, attempt=attempt, repeatable=repeatable, chance=chance)
+                if wait is None:
+                    raise
+            await sleep(wait)
+        raise AssertionError("the loop ends by a return or an exception")

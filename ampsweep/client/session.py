@@ -5,10 +5,9 @@ Knows nothing of the API's routes, nor of what a response means.
 
 from __future__ import annotations
 
-import random
 import tempfile
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from itertools import count
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -97,17 +96,10 @@ class Session:
         return await self._with_retries(request, self.json_once)
 
     async def _with_retries(self, request: Request, send: Callable[[Request], Awaitable[T]]) -> T:
-        """Call `send` until it succeeds, or until a retry cannot help or the retries are used up."""
-        for attempt in count(1):
-            try:
-                return await send(request)
-            except AmpsweepError as error:
-                chance = random.random()  # noqa: S311
-                wait = self._retries.wait(error, attempt=attempt, repeatable=request.repeatable, chance=chance)
-                if wait is None:
-                    raise
-            await self._transport.sleep(wait)
-        raise AssertionError("the loop ends by a return or an exception")
+        """Call `send` until it succeeds; see `Retries.until_success`."""
+        return await self._retries.until_success(
+            partial(send, request), repeatable=request.repeatable, sleep=self._transport.sleep
+        )
 
     async def json_once(self, request: Request) -> dict[str, Any]:
         """Send a request once, without retries, and return the JSON object of the response."""
