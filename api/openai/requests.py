@@ -303,6 +303,12 @@ class CompletionRequest(TokenDetailFields, GenerationRequest):
         check_one_intervention(self.vllm_xargs, {"interventions": self.interventions})
         return self
 
+    @property
+    def prompts(self) -> Sequence[str | tuple[int, ...]]:
+        """The prompts: texts and lists of token ids."""
+        is_single = isinstance(self.prompt, str) or isinstance(self.prompt[0], int)
+        return cast("Sequence[str | tuple[int, ...]]", (self.prompt,) if is_single else self.prompt)
+
     def to_calls(self, limits: Limits) -> list[CompletionCall]:
         """Return one call for each prompt and intervention: all prompts with the first one, then with the second.
 
@@ -311,8 +317,7 @@ class CompletionRequest(TokenDetailFields, GenerationRequest):
             MaxTokensTooLarge: The choices together could exceed the limit of the server.
             InvalidRequest: Prompts times interventions are too many.
         """
-        is_single = isinstance(self.prompt, str) or isinstance(self.prompt[0], int)
-        prompts = cast("Sequence[str | tuple[int, ...]]", (self.prompt,) if is_single else self.prompt)
+        prompts = self.prompts
         max_tokens = COMPLETION_MAX_TOKENS if self.max_tokens is None else self.max_tokens
         interventions = (None,) if self.interventions is None else self.interventions
         if len(prompts) * len(interventions) > MAX_PROMPTS:
@@ -354,8 +359,7 @@ class CompletionRequest(TokenDetailFields, GenerationRequest):
         """Return the field that has the intervention of a call, by its position in `to_calls`."""
         if self.interventions is None:
             return super().param_of(call)
-        prompts = 1 if isinstance(self.prompt, str) or isinstance(self.prompt[0], int) else len(self.prompt)
-        return f"interventions.{call // prompts}"
+        return f"interventions.{call // len(self.prompts)}"
 
 
 def parse_completion(raw: object) -> CompletionRequest:

@@ -293,12 +293,7 @@ class ChatFormatter(ResponseFormatter):
     def _logprobs_object(self, chunks: Sequence[Chunk]) -> dict[str, Any] | None:
         if not self._logprobs:
             return None
-        tokens = [token for chunk in chunks for token in chunk.tokens()]
-        content = [
-            {**token_object(token.token), "top_logprobs": list(map(token_object, token.alternatives))}
-            for token in tokens
-        ]
-        return {"content": content, "refusal": None}
+        return {"content": token_objects(chunks), "refusal": None}
 
 
 def _call_delta(part: CallPart) -> dict[str, Any]:
@@ -308,7 +303,16 @@ def _call_delta(part: CallPart) -> dict[str, Any]:
     return {"index": part.index, "id": part.id, "type": "function", "function": function}
 
 
-def token_object(token: TokenLogprob) -> dict[str, Any]:
+def token_objects(chunks: Sequence[Chunk]) -> list[dict[str, Any]]:
+    """Return the tokens of an answer, each with its log-probability and its likeliest alternatives."""
+    return [
+        {**_token_object(token.token), "top_logprobs": list(map(_token_object, token.alternatives))}
+        for chunk in chunks
+        for token in chunk.tokens()
+    ]
+
+
+def _token_object(token: TokenLogprob) -> dict[str, Any]:
     """Return a token with its log-probability; `bytes` is null for a part of a character."""
     is_text = _REPLACEMENT not in token.text
     content = list(token.text.encode()) if is_text else None

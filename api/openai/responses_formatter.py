@@ -12,7 +12,7 @@ from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.tool_calls import CallPart
 from ampsweep.errors import AmpsweepError
 from api.errors import error_body
-from api.openai.responses import spans_object, token_object
+from api.openai.responses import spans_object, token_objects
 from api.openai.responses_request import ResponseRequest
 from jobs.execution import CompletionCall
 
@@ -228,13 +228,7 @@ class ResponsesFormatter:
         return {"type": "output_text", "text": message.text, "annotations": [], "logprobs": logprobs}
 
     def _logprobs(self, chunks: Sequence[Chunk]) -> list[dict[str, Any]]:
-        if not self._request.with_logprobs:
-            return []
-        return [
-            {**token_object(token.token), "top_logprobs": list(map(token_object, token.alternatives))}
-            for chunk in chunks
-            for token in chunk.tokens()
-        ]
+        return token_objects(chunks) if self._request.with_logprobs else []
 
     def _usage(self) -> dict[str, Any]:
         input_tokens = self._chunks[-1].prompt_tokens
