@@ -19,6 +19,7 @@ from ampsweep.folders.corpus import Sentence
 from benchmarks.checksum_identifier import OFTEN
 from engine.base import CaptureRequest, Engine, EngineInfo, GenerateRequest, ScoreRequest, Steering
 from engine.capture.selection import of_languages
+from engine.identify.record_request import RecordRequest
 from engine.neurons.neuron_set import NeuronSet, PatchValues
 from engine.neurons.numbering import selected
 from engine.vllm.launch import VllmSettings
@@ -146,7 +147,7 @@ async def run_load(engine: Engine, *, new_tokens: int = NEW_TOKENS, captures: bo
         return [np.concatenate(each.activations, axis=1).tolist() for each in captured]
 
     capturing = asyncio.create_task(capture())
-    record = asyncio.create_task(engine.record(sentences, max_tokens=10_000))
+    record = asyncio.create_task(engine.record(sentences, RecordRequest(max_tokens=10_000)))
     answers = asyncio.gather(*(answer(number, steering) for number, steering in enumerate(switched)))
     results = await asyncio.gather(
         *(generate(number, steering) for number, steering in enumerate(steerings)),

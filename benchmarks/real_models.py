@@ -45,6 +45,7 @@ from benchmarks.plain_model import Change, PlainModel, Recorded, unchanged
 from benchmarks.tiny_adapter import tiny_adapter
 from engine.base import GenerateRequest, ScoreRequest, Steering
 from engine.identify.identification import neuron_set_of, select
+from engine.identify.record_request import RecordRequest
 from engine.identify.stats import ActivationStats
 from engine.neurons.neuron_set import NeuronSet
 from engine.vllm.engine import VllmEngine
@@ -277,7 +278,7 @@ async def _compare(model: Path, dtype: str, options: argparse.Namespace, folder:
     engine = await VllmEngine.open(model, dtype=dtype, settings=settings)
     lap("vLLM starts", began)
     began = time.perf_counter()
-    stats = await engine.record(sentences, max_tokens=LAPE.max_tokens)
+    stats = await engine.record(sentences, RecordRequest(max_tokens=LAPE.max_tokens))
     lap("vLLM records", began)
     neurons = neuron_set_of(stats, LAPE, corpus=corpus, info=engine.info)
     engine.add_neurons(neurons)

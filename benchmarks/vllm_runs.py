@@ -12,6 +12,7 @@ from ampsweep.folders.corpus import Sentence
 from benchmarks.stock_vllm import run_plain
 from benchmarks.workload import GeneratedItem, ScoredItem, steering
 from engine.base import GenerateRequest, ScoreRequest
+from engine.identify.record_request import RecordRequest
 from engine.vllm.engine import VllmEngine
 
 IN_FLIGHT = 256
@@ -48,7 +49,7 @@ class VllmRuns:
 
     async def record(self, sentences: Sequence[Sentence]) -> None:
         """Record the activations of all sentences."""
-        await self.engine.record(sentences, max_tokens=10**9)
+        await self.engine.record(sentences, RecordRequest(max_tokens=10**9))
 
     async def plain(self, prompts: Sequence[dict[str, Any]], sampling: dict[str, Any]) -> None:
         """Run requests without interventions; see `run_plain`."""

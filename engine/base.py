@@ -25,10 +25,8 @@ from ampsweep.domain.tool_calls import ToolParsing
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.corpus import Sentence
 from engine.capture.selection import NeuronSelection
-from engine.identify.checkpoint import Checkpoint
-from engine.identify.sentence_means import SentenceMeans
+from engine.identify.record_request import RecordRequest
 from engine.identify.stats import ActivationStats
-from engine.identify.tracker import RecordingTracker
 from engine.neurons.neuron_set import NeuronSet
 
 
@@ -319,31 +317,11 @@ class Engine(Protocol):
         """
         ...
 
-    async def record(
-        self,
-        sentences: Iterable[Sentence],
-        *,
-        max_tokens: int,
-        checkpoint: Checkpoint | None = None,
-        sentence_means: SentenceMeans | None = None,
-        residual_counts: bool = False,
-        tracker: RecordingTracker | None = None,
-    ) -> ActivationStats:
-        """Record activations and residuals over a corpus, all languages in one pass.
+    async def record(self, sentences: Iterable[Sentence], request: RecordRequest) -> ActivationStats:
+        """Record activations and residuals over a corpus, whose sentences come in order, all languages in one pass.
 
-        A language takes its sentences in order, until their tokens together would exceed `max_tokens`. The special
-        tokens in front of a sentence (BOS) are fed to the model but not counted. Memory use does not grow with the
-        corpus.
-
-        Args:
-            sentences: The corpus, in order.
-            max_tokens: Maximum number of counted tokens of a language.
-            checkpoint: Where progress is saved. A stopped recording of the same corpus continues from it, with the same
-                result.
-            sentence_means: Takes the mean activations of every sentence. It cannot be combined with a checkpoint.
-            residual_counts: Whether to count also in how many tokens the residual stream is above 0, at each layer's
-                output and in each dimension. It costs time and memory.
-            tracker: Counts what has been recorded. Other threads may ask it for the progress.
+        A language takes its sentences until their tokens together would exceed `max_tokens`. The special tokens in
+        front of a sentence (BOS) are fed to the model but not counted. Memory use does not grow with the corpus.
 
         Raises:
             InvalidRequest: No sentence fits `max_tokens`, or the engine does not count residuals (param

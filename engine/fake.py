@@ -34,11 +34,9 @@ from engine.detokenizer import first_stop
 from engine.fake_activations import fake_activations
 from engine.fake_encoder import FakeEncoder, prompt_text
 from engine.identify.batches import in_batches, run_in
-from engine.identify.checkpoint import Checkpoint
+from engine.identify.record_request import RecordRequest
 from engine.identify.recorder import Recorder
-from engine.identify.sentence_means import SentenceMeans
 from engine.identify.stats import ActivationStats
-from engine.identify.tracker import RecordingTracker
 from engine.neurons.loaded import LoadedNeurons
 from engine.neurons.neuron_set import NeuronSet
 from engine.sampling import check_token_ids, reject_structured_outputs
@@ -207,31 +205,14 @@ class FakeEngine:
             context_tokens=max(1, len(context.encode())),
         )
 
-    async def record(
-        self,
-        sentences: Iterable[Sentence],
-        *,
-        max_tokens: int,
-        checkpoint: Checkpoint | None = None,
-        sentence_means: SentenceMeans | None = None,
-        residual_counts: bool = False,
-        tracker: RecordingTracker | None = None,
-    ) -> ActivationStats:
+    async def record(self, sentences: Iterable[Sentence], request: RecordRequest) -> ActivationStats:
         """Return statistics in which each language has neurons that are active more often in it than in others."""
         thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recording")
         run = run_in(thread)
-        make = partial(
-            Recorder,
-            self._info.widths,
-            hidden_size=self._info.hidden_size,
-            max_tokens=max_tokens,
-            checkpoint=checkpoint,
-            sentence_means=sentence_means,
-            tracker=tracker,
-        )
+        make = partial(Recorder, self._info.widths, request, hidden_size=self._info.hidden_size)
         try:
             recorder = await run(make)
-            async for _ in in_batches(run, sentences, self._recording_in(recorder, residual_counts)):
+            async for _ in in_batches(run, sentences, self._recording_in(recorder, request.residual_counts)):
                 pass
             return await run(recorder.finish)
         finally:

@@ -34,11 +34,9 @@ from engine.base import (
 from engine.hf.generation import Generation
 from engine.hf.model import TransformersModel
 from engine.identify.batches import in_batches
-from engine.identify.checkpoint import Checkpoint
+from engine.identify.record_request import RecordRequest
 from engine.identify.recorder import AdmittedSentence, Recorder
-from engine.identify.sentence_means import SentenceMeans
 from engine.identify.stats import ActivationStats
-from engine.identify.tracker import RecordingTracker
 from engine.neurons.loaded import LoadedNeurons
 from engine.neurons.neuron_set import NeuronSet
 from engine.out_of_memory import named_allocation_failures
@@ -176,29 +174,12 @@ class TransformersEngine:
             spanned_join=tokens.spanned_join,
         )
 
-    async def record(
-        self,
-        sentences: Iterable[Sentence],
-        *,
-        max_tokens: int,
-        checkpoint: Checkpoint | None = None,
-        sentence_means: SentenceMeans | None = None,
-        residual_counts: bool = False,
-        tracker: RecordingTracker | None = None,
-    ) -> ActivationStats:
+    async def record(self, sentences: Iterable[Sentence], request: RecordRequest) -> ActivationStats:
         """Record activations and residuals, one sentence at a time; sentences are truncated to the context length."""
-        recorder = await self._run(
-            partial(
-                Recorder,
-                self.info.widths,
-                hidden_size=self.info.hidden_size,
-                max_tokens=max_tokens,
-                checkpoint=checkpoint,
-                sentence_means=sentence_means,
-                tracker=tracker,
-            )
-        )
-        async for _ in in_batches(self._in_thread, sentences, partial(self._record, recorder, residual_counts)):
+        make = partial(Recorder, self.info.widths, request, hidden_size=self.info.hidden_size)
+        recorder = await self._run(make)
+        work = partial(self._record, recorder, request.residual_counts)
+        async for _ in in_batches(self._in_thread, sentences, work):
             self._steps += 1
         return await self._run(recorder.finish)
 

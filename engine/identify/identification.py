@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from engine.identify.average_precision import select_average_precision
 from engine.identify.checkpoint import Checkpoint
 from engine.identify.lape import candidate_entropy, select_lape
 from engine.identify.published import published_denominators, template_tokens
+from engine.identify.record_request import RecordRequest
 from engine.identify.scores import scores_of
 from engine.identify.selections import select_act_prob, select_activated, select_random
 from engine.identify.sentence_means import SentenceMeans
@@ -124,17 +125,13 @@ async def _recorded(
     """
     if tracker is None:
         tracker = await asyncio.to_thread(tracker_of, corpus, request)
-    record = partial(
-        engine.record,
-        tracker.reading(corpus.sentences()),
-        max_tokens=request.max_tokens,
-        residual_counts=residual_counts,
-        tracker=tracker,
-    )
+    recording = RecordRequest(max_tokens=request.max_tokens, residual_counts=residual_counts, tracker=tracker)
+    sentences = tracker.reading(corpus.sentences())
     if request.method == "average_precision":
         with SentenceMeans(None if checkpoint is None else checkpoint.path.parent) as means:
-            return await asyncio.to_thread(build, await record(sentence_means=means))
-    stats = await record(checkpoint=checkpoint)
+            stats = await engine.record(sentences, replace(recording, sentence_means=means))
+            return await asyncio.to_thread(build, stats)
+    stats = await engine.record(sentences, replace(recording, checkpoint=checkpoint))
     if request.method == "lape_paper":
         tokens = await template_tokens(engine)
         stats = await asyncio.to_thread(published_denominators, stats, template_tokens=tokens)

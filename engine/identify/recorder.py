@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 
 from ampsweep.domain.layer_widths import LayerWidths
 from ampsweep.errors import InvalidRequest
-from engine.identify.checkpoint import Arrays, Checkpoint
-from engine.identify.sentence_means import SentenceMeans
+from engine.identify.checkpoint import Arrays
+from engine.identify.record_request import RecordRequest
 from engine.identify.stats import PATCH_SENTENCES, ActivationStats
-from engine.identify.tracker import RecordingTracker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,36 +166,22 @@ def _of_reached(means: NDArray[np.float32]) -> _Patch:
 class Recorder:
     """Accumulates the statistics of one model."""
 
-    def __init__(
-        self,
-        widths: LayerWidths,
-        *,
-        hidden_size: int,
-        max_tokens: int,
-        checkpoint: Checkpoint | None = None,
-        sentence_means: SentenceMeans | None = None,
-        tracker: RecordingTracker | None = None,
-    ) -> None:
-        """Continue the recording that `checkpoint` holds, or start a new one.
+    def __init__(self, widths: LayerWidths, request: RecordRequest, *, hidden_size: int) -> None:
+        """Continue the recording that the checkpoint of a request holds, or start a new one.
 
         Args:
             widths: The neurons of each layer.
+            request: What is recorded. Whether the residual stream is counted is seen from the measurements.
             hidden_size: Size of the residual stream.
-            max_tokens: Maximum number of counted tokens of a language, over all of its sentences.
-            checkpoint: Where the sums are saved at intervals.
-            sentence_means: Takes the mean activations of every sentence. A checkpoint does not have them, so a
-                recording has only one of the two.
-            tracker: Counts the sentences that are admitted and recorded.
         """
-        assert checkpoint is None or sentence_means is None, "a checkpoint has no means of all sentences"
-        self._sentence_means = sentence_means
-        self._tracker = tracker
+        self._checkpoint, self._sentence_means = request.checkpoint, request.sentence_means
+        assert self._checkpoint is None or self._sentence_means is None, "a checkpoint has no means of all sentences"
+        self._tracker = request.tracker
+        self._max_tokens = request.max_tokens
         self._widths = widths
         self._hidden_size = hidden_size
-        self._max_tokens = max_tokens
-        self._checkpoint = checkpoint
         self._languages: dict[str, _Language] = {}
-        saved = None if checkpoint is None else checkpoint.read()
+        saved = None if self._checkpoint is None else self._checkpoint.read()
         if saved is not None:
             for index, language in enumerate(saved["languages"].tolist()):
                 prefix = f"{index}."

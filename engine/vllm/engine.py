@@ -37,11 +37,9 @@ from engine.base import (
 from engine.chat_template import read_chat_template
 from engine.checkpoint import check_checkpoint, check_tokenizer, warn_without_bos
 from engine.detokenizer import TokenTexts
-from engine.identify.checkpoint import Checkpoint
+from engine.identify.record_request import RecordRequest
 from engine.identify.recorder import AdmittedSentence
-from engine.identify.sentence_means import SentenceMeans
 from engine.identify.stats import ActivationStats
-from engine.identify.tracker import RecordingTracker
 from engine.neurons.neuron_set import NeuronSet
 from engine.overflow import require_numbers
 from engine.steering.answer_switch import reject_running_text, switches_of
@@ -282,35 +280,23 @@ class VllmEngine:
             spanned_join=tokens.spanned_join,
         )
 
-    async def record(
-        self,
-        sentences: Iterable[Sentence],
-        *,
-        max_tokens: int,
-        checkpoint: Checkpoint | None = None,
-        sentence_means: SentenceMeans | None = None,
-        residual_counts: bool = False,
-        tracker: RecordingTracker | None = None,
-    ) -> ActivationStats:
+    async def record(self, sentences: Iterable[Sentence], request: RecordRequest) -> ActivationStats:
         """Record activations and residuals over a corpus; see `Engine.record`. Residuals are counted on a CPU only."""
-        if residual_counts and await self._loop.call(backend_of) != "cpu":
+        if request.residual_counts and await self._loop.call(backend_of) != "cpu":
             message = "the CUDA backend does not count the residual stream; identify on a CPU, or use the engine"
             raise InvalidRequest(f"{message} transformers", param="residual_counts")
         recording = RecordingThread(
             self.encoder,
             self._info.widths,
+            request,
             hidden_size=self._info.hidden_size,
-            max_tokens=max_tokens,
             max_sentence_tokens=self._info.max_model_len - 1,
-            checkpoint=checkpoint,
-            sentence_means=sentence_means,
-            tracker=tracker,
         )
         try:
             async with task_group() as group:
                 async for admission, tokens in recording.admitted(sentences):
                     await self._recording_rows.acquire()
-                    task = group.create_task(self._record_one(recording, admission, tokens, residual_counts))
+                    task = group.create_task(self._record_one(recording, admission, tokens, request.residual_counts))
                     # Once its parts, which are in memory, are summed; also if it is cancelled before it starts.
                     task.add_done_callback(lambda _: self._recording_rows.release())
             return await recording.finish()

@@ -16,11 +16,9 @@ from numpy.typing import NDArray
 from ampsweep.domain.layer_widths import LayerWidths
 from ampsweep.folders.corpus import Sentence
 from engine.identify.batches import in_batches, run_in
-from engine.identify.checkpoint import Checkpoint
+from engine.identify.record_request import RecordRequest
 from engine.identify.recorder import AdmittedSentence, Recorder
-from engine.identify.sentence_means import SentenceMeans
 from engine.identify.stats import ActivationStats
-from engine.identify.tracker import RecordingTracker
 from engine.tokenization import SentenceTokens, TextEncoder
 from engine.vllm.worker.recorded_part import RecordedPart, join_parts, join_reached, join_residual_counts
 
@@ -33,38 +31,24 @@ class RecordingThread:
     Args:
         encoder: Tokenizes the sentences.
         widths: The layers of the model.
+        request: What is recorded.
         hidden_size: Size of the residual stream.
-        max_tokens: Tokens recorded for each language.
         max_sentence_tokens: Tokens recorded of each sentence, from its start.
-        checkpoint: Where progress is saved and read back; None saves nothing.
-        sentence_means: Takes the mean activations of every sentence.
-        tracker: Counts what has been recorded.
     """
 
     def __init__(
         self,
         encoder: TextEncoder,
         widths: LayerWidths,
+        request: RecordRequest,
         *,
         hidden_size: int,
-        max_tokens: int,
         max_sentence_tokens: int,
-        checkpoint: Checkpoint | None,
-        sentence_means: SentenceMeans | None = None,
-        tracker: RecordingTracker | None = None,
     ) -> None:
         self._encoder = encoder
         self._widths = widths
         self._max_sentence_tokens = max_sentence_tokens
-        self._make = partial(
-            Recorder,
-            widths,
-            hidden_size=hidden_size,
-            max_tokens=max_tokens,
-            checkpoint=checkpoint,
-            sentence_means=sentence_means,
-            tracker=tracker,
-        )
+        self._make = partial(Recorder, widths, request, hidden_size=hidden_size)
         self._recorder: Recorder | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recording")
         self._run = run_in(self._thread)

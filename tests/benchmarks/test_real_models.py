@@ -19,6 +19,7 @@ from benchmarks.real_models import Case, cases, compare, plain_changes, plain_st
 from benchmarks.tiny_models import LAYERS, tiny_model
 from engine.base import ScoreRequest, Steering
 from engine.hf.engine import TransformersEngine
+from engine.identify.record_request import RecordRequest
 from engine.neurons.neuron_set import NeuronSet
 
 REAL_MODELS, DATA, CORPUS = (os.environ.get(f"AMPSWEEP_REAL_{name}") for name in ("MODELS", "DATA", "CORPUS"))
@@ -74,7 +75,7 @@ def test_the_answers_are_those_of_the_reference_engine(
 
 
 def test_the_recording_is_that_of_the_reference_engine(engine: TransformersEngine, plain: PlainModel) -> None:
-    ours = asyncio.run(engine.record(SENTENCES, max_tokens=1000))
+    ours = asyncio.run(engine.record(SENTENCES, RecordRequest(max_tokens=1000)))
     theirs = plain_stats(plain, SENTENCES, ours)
     assert ours.tokens.tolist() == theirs.tokens.tolist()
     np.testing.assert_array_equal(ours.counts, theirs.counts)

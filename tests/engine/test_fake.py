@@ -17,6 +17,7 @@ from benchmarks.checksum_identifier import OFTEN, ChecksumIdentifier
 from engine.base import CaptureRequest, GenerateRequest, Score, ScoreRequest, Steering
 from engine.capture.selection import NeuronSelection
 from engine.fake import FAKE_INFO, FakeEngine
+from engine.identify.record_request import RecordRequest
 from tests.engine.neuron_sets import make_neuron_set
 
 NEURONS = make_neuron_set({"en": [(0, 1)], "fr": [(2, 3)]}, layers=FAKE_INFO.layers, width=FAKE_INFO.width)
@@ -124,8 +125,8 @@ def test_invalid_requests_are_rejected() -> None:
 
 def test_a_recording_has_neurons_that_prefer_a_language() -> None:
     sentences = [Sentence(language=code, text=f"Sentence {number}") for code in ("en", "fr") for number in range(5)]
-    stats = asyncio.run(_engine().record(sentences, max_tokens=1000))
-    again = asyncio.run(_engine().record(sentences, max_tokens=1000))
+    stats = asyncio.run(_engine().record(sentences, RecordRequest(max_tokens=1000)))
+    again = asyncio.run(_engine().record(sentences, RecordRequest(max_tokens=1000)))
     np.testing.assert_array_equal(stats.counts, again.counts)
     assert stats.languages == ("en", "fr")
     share = stats.counts / stats.tokens[:, None, None]

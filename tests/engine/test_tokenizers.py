@@ -19,6 +19,7 @@ from ampsweep.folders.corpus import Sentence
 from benchmarks.tiny_models import tiny_model
 from engine.base import GenerateRequest, Score, ScoreRequest
 from engine.hf.engine import TransformersEngine
+from engine.identify.record_request import RecordRequest
 
 Query = Callable[[TransformersEngine], Any]
 
@@ -88,7 +89,7 @@ def test_no_end_of_text_is_scored_continued_or_recorded(
         score = await engine.score(ScoreRequest(context="the end", continuation=" in"))
         request = GenerateRequest(prompt="the end", sampling=SamplingParams(max_tokens=3))
         chunks = [chunk async for chunk in engine.generate(request)]
-        stats = await engine.record([Sentence(language="en", text="the end")], max_tokens=100)
+        stats = await engine.record([Sentence(language="en", text="the end")], RecordRequest(max_tokens=100))
         return score, chunks, int(stats.tokens[0])
 
     score, chunks, recorded = engine_answers(folder, ask)
@@ -128,7 +129,7 @@ def test_a_text_with_a_token_without_an_embedding_fails_alone(tmp_path: Path) ->
             engine.score(good),
             generate(),
             engine.score(ScoreRequest(context="the", continuation=" <ja>")),
-            engine.record([Sentence(language="ja", text="the <ja>")], max_tokens=100),
+            engine.record([Sentence(language="ja", text="the <ja>")], RecordRequest(max_tokens=100)),
             engine.score(good),
         ]
         return await asyncio.gather(*calls, return_exceptions=True)

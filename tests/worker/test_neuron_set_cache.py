@@ -13,10 +13,8 @@ from ampsweep.domain.neuron_set import NeuronsRef
 from ampsweep.errors import Conflict, DamagedFile, NotFound, Unavailable
 from ampsweep.folders.corpus import Sentence
 from engine.fake import FakeEngine
-from engine.identify.checkpoint import Checkpoint
-from engine.identify.sentence_means import SentenceMeans
+from engine.identify.record_request import RecordRequest
 from engine.identify.stats import ActivationStats
-from engine.identify.tracker import RecordingTracker
 from engine.neurons.neuron_json import from_json
 from engine.neurons.neuron_set import NeuronSet
 from tests.worker.installation import Installation
@@ -30,26 +28,10 @@ class CountingEngine(FakeEngine):
         super().__init__(installation.engine_info)
         self.recordings = 0
 
-    async def record(
-        self,
-        sentences: Iterable[Sentence],
-        *,
-        max_tokens: int,
-        checkpoint: Checkpoint | None = None,
-        sentence_means: SentenceMeans | None = None,
-        residual_counts: bool = False,
-        tracker: RecordingTracker | None = None,
-    ) -> ActivationStats:
+    async def record(self, sentences: Iterable[Sentence], request: RecordRequest) -> ActivationStats:
         self.recordings += 1
         await asyncio.sleep(0)
-        return await super().record(
-            sentences,
-            max_tokens=max_tokens,
-            checkpoint=checkpoint,
-            sentence_means=sentence_means,
-            residual_counts=residual_counts,
-            tracker=tracker,
-        )
+        return await super().record(sentences, request)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from benchmarks.tiny_models import MAX_MODEL_LEN, Family
 from engine.base import CaptureRequest, GenerateRequest, Score, ScoreRequest, Steering
 from engine.capture.selection import NeuronSelection
 from engine.hf.engine import TransformersEngine
+from engine.identify.record_request import RecordRequest
 from tests.engine.hf.calls import INTERVENTIONS, VECTORS, generate, neurons_of, score_text, steering
 
 
@@ -127,7 +128,7 @@ def test_a_recording_in_progress_fails_when_the_engine_is_closed(model_folder: C
             begun.set()
 
     async def close_meanwhile() -> None:
-        recording = asyncio.create_task(engine.record(endless(), max_tokens=1000))
+        recording = asyncio.create_task(engine.record(endless(), RecordRequest(max_tokens=1000)))
         await asyncio.to_thread(begun.wait)
         await engine.close()
         with pytest.raises(EngineFailed, match="closed"):
@@ -143,7 +144,7 @@ def test_every_call_to_a_closed_engine_fails_in_the_same_way(model_folder: Calla
     calls: list[Callable[[], object]] = [
         lambda: generate(engine, "The end"),
         lambda: score_text(engine, "The end is", " in the north"),
-        lambda: asyncio.run(engine.record(sentences, max_tokens=9)),
+        lambda: asyncio.run(engine.record(sentences, RecordRequest(max_tokens=9))),
         lambda: asyncio.run(engine.capture(CaptureRequest(prompt="The end", neurons=neurons))),
     ]
     asyncio.run(engine.close())

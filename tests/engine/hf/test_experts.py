@@ -29,6 +29,7 @@ from benchmarks.tiny_models import Family
 from engine.hf.engine import TransformersEngine
 from engine.hf.hooks import Hooks
 from engine.identify.lape import MIN_REACHED, select_lape
+from engine.identify.record_request import RecordRequest
 from engine.steering.edits import resolve
 from engine.steering.mlp_sites import find_layers
 from tests.engine.neuron_sets import make_neuron_set
@@ -206,7 +207,7 @@ def test_a_recording_counts_only_the_tokens_that_were_routed_to_an_expert(
         for code, text in (("en", "the thing in the end"), ("fr", "une autre chose"))
         for number in range(4)
     ]
-    stats = asyncio.run(engine.record(sentences, max_tokens=10_000))
+    stats = asyncio.run(engine.record(sentences, RecordRequest(max_tokens=10_000)))
     assert stats.reached is not None
     for index, code in enumerate(("en", "fr")):
         means = []

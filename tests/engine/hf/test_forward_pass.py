@@ -17,6 +17,7 @@ from ampsweep.domain.intervention import Intervention
 from ampsweep.folders.corpus import Sentence
 from benchmarks.tiny_models import FAMILIES, LAYERS, Family
 from engine.hf.engine import TransformersEngine
+from engine.identify.record_request import RecordRequest
 from engine.steering.edits import resolve
 from tests.engine.forward import Edit, HandModel
 from tests.engine.hf.calls import INTERVENTIONS, VECTORS, generate, neurons_of, score_text, tokens_of
@@ -145,7 +146,7 @@ def test_a_vector_is_added_to_the_residual_stream_of_the_forward_pass(
 def test_a_recording_equals_the_statistics_of_stored_activations(engine: TransformersEngine, hand: HandModel) -> None:
     texts = {"en": ["The end.", "In the north, then.", "Another thing"], "ja": ["北の果て", "それから"]}
     sentences = [Sentence(language=code, text=text) for code, sentences_of in texts.items() for text in sentences_of]
-    stats = asyncio.run(engine.record(sentences, max_tokens=10_000, residual_counts=True))
+    stats = asyncio.run(engine.record(sentences, RecordRequest(max_tokens=10_000, residual_counts=True)))
     tokenizer = engine._model.tokenizer
     assert stats.languages == ("en", "ja")
     assert stats.residual_counts is not None

@@ -22,6 +22,7 @@ from benchmarks.tiny_models import LAYERS, WIDTH, Family
 from engine.base import Capture, CaptureRequest, GenerateRequest, ScoreRequest, Steering
 from engine.capture.selection import NeuronSelection
 from engine.hf.engine import TransformersEngine
+from engine.identify.record_request import RecordRequest
 from tests.engine.forward import HandModel
 from tests.engine.neuron_sets import make_neuron_set
 
@@ -110,7 +111,7 @@ def test_neither_a_capture_nor_a_recording_computes_logits(model_folder: Callabl
     engine = TransformersEngine(model_folder("qwen2"))
     computed = noted_logits(engine)
     captured(engine, NeuronSelection.of({0: np.arange(2)}), {"languages": ["fr"], "op": "set", "factor": 4.0})
-    asyncio.run(engine.record([Sentence(language="en", text=TEXT)], max_tokens=100))
+    asyncio.run(engine.record([Sentence(language="en", text=TEXT)], RecordRequest(max_tokens=100)))
     assert computed == []
 
 

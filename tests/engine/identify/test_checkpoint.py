@@ -21,6 +21,7 @@ from ampsweep.folders.corpus import Corpus, Sentence
 from engine.fake import FakeEngine
 from engine.identify.checkpoint import Checkpoint
 from engine.identify.identification import checkpoint_in, identify
+from engine.identify.record_request import RecordRequest
 from engine.identify.recorder import AdmittedSentence, Recorder
 from engine.identify.stats import PATCH_SENTENCES, ActivationStats
 
@@ -36,7 +37,7 @@ def sentences() -> Iterator[Sentence]:
 
 
 def record(checkpoint: Checkpoint | None) -> ActivationStats:
-    return asyncio.run(FakeEngine().record(sentences(), max_tokens=MAX_TOKENS, checkpoint=checkpoint))
+    return asyncio.run(FakeEngine().record(sentences(), RecordRequest(max_tokens=MAX_TOKENS, checkpoint=checkpoint)))
 
 
 def assert_same(stats: ActivationStats, expected: ActivationStats) -> None:
@@ -54,7 +55,7 @@ def record_and_die(path: Path, stop_at: int) -> None:
             yield sentence
 
     checkpoint = Checkpoint(path, identity=IDENTITY, every=0)
-    asyncio.run(FakeEngine().record(deadly(), max_tokens=MAX_TOKENS, checkpoint=checkpoint))
+    asyncio.run(FakeEngine().record(deadly(), RecordRequest(max_tokens=MAX_TOKENS, checkpoint=checkpoint)))
 
 
 @pytest.mark.processes

@@ -17,6 +17,7 @@ from benchmarks.tiny_models import FAMILIES, Family
 from engine.fake import FAKE_INFO, FakeEngine
 from engine.hf.engine import TransformersEngine
 from engine.identify.identification import checkpoint_in, identify
+from engine.identify.record_request import RecordRequest
 from engine.neurons.neuron_set import NeuronSet
 from tests.engine.forward import HandModel
 from tests.engine.identify.direct_average_precision import direct_average_precision
@@ -186,6 +187,6 @@ def test_the_token_limit_must_be_positive(corpus: Corpus) -> None:
     with pytest.raises(InvalidRequest) as caught:
         IdentificationRequest.of("lape", max_tokens=0)
     assert caught.value.param == "max_tokens"
-    limited = asyncio.run(FakeEngine().record(corpus.sentences(), max_tokens=40))
+    limited = asyncio.run(FakeEngine().record(corpus.sentences(), RecordRequest(max_tokens=40)))
     assert (limited.tokens <= 40).all()
     assert limited.sentences.tolist() == [1, 1, 2]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ampsweep.domain.layer_widths import LayerWidths
 from ampsweep.errors import InvalidRequest
 from engine.identify.checkpoint import Checkpoint
+from engine.identify.record_request import RecordRequest
 from engine.identify.recorder import AdmittedSentence, Recorder
 from engine.identify.sentence_means import SentenceMeans
 from engine.identify.stats import PATCH_SENTENCES
@@ -22,7 +23,7 @@ RESIDUAL = np.zeros((LAYERS, HIDDEN), dtype=np.float32)
 
 
 def _recorder(max_tokens: int = 10_000) -> Recorder:
-    return Recorder(LayerWidths(LAYERS, WIDTH), hidden_size=HIDDEN, max_tokens=max_tokens)
+    return Recorder(LayerWidths(LAYERS, WIDTH), RecordRequest(max_tokens=max_tokens), hidden_size=HIDDEN)
 
 
 def _add(recorder: Recorder, admission: AdmittedSentence, mean: NDArray[np.float32], counts: int = 1) -> None:
@@ -75,7 +76,9 @@ def test_residual_counts_are_summed_and_survive_a_checkpoint(tmp_path: Path) -> 
 
     def recorder() -> Recorder:
         checkpoint = Checkpoint(tmp_path / "recording", identity="x", every=0)
-        return Recorder(LayerWidths(LAYERS, WIDTH), hidden_size=HIDDEN, max_tokens=100, checkpoint=checkpoint)
+        return Recorder(
+            LayerWidths(LAYERS, WIDTH), RecordRequest(max_tokens=100, checkpoint=checkpoint), hidden_size=HIDDEN
+        )
 
     stopped = recorder()
     add(stopped, "en", counts[0])
@@ -138,7 +141,9 @@ def test_sentences_after_the_first_hundred_need_no_mean() -> None:
 
 def test_all_means_are_kept_for_a_method_that_needs_them(tmp_path: Path) -> None:
     with SentenceMeans(tmp_path) as means:
-        recorder = Recorder(LayerWidths(LAYERS, WIDTH), hidden_size=HIDDEN, max_tokens=10_000, sentence_means=means)
+        recorder = Recorder(
+            LayerWidths(LAYERS, WIDTH), RecordRequest(max_tokens=10_000, sentence_means=means), hidden_size=HIDDEN
+        )
         for number in range(PATCH_SENTENCES + 5):
             admission = recorder.admit("en", 1)
             assert admission is not None
@@ -192,8 +197,8 @@ def test_sentences_that_do_not_reach_an_expert_are_left_out_of_its_patch_values(
     sentence_means = SentenceMeans(tmp_path)
     checkpoint = Checkpoint(tmp_path / "checkpoint", identity="test", every=0)
     recorders = [
-        Recorder(widths, hidden_size=HIDDEN, max_tokens=100, checkpoint=checkpoint),
-        Recorder(widths, hidden_size=HIDDEN, max_tokens=100, sentence_means=sentence_means),
+        Recorder(widths, RecordRequest(max_tokens=100, checkpoint=checkpoint), hidden_size=HIDDEN),
+        Recorder(widths, RecordRequest(max_tokens=100, sentence_means=sentence_means), hidden_size=HIDDEN),
     ]
     for recorder in recorders:
         for mean, tokens in zip(means, reached, strict=True):
@@ -201,7 +206,7 @@ def test_sentences_that_do_not_reach_an_expert_are_left_out_of_its_patch_values(
             assert admission is not None
             measured: dict[str, Any] = {"mean": mean[None].astype(np.float32), "residual": RESIDUAL[:1]}
             recorder.add(admission, counts=tokens[None], reached=tokens[None], **measured)
-    restored = Recorder(widths, hidden_size=HIDDEN, max_tokens=100, checkpoint=checkpoint)
+    restored = Recorder(widths, RecordRequest(max_tokens=100, checkpoint=checkpoint), hidden_size=HIDDEN)
     assert [restored.admit("en", 4) for _ in means] == [None] * 4
     for recorder in (*recorders, restored):
         stats = recorder.finish()

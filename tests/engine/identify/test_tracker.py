@@ -8,6 +8,7 @@ from pathlib import Path
 from ampsweep.folders.corpus import Corpus, Sentence
 from engine.fake import FakeEngine
 from engine.identify.checkpoint import Checkpoint
+from engine.identify.record_request import RecordRequest
 from engine.identify.tracker import RecordingTracker
 
 MAX_TOKENS = 1000
@@ -87,7 +88,9 @@ def test_a_recording_ends_where_the_corpus_does(tmp_path: Path) -> None:
     assert corpus.characters() == {"en": 24, "fr": 22}
     recording = RecordingTracker(corpus.characters(), max_tokens=MAX_TOKENS)
     stats = asyncio.run(
-        FakeEngine().record(recording.reading(corpus.sentences()), max_tokens=MAX_TOKENS, tracker=recording)
+        FakeEngine().record(
+            recording.reading(corpus.sentences()), RecordRequest(max_tokens=MAX_TOKENS, tracker=recording)
+        )
     )
     progress = recording.progress()
     assert progress.tokens == progress.total_tokens == sum(stats.tokens.tolist())
@@ -102,7 +105,11 @@ def test_a_continued_recording_counts_what_its_checkpoint_holds(tmp_path: Path) 
         checkpoint = Checkpoint(tmp_path / "recording", identity="x", every=0.0)
         recording = RecordingTracker(corpus.characters(), max_tokens=MAX_TOKENS)
         sentences = recording.reading(corpus.sentences())
-        asyncio.run(FakeEngine().record(sentences, max_tokens=MAX_TOKENS, checkpoint=checkpoint, tracker=recording))
+        asyncio.run(
+            FakeEngine().record(
+                sentences, RecordRequest(max_tokens=MAX_TOKENS, checkpoint=checkpoint, tracker=recording)
+            )
+        )
         return recording
 
     assert record().progress().tokens_per_second is not None

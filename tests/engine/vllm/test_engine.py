@@ -19,6 +19,7 @@ from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import AmpsweepError, EngineFailed, InvalidRequest, UnknownName, UnsupportedModel
 from ampsweep.folders.model import read_model_folder
 from engine.base import EngineInfo, GenerateRequest, Priority, ScoreRequest, Steering
+from engine.identify.record_request import RecordRequest
 from engine.vllm import engine as engine_module
 from engine.vllm.engine import VllmEngine
 from engine.vllm.launch import VllmSettings
@@ -117,7 +118,7 @@ def test_the_residual_is_not_counted_on_the_cuda_backend() -> None:
     async def record() -> None:
         engine = _engine(takes_statistics=True)
         engine._loop = Loop()  # type: ignore[assignment]
-        await engine.record([], max_tokens=10, residual_counts=True)
+        await engine.record([], RecordRequest(max_tokens=10, residual_counts=True))
 
     with pytest.raises(InvalidRequest, match="identify on a CPU") as refused:
         asyncio.run(record())

@@ -18,6 +18,7 @@ from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import EngineFailed
 from ampsweep.folders.corpus import Sentence
 from engine.base import Engine, GenerateRequest, ScoreRequest, Steering
+from engine.identify.record_request import RecordRequest
 from engine.vllm.launch import VllmSettings
 from tests.engine.both_engines import Both, both_engines
 from tests.engine.gpus import needs_gpus
@@ -96,8 +97,8 @@ def test_a_recording_equals_the_reference(both: Both) -> None:
     sentences = [
         Sentence(language=code, text=f"{code} {number} {TEXT}") for code in ("en", "fr") for number in range(3)
     ]
-    ours = both.run(both.vllm.record(sentences, max_tokens=1000, residual_counts=True))
-    reference = both.run(both.reference.record(sentences, max_tokens=1000, residual_counts=True))
+    ours = both.run(both.vllm.record(sentences, RecordRequest(max_tokens=1000, residual_counts=True)))
+    reference = both.run(both.reference.record(sentences, RecordRequest(max_tokens=1000, residual_counts=True)))
     np.testing.assert_array_equal(ours.counts, reference.counts)
     np.testing.assert_allclose(ours.patch_max, reference.patch_max, rtol=0, atol=1e-5)
     assert ours.residual_counts is not None

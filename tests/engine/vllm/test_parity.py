@@ -15,6 +15,7 @@ from ampsweep.folders.corpus import Sentence
 from benchmarks.tiny_models import FAMILIES
 from engine.base import Capture, CaptureRequest, Engine, GenerateRequest, Score, ScoreRequest, Steering
 from engine.capture.selection import NeuronSelection
+from engine.identify.record_request import RecordRequest
 from engine.vllm.launch import VllmSettings
 from tests.engine.both_engines import Both, both_engines
 
@@ -241,8 +242,8 @@ def test_a_recording_equals_the_reference(both: Both) -> None:
         for language in ("en", "fr")
         for number in range(12)
     ]
-    ours = both.run(both.vllm.record(sentences, max_tokens=600, residual_counts=True))
-    reference = both.run(both.reference.record(sentences, max_tokens=600, residual_counts=True))
+    ours = both.run(both.vllm.record(sentences, RecordRequest(max_tokens=600, residual_counts=True)))
+    reference = both.run(both.reference.record(sentences, RecordRequest(max_tokens=600, residual_counts=True)))
     assert ours.languages == reference.languages
     np.testing.assert_array_equal(ours.tokens, reference.tokens)
     np.testing.assert_array_equal(ours.sentences, reference.sentences)
@@ -300,10 +301,10 @@ def test_a_cancelled_recording_frees_its_rows(both: Both) -> None:
         for _ in range(2):
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.1):
-                    await both.vllm.record(sentences, max_tokens=10_000)
+                    await both.vllm.record(sentences, RecordRequest(max_tokens=10_000))
 
     both.run(check())
-    stats = both.run(both.vllm.record(sentences[:100], max_tokens=100_000))
+    stats = both.run(both.vllm.record(sentences[:100], RecordRequest(max_tokens=100_000)))
     assert stats.sentences.tolist() == [100]
 
 

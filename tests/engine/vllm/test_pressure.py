@@ -23,6 +23,7 @@ from ampsweep.errors import UnknownName
 from ampsweep.folders.corpus import Sentence
 from benchmarks.checksum_identifier import OFTEN
 from engine.base import Engine, GenerateRequest, Priority, ScoreRequest, Steering
+from engine.identify.record_request import RecordRequest
 from engine.steering.thinking import ThinkingMarkers
 from jobs.neuron_sets.registry import NeuronSets
 from tests.engine.both_engines import Both, both_engines
@@ -184,13 +185,15 @@ def test_a_preempted_recording_counts_every_token_once(both: Both) -> None:
     ]
 
     async def all_at_once() -> Any:
-        return await asyncio.gather(answers(both.vllm, generated), both.vllm.record(sentences, max_tokens=10_000))
+        return await asyncio.gather(
+            answers(both.vllm, generated), both.vllm.record(sentences, RecordRequest(max_tokens=10_000))
+        )
 
     with preempted(both) as counts:
         answered, stats = both.run(all_at_once())
     assert counts["record"] >= 1, "no request was preempted, so nothing was tested"
     assert_same(answered, both.run(answers(both.reference, generated)))
-    reference = both.run(both.reference.record(sentences, max_tokens=10_000))
+    reference = both.run(both.reference.record(sentences, RecordRequest(max_tokens=10_000)))
     np.testing.assert_array_equal(stats.counts, reference.counts)
     np.testing.assert_allclose(stats.patch_mean, reference.patch_mean, rtol=0, atol=1e-5)
 

@@ -16,6 +16,7 @@ from ampsweep.folders.corpus import Sentence
 from engine.base import Engine, GenerateRequest, ScoreRequest
 from engine.fake import FakeEngine
 from engine.identify.checkpoint import Checkpoint
+from engine.identify.record_request import RecordRequest
 from engine.identify.recorder import Recorder
 from tests.engine.vllm.stub_vllm import stub_engine
 from tests.loop_stalls import watched_loops
@@ -52,7 +53,7 @@ async def test_a_corpus_that_is_slow_to_read_does_not_block_the_loop(engine: Eng
             iterations += 1
 
     counting = asyncio.create_task(count_iterations())
-    stats = await engine.record(corpus(40, seconds=0.01), max_tokens=10_000)
+    stats = await engine.record(corpus(40, seconds=0.01), RecordRequest(max_tokens=10_000))
     counting.cancel()
     assert stats.sentences.tolist() == [40]
     assert iterations >= 10
@@ -61,7 +62,7 @@ async def test_a_corpus_that_is_slow_to_read_does_not_block_the_loop(engine: Eng
 async def test_the_rest_of_a_full_language_is_not_tokenized(monkeypatch: pytest.MonkeyPatch) -> None:
     engine, _, tokenizer = stub_engine(monkeypatch)
     tokenizer.encoded = 0
-    stats = await engine.record(corpus(2000), max_tokens=200)
+    stats = await engine.record(corpus(2000), RecordRequest(max_tokens=200))
     assert stats.sentences.tolist() == [100]
     assert tokenizer.encoded == 101, "the first that does not fit fills the language"
 
@@ -74,7 +75,9 @@ async def test_writing_a_checkpoint_to_a_slow_disk_does_not_block_the_loop(engin
         def save_if_due(self, arrays: object) -> None:
             time.sleep(0.3)
 
-    stats = await engine.record(corpus(2), max_tokens=1000, checkpoint=Slow(tmp_path / "recording", identity="x"))
+    stats = await engine.record(
+        corpus(2), RecordRequest(max_tokens=1000, checkpoint=Slow(tmp_path / "recording", identity="x"))
+    )
     assert stats.sentences.tolist() == [2]
 
 
@@ -83,7 +86,7 @@ async def test_selection_does_not_run_in_the_loop(engine: Engine, monkeypatch: p
         time.sleep(0.3)
 
     monkeypatch.setattr(Recorder, "finish", slow)
-    await engine.record(corpus(2), max_tokens=1000)
+    await engine.record(corpus(2), RecordRequest(max_tokens=1000))
 
 
 async def test_a_long_prompt_is_not_tokenized_in_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +127,7 @@ async def test_few_sentences_are_in_memory_at_once(monkeypatch: pytest.MonkeyPat
         add(self, *arguments, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Recorder, "add", noted)
-    await engine.record(counted(), max_tokens=100_000)
+    await engine.record(counted(), RecordRequest(max_tokens=100_000))
     assert added == 600
     assert loop.most <= 4
     assert ahead <= 200
@@ -133,7 +136,7 @@ async def test_few_sentences_are_in_memory_at_once(monkeypatch: pytest.MonkeyPat
 async def test_recordings_at_the_same_time_share_the_rows_of_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.vllm.engine.recording_rows", lambda *_: 4)
     engine, loop, _ = stub_engine(monkeypatch)
-    recordings = await asyncio.gather(*(engine.record(corpus(60), max_tokens=1000) for _ in range(3)))
+    recordings = await asyncio.gather(*(engine.record(corpus(60), RecordRequest(max_tokens=1000)) for _ in range(3)))
     assert [stats.sentences.tolist() for stats in recordings] == [[60]] * 3
     assert loop.most == 4
 
@@ -148,11 +151,11 @@ async def test_cancelled_and_failed_recordings_give_their_rows_back(monkeypatch:
     with monkeypatch.context() as patch:
         patch.setattr(Recorder, "add", full_disk)
         with pytest.raises(OSError, match="full"):
-            await engine.record(corpus(60), max_tokens=1000)
+            await engine.record(corpus(60), RecordRequest(max_tokens=1000))
     with monkeypatch.context() as patch:
         patch.setattr(loop, "submit", lambda *_, **__: "never answered")
         for passes in range(5):  # of the loop, before the tasks start and after
-            recording = asyncio.create_task(engine.record(corpus(60), max_tokens=1000))
+            recording = asyncio.create_task(engine.record(corpus(60), RecordRequest(max_tokens=1000)))
             while not engine._recording_rows.locked():  # noqa: ASYNC110  # the first tasks have just been created
                 await asyncio.sleep(0)
             for _ in range(passes):
@@ -161,7 +164,7 @@ async def test_cancelled_and_failed_recordings_give_their_rows_back(monkeypatch:
             with pytest.raises(asyncio.CancelledError):
                 await recording
     async with asyncio.timeout(10):
-        assert (await engine.record(corpus(60), max_tokens=1000)).sentences.tolist() == [60]
+        assert (await engine.record(corpus(60), RecordRequest(max_tokens=1000))).sentences.tolist() == [60]
 
 
 async def test_errors_of_a_corpus_are_raised_unchanged(engine: Engine) -> None:
@@ -170,11 +173,11 @@ async def test_errors_of_a_corpus_are_raised_unchanged(engine: Engine) -> None:
         raise EOFError("the file ends in the middle")
 
     with pytest.raises(EOFError, match="in the middle"):
-        await engine.record(damaged(), max_tokens=1000)
+        await engine.record(damaged(), RecordRequest(max_tokens=1000))
 
 
 async def test_a_cancelled_recording_ends(engine: Engine) -> None:
-    recording = asyncio.create_task(engine.record(corpus(1_000_000, seconds=0.001), max_tokens=10**9))
+    recording = asyncio.create_task(engine.record(corpus(1_000_000, seconds=0.001), RecordRequest(max_tokens=10**9)))
     await asyncio.sleep(0.1)
     recording.cancel()
     with watched_loops() as watch, pytest.raises(asyncio.CancelledError):
