@@ -86,7 +86,7 @@ async def _resolved(source: PresetSource, calls: Sequence[Call], param_of: Calla
 
 
 def _require_unsteered(source: PresetSource, name: str) -> None:
-    """Raise InvalidRequest if a name chooses a preset besides a model, in a request that names a preset elsewhere."""
+    """Raise InvalidRequest if the name of the model chooses a preset although another field of the request does."""
     if name not in source.catalog.models:
         preset, model = _chosen(source, name)
         if preset is not None:
@@ -94,7 +94,7 @@ def _require_unsteered(source: PresetSource, name: str) -> None:
 
 
 def _steered_twice(name: str, preset: Preset, model: str, *, param: str) -> InvalidRequest:
-    """Return the error about an intervention, in the field `param`, besides that of the name of a model."""
+    """Return the error about the field `param`, which steers although the name of the model chooses a preset."""
     remedy = f"leave {param.split('.')[0]} out, or name {model!r}"
     return InvalidRequest(f"{name!r} is steered by the intervention {preset.name!r}; {remedy}", param=param)
 

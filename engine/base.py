@@ -32,7 +32,7 @@ from engine.neurons.neuron_set import NeuronSet
 
 @dataclass(frozen=True, kw_only=True)
 class EngineInfo:
-    """Identity of the model and versions of the software: what a result depends on besides the request."""
+    """Identity of the model and versions of the software: what a result depends on, together with the request."""
 
     kind: str
     model: str

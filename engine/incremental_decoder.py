@@ -77,16 +77,16 @@ def _context(ids: Sequence[int], tokenizer: Decoder) -> list[int]:
 
 
 def _is_written(ids: Sequence[int], tokenizer: Decoder) -> bool:
-    """Return whether the last tokens are the character U+FFFD, which stands for nothing that is unfinished."""
+    """Return whether the last tokens spell U+FFFD itself, rather than an unfinished character."""
     names = tokenizer.convert_ids_to_tokens(list(ids[-CHARACTER_BYTES:]))
     return "".join(name or "" for name in names).endswith(_WRITTEN_REPLACEMENTS)
 
 
 def ends_with_broken_bytes(ids: Sequence[int], decode: Decode) -> bool:
-    """Return whether the last tokens are so many bytes that are no character that the next one can complete none.
+    """Return whether the last tokens are bytes without any character, too many for the next one to complete.
 
-    A model that is steered too strongly may generate hundreds of such bytes. All of them need not be decoded again with
-    each.
+    A model that is steered too strongly may generate hundreds of such bytes. They need not all be decoded again with
+    each further one.
     """
     if len(ids) <= BROKEN_TOKENS:
         return False

@@ -223,7 +223,7 @@ class BatchService(Protocol):
         ...
 
     async def cancel(self, batch_id: str) -> BatchRecord:
-        """Cancel a batch; raise NotFound if there is none of this id, and Conflict if it has ended."""
+        """Cancel a batch; raise NotFound if none has this id, and Conflict if it has ended."""
         ...
 
 

@@ -170,7 +170,7 @@ class GenerationRequest(_SamplingRequest):
     response_format: ResponseFormat | None = None
 
     unsupported: ClassVar[Mapping[str, Unsupported]] = {}
-    """Fields of other endpoints and servers that this endpoint does not have, besides those that none has."""
+    """Fields of other endpoints and servers that this endpoint lacks, in addition to those that all endpoints lack."""
 
     @model_validator(mode="before")
     @classmethod

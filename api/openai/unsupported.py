@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 
 
 class Unsupported(NamedTuple):
-    """What to do instead of giving a field, and the values besides null that request nothing."""
+    """A field that is not supported: what to do instead, and the values, null aside, that have no effect."""
 
     remedy: str
     harmless: tuple[object, ...] = ()

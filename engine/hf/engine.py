@@ -91,7 +91,7 @@ class TransformersEngine:
 
     @property
     def info(self) -> EngineInfo:
-        """Model, dtype and versions: everything that answers depend on besides the requests."""
+        """Model, dtype and versions: what answers depend on, together with the requests."""
         return self._model.info
 
     @property

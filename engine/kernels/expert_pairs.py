@@ -62,7 +62,7 @@ class ExpertPairs:
 
     @property
     def most_tiles(self) -> int:
-        """The most tiles that so many pairs may fill, whatever the router chose."""
+        """The largest number of tiles that the pairs can fill, however the router chooses."""
         pairs = len(self.chosen)
         return (pairs + min(pairs, self.experts) * (self.tile - 1)) // self.tile
 

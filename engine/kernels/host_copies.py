@@ -12,7 +12,7 @@ import torch
 
 
 def pinned(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Return a tensor in host memory in such a form that copying it to a device does not make the host wait."""
+    """Return a tensor of the host in pinned memory, so that the host need not wait while a GPU copies it."""
     return tensor.pin_memory() if device.type == "cuda" else tensor
 
 

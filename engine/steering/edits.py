@@ -180,7 +180,7 @@ def _require_neuron(neuron: tuple[int, int], intervention: Intervention, neuron_
 
 
 def _further_ops(intervention: Intervention, neuron_set: NeuronSet) -> Iterator[tuple[list[str], NonTarget]]:
-    """Yield the ops beside the target's, each with the languages whose neurons it edits; the first one wins."""
+    """Yield the ops of languages that are no targets, with these languages; for a neuron of several, the first wins."""
     if intervention.source is not None:
         yield [intervention.source.language], intervention.source
     if intervention.non_target is not None:

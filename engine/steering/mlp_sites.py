@@ -165,7 +165,7 @@ def _mlp(owner: Any) -> MlpSite | None:
 
 
 def _mixture(layer: nn.Module) -> tuple[Site, ...]:
-    """Return the experts of a layer and the MLP beside them, if there is one; nothing if either has another form."""
+    """Return the experts of a layer and its shared MLP, if it has one; an empty tuple if either has another form."""
     for owner in (*(getattr(layer, name) for name in _BLOCKS if hasattr(layer, name)), layer):
         experts = getattr(owner, _EXPERTS, None)
         if not isinstance(experts, nn.Module):

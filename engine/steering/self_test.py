@@ -184,7 +184,7 @@ class _SelfTest:
 
 
 def _differ(plain: Logprobs, steered: Logprobs) -> bool:
-    """Say whether other tokens have become the likeliest, or some log-probability has changed."""
+    """Return whether the likeliest tokens are others, or a log-probability has changed."""
     return any(
         token != other or abs(logprob - changed) >= _MIN_CHANGE
         for (token, logprob), (other, changed) in zip(plain, steered, strict=True)

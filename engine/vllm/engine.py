@@ -205,7 +205,7 @@ class VllmEngine:
 
     @property
     def info(self) -> EngineInfo:
-        """Model, dtype and versions: everything that answers depend on besides the requests."""
+        """Model, dtype and versions: what answers depend on, together with the requests."""
         return self._info
 
     def add_neurons(self, neurons: NeuronSet) -> None:

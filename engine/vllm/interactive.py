@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 10.0
 """How long steps stay short after the last interactive request, because another one may follow."""
 MAX_HELD_STEPS = 16
-"""After so many steps in a row without batch requests, one has some, so that these progress under any load."""
+"""Most steps in a row without batch requests. The next one has some, so that they progress under any load."""
 LEAST_STEP_SECONDS = 0.005
 """The shortest step that batch requests are limited to."""
 FIRST_SHARE = 1 / 32

@@ -63,7 +63,7 @@ class SchedulerStats:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class WorkerResult:
-    """What the workers compute for a request besides its output, to be collected when the request has finished.
+    """What the workers compute for a request in addition to its output, collected when the request has finished.
 
     Attributes:
         kind: Whether the request scores a continuation, or records or captures activations.

@@ -42,7 +42,7 @@ _ROUNDING_SHARE = 0.25
 Logprobs = NDArray[np.float64]
 """Log-probabilities; also pairs of a token's id and its log-probability."""
 SplitPrompts = Callable[[int], AbstractAsyncContextManager[None]]
-"""Makes the engine compute at most so many tokens in each step, for the block."""
+"""Limits the number of tokens that the engine computes in a step, during the block."""
 
 
 async def release_test(engine: Engine, neurons: NeuronSet, split_prompts: SplitPrompts) -> None:

@@ -101,7 +101,7 @@ def one_pass_params(extras: RequestExtras) -> vllm.SamplingParams:
 
 
 def is_long(output: vllm.RequestOutput) -> bool:
-    """Return whether an output has so many tokens that reading it would block an event loop for milliseconds."""
+    """Return whether reading an output would block an event loop for milliseconds, by the number of its tokens."""
     return bool(output.prompt_logprobs) or any(len(part.token_ids) > _LONG for part in output.outputs)
 
 

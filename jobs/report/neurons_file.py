@@ -20,7 +20,7 @@ NEURONS = pa.schema([("language", pa.string()), ("layer", pa.int32()), ("neuron"
 
 
 def write_neurons_of(folder: Path, neurons_of: Callable[[str], Neurons]) -> None:
-    """Write the neurons of the first neuron set of `results.parquet` beside it; nothing if there is none any more.
+    """Write the neurons of the first neuron set in `results.parquet` next to that file, unless the set was deleted.
 
     Args:
         folder: The folder with the samples of a sweep.

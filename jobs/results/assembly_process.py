@@ -23,7 +23,7 @@ from jobs.store.records import CellRecord, SweepRecord
 log = logging.getLogger(__name__)
 
 SMALL = 10_000
-"""Sweeps of up to so many samples are assembled in the calling process.
+"""Sweeps with at most this number of samples are assembled in the calling process.
 
 That takes about a second; starting a process takes two or more.
 """
@@ -40,7 +40,7 @@ class AssemblyProcesses:
     Args:
         results: Where the results are; every process opens the same storage.
         count: The maximum number of processes.
-        small: Sweeps of up to so many samples are assembled in the calling process.
+        small: Sweeps with at most this number of samples are assembled in the calling process.
     """
 
     def __init__(self, results: Results, count: int, *, small: int = SMALL) -> None:

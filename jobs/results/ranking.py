@@ -13,7 +13,7 @@ from ampsweep.errors import InvalidRequest
 
 Row = Mapping[str, Any]
 _CHOICES = {"op": "none", "tokens": "all tokens", "when": "at every token", "part": "the whole text"}
-"""Columns that say what a cell does to its neuron and at which tokens, and what null stands for."""
+"""Columns that describe the edit of a neuron, each with the meaning of null in words."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -143,7 +143,7 @@ the noise floor of the task, data language and metric (`jobs.results.noise`); it
 WRITING: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
 
 EDIT = ("op", "patch", "statistic", "weights", "layers", "tokens", "when", "part")
-"""Columns that say how a cell edits neurons, but for the factor."""
+"""Columns that describe how a cell edits neurons, without the factor."""
 
 _STEERED_ONLY = (
     "selection",

@@ -90,7 +90,7 @@ class Batches:
         return self.get(batch_id)
 
     def get(self, batch_id: str) -> BatchRecord:
-        """Return a batch; raise NotFound if there is none of this id."""
+        """Return a batch; raise NotFound if none has this id."""
         with self._database.reading() as db:
             return _record(_row(db, batch_id))
 
@@ -107,7 +107,7 @@ class Batches:
         """Cancel a batch. It is `cancelled` once a server has published the results so far.
 
         Raises:
-            NotFound: There is none of this id.
+            NotFound: None has this id.
             Conflict: It has ended, or its results are being assembled.
         """
         with self._database.writing() as db:

@@ -90,7 +90,7 @@ class Evaluations:
         return next(iter(self._select(_COLUMN.id == evaluation_id)), None)
 
     def get(self, sweep_id: str, evaluation_id: str) -> EvaluationRecord:
-        """Return an evaluation; raise NotFound if the sweep has none of this id."""
+        """Return an evaluation; raise NotFound if the sweep has none with this id."""
         for record in self._select(_COLUMN.id == evaluation_id, sweeps.c.id == sweep_id):
             return record
         raise NotFound(f"sweep {sweep_id} has no evaluation {evaluation_id}")

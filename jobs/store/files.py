@@ -56,7 +56,7 @@ class Files:
         return self.get(file_id)
 
     def get(self, file_id: str) -> FileRecord:
-        """Return a file; raise NotFound if there is none of this id."""
+        """Return a file; raise NotFound if none has this id."""
         with self._database.reading() as db:
             return file_record(file_row(db, file_id))
 
@@ -75,7 +75,7 @@ class Files:
         """Delete a file.
 
         Raises:
-            NotFound: There is none of this id.
+            NotFound: None has this id.
             Conflict: A batch that has not ended reads it.
         """
         with self._database.writing() as db:
@@ -130,7 +130,7 @@ def insert_file(
 
 
 def file_row(db: sa.Connection, file_id: str) -> Row:
-    """Return the row of a file; raise NotFound if there is none of this id."""
+    """Return the row of a file; raise NotFound if none has this id."""
     row = db.execute(sa.select(files).where(_COLUMN.id == file_id)).mappings().first()
     if row is None:
         raise NotFound(f"there is no file {file_id}; GET /v1/files lists them")

@@ -35,7 +35,7 @@ def chunks(values: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def insert(db: sa.Connection, table: sa.Table, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Insert rows, many at once, but not so many that the database waits for seconds for the next statement."""
+    """Insert rows in chunks, so that no single statement takes seconds."""
     iterator = iter(rows)
     while chunk := list(islice(iterator, CHUNK)):
         db.execute(sa.insert(table), chunk)

@@ -26,13 +26,16 @@ async def test_a_task_group_raises_the_first_error_and_cancels_the_rest(in_block
     async def fail() -> None:
         raise EngineFailed("it died")
 
-    with pytest.raises(EngineFailed, match="it died"):
+    async def run() -> None:
         async with task_group() as group:
             group.create_task(wait())
             await asyncio.sleep(0)
             if in_block:
                 await fail()
             group.create_task(fail())
+
+    with pytest.raises(EngineFailed, match="it died"):
+        await run()
     assert cancelled == ["waiting"]
 
 

@@ -77,7 +77,7 @@ class LeasedBatchService(LeasedService[BatchLease, _Running]):
         """Cancel a batch; its requests on this server end at once, those on other servers at the next heartbeat.
 
         Raises:
-            NotFound: There is none of this id.
+            NotFound: None has this id.
             Conflict: It has ended, or its results are being assembled.
         """
         record = await asyncio.to_thread(self.batches.cancel, batch_id)

@@ -86,7 +86,7 @@ def read_neurons(source: str | Path | None) -> NeuronSet | None:
 
 @contextmanager
 def naming_spec_neurons() -> Iterator[None]:
-    """Let an error about a neuron set that the spec names and that is not here say how to give it."""
+    """Add how to give a neuron set to the error that the one in the spec does not exist here."""
     try:
         yield
     except UnknownName as error:

@@ -1,4 +1,4 @@
-"""What a worker computes for requests besides their outputs, and holds until it is collected when they have ended."""
+"""What a worker computes for requests in addition to their outputs, and keeps until they have ended."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def _members(name: str, index: Mapping[str, Any], known: frozenset[str]) -> Iter
 
 
 def _members_of(entry: Any) -> list[Any]:
-    """Return the members of an entry of lm-eval's index; none of a task."""
+    """Return the members of an entry of lm-eval's index; an empty list for a task."""
     if entry.kind.name == "TAG":
         return sorted(entry.tags)
     return _listed(entry.cfg.get("task")) if entry.kind.name == "GROUP" else []
