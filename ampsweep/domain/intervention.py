@@ -174,6 +174,10 @@ class NonTarget:
     op: Op
     factor: float
 
+    def __post_init__(self) -> None:
+        """Let -0 be 0."""
+        object.__setattr__(self, "factor", self.factor + 0.0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Source(NonTarget):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import Annotated, Any, TypeVar, get_args
 
@@ -148,6 +149,9 @@ def _path(raw: object, error: ErrorDetails) -> list[str]:
 
 
 def _value_at(raw: object, step: int | str) -> object:
+    if isinstance(raw, str) and raw.lstrip().startswith("{"):  # some fields take an object as its JSON text too
+        with suppress(ValueError):
+            raw = json.loads(raw)
     if isinstance(raw, Mapping):
         return raw.get(step, _MISSING)
     if isinstance(raw, list | tuple) and isinstance(step, int) and step < len(raw):

@@ -9,10 +9,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from ampsweep.domain.language_identifier import LanguageIdentifier
+from ampsweep.domain.text_parts import no_parts
 from ampsweep.errors import InvalidRequest
 from engine.base import Steering
 from engine.steering.drift import DriftSwitch
-from engine.steering.thinking import CHANNEL, PAIRS, Markers, PartSwitch
+from engine.steering.thinking import Markers, PartSwitch
 
 _WHEN, _PART = "intervention.when", "intervention.part"
 
@@ -65,9 +66,7 @@ async def switches_of(
         return None
     intervention = steering.intervention
     if intervention.part is not None and markers is None:
-        looked_for = ", ".join(f"{start} and {end}" for start, end in PAIRS)
-        message = f"the model's vocabulary has no tokens around what it thinks ({looked_for}, or {CHANNEL} of gpt-oss)"
-        raise InvalidRequest(f"{message}; leave part out", param=_PART)
+        raise InvalidRequest(no_parts(), param=_PART)
     identifier = None
     if intervention.when is not None:
         identifier = await _identifier(intervention.languages, open_identifier)

@@ -7,12 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ampsweep.domain.drift import Part
-
-PAIRS = (("<think>", "</think>"), ("[THINK]", "[/THINK]"), ("<seed:think>", "</seed:think>"))
-"""The tokens before and after the thinking part, as vocabularies write them."""
-CHANNEL = "<|channel|>"
-"""The token before the name of a channel, in harmony, the format of gpt-oss."""
-_CHANNELS: Mapping[str, Part] = {"analysis": "thinking", "final": "answer"}
+from ampsweep.domain.text_parts import HARMONY, has_harmony, thinking_pair
 
 
 class PartTracker(Protocol):
@@ -42,10 +37,10 @@ class ThinkingMarkers:
     @classmethod
     def of(cls, vocabulary: Mapping[str, int]) -> ThinkingMarkers | None:
         """Return the markers of a vocabulary; None if it does not have both as single tokens."""
-        for start, end in PAIRS:
-            if start in vocabulary and end in vocabulary:
-                return cls(start=vocabulary[start], end=vocabulary[end])
-        return None
+        if (pair := thinking_pair(vocabulary)) is None:
+            return None
+        start, end = pair
+        return cls(start=vocabulary[start], end=vocabulary[end])
 
     def tracker(self) -> PartTracker:
         """Return what follows the parts of a new text."""
@@ -80,11 +75,10 @@ class HarmonyMarkers:
     @classmethod
     def of(cls, vocabulary: Mapping[str, int]) -> HarmonyMarkers | None:
         """Return the markers of a vocabulary; None if it does not have all of them as single tokens."""
-        markers = ("<|start|>", CHANNEL, "<|message|>", "<|end|>")
-        if not vocabulary.keys() >= {*markers, *_CHANNELS}:
+        if not has_harmony(vocabulary):
             return None
-        start, channel, message, end = (vocabulary[marker] for marker in markers)
-        parts = tuple((vocabulary[name], part) for name, part in _CHANNELS.items())
+        start, channel, message, end, analysis, final = (vocabulary[token] for token in HARMONY)
+        parts: tuple[tuple[int, Part], ...] = ((analysis, "thinking"), (final, "answer"))
         return cls(start=start, channel=channel, message=message, end=end, parts=parts)
 
     def tracker(self) -> PartTracker:

@@ -1,13 +1,14 @@
-"""Control interventions: the same on random neurons, on another language's or on those of no language; or set to 0."""
+"""Interventions beside the target's own: its controls, and what is done to the neurons of the data language."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from ampsweep.domain.intervention import Intervention
+from ampsweep.domain.intervention import Intervention, Source
 from ampsweep.hashing import content_hash
-from jobs.spec import Control
+from jobs.cell import TaskRef
+from jobs.spec import Control, InterventionsSpec
 
 
 def with_controls(
@@ -52,6 +53,13 @@ def with_controls(
                 part=intervention.part,
                 selection=control,
             )
+
+
+def source_of(interventions: InterventionsSpec, ref: TaskRef) -> Source | None:
+    """Return what a spec does to the neurons of the data language of a task; None if it does nothing to them."""
+    if interventions.source is None:
+        return None
+    return Source(**interventions.source.model_dump(), language=ref.data_language)
 
 
 def draw_seed(seed: int, draw: int) -> int:

@@ -15,12 +15,13 @@ from itertools import product
 from typing import overload
 
 from ampsweep.domain.choices import Mode
-from ampsweep.domain.intervention import Intervention, NonTarget, Source
+from ampsweep.domain.intervention import Intervention, NonTarget
 from ampsweep.errors import SweepTooLarge
 from jobs.cell import Cell, TaskRef
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
-from jobs.planning.controls import with_controls
+from jobs.planning.controls import source_of, with_controls
+from jobs.planning.model_support import require_support
 from jobs.planning.resolution import ResolvedSweep, ResolvedTask, resolve
 from jobs.planning.running_text import require_running_text
 from jobs.planning.search import Search, search_of
@@ -75,6 +76,7 @@ def plan(spec: SweepSpec, catalog: Catalog, neuron_sets: NeuronSets, *, max_cell
     if search is not None:
         search.check()
     resolved = resolve(spec, catalog, neuron_sets)
+    require_support(spec, catalog)
     identifier = None
     if spec.interventions.running_text is not None:
         identifier = require_running_text(spec, resolved, catalog)
@@ -190,9 +192,7 @@ def _interventions(
     interventions = spec.interventions
     weights = interventions.languages if isinstance(interventions.languages, dict) else None
     non_target = None if interventions.non_target is None else NonTarget(**interventions.non_target.model_dump())
-    source = None
-    if interventions.source is not None:
-        source = Source(**interventions.source.model_dump(), language=ref.data_language)
+    source = source_of(interventions, ref)
     for target, operation in product(task.targets_of(ref), resolved.operations):
         for patch, statistic, choice, factor, (layers, neuron) in product(
             operation.patches,

@@ -27,7 +27,7 @@ from ampsweep.domain.intervention import Intervention
 from ampsweep.errors import InvalidRequest
 from jobs.cell import Cell, TaskRef
 from jobs.metrics.base import Metric
-from jobs.planning.controls import with_controls
+from jobs.planning.controls import source_of, with_controls
 from jobs.spec import HalvingSpec, SweepSpec, parse_spec
 from jobs.tasks.base import Task
 from jobs.tasks.registry import task_for, task_of
@@ -185,17 +185,16 @@ class Search:
 
     def _in_full(self, cells: Iterable[Cell], best: Sequence[Cell]) -> Iterator[Cell]:
         """Yield the cells of the last rung: the best interventions and their controls beside every full baseline."""
-        by_intervention = {cell.intervention: cell for cell in best}
+        by_intervention = {_without_source(cell): cell for cell in best}
         for baseline in cells:
             if baseline.method is not None or self.rung(baseline.task) is not None:
                 continue
-            for cell in by_intervention.values():
-                assert cell.intervention is not None
+            for chosen, cell in by_intervention.items():
                 assert cell.neurons is not None
-                if baseline.task.target_language not in (None, *cell.intervention.languages):
+                if baseline.task.target_language not in (None, *chosen.languages):
                     continue
                 for intervention in with_controls(
-                    cell.intervention,
+                    replace(chosen, source=source_of(self.spec.interventions, baseline.task)),
                     self.spec.interventions.controls,
                     data_language=baseline.task.data_language,
                     languages=cell.neurons.languages,
@@ -203,6 +202,12 @@ class Search:
                     random_draws=self.spec.interventions.random_draws,
                 ):
                     yield replace(baseline, neurons=cell.neurons, intervention=intervention, identifier=cell.identifier)
+
+
+def _without_source(cell: Cell) -> Intervention:
+    """Return the intervention of a cell without what differs between its data languages."""
+    assert cell.intervention is not None
+    return replace(cell.intervention, source=None)
 
 
 def _is_control(cell: Cell) -> bool:
@@ -226,7 +231,7 @@ def _best_factors(cells: Sequence[Cell], qualities: Mapping[str, float], keep: i
     for cell in cells:
         assert cell.intervention is not None
         if cell.id in qualities:
-            races[replace(cell.intervention, factor=0.0)][cell.intervention.factor].append(cell)
+            races[replace(_without_source(cell), factor=0.0)][cell.intervention.factor].append(cell)
     best: list[Cell] = []
     for factors in races.values():
         means = {factor: round(fmean(qualities[cell.id] for cell in group), 12) for factor, group in factors.items()}

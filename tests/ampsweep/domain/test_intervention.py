@@ -38,9 +38,12 @@ def test_order_and_spelling_do_not_change_the_hash(languages: list[str], layers:
 
 
 def test_minus_zero_is_zero() -> None:
-    raw = {**MINIMAL, "languages": {"fr": 0.0, "tr": 2.0}, "factor": 0.0}
-    minus = {**raw, "languages": {"fr": -0.0, "tr": 2.0}, "factor": -0.0}
-    assert Intervention.from_dict(minus).hash == Intervention.from_dict(raw).hash
+    def of(zero: float) -> Intervention:
+        further = {"op": "set", "factor": zero}
+        more = {"factor": zero, "non_target": further, "source": {"language": "en", **further}}
+        return Intervention.from_dict({**MINIMAL, "languages": {"fr": zero, "tr": 2.0}, **more})
+
+    assert of(-0.0).hash == of(0.0).hash
 
 
 def test_a_language_has_its_two_letter_code_however_it_is_asked_for() -> None:

@@ -55,6 +55,8 @@ def test_the_argument_is_the_intervention() -> None:
         ("vllm_xargs.ampsweep", {"vllm_xargs": {"ampsweep": "{"}}),
         ("vllm_xargs.ampsweep", {"vllm_xargs": {"ampsweep": "a name"}}),
         ("vllm_xargs.ampsweep.factor", {"vllm_xargs": {"ampsweep": {**SCALE, "factor": "3"}}}),
+        ("vllm_xargs.ampsweep.factor", {"vllm_xargs": {"ampsweep": json.dumps({**SCALE, "factor": "3"})}}),
+        ("vllm_xargs.ampsweep.tokens.end", {"vllm_xargs": {"ampsweep": json.dumps({**SCALE, "tokens": {"end": 0}})}}),
     ],
 )
 def test_a_wrong_argument_is_refused_by_its_field(param: str, fields: dict[str, Any]) -> None:

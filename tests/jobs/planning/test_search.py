@@ -268,3 +268,33 @@ def test_an_unsuitable_search_is_rejected_with_the_field(
     with pytest.raises(InvalidRequest, match=message) as caught:
         planned(catalog, **{**CHANGES, **change})
     assert caught.value.param == param
+
+
+def test_the_source_is_that_of_each_baseline_in_every_rung(catalog: Catalog) -> None:
+    """A factor is chosen by its mean over data languages, although their interventions differ in the source."""
+    changes = {
+        **CHANGES,
+        "neurons": {"method": "lape", "corpus": "small", "languages": ["en", "fr", "tr", "zh"]},
+        "interventions": {**CHANGES["interventions"], "languages": ["fr"], "source": {"op": "set", "factor": 0}},
+        "tasks": TASKS[:1],
+    }
+    search, cells = halving(**changes), list(planned(catalog, **changes))
+    best = {"en": {5.0: 1.0, 1.0: 0.6}, "zh": {4.0: 0.7, 1.0: 0.6}}  # by data language: 1 is the best in the mean
+
+    def measured() -> dict[str, float]:
+        return {
+            cell.id: best[cell.task.data_language].get(cell.intervention.factor, 0.0)
+            for cell in cells
+            if cell.intervention is not None
+        }
+
+    while further := search.next(cells, measured()):
+        cells += further
+    edited = [(cell, cell.intervention) for cell in cells if cell.intervention is not None]
+    assert {(cell.task.data_language, each.source and each.source.language) for cell, each in edited} == {
+        ("en", "en"),
+        ("zh", "zh"),
+    }
+    last = [(cell.task.data_language, each.factor, each.selection) for cell, each in edited if cell.task.limit == 5]
+    assert Counter(last) == Counter((code, 1.0, selection) for code in ("en", "zh") for selection in (None, "other"))
+    assert len({cell.id for cell in cells}) == len(cells)
