@@ -21,6 +21,7 @@ from ampsweep.cli.commands.neurons import app as neurons
 from ampsweep.cli.commands.plan import plan
 from ampsweep.cli.commands.report import report
 from ampsweep.cli.commands.run import run
+from ampsweep.cli.commands.samples import samples
 from ampsweep.cli.commands.serve import serve
 from ampsweep.cli.commands.sweeps import cancel, delete, edit, pause, results, resume, status, submit
 from ampsweep.cli.terminal.failures import Commands
@@ -61,6 +62,7 @@ app.command()(plan)
 app.command()(submit)
 app.command()(status)
 app.command()(results)
+app.command()(samples)
 app.command()(report)
 app.command()(evaluate)
 app.command()(cancel)

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ampsweep.documents import parse_json
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.model import ModelFolder
 from engine.neurons.neuron_json import from_json
 from engine.neurons.neuron_set import NeuronSet
+from engine.neurons.neuron_table import FORM
+from engine.neurons.neuron_text import read_text
 from engine.neurons.tensor_file import FileKind, file_kind
 
 _ACCEPTED = (
-    "write JSON {language: {layer: [index, ...]}}, or save lists over languages of lists over layers of index tensors "
-    "with torch.save"
+    f"write JSON {{language: {{layer: [index, ...]}}}} or {FORM}, or save lists over languages of lists over layers of "
+    "index tensors with torch.save"
 )
 _REJECTED: Mapping[FileKind, str] = {
     "pickle": "is a Python pickle, which can run code when it is read; it was not read",
@@ -25,7 +26,7 @@ _REJECTED: Mapping[FileKind, str] = {
 
 
 def read_neuron_file(path: Path, *, model: ModelFolder, languages: Sequence[str] | None) -> NeuronSet:
-    """Read a neuron set from JSON (see `from_json`) or from a file of `torch.save` (see `from_lape_lists`).
+    """Read a neuron set from JSON (`from_json`), from a table, or from a file of `torch.save` (`from_lape_lists`).
 
     Args:
         path: The file.
@@ -45,17 +46,7 @@ def read_neuron_file(path: Path, *, model: ModelFolder, languages: Sequence[str]
         from engine.neurons.lape_lists import from_lape_lists
 
         return from_lape_lists(path, languages=languages, model=model)
-    content = _read_json(path)
+    content = read_text(path, param="file", otherwise=", nor a file of torch.save")
     if languages is not None:
         raise InvalidRequest(f"{path.name} names its languages itself; leave them out", param="languages")
     return from_json(content, model=model)
-
-
-def _read_json(path: Path) -> object:
-    try:
-        return parse_json(path.read_bytes(), source=path.name, param="file")
-    except ValueError as error:
-        raise InvalidRequest(
-            f"{path.name} is neither JSON {{language: {{layer: [index, ...]}}}} nor a file of torch.save: {error}",
-            param="file",
-        ) from error

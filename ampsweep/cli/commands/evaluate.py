@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ampsweep.cli.options.client import Server, client_of
+from ampsweep.cli.options.client import Server
 from ampsweep.cli.options.engine import Dtype, Kind, UnfusedExperts
 from ampsweep.cli.options.evaluation import RATINGS, MetricOptions, check_metrics, needed_columns, opened_metrics
+from ampsweep.cli.options.results import local_results
 from ampsweep.cli.options.values import comma_separated
 from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.cli.terminal.running import run_to_end
@@ -24,8 +24,6 @@ from ampsweep.temporary import TemporaryFolder
 if TYPE_CHECKING:
     from jobs.evaluation.evaluation import Evaluation
     from jobs.evaluation.texts import Columns, StoredText
-
-_SWEEP_ID = re.compile(r"sweep_[0-9a-z]+")
 
 
 def evaluate(
@@ -194,17 +192,8 @@ def _texts(
 @contextmanager
 def _local_files(files: Sequence[str], server: str) -> Iterator[list[Path]]:
     """Yield the path of each file; download the results of a sweep that is given by its id."""
-    from jobs.evaluation.text_files import results_file
-
     with TemporaryFolder("evaluate") as folder:
-        paths = []
-        for file in files:
-            if _SWEEP_ID.fullmatch(file) and not Path(file).exists():
-                with client_of(server) as client:
-                    paths.append(client.download(file, folder / f"{file}.parquet"))
-            else:
-                paths.append(results_file(Path(file)))
-        yield paths
+        yield [local_results(file, server, folder) for file in files]
 
 
 def _beside(file: str) -> Path:

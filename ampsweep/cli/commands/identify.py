@@ -48,7 +48,8 @@ def identify(
     ] = None,
     method: Annotated[str, typer.Option(help=f"The method: {one_of(get_args(SpecMethod))}.")] = "lape",
     param: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="A parameter of the method; may be repeated.")
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A parameter of the method, such as top_rate=0.05; may be repeated."),
     ] = None,
     max_tokens: Annotated[int, typer.Option(help="Maximum number of tokens to record per language.")] = MAX_TOKENS,
     scores: Annotated[

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ampsweep.bundled import ATLAS
+from ampsweep.bundled import ATLAS, ATLAS_CORPUS
 from ampsweep.cli.options.engine import Data, Model
 from ampsweep.cli.options.values import comma_separated
 from ampsweep.cli.terminal.output import AsJson, show, warn
@@ -26,6 +26,8 @@ LIMIT = 100
 """Items of a task in the spec."""
 MAX_DATA_LANGUAGES = 3
 ENGLISH = "en"
+_ASKS_TARGETS = ("lss",)
+"""Tasks whose data must have the target languages too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +39,16 @@ class FoundTask:
     data: str | None = None
     split: str | None = None
 
-    def line(self, languages: Sequence[str]) -> str:
-        """Return the task as a line of the spec."""
-        options = {"name": self.name, "data": self.data, "split": self.split, "languages": list(languages)}
+    def line(self, languages: Sequence[str], targets: Sequence[str]) -> str:
+        """Return the task as a line of the spec, with those target languages that its data have if they lack some."""
+        own = [code for code in targets if code in self.languages] if self.name in _ASKS_TARGETS else targets
+        options = {
+            "name": self.name,
+            "data": self.data,
+            "split": self.split,
+            "languages": list(languages),
+            "targets": None if len(own) == len(targets) else own,
+        }
         given = {key: value for key, value in options.items() if value is not None}
         return f"- {_yaml({**given, 'limit': LIMIT})}"
 
@@ -89,7 +98,7 @@ def init(
 
 
 def found_tasks(catalog: Catalog) -> Iterator[FoundTask]:
-    """Yield the tasks whose data sets are on this machine."""
+    """Yield the tasks whose data sets are on this machine. Texts are scored and continued; without any, the atlas's."""
     from jobs.tasks.registry import BUILT_IN_TASKS, task_for
 
     data_sets = catalog.data_sets()
@@ -101,16 +110,33 @@ def found_tasks(catalog: Catalog) -> Iterator[FoundTask]:
             with suppress(AmpsweepError, OSError):  # a folder of this name with something else
                 languages = task.languages(data_sets[task.default_data], task.default_split)
                 yield FoundTask(name=name, languages=tuple(sorted(languages)))
+    are_texts_found = task_for("generation").default_data in data_sets
     for name, folder in data_sets.items():
-        for split in sorted(folder.iterdir()) if name not in defaults else ():
+        for split in _splits(folder) if name not in defaults else ():
             with suppress(AmpsweepError, OSError):
-                languages = task_for("perplexity").languages(folder, split.name) if split.is_dir() else frozenset()
-                if languages:
-                    yield FoundTask(name="perplexity", data=name, split=split.name, languages=tuple(sorted(languages)))
+                if codes := tuple(sorted(task_for("perplexity").languages(folder, split))):
+                    are_texts_found = True
+                    yield FoundTask(name="perplexity", data=name, split=split, languages=codes)
+                    yield FoundTask(name="generation", data=name, split=split, languages=codes)
+    if not are_texts_found and ATLAS in data_sets:
+        yield FoundTask(name="generation", data=ATLAS, split=ATLAS_CORPUS.name, languages=(ENGLISH,))
+
+
+def _splits(folder: Path) -> list[str | None]:
+    """Return the splits of a data set of texts; a folder of texts without subfolders has one, which has no name."""
+    from jobs.data.texts import subfolders
+
+    splits: list[str | None] = [path.name for path in subfolders(folder)]
+    return splits or ([None] if any(folder.glob("*.txt*")) else [])
 
 
 def _data_languages(task: FoundTask, targets: Sequence[str]) -> list[str]:
-    """Return the languages to ask a task in: English, or for a task on the text itself the targets too."""
+    """Return the languages to ask a task in: English, or for a task on the text itself the targets too.
+
+    There are none for a task whose data have none of the targets that it needs.
+    """
+    if task.name in _ASKS_TARGETS and not any(code in task.languages for code in targets):
+        return []
     wanted = [ENGLISH, *targets] if task.name == "perplexity" else [ENGLISH]
     chosen = [code for code in wanted if code in task.languages]
     return chosen or [code for code in targets if code in task.languages][:MAX_DATA_LANGUAGES]
@@ -140,7 +166,7 @@ def _spec(
         else "patch: [max]                  # ... to the largest mean activation in the language, times ...\n"
         "  factors: [0.5, 1, 2]          # ... each of these\n"
     )
-    lines = "\n".join(f"  {task.line(_data_languages(task, targets))}" for task in tasks)
+    lines = "\n".join(f"  {task.line(_data_languages(task, targets), targets)}" for task in tasks)
     return f"""\
 # A sweep: edits of the neurons of some languages, and what they do to a model. docs/spec.md describes every key.
 #   ampsweep plan {options}               # what it costs

@@ -26,7 +26,10 @@ _ANY = 2**31 - 1
 """Layers, and neurons of a layer, of a model of unknown widths: the largest number that int32 holds."""
 
 SetArgument = Annotated[
-    str, typer.Argument(help="A neuron set: its folder, a JSON file {language: {layer: [index, ...]}}, or an id.")
+    str,
+    typer.Argument(
+        help="A neuron set: its folder, a JSON file {language: {layer: [index, ...]}}, a table (CSV), or an id."
+    ),
 ]
 
 
@@ -35,7 +38,7 @@ class ComparedSet:
     """One of the two sets.
 
     Attributes:
-        id: Id of the set; the name of the file if it is JSON.
+        id: Id of the set; the name of the file if it is JSON or a table.
         model: Name of its model; None if the file does not say.
         widths: The neurons of each layer of its model; None if the file does not say.
         neurons: The neurons of each language, int32 [k, 2] of (layer, index).
@@ -126,7 +129,7 @@ def _read(name: str, server: str, *, param: str) -> ComparedSet:
 
     path = Path(name)
     if path.is_file():
-        return _read_json(path, param=param)
+        return _read_file(path, param=param)
     with local_set(name, param=param) as folder:
         neuron_set = None if folder is None else NeuronSet.load(folder)
     if neuron_set is None:
@@ -134,14 +137,10 @@ def _read(name: str, server: str, *, param: str) -> ComparedSet:
     return ComparedSet(id=neuron_set.id, model=neuron_set.model, widths=neuron_set.widths, neurons=neuron_set.neurons)
 
 
-def _read_json(path: Path, *, param: str) -> ComparedSet:
-    from ampsweep.documents import parse_json
+def _read_file(path: Path, *, param: str) -> ComparedSet:
+    from engine.neurons.neuron_text import read_text
 
-    try:
-        raw = parse_json(path.read_bytes(), source=path.name, param=param)
-    except ValueError as error:
-        message = f"{path.name} is not JSON: {error}; convert it with `ampsweep neurons import`"
-        raise InvalidRequest(message, param=param) from error
+    raw = read_text(path, param=param, otherwise=" (convert it with `ampsweep neurons import`)")
     return ComparedSet(id=path.name, model=None, widths=None, neurons=_pairs(raw, name=path.name))
 
 

@@ -27,17 +27,15 @@ app = typer.Typer(help="Import, show, compare, rank, export and share neuron set
 SHOWN = ("id", "model", "layers", "width", "method", "corpus", "params", "patch", "languages", "by_layer")
 """What `show` prints of a set."""
 
-app.command()(overlap)
-app.command()(rank)
-app.command()(scores)
-app.command()(pull)
-app.command()(push)
-
 
 @app.command(name="import")
 def import_(
     file: Annotated[
-        Path, typer.Argument(help="JSON {language: {layer: [index, ...]}}, or lists of tensors written by torch.save.")
+        Path,
+        typer.Argument(
+            help="JSON {language: {layer: [index, ...]}}, a table (CSV) with the columns language, layer and neuron, "
+            "or lists of tensors written by torch.save."
+        ),
     ],
     model: Model,
     out: Annotated[Path, typer.Option(help="The folder to write the neuron set to.")],
@@ -80,12 +78,12 @@ def show_(neuron_set: SetArgument, server: Server = DEFAULT_URL, as_json: AsJson
 
     described = _described(neuron_set, server)
     corpus = f" on {described['corpus']}" if described["corpus"] else ""
-    kinds = described["patch"]
+    method, kinds = described["method"], described["patch"]
     patch = f"with patch values {', '.join(kinds)}" if kinds else "without patch values"
     widths = LayerWidths.parse(described["layers"], described["width"])
     lines = [
         f"{described['id']}  {described['model']}, {widths}, {patch}",
-        f"identified by {described['method']}{corpus}  {json.dumps(described['params'])}",
+        "imported" if method == "imported" else f"identified by {method}{corpus}  {json.dumps(described['params'])}",
         *(
             f"{language:<8} {sum(counts):>6}   by layer: {' '.join(map(str, counts))}"
             for language, counts in described["by_layer"].items()
@@ -186,3 +184,10 @@ def _order(languages: str | None, languages_from: Path | None) -> Sequence[str] 
     from engine.neurons.lape_lists import read_language_order
 
     return read_language_order(languages_from)
+
+
+app.command()(overlap)
+app.command()(rank)
+app.command()(scores)
+app.command()(pull)
+app.command()(push)

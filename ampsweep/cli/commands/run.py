@@ -51,6 +51,7 @@ from ampsweep.errors import AmpsweepError, InvalidRequest
 if TYPE_CHECKING:
     from ampsweep.cli.server.runtime import Runtime
     from ampsweep.cli.server.settings import Settings
+    from engine.neurons.neuron_set import NeuronSet
     from jobs.cell import Cell
     from jobs.spec import SweepSpec
     from jobs.store.records import SweepRecord
@@ -127,16 +128,18 @@ def run(
             runtime.add_neurons(neuron_set)
         if not overwrite:
             _check_same_sweep(runtime, out, sweep_spec)
-        content = _run_in(out, runtime, sweep_spec, settings)
+        content = _run_in(out, runtime, sweep_spec, settings, given=neuron_set)
     _show(content, as_json=as_json)
 
 
-def _run_in(out: Path, runtime: Runtime, spec: SweepSpec, settings: Settings) -> dict[str, Any]:
+def _run_in(
+    out: Path, runtime: Runtime, spec: SweepSpec, settings: Settings, *, given: NeuronSet | None
+) -> dict[str, Any]:
     """Run a sweep, write its files to a folder, and return what the command prints as JSON."""
     from jobs.results.failures import find_errors
     from jobs.results.summary import summary_json
 
-    sweep = _create_sweep(runtime, spec)
+    sweep = _create_sweep(runtime, spec, given)
     warn(sweep.warnings)
     try:
         sweep = run_to_end(_compute(runtime, sweep, settings))
@@ -190,7 +193,7 @@ def _check_same_sweep(runtime: Runtime, out: Path, spec: SweepSpec) -> None:
     raise InvalidRequest(f"{out} holds {content}; {remedy}", param="out")
 
 
-def _create_sweep(runtime: Runtime, spec: SweepSpec) -> SweepRecord:
+def _create_sweep(runtime: Runtime, spec: SweepSpec, given: NeuronSet | None) -> SweepRecord:
     """Create the sweep in the store of its folder, replacing one that an earlier run left unfinished.
 
     If an earlier run was stopped during finalization, return its sweep, which continues there.
@@ -200,6 +203,8 @@ def _create_sweep(runtime: Runtime, spec: SweepSpec) -> SweepRecord:
 
     with naming_spec_neurons():
         planned = plan(spec, runtime.catalog, runtime.neuron_sets)
+    if given is not None:
+        _check_used(given, planned.cells)
     before = runtime.store.list_sweeps(limit=1).data
     if before and _only_finalization_is_left(runtime, before[0], spec, planned.cells):
         return before[0]
@@ -212,6 +217,16 @@ def _create_sweep(runtime: Runtime, spec: SweepSpec) -> SweepRecord:
         else:
             runtime.store.cancel_sweep(unfinished.id)
     return sweep
+
+
+def _check_used(given: NeuronSet, cells: Sequence[Cell]) -> None:
+    """Raise InvalidRequest if the neuron set of `--neurons` steers no cell, so that another one would be found."""
+    if given.id not in {cell.neurons.id for cell in cells if cell.neurons is not None}:
+        message = (
+            f"the spec does not use {given.id}, but neurons of another method, corpus, model or other languages; write "
+            f"`neurons: {{id: {given.id}}}` in it, or leave out --neurons"
+        )
+        raise InvalidRequest(message, param="--neurons")
 
 
 def _only_finalization_is_left(runtime: Runtime, sweep: SweepRecord, spec: SweepSpec, cells: Sequence[Cell]) -> bool:

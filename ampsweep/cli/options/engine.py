@@ -81,8 +81,8 @@ Corpora = Annotated[list[str] | None, typer.Option(metavar="NAME=FOLDER", help="
 SpecNeurons = Annotated[
     Path | None,
     typer.Option(
-        help="The neuron set that the spec names by id (`neurons: {id: ns_...}`): its folder, or its id in the home "
-        "folder."
+        help="The neuron set that the spec names by id (`neurons: {id: ns_...}`), or one that was identified as the "
+        "spec says: its folder, or its id in the home folder."
     ),
 ]
 Neurons = Annotated[

@@ -33,6 +33,10 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     ),
     "status": ("ampsweep status", "ampsweep status sweep_1f0c --failures", "ampsweep status --tag paper --text qwen"),
     "results": ("ampsweep results sweep_1f0c --out study.parquet", "ampsweep results sweep_1f0c --partial"),
+    "samples": (
+        "ampsweep samples study --where task=generation --where target_language=fr",
+        "ampsweep samples sweep_1f0c --where factor=2 --items 10",
+    ),
     "report": (
         "ampsweep report study --out study.html --tables tables",
         "ampsweep report study --out study.ipynb",
@@ -50,6 +54,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     ),
     "neurons import": (
         "ampsweep neurons import neurons.json --model models/mine --out neurons",
+        "ampsweep neurons import neurons.csv --model models/mine --out neurons",
         "ampsweep neurons import lists.pt --languages en,fr,tr --model models/mine --out neurons",
     ),
     "neurons show": ("ampsweep neurons show neurons",),
@@ -113,17 +118,36 @@ _TYPES |= {"<float>": "NUMBER", "<int range>": "N", "<float range>": "NUMBER"}
 def complete_help(group: Any) -> None:
     """Add the examples to the help of a group's commands, name the values of options, and keep square brackets.
 
-    Flags take no value, and show none. Typer renders help as markup of Rich, which would take `[index, ...]` for a
-    style and show nothing.
+    Flags take no value, and show none.
     """
     for words, command in _all(group.commands, ()):
-        command.help = escape(command.help or "")
-        for parameter in command.params:
-            if getattr(parameter, "help", None):
-                parameter.help = escape(parameter.help)
-        if examples := EXAMPLES.get(" ".join(words)):
-            command.epilog = "\n".join(["Examples:", *(f"  {escape(example)}" for example in examples)])
+        examples = EXAMPLES.get(" ".join(words), ())
+        if hasattr(command, "commands"):
+            _complete_markup(command, examples)
+        else:
+            _complete_text(command, examples)
         name_values([*command.params, command.get_help_option(typer.Context(command))])
+
+
+def _complete_markup(group: Any, examples: Sequence[str]) -> None:
+    """Complete the help of a group, a table of commands.
+
+    Typer renders it as markup of Rich, which would take `[index, ...]` for a style and show nothing.
+    """
+    group.help = escape(group.help or "")
+    for parameter in group.params:
+        if getattr(parameter, "help", None):
+            parameter.help = escape(parameter.help)
+    if examples:
+        group.epilog = "\n".join(["Examples:", *(f"  {escape(example)}" for example in examples)])
+
+
+def _complete_text(command: Any, examples: Sequence[str]) -> None:
+    """Complete the help of a command. It is plain text, because a table cuts long names off in a narrow terminal."""
+    command.rich_markup_mode = None
+    command.short_help = escape(command.help or "")  # its line in the table of the group
+    if examples:
+        command.epilog = "\n".join(["\b", "Examples:", *(f"  {example}" for example in examples)])
 
 
 def name_values(parameters: Iterable[Any]) -> None:

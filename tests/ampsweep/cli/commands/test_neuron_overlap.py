@@ -59,6 +59,23 @@ def test_a_folder_and_a_file_are_compared_by_language_and_layer(folder: Path, tm
     assert any(line.split()[:5] == ["fr", "3", "2", "1", "0.250"] for line in text.stdout.splitlines())
 
 
+def test_a_table_is_compared_too(folder: Path, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("language,layer,neuron\nfr,0,1\nfr,0,2\nfr,3,5\ntr,1,7\n")
+    assert json.loads(call(table, folder, "--json").stdout)["all"]["jaccard"] == 1.0
+    table.write_text("language,layer,neuron\nfr,zero,1\n")
+    wrong = call(folder, table)
+    assert (wrong.exit_code, wrong.stderr) == (
+        2,
+        "error: b: table.csv, row 1: layer must be a whole number; got 'zero'\n",
+    )
+
+
+def test_an_imported_set_says_so(folder: Path) -> None:
+    shown = CliRunner().invoke(app, ["neurons", "show", str(folder)]).stdout
+    assert shown.splitlines()[1] == "imported"
+
+
 @pytest.mark.processes
 def test_a_set_of_a_server_is_named_by_its_id(server: ServerProcess, folder: Path) -> None:
     with Client(server.url) as client:

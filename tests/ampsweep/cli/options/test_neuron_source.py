@@ -89,6 +89,26 @@ def test_a_command_with_a_spec_names_the_option_that_is_wrong(
     assert "error: neurons.id: unknown neuron set 'ns_unknown'; known: none; give its folder" in field.stderr
 
 
+def test_a_run_refuses_a_neuron_set_that_its_spec_does_not_use(
+    model: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The spec's own neurons would be found and edited instead, without a word."""
+    monkeypatch.chdir(tmp_path)
+    neuron_set_id = stored_in(home, model, NEURONS)
+    spec = {
+        "model": str(model),
+        "neurons": {"method": "random", "corpus": "atlas", "languages": ["en", "fr"]},
+        "interventions": {"languages": ["fr"], "op": "scale", "factors": [2]},
+        "tasks": [{"name": "lss", "languages": ["en"], "limit": 1}],
+    }
+    Path("spec.json").write_text(json.dumps(spec))
+    result = run("run", "spec.json", "--out", "out", "--engine", "fake", "--neurons", neuron_set_id)
+    assert result.exit_code == 2, result.output
+    assert f"error: --neurons: the spec does not use {neuron_set_id}, but neurons of" in result.stderr
+    assert f"write `neurons: {{id: {neuron_set_id}}}`" in result.stderr
+    assert not Path("out").exists()
+
+
 def test_a_source_that_is_neither_folder_nor_id_is_rejected(home: Path) -> None:
     result = call("show", "nothing/here")
     assert (result.exit_code, "nothing/here is neither a folder, nor a file, nor the id" in result.stderr) == (3, True)

@@ -51,10 +51,19 @@ def test_the_examples_are_part_of_the_help(words: tuple[str, ...]) -> None:
         assert example in shown
 
 
+@pytest.mark.parametrize("words", [words for words, command in ALL.items() if not hasattr(command, "commands")])
+def test_the_names_of_options_are_whole_in_a_narrow_terminal(words: tuple[str, ...]) -> None:
+    shown = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "80"}).output.split()
+    names = {
+        name for option in ALL[words].params for name in (*option.opts, *option.secondary_opts) if name[:2] == "--"
+    }
+    assert names <= set(shown)
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (("neurons", "import"), "JSON {language: {layer: [index, ...]}}, or lists of tensors"),
+        (("neurons", "import"), "JSON {language: {layer: [index, ...]}}, a table (CSV)"),
         (("neurons", "export"), "Write a neuron set as JSON {language: {layer: [index, ...]}}."),
         (("neurons",), "Write a neuron set as JSON {language: {layer: [index, ...]}}."),
         (("generate",), "scale, add or set. [default: scale; add with --vector]"),
