@@ -8,7 +8,17 @@ from typing import cast
 import pytest
 
 from ampsweep.domain.layer_widths import LayerWidths
-from benchmarks.vllm_serve import DISTINCT, IDLE, NOT_CONFIGURED, STOCK, Server, measure, report, write_neurons
+from benchmarks.vllm_serve import (
+    DISTINCT,
+    IDLE,
+    NOT_CONFIGURED,
+    STOCK,
+    STOCK_AGAIN,
+    Server,
+    measure,
+    report,
+    write_neurons,
+)
 
 
 class StubServer:
@@ -39,13 +49,23 @@ def test_variants_get_new_prompts_and_only_one_is_steered() -> None:
     assert len(set(prompts)) == len(prompts) == 18
 
 
-@pytest.mark.parametrize(("seconds", "verdict"), [(10.2, "met"), (12.0, "missed")])
-def test_report_states_ratios_and_whether_the_goal_is_met(seconds: float, verdict: str) -> None:
-    taken = {STOCK: [10.0, 10.0, 20.0], NOT_CONFIGURED: [10.0, 10.0, 20.0], IDLE: [10.0, 20.0, 20.0]}
-    table = report(taken | {DISTINCT: [seconds] * 3}, taken | {DISTINCT: [8.0, 8.0, 16.0]})
+@pytest.mark.parametrize(
+    ("seconds", "again", "verdict"),
+    [
+        (10.2, 10.0, "is met"),
+        (12.0, 10.0, "is missed"),
+        (12.0, 10.5, "is missed"),
+        (10.5, 12.5, "is neither met nor missed: two servers without the plug-in differ by 0.200"),
+    ],
+)
+def test_report_states_ratios_and_whether_the_goal_is_met(seconds: float, again: float, verdict: str) -> None:
+    taken = {STOCK: [10.0, 10.0, 10.0], NOT_CONFIGURED: [10.0, 10.0, 20.0], IDLE: [10.0, 20.0, 10.0]}
+    taken |= {STOCK_AGAIN: [again] * 3}
+    table = report(taken | {DISTINCT: [seconds] * 3}, taken | {DISTINCT: [8.0, 8.0, 8.0]})
     assert "| the plug-in, unsteered requests, over stock vLLM | 1.000 | 0.500 to 1.000 of 3 | 1.000 |" in table
+    assert f"| the same, over unsteered requests to the same server | {10 / seconds:.3f} |" in table
     assert "| 0.800 |" in table
-    assert table.endswith(f"The goal of at least 0.97 for distinct interventions is {verdict}.")
+    assert table.endswith(f"The goal of at least 0.97 for distinct interventions {verdict}.")
 
 
 def test_each_language_has_other_neurons(tmp_path: Path) -> None:
