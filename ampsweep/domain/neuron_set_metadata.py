@@ -75,11 +75,12 @@ class NeuronSetMetadata:
 
         Raises:
             KeyError: A key is missing.
-            ValueError: The text is not JSON, or the layers and their widths do not fit together.
+            ValueError: The text is not JSON, which has no NaN and no infinite numbers, or the layers and their widths do
+                not fit together.
             TypeError: The text is not a JSON object, or a value has another type.
         """
         try:
-            raw = json.loads(text)
+            raw = json.loads(text, parse_constant=_no_constant)
         except RecursionError:
             raise ValueError("it is nested too deeply") from None
         values = {field.name: raw[field.name] for field in fields(cls) if field.name not in ("entropy", "residual")}
@@ -118,3 +119,7 @@ class NeuronSetMetadata:
     def to_json(self) -> str:
         """Return the contents of a `metadata.json`."""
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"it has the number {name}, which JSON does not have")

@@ -166,4 +166,12 @@ def _site(file: Any, site: str, raw: Mapping[str, Any]) -> SiteScores:
     }
     if any(array.shape[-1] != widths.total for array in arrays.values()):
         raise ValueError(f"the arrays of {site} do not have {widths.total} numbers")
-    return SiteScores(widths=widths, **arrays)
+    scores = SiteScores(widths=widths, **arrays)
+    if not (finite := np.isfinite(scores.probability)).all():
+        place, number = np.argwhere(~finite)[0].tolist()
+        layer, index = scores.positions[number].tolist()
+        raise ValueError(
+            f"{site}.probability has {scores.probability[place, number]} for index {index} of layer {layer}; identify "
+            "the set again with --scores"
+        )
+    return scores

@@ -52,6 +52,10 @@ def _means(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
         actual, wanted = (" x ".join(map(str, size)) for size in (tuple(values.shape), shape))
         raise InvalidRequest(f"{path.name} has means of {actual} neurons; the model has {wanted}", param="means")
     means: NDArray[np.float32] = values.float().numpy()
-    if not np.isfinite(means).all():
-        raise InvalidRequest(f"{path.name} has means that are not finite numbers", param="means")
+    if not (finite := np.isfinite(means)).all():
+        place = np.argwhere(~finite)[0].tolist()
+        neuron = f"neuron {place[-1]}" + (f" of layer {place[0]}" if len(place) > 1 else "")
+        message = f"{path.name} must have finite means; got {means[tuple(place)]} for {neuron}"
+        remedy = "record them again, in a dtype that can hold the model's activations, such as bfloat16"
+        raise InvalidRequest(f"{message}; {remedy}", param="means")
     return means

@@ -27,7 +27,7 @@ from ampsweep.errors import DamagedFile, InvalidRequest, NotFound
 from ampsweep.files import atomic_write
 from ampsweep.hashing import content_hash, file_hash
 from ampsweep.missing_path import no_folder
-from engine.neurons.numbering import numbers_of, outside
+from engine.neurons.numbering import numbers_of, outside, pairs_of
 
 if TYPE_CHECKING:
     from engine.base import EngineInfo
@@ -97,7 +97,8 @@ class NeuronSet:
             the order of `neurons`; None for an imported set, and for one that was identified before it was recorded.
 
     Raises:
-        InvalidRequest: Neurons are out of range, duplicate or unsorted, or an array has a wrong shape.
+        InvalidRequest: Neurons are out of range, duplicate or unsorted, an array has a wrong shape, or a patch value or
+            mean residual is infinite or NaN.
 
     Example:
         >>> neuron_set = NeuronSet.load(Path("neurons"))  # the folder that `ampsweep identify` wrote
@@ -130,6 +131,7 @@ class NeuronSet:
         for kind, values in self._patches().items():
             if values.shape != shape or values.dtype != np.float32:
                 raise InvalidRequest(f"patch values must be float32 {shape}", param=f"patch.{kind}")
+            self._check_finite(f"patch.{kind}", values.reshape(shape[0], -1), self.widths)
         if self.entropy is not None and (self.entropy.shape != shape[1:] or self.entropy.dtype != np.float32):
             raise InvalidRequest(f"entropies must be float32 {shape[1:]}", param="entropy")
         if (residual := self.residual_mean) is not None and (
@@ -137,6 +139,22 @@ class NeuronSet:
         ):
             message = f"mean residuals must be float32 [{shape[0]}, {self.layers}, H]"
             raise InvalidRequest(f"{message}; got {residual.dtype} {list(residual.shape)}", param="residual_mean")
+        if residual is not None:
+            widths = LayerWidths(self.layers, residual.shape[2])
+            self._check_finite("residual_mean", residual.reshape(shape[0], -1), widths, of="dimension")
+
+    def _check_finite(self, param: str, values: NDArray[np.float32], widths: LayerWidths, of: str = "neuron") -> None:
+        """Raise InvalidRequest if a value, [G, N], is infinite or NaN: answers steered with it would mean nothing."""
+        if (finite := np.isfinite(values)).all():
+            return
+        place, number = np.argwhere(~finite)[0].tolist()
+        ((layer, index),) = pairs_of(np.array([number]), widths).tolist()
+        raise InvalidRequest(
+            f"{param} must have finite numbers; got {values[place, number]} for {of} {index} of layer {layer} in "
+            f"{self.languages[place]}. Identify the set again, in a dtype that can hold the model's activations, such as "
+            "bfloat16",
+            param=param,
+        )
 
     @property
     def widths(self) -> LayerWidths:
@@ -226,7 +244,7 @@ class NeuronSet:
         Raises:
             NotFound: The folder has no neuron set.
             DamagedFile: A file cannot be read, or is not the one that was saved.
-            InvalidRequest: The set has another format.
+            InvalidRequest: The set has another format, or its content is invalid.
         """
         if not folder.is_dir():
             raise NotFound(f"{no_folder(folder)}; `ampsweep identify` writes neuron sets", param="neurons")
@@ -235,7 +253,7 @@ class NeuronSet:
         try:
             metadata = NeuronSetMetadata.parse((folder / METADATA_FILE).read_text(encoding="utf-8"))
             if metadata.format != FORMAT:
-                raise InvalidRequest(f"neuron set {folder} has format {metadata.format}; this version reads {FORMAT}")
+                raise InvalidRequest(f"it has format {metadata.format}; this version reads {FORMAT}", param="neurons")
             if file_hash(folder / TENSORS_FILE) != metadata.sha256:
                 raise DamagedFile(f"{folder / TENSORS_FILE} does not have the hash that {METADATA_FILE} gives")
             arrays = load_file(folder / TENSORS_FILE)
@@ -255,6 +273,8 @@ class NeuronSet:
                 entropy=arrays["entropy"] if metadata.entropy else None,
                 residual_mean=arrays[_RESIDUAL] if metadata.residual else None,
             )
+        except InvalidRequest as error:
+            raise InvalidRequest(f"neuron set {folder}: {error.message}", param=error.param) from error
         except (ValueError, KeyError, TypeError, OSError, SafetensorError) as error:
             reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             raise DamagedFile(f"neuron set {folder} cannot be read: {reason}; copy or identify it again") from error

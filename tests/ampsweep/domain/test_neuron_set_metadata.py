@@ -93,6 +93,13 @@ def test_a_value_of_another_type_is_rejected(key: str, value: object) -> None:
     assert "class" not in str(refused.value)
 
 
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_a_parameter_that_is_no_number_is_rejected(number: str) -> None:
+    text = json.dumps({**METADATA.to_dict(), "params": {"top_rate": float(number)}})
+    with pytest.raises(ValueError, match=f"the number {number}, which JSON does not have"):
+        NeuronSetMetadata.parse(text)
+
+
 def test_layers_of_different_widths_are_a_list() -> None:
     unequal = replace(METADATA, width=(8, 8, 16))
     assert json.loads(unequal.to_json())["width"] == [8, 8, 16]

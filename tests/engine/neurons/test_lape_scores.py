@@ -84,3 +84,10 @@ def test_a_damaged_file_is_rejected(scores: LapeScores, tmp_path: Path, damage: 
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(DamagedFile, match="cannot be read as scores"):
         LapeScores.load(tmp_path, neuron_set="ns_1")
+
+
+def test_a_probability_that_is_no_number_is_rejected_with_its_place(scores: LapeScores, tmp_path: Path) -> None:
+    scores.sites["mlp"].probability[1, 7] = np.nan
+    scores.save(tmp_path)
+    with pytest.raises(DamagedFile, match=r"mlp\.probability has nan for index 1 of layer 2; identify the set again"):
+        LapeScores.load(tmp_path, neuron_set="ns_1")

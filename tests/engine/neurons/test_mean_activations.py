@@ -72,7 +72,10 @@ def test_mean_and_difference_can_be_asked_for_and_other_patch_values_cannot(tmp_
         ({"n": 10, "over_zero": torch.zeros(2, 4)}, "must be a dict with a tensor of floats named average_activations"),
         ({"average_activations": torch.zeros(2, 4).int()}, "tensor of floats"),
         ({"average_activations": torch.zeros(3, 4)}, "means of 3 x 4 neurons; the model has 2 x 4"),
-        ({"average_activations": torch.full((2, 4), float("nan"))}, "not finite numbers"),
+        (
+            {"average_activations": torch.tensor([[0, 0, 0, 0], [0, 0, float("nan"), 0]])},
+            "must have finite means; got nan for neuron 2 of layer 1; record them again",
+        ),
     ],
 )
 def test_another_file_is_refused(tmp_path: Path, neurons: NeuronSet, content: Any, message: str) -> None:

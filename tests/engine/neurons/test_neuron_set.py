@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.layer_widths import LayerWidths
@@ -150,6 +150,34 @@ def test_a_later_format_is_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
     with pytest.raises(InvalidRequest, match="format 2"):
         NeuronSet.load(tmp_path)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize(
+    ("name", "param", "what"), [("patch.median", "patch.median", "neuron"), ("residual.mean", "residual_mean", "dimension")]
+)
+def test_a_value_that_is_no_number_is_refused_with_its_place(
+    tmp_path: Path, name: str, param: str, what: str, value: str
+) -> None:
+    replace(make_neuron_set(PAIRS), residual_mean=np.zeros((3, 3, 5), dtype=np.float32)).save(tmp_path)
+    path = tmp_path / "neurons.safetensors"
+    arrays = load_file(path)
+    arrays[name][1, 2, 4] = float(value)
+    save_file(arrays, path)
+    metadata = json.loads((tmp_path / "metadata.json").read_text())
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    (tmp_path / "metadata.json").write_text(json.dumps({**metadata, "sha256": digest}))
+    with pytest.raises(InvalidRequest, match=f"got {value} for {what} 4 of layer 2 in fr. Identify the set") as refused:
+        NeuronSet.load(tmp_path)
+    assert str(tmp_path) in refused.value.message
+    assert refused.value.param == param
+
+
+def test_a_value_that_is_no_number_is_found_where_layers_differ_in_width() -> None:
+    values = np.zeros((1, 14), dtype=np.float32)
+    values[0, 13] = np.inf
+    with pytest.raises(InvalidRequest, match="got inf for neuron 1 of layer 2 in en"):
+        replace(make_neuron_set({"en": []}, width=(4, 8, 2), patch=False), patch=PatchValues(mean=values))
 
 
 def test_an_empty_folder_has_no_set(tmp_path: Path) -> None:
