@@ -19,7 +19,7 @@ from ampsweep.domain.languages import one_language_twice, short_code, wrong_code
 from ampsweep.errors import InvalidRequest, quoted, shortened_key
 
 T = TypeVar("T")
-M = TypeVar("M", bound="StrictModel")
+M = TypeVar("M", bound=BaseModel)
 
 
 class StrictModel(BaseModel):

@@ -128,7 +128,7 @@ class LapeScores:
                 params=header["params"],
                 sites=sites,
             )
-        except (ValueError, KeyError, TypeError, OSError, SafetensorError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OSError, SafetensorError) as error:
             raise DamagedFile(f"{path} cannot be read as scores: {error}") from error
         if scores.neuron_set != neuron_set:
             raise DamagedFile(f"{path} has the scores of {scores.neuron_set}, not of {neuron_set}; delete it")

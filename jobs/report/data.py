@@ -8,12 +8,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -26,6 +23,7 @@ from ampsweep.errors import DamagedFile, InvalidRequest, NotFound
 from jobs.report.comparisons import combined_p, student_quantiles
 from jobs.report.evaluated import evaluated_rows
 from jobs.report.neurons_file import NEURONS
+from jobs.report.provenance import Provenance, read_provenance
 from jobs.report.resources import resource_classes
 from jobs.report.views import VIEWS
 from jobs.results import metadata_keys as keys
@@ -35,33 +33,6 @@ _FILES = ("results.parquet", "summary.parquet")
 _PARTIAL_FILES = ("partial-results.parquet", "partial-summary.parquet")
 _VIEW = re.compile(r"\s*CREATE VIEW (\w+) AS")
 _WORD = re.compile(r"\w+")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Provenance:
-    """Provenance of the numbers.
-
-    Attributes:
-        sweep_id: Id of the sweep.
-        spec: Its spec.
-        version: Version of Ampsweep that wrote the files.
-        versions: Versions of the software that computed the cells.
-        failed_cells: Errors of the failed cells, by id.
-        sources: Models, engines, neuron sets and data (`jobs.results.assembly.sources_of`).
-        files: SHA-256 of each file.
-        warnings: Warnings of the plan.
-        partial: Cell counts of partial results (`jobs.results.partial`); None for complete results.
-    """
-
-    sweep_id: str
-    spec: dict[str, Any]
-    version: str
-    versions: list[dict[str, str]]
-    failed_cells: dict[str, str]
-    sources: dict[str, list[Any]]
-    files: dict[str, str]
-    warnings: tuple[str, ...] = ()
-    partial: dict[str, Any] | None = None
 
 
 class ReportData:
@@ -89,7 +60,7 @@ class ReportData:
         Raises:
             NotFound: if a file is missing.
             DamagedFile: if a file cannot be read.
-            InvalidRequest: if a file is not that of a sweep, or has no scores of its texts.
+            InvalidRequest: if a file is not that of a sweep or was changed, or has no scores of its texts.
         """
         stopped = any((folder / name).is_file() for name in _PARTIAL_FILES)
         names = _PARTIAL_FILES if partial and stopped else _FILES
@@ -204,31 +175,25 @@ def _converted(table: pa.Table, field: pa.Field, schema: pa.Schema, name: str) -
 
 
 def _provenance(paths: list[Path], schema: pa.Schema) -> Provenance:
+    metadata = _metadata(schema, paths[0])
+    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+    provenance = read_provenance(metadata, name=paths[0].name, files=files)
+    _require_same_sweep(provenance.sweep_id, paths)
+    return provenance
+
+
+def _metadata(schema: pa.Schema, path: Path) -> dict[str, str]:
     try:
-        values = keys.read_metadata(schema)
-        _require_same_sweep(values[keys.SWEEP_ID], paths)
-        return Provenance(
-            sweep_id=values[keys.SWEEP_ID],
-            spec=json.loads(values[keys.SPEC]),
-            version=values[keys.VERSION],
-            versions=json.loads(values[keys.VERSIONS]),
-            failed_cells=json.loads(values[keys.FAILED_CELLS]),
-            sources=json.loads(values[keys.SOURCES]),
-            warnings=tuple(json.loads(values.get(keys.WARNINGS, "[]"))),
-            partial=json.loads(values.get(keys.PARTIAL, "null")),
-            files={path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths},
-        )
-    except (KeyError, ValueError) as error:
-        message = (
-            f"{paths[0].name} is not a file of a sweep, or an older version of Ampsweep wrote it ({error} is missing)"
-        )
-        raise InvalidRequest(f"{message}; run the sweep again", param="sweep") from error
+        return keys.read_metadata(schema)
+    except UnicodeDecodeError as error:
+        message = f"{path.name} was changed after it was written: its metadata are not UTF-8"
+        raise InvalidRequest(f"{message}; give the file as Ampsweep wrote it", param="sweep") from error
 
 
 def _require_same_sweep(sweep_id: str, paths: list[Path]) -> None:
     """Raise InvalidRequest if samples and summary belong to two sweeps, as in a folder of collected files."""
     samples, summary, *_ = paths
-    other = keys.read_metadata(_table(summary).schema).get(keys.SWEEP_ID, sweep_id)
+    other = _metadata(_table(summary).schema, summary).get(keys.SWEEP_ID, sweep_id)
     if other != sweep_id:
         message = f"{samples.name} is of sweep {sweep_id}, but {summary.name} of sweep {other}"
         raise InvalidRequest(f"{message}; give a folder with the files of one sweep", param="sweep")

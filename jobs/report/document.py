@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from jobs.metrics.result import FEW
 from jobs.report.answers import Answer
-from jobs.report.data import Provenance, ReportData
+from jobs.report.data import ReportData
 from jobs.report.findings import findings_of
 from jobs.report.grid import Grid, plain_grid
 from jobs.report.methods import methods_paragraph
+from jobs.report.provenance import Provenance
 from jobs.report.queries import ALIKE, LITTLE
 from jobs.report.views import VIEWS
 from jobs.report.wording import count_of
@@ -126,7 +127,7 @@ def _caveats(data: ReportData) -> Iterable[Notice]:
 def _sources(provenance: Provenance) -> Grid:
     rows = [("", f"model {model['name']}", "", "", model["sha256"]) for model in provenance.sources["models"]]
     rows += [
-        (f"{data['task']} {data['version']}", data["data"], data["split"] or "", data["language"], data["sha256"])
+        (f"{data['task']} {data['version']}", data["data"] or "", data["split"] or "", data["language"], data["sha256"])
         for data in provenance.sources["data"]
     ]
     return plain_grid(_SOURCE_COLUMNS, rows)

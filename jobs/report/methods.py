@@ -13,7 +13,7 @@ from jobs.metrics.bootstrap import RESAMPLES
 from jobs.metrics.corpus_score import RESAMPLES as CORPUS_RESAMPLES
 from jobs.metrics.corpus_score import SEED as CORPUS_SEED
 from jobs.metrics.significance import FLIPS
-from jobs.report.data import Provenance
+from jobs.report.provenance import Provenance
 from jobs.tasks.registry import task_for
 
 _DIGITS = 12

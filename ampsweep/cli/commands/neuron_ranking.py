@@ -14,12 +14,15 @@ from ampsweep.cli.options.completion import sweeps
 from ampsweep.cli.options.neuron_source import check_neuron_folder, required_local_set
 from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.client.environment import DEFAULT_URL
-from ampsweep.errors import DamagedFile, NotFound
+from ampsweep.errors import DamagedFile, InvalidRequest, NotFound
 from ampsweep.files import atomic_write, check_folder, output_file
 from ampsweep.temporary import TemporaryFolder
 
 if TYPE_CHECKING:
     from jobs.results.ranking import RankedNeuron
+
+_COLUMNS = ("metric", "value", "delta", "no_effect", "higher_is_better", "data_language", "target_language")
+"""Columns of a summary that rank neurons."""
 
 
 def rank(
@@ -93,9 +96,14 @@ def _read(path: Path) -> tuple[str, list[dict[str, Any]]]:
         raise NotFound(f"{path.parent} has no {path.name}; give the folder of a finished sweep", param="sweep")
     try:
         table = pq.ParquetFile(path).read()
-        return keys.read_metadata(table.schema)[keys.SWEEP_ID], table.to_pylist()
-    except (OSError, pa.ArrowException, KeyError) as error:
-        raise DamagedFile(f"{path} cannot be read as the summary of a sweep: {error}") from error
+        sweep_id = keys.read_metadata(table.schema)[keys.SWEEP_ID]
+    except (OSError, pa.ArrowException, KeyError, UnicodeDecodeError) as error:
+        message = f"{path} cannot be read as the summary of a sweep: {error}"
+        raise DamagedFile(f"{message}; copy it again, or run the sweep again") from error
+    if missing := [name for name in _COLUMNS if name not in table.column_names]:
+        message = f"{path} is not the summary of a sweep: it lacks the columns {', '.join(missing)}"
+        raise InvalidRequest(f"{message}; run the sweep again", param="sweep")
+    return sweep_id, table.to_pylist()
 
 
 def _warnings(best: Mapping[str, Sequence[RankedNeuron]], languages: Sequence[str], top: int) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jobs.report.data import Provenance
+from jobs.report.provenance import Provenance
 from jobs.report.methods import methods_paragraph
 
 SPEC: dict[str, Any] = {

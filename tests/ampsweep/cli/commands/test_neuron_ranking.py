@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -92,3 +93,18 @@ def test_a_folder_without_a_finished_sweep_is_refused(neurons: tuple[Path, str],
     result = call("neurons", "rank", tmp_path / "empty", "--neurons", neurons[0], "--top", 1, "--out", tmp_path / "top")
     assert result.exit_code == 3
     assert "give the folder of a finished sweep" in result.stderr
+
+
+def test_a_summary_that_somebody_has_changed_is_refused(neurons: tuple[Path, str], tmp_path: Path) -> None:
+    options = ("--neurons", neurons[0], "--top", 1, "--out", tmp_path / "top")
+    table = pa.table({"metric": ["lss"], "value": [0.5]})
+    for metadata, message in (
+        ({b"ampsweep.sweep_id": b"\xff"}, "cannot be read as the summary of a sweep"),
+        ({}, "cannot be read as the summary of a sweep: 'ampsweep.sweep_id'"),
+        ({b"ampsweep.sweep_id": b"sweep_1"}, "it lacks the columns delta, no_effect, higher_is_better"),
+    ):
+        pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "summary.parquet")
+        result = call("neurons", "rank", tmp_path, *options)
+        assert result.exit_code in (1, 2)
+        assert message in " ".join(result.stderr.split())
+        assert "run the sweep again" in " ".join(result.stderr.split())
