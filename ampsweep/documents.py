@@ -1,10 +1,11 @@
 """Parsers of JSON and YAML that reject duplicate keys, where the usual parsers keep the last value.
 
-Does not know what the keys mean.
+Recognizes other encodings than UTF-8. Does not know what the keys mean.
 """
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections import Counter
@@ -25,6 +26,12 @@ _MAX_PROBLEM = 300
 """Characters of what a parser says about a text, part of which it may quote."""
 _AMBIGUOUS_NUMBER = re.compile(r"[-+]?(0[0-9_]+|[0-9_]+(:[0-9]+)+)")
 """Octal and sexagesimal numbers of YAML 1.1."""
+_BYTE_ORDER_MARKS = (
+    (codecs.BOM_UTF32_LE, "UTF-32"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
 
 
 def parse_json(text: str | bytes, *, source: str | None = None, param: str | None = None) -> Any:
@@ -47,20 +54,27 @@ def parse_json(text: str | bytes, *, source: str | None = None, param: str | Non
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except ValueError as error:
-        if _has_long_integer(error):
-            raise ValueError(json_problem(error)) from None
+        if (problem := json_problem(error)) != str(error):
+            raise ValueError(problem) from None
         raise
     except InvalidRequest as error:
         raise _located(error, source, param) from None
 
 
 def json_problem(error: ValueError) -> str:
-    """Return why a text is not JSON. What Python says about long integers concerns its programmers alone."""
-    return "it has an integer of thousands of digits; write a smaller one" if _has_long_integer(error) else str(error)
+    """Return why a text is not JSON. What Python says about encodings and long integers is for programmers."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8 text; save it as UTF-8"
+    too_long = "integer string conversion" in str(error)
+    return "it has an integer of thousands of digits; write a smaller one" if too_long else str(error)
 
 
-def _has_long_integer(error: ValueError) -> bool:
-    return "integer string conversion" in str(error)
+def foreign_encoding(start: bytes) -> str | None:
+    """Return how the start of a text shows that it is not UTF-8, as in "it is UTF-16"; None if it may be UTF-8."""
+    for mark, name in _BYTE_ORDER_MARKS:
+        if start.startswith(mark):
+            return f"it is {name}"
+    return "it has NUL characters, as text in UTF-16 has" if b"\0" in start else None
 
 
 def parse_yaml(text: str, *, source: str | None = None, param: str | None = None) -> Any:
@@ -129,13 +143,16 @@ def read_spec(path: Path, *, param: str = "spec") -> dict[str, Any]:
     import yaml
 
     try:
-        content = parse_yaml(path.read_text(encoding="utf-8-sig"), source=str(path), param=param)
+        encoded = path.read_bytes()
+        if foreign := foreign_encoding(encoded):
+            raise InvalidRequest(f"{path} is not UTF-8 text ({foreign}); save it as UTF-8", param=param)
+        content = parse_yaml(encoded.decode("utf-8-sig"), source=str(path), param=param)
     except FileNotFoundError as error:
         raise InvalidRequest(no_file(path), param=param) from error
     except OSError as error:
         raise InvalidRequest(f"cannot read {path}: {error.strerror}", param=param) from error
     except UnicodeDecodeError as error:
-        raise InvalidRequest(f"{path} is not UTF-8 text; save it in this encoding", param=param) from error
+        raise InvalidRequest(f"{path} is not UTF-8 text; save it as UTF-8", param=param) from error
     except yaml.YAMLError as error:
         raise InvalidRequest(f"{path} is not YAML or JSON: {yaml_problem(error)}", param=param) from error
     if not isinstance(content, dict):

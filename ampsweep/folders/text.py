@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from ampsweep.documents import foreign_encoding
 from ampsweep.errors import InvalidRequest
 
 _FOREIGN = {"\0": "a NUL character, as text in UTF-16 has", "\r": "a carriage return between two texts"}
@@ -35,8 +36,8 @@ def read_all_lines(path: Path) -> Iterator[str]:
                 reject_foreign(text, place=f"{path.name}, line {number}")
                 yield text
     except UnicodeDecodeError as error:
-        encoding = "; it is UTF-16" if number == 1 and error.object.startswith((b"\xff\xfe", b"\xfe\xff")) else ""
-        problem = f"{path.name}, line {number}: cannot be read as UTF-8 text: {error}{encoding}"
+        foreign = foreign_encoding(error.object) if number == 1 else None
+        problem = f"{path.name}, line {number}: cannot be read as UTF-8 text: {foreign or error}"
         raise InvalidRequest(f"{problem}; {_REMEDY}") from error
     except (EOFError, OSError, zlib.error) as error:
         raise InvalidRequest(f"{path.name} cannot be read: {error}") from error

@@ -69,7 +69,9 @@ def _from_yaml(body: bytes) -> SpecBody:
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise InvalidRequest("the body is not UTF-8 text; encode it in UTF-8") from None
+        text = "\0"
+    if "\0" in text:  # as UTF-16 has, which may be valid UTF-8
+        raise InvalidRequest("the body is not UTF-8 text; save it as UTF-8")
     if text.lstrip().startswith("{"):
         with suppress(InvalidRequest):  # YAML does not allow tabs to indent, and JSON does
             return SpecBody(value=parse_json(body), text=None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any, Literal
+from typing import IO, Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from pydantic import Field
@@ -12,6 +12,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from ampsweep.documents import foreign_encoding
 from ampsweep.domain.validation import StrictModel, validate
 from ampsweep.errors import InvalidRequest
 from api.auth.principal import CurrentPrincipal, Principal
@@ -19,6 +20,8 @@ from api.http.pagination import After, Limit, list_object
 from api.http.range_response import file_response
 from api.openai.route import OpenAIRoute
 from api.services import Services, ServicesDep
+from jobs.batches.files import BatchFiles
+from jobs.batches.lines import BLOCK
 from jobs.batches.records import FileRecord
 
 JSON_LINES = "application/jsonl"
@@ -127,7 +130,7 @@ async def _create(services: Services, principal: Principal, form: FormData) -> d
     upload, file = _parsed(form)
     batches, contents = services.batch_service.batches, services.batch_service.files
     file_id = batches.files.new_id()
-    size = await asyncio.to_thread(contents.save, file_id, file.file)
+    size = await asyncio.to_thread(_save, contents, file_id, file.file)
     if not size:
         await asyncio.to_thread(contents.delete, file_id)
         raise InvalidRequest("the file is empty; write one request per line", param="file")
@@ -142,6 +145,16 @@ async def _create(services: Services, principal: Principal, form: FormData) -> d
         )
     )
     return file_object(record)
+
+
+def _save(contents: BatchFiles, file_id: str, content: IO[bytes]) -> int:
+    """Publish the content of a file, and return its size; raise InvalidRequest for text in another encoding."""
+    first_line, *_ = content.read(BLOCK).split(b"\n", 1)
+    content.seek(0)
+    if foreign := foreign_encoding(first_line):
+        message = f"the file is not UTF-8 text ({foreign}); save it as UTF-8, and upload it again"
+        raise InvalidRequest(message, param="file")
+    return contents.save(file_id, content)
 
 
 def _parsed(form: FormData) -> tuple[_Upload, UploadFile]:

@@ -251,7 +251,7 @@ class NeuronSet:
         if not (folder / METADATA_FILE).is_file():
             raise NotFound(f"no neuron set in {folder}: {METADATA_FILE} is missing", param="neurons")
         try:
-            metadata = NeuronSetMetadata.parse((folder / METADATA_FILE).read_text(encoding="utf-8"))
+            metadata = NeuronSetMetadata.parse((folder / METADATA_FILE).read_bytes())
             if metadata.format != FORMAT:
                 raise InvalidRequest(f"it has format {metadata.format}; this version reads {FORMAT}", param="neurons")
             if file_hash(folder / TENSORS_FILE) != metadata.sha256:

@@ -199,7 +199,7 @@ def cannot_save(neuron_set_id: str, address: str, error: OSError) -> Unavailable
 
 def _read_info(neuron_set_id: str, path: Path, modified: float) -> NeuronSetInfo | DamagedFile:
     try:
-        metadata = NeuronSetMetadata.parse(path.read_text(encoding="utf-8"))
+        metadata = NeuronSetMetadata.parse(path.read_bytes())
         return NeuronSetInfo(
             id=neuron_set_id,
             model=metadata.model,

@@ -99,12 +99,28 @@ def test_a_value_that_does_not_fit_its_tag_is_refused(value: str) -> None:
         parse_yaml(f"seed: {value}")
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
-def test_a_spec_in_another_encoding_is_refused_with_the_remedy(tmp_path: Path, encoding: str) -> None:
+@pytest.mark.parametrize(
+    ("encoding", "reason"),
+    [
+        ("utf-16", r" \(it is UTF-16\)"),
+        ("utf-16-le", r" \(it has NUL characters, as text in UTF-16 has\)"),
+        ("utf-32", r" \(it is UTF-32\)"),
+        ("latin-1", ""),
+    ],
+)
+def test_a_spec_in_another_encoding_is_refused_with_the_remedy(tmp_path: Path, encoding: str, reason: str) -> None:
     spec = tmp_path / "spec.yaml"
     spec.write_text("name: é\n", encoding=encoding)
-    with pytest.raises(InvalidRequest, match=r"spec\.yaml is not UTF-8 text; save it in this encoding"):
+    with pytest.raises(InvalidRequest, match=rf"spec\.yaml is not UTF-8 text{reason}; save it as UTF-8$"):
         read_spec(spec)
+    spec.write_text("name: é\n", encoding="utf-8-sig")
+    assert read_spec(spec) == {"name": "é"}
+
+
+def test_json_in_another_encoding_says_how_to_save_it() -> None:
+    with pytest.raises(ValueError, match="^it is not UTF-8 text; save it as UTF-8$"):
+        parse_json('{"a": "é"}'.encode("latin-1"))
+    assert parse_json('{"a": "é"}'.encode("utf-8-sig")) == {"a": "é"}
 
 
 @pytest.mark.parametrize("text", ["seed: " + "[" * 600 + "]" * 600, "seed: 2024-13-45", "seed: " + "9" * 5000])

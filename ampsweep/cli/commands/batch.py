@@ -23,6 +23,7 @@ from ampsweep.cli.terminal.library_messages import quiet_libraries
 from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.cli.terminal.progress import Counter
 from ampsweep.cli.terminal.running import run_to_end
+from ampsweep.documents import foreign_encoding
 from ampsweep.errors import AmpsweepError, InvalidRequest
 from ampsweep.files import atomic_write, parquet_output
 from ampsweep.missing_path import no_file
@@ -77,6 +78,7 @@ def batch(
     """Run the requests of a file, each with its own intervention and adapter or none, and write their answers."""
     if not source.is_file():
         raise InvalidRequest(no_file(source), param="IN.jsonl")
+    _check_encoding(source)
     writable = parquet_output(target, param="OUT.parquet", inputs=[source])
     folder = model_folder(model)  # before anything that takes time
     quiet_libraries("batch", verbose=options.verbose)
@@ -178,6 +180,16 @@ async def _answer(line: bytes, engine: Engine, neurons_id: str | None) -> Row:
         return {**row, "error": describe(error)}
     answer = {"completion": text, "token_ids": token_ids, "logprobs": logprobs, "steered_spans": joined_spans(spans)}
     return {**row, **answer}
+
+
+def _check_encoding(source: Path) -> None:
+    """Raise InvalidRequest if the first line shows that the file is not UTF-8; a wrong line elsewhere fails alone."""
+    from jobs.batches.lines import BLOCK
+
+    with source.open("rb") as file:
+        foreign = foreign_encoding(file.readline(BLOCK))
+    if foreign:
+        raise InvalidRequest(f"{source} is not UTF-8 text ({foreign}); save it as UTF-8", param="IN.jsonl")
 
 
 def _lines(source: Path) -> Iterator[bytes]:

@@ -98,6 +98,11 @@ def parse(text: str | bytes) -> GenerateLine | ScoreLine:
     Raises:
         InvalidRequest: The line is not a valid request; `param` names the field.
     """
+    if isinstance(text, bytes):
+        try:
+            text = text.decode()
+        except UnicodeDecodeError as error:
+            raise InvalidRequest("it is not UTF-8 text; save the file as UTF-8") from error
     with suppress(ValueError):  # the validation below rejects what is not JSON, and says at which position
         parse_json(text)
     try:

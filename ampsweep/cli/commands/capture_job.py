@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ampsweep.documents import foreign_encoding
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.text import reject_foreign
 
@@ -85,7 +86,8 @@ def _read_text(number: int, line: bytes) -> SourceText:
     try:
         prompt = line.decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError as error:
-        message = f"{param} is not UTF-8: {error.reason}; save the file in UTF-8"
+        reason = foreign_encoding(line) or error.reason
+        message = f"{param} is not UTF-8: {reason}; save the file in UTF-8"
         raise InvalidRequest(message, param=param) from error
     reject_foreign(prompt, place=param, param=param)
     name = str(number)
@@ -98,6 +100,8 @@ def _read_object(number: int, line: bytes) -> SourceText:
     from api.openai.captured_text import TextToCapture
 
     param = f"TEXTS.{number}"
+    if foreign := foreign_encoding(line):
+        raise InvalidRequest(f"{param} is not UTF-8: {foreign}; save the file in UTF-8", param=param)
     try:
         raw = parse_json(line)
     except InvalidRequest as error:

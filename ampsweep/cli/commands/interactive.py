@@ -18,6 +18,8 @@ from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import AmpsweepError, InvalidRequest
 
+_BYTE_ORDER_MARK = "\ufeff"
+"""Begins a file of prompts that a program on Windows wrote."""
 STEERING: Mapping[str, Callable[[str], Any]] = {
     "languages": comma_separated,
     "op": str,
@@ -134,7 +136,7 @@ def converse(
     """
     while True:
         try:
-            line = read(prompt).strip()
+            line = read(prompt).removeprefix(_BYTE_ORDER_MARK).strip()
         except EOFError:
             echo(err=True)
             return

@@ -126,7 +126,7 @@ def check_neuron_folder(folder: Path, neuron_set_id: str) -> None:
     if not path.is_file():
         return
     try:
-        stored = NeuronSetMetadata.parse(path.read_text(encoding="utf-8"))
+        stored = NeuronSetMetadata.parse(path.read_bytes())
     except (ValueError, KeyError, TypeError, OSError):
         return
     if stored.id != neuron_set_id:

@@ -101,6 +101,15 @@ async def test_no_yaml_makes_the_server_fail(large_body_server: Server, text: by
     assert answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "latin-1"])
+async def test_another_encoding_is_refused_with_the_remedy(installation: Installation, encoding: str) -> None:
+    text = TEXT.replace("first-look", "premi\u00e8re")
+    assert text != TEXT
+    async with running_server(installation, working=False) as server:
+        answer = await post(server, "sweeps/plan", text.encode(encoding))
+    assert answer.json()["error"]["message"] == "the body is not UTF-8 text; save it as UTF-8"
+
+
 async def test_deep_nesting_is_found_before_it_is_parsed(installation: Installation) -> None:
     async with running_server(installation, working=False, limits=LIMITS) as server:
         answer = await post(server, "sweeps", "[" * MAX_YAML_BYTES)

@@ -107,6 +107,19 @@ async def test_an_upload_needs_a_form_with_a_file_that_is_not_empty(installation
     assert stored == frozenset()
 
 
+@pytest.mark.parametrize(
+    ("encoding", "reason"), [("utf-16", "it is UTF-16"), ("utf-16-be", "it has NUL characters, as text in UTF-16 has")]
+)
+async def test_a_file_in_another_encoding_is_refused(installation: Installation, encoding: str, reason: str) -> None:
+    async with running_server(installation, working=False) as server:
+        refused = await upload(server, (CONTENT * 2).decode().encode(encoding))
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "file")
+        message = f"the file is not UTF-8 text ({reason}); save it as UTF-8, and upload it again"
+        assert refused.json()["error"]["message"] == message
+        assert (await server.http.get("/v1/files")).json()["data"] == []
+        await created(server, CONTENT.decode().encode("utf-8-sig"))
+
+
 async def test_a_file_may_be_larger_than_other_bodies_but_not_than_its_own_limit(installation: Installation) -> None:
     limits = Limits(body_bytes=2000, file_bytes=20_000, requests_a_minute=None)
     async with running_server(installation, working=False, limits=limits) as server:

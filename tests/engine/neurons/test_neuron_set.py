@@ -144,6 +144,13 @@ def test_invalid_metadata_is_reported_as_damage(tmp_path: Path, text: str) -> No
         NeuronSet.load(tmp_path)
 
 
+def test_metadata_with_a_byte_order_mark_are_read(tmp_path: Path) -> None:
+    make_neuron_set(PAIRS).save(tmp_path)
+    path = tmp_path / "metadata.json"
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert NeuronSet.load(tmp_path).languages == ("en", "fr", "tr")
+
+
 def test_a_later_format_is_refused(tmp_path: Path) -> None:
     make_neuron_set(PAIRS).save(tmp_path)
     path = tmp_path / "metadata.json"

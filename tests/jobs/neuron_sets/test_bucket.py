@@ -179,7 +179,7 @@ def test_metadata_are_read_once(address: str, monkeypatch: pytest.MonkeyPatch) -
     sets = neuron_sets_at(address)
     sets.publish("ns_1", writer(b"one"))
     first = sets.get("ns_1")
-    monkeypatch.setattr(Path, "read_text", None)
+    monkeypatch.setattr("jobs.neuron_sets.registry.NeuronSetMetadata.parse", lambda _text: pytest.fail("it was read"))
     assert sets.get("ns_1") is first
     assert sets.infos()[0] is first
 

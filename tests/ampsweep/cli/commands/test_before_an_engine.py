@@ -38,6 +38,8 @@ def _files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     too_long = [{**line, "prompt": LONG}, score]
     (tmp_path / "too_long.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in too_long))
     (tmp_path / "some_long.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in (line, *too_long)))
+    (tmp_path / "utf16.jsonl").write_text(f"{json.dumps(line)}\n" * 2, encoding="utf-16")
+    (tmp_path / "latin1.jsonl").write_bytes(b'{"custom_id": "\xe9"}\n')
     (tmp_path / "answers.jsonl").write_text('{"completion": "Hello", "language": "en"}\n')
 
     async def open_engine(_spec: object) -> None:
@@ -72,6 +74,14 @@ def _files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "IN.jsonl: none of the 3 lines is a valid request; line 1: intervention.languages: unknown language 'de'",
         ),
         (("batch", "half.jsonl", "out.parquet", "--model", "atlas", "--neurons", "OTHER"), "--neurons: neuron set ns_"),
+        (
+            ("batch", "utf16.jsonl", "out.parquet", "--model", "atlas"),
+            "IN.jsonl: utf16.jsonl is not UTF-8 text (it is UTF-16); save it as UTF-8",
+        ),
+        (
+            ("batch", "latin1.jsonl", "out.parquet", "--model", "atlas"),
+            "IN.jsonl: none of the 1 lines is a valid request; line 1: it is not UTF-8 text; save the file as UTF-8",
+        ),
         (
             ("batch", "too_long.jsonl", "out.parquet", "--model", "atlas"),
             "IN.jsonl: none of the 2 lines is a valid request; line 1: prompt: the prompt has ",

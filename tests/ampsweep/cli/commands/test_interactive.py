@@ -109,6 +109,10 @@ def test_a_line_that_is_not_utf_8_is_an_error_of_its_own(capsys: pytest.CaptureF
     assert capsys.readouterr().err.count("error: prompt: must be valid UTF-8 text; got ") == 2
 
 
+def test_a_byte_order_mark_is_no_part_of_a_prompt() -> None:
+    assert conversed("\ufeffHello") == [("Hello", None, SamplingParams())]
+
+
 def test_an_input_that_cannot_be_decoded_ends_the_conversation() -> None:
     def read(_prompt: str) -> str:
         return b"caf\xe9".decode()
