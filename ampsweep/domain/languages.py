@@ -19,6 +19,8 @@ from ampsweep.errors import InvalidRequest, UnknownName
 T = TypeVar("T")
 
 _CODE = re.compile(r"[\w-]{1,200}")
+_USUAL_CODE = re.compile(r"[a-z]{2,3}([_-][A-Z][a-z]{3})?([_-]([A-Z]{2}|[0-9]{3}))?")
+_WITH_REGION = re.compile(r"([a-z]{2,3}(?:[_-][a-z]{4})?)[_-](?:[a-z]{2}|[0-9]{3})", re.IGNORECASE)
 _SCRIPT_LETTERS = 4
 
 FLORES_CODES = {
@@ -106,6 +108,27 @@ def read_code(code: object, *, param: str) -> str:
         raise InvalidRequest(wrong, param=param)
     assert isinstance(code, str), "checked by wrong_code"
     return short_code(code)
+
+
+def is_usual_code(word: str) -> bool:
+    """Return whether a word is spelled as a code of a language, maybe with a script and a region.
+
+    Example:
+        >>> is_usual_code("por_Latn"), is_usual_code("pt-BR"), is_usual_code("target_language")
+        (True, True, False)
+    """
+    return _USUAL_CODE.fullmatch(word) is not None
+
+
+def without_region(code: str) -> str:
+    """Return a code without its region, which no language identifier distinguishes; any other code as it is.
+
+    Example:
+        >>> without_region("pt-BR"), without_region("es_419"), without_region("zho_Hant")
+        ('pt', 'es', 'zho_Hant')
+    """
+    with_region = _WITH_REGION.fullmatch(code)
+    return code if with_region is None else short_code(with_region[1])
 
 
 @lru_cache(maxsize=1024)

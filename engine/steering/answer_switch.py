@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from ampsweep.domain.language_identifier import LanguageIdentifier
+from ampsweep.domain.languages import without_region
 from ampsweep.domain.text_parts import no_parts
 from ampsweep.errors import InvalidRequest
 from engine.base import Steering
@@ -93,7 +94,7 @@ async def _identifier(
         identifier = await asyncio.to_thread(open_identifier)
     except InvalidRequest as error:  # a package is not installed
         raise InvalidRequest(error.message, param=_WHEN) from error
-    if unknown := sorted(set(targets) - identifier.languages):
+    if unknown := sorted(set(map(without_region, targets)) - identifier.languages):
         message = f"{identifier.identity} cannot identify {', '.join(unknown)}, so every text would count as drifted"
         raise InvalidRequest(f"{message}; leave when out", param=_WHEN)
     return identifier

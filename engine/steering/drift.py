@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ampsweep.domain.chunk import Span
 from ampsweep.domain.drift import Drift
 from ampsweep.domain.language_identifier import LanguageIdentifier, has_letters
+from ampsweep.domain.languages import without_region
 
 
 class SwitchHistory:
@@ -68,7 +69,7 @@ class DriftSwitch:
             identifier: Identifies the language of the end of the text.
         """
         self._drift = drift
-        self._targets = frozenset(targets)
+        self._targets = frozenset(map(without_region, targets))
         self._identifier = identifier
         self._end = ""  # the last characters
         self._characters = 0

@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from ampsweep.domain.language_identifier import UNKNOWN, LanguageIdentifier, has_letters
+from ampsweep.domain.languages import without_region
 from jobs.evaluation.metric import Scores, TextMetric, TextScore, Values, defined, mean_with_interval, note_on
 from jobs.evaluation.texts import StoredText
 from jobs.language_control.identifiers import require_languages
@@ -50,6 +51,7 @@ class LanguageConfusion(_ByIdentifier):
     def summarize(self, texts: Sequence[StoredText], scores: Scores, rng: np.random.Generator) -> Values:
         """Return `lpr`, `wpr`, `lcpr`; `counted`, the answers behind `lpr`; and the tokenizers of the languages."""
         counted = defined(scores["lpr"])
+        languages = {without_region(text.language) for text in texts}
         lines, words = (mean_with_interval(name, texts, scores[name], rng, is_share=True) for name in ("lpr", "wpr"))
         lpr, wpr = lines["lpr"], words["wpr"]
         return {
@@ -58,12 +60,13 @@ class LanguageConfusion(_ByIdentifier):
             **words,
             "lcpr": None if lpr is None or wpr is None else harmonic_mean(lpr, wpr),
             "identifier": self.identity,
-            "tokenizers": {name: tokenizer_name(name) for name in sorted({text.language for text in texts})},
+            "tokenizers": {name: tokenizer_name(name) for name in sorted(languages)},
             "note": note_on(texts, scores["lpr"], scores["wpr"]),
         }
 
     def _check(self, text: StoredText) -> CheckedAnswer:
-        return check_answer(text.text, text.language, identifier=self.identifier, english_words=self.english_words)
+        wanted = without_region(text.language)
+        return check_answer(text.text, wanted, identifier=self.identifier, english_words=self.english_words)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +81,7 @@ class LanguageForcing(_ByIdentifier):
         languages = await asyncio.to_thread(lambda: [self._language(text.text) for text in texts])
         return {
             "lfs": [
-                TextScore(float(language == text.language), language)
+                TextScore(float(language == without_region(text.language)), language)
                 for text, language in zip(texts, languages, strict=True)
             ]
         }

@@ -32,7 +32,7 @@ class EvaluationRequest(StrictModel):
 
     metrics: Unique[ServerMetric]
     identifier: Literal["py3langid", "lid.176.ftz", "lingua"] = "py3langid"
-    language: Annotated[str, Field(pattern=r"^[A-Za-z_]{1,40}$")] = "target_language"
+    language: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")] = "target_language"
     by: Unique[Name] | None = None
     judge: JudgeSpec | None = None
 

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ampsweep.domain.languages import short_code, wrong_code
+from ampsweep.domain.languages import is_usual_code, short_code, wrong_code
 from ampsweep.errors import InvalidRequest
 from ampsweep.missing_path import no_file
 from jobs.data.rows import read_rows
@@ -162,9 +162,11 @@ def _constant_language(columns: Columns, names: Sequence[str], path: Path) -> di
     """Return the language of all rows, if `columns.language` is a code and not a column."""
     if columns.language in names:
         return {}
-    if re.fullmatch(r"[a-z]{2,3}(_[A-Z][a-z]{3})?", columns.language):
+    if is_usual_code(columns.language):
         return {columns.language: columns.language}
-    raise _no_column(columns.language, names, path.name, "language")
+    error = _no_column(columns.language, names, path.name, "language")
+    remedy = "give one of these, or the code of a language such as fr, por_Latn or pt-BR"
+    raise InvalidRequest(f"{error.message}; {remedy}", param=error.param)
 
 
 def _no_column(name: str, names: Sequence[str], where: str, param: str) -> InvalidRequest:

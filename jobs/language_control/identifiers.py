@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ampsweep.domain.language_identifier import UNKNOWN, Identification, LanguageIdentifier, has_letters
-from ampsweep.domain.languages import short_code
+from ampsweep.domain.languages import short_code, without_region
 from ampsweep.errors import InvalidRequest, UnknownName
 from ampsweep.hashing import file_hash
 
@@ -45,8 +45,11 @@ def open_identifier(choice: str = DEFAULT) -> LanguageIdentifier:
 
 
 def require_languages(identifier: LanguageIdentifier, languages: set[str]) -> None:
-    """Raise InvalidRequest if an identifier cannot return one of the languages, whose share would always be 0."""
-    if missing := sorted(languages - identifier.languages):
+    """Raise InvalidRequest if an identifier cannot return one of the languages, whose share would always be 0.
+
+    A region is no part of a language here: a text in `pt-BR` is one in `pt`.
+    """
+    if missing := sorted({without_region(language) for language in languages} - identifier.languages):
         raise InvalidRequest(
             f"{identifier.identity} does not know {', '.join(missing)}; choose another language identifier",
             param="identifier",

@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 import pyarrow as pa
 
+from ampsweep.domain.languages import without_region
 from ampsweep.errors import InvalidRequest
 from jobs.language_control.identifiers import DEFAULT, open_identifier, require_languages
 from jobs.metrics.corpus_score import CHRF_PLUS, CorpusScore
@@ -54,6 +55,7 @@ def _penalized(samples: pa.Table) -> pa.Table:
     """Return samples without the completions that are not in the data language."""
     if (language := wanted_language(samples, "data_language")) is None:
         return samples
+    language = without_region(language)
     require_languages(open_identifier(DEFAULT), {language})
     column = samples.column_names.index("completion")
     credited = [text if _language(text) == language else "" for text in samples["completion"].to_pylist()]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 
+from ampsweep.domain.languages import without_region
 from jobs.language_control.scripts import is_in_script_of
 from jobs.metrics.item_sums import compare_answers, evaluate_answers, has_several_answers
 from jobs.metrics.result import MetricResult
@@ -78,6 +78,11 @@ class LanguageShare:
         return np.array([any(by_language) for by_language in truths], dtype=bool)
 
 
+def _is_in(identified: str, language: str) -> bool:
+    """Return whether an identified language is the wanted one, whose region no identifier tells."""
+    return identified == without_region(language)
+
+
 def wanted_language(samples: pa.Table, column: str) -> str | None:
     """Return the language in a column, which is the same for all samples of a cell; None if the cell has none."""
     wanted: str | None = samples[column][0].as_py() if len(samples) else None
@@ -88,7 +93,7 @@ def _unknown(wanted: str | None) -> MetricResult:
     return MetricResult(n=0, note=f"the script that {wanted} is written in is not known")
 
 
-IN_TARGET = LanguageShare(name="in_target_language", language="target_language", column="prediction", holds=operator.eq)
+IN_TARGET = LanguageShare(name="in_target_language", language="target_language", column="prediction", holds=_is_in)
 IN_DATA = replace(IN_TARGET, name="in_data_language", language="data_language")
 IN_TARGET_SCRIPT = LanguageShare(
     name="in_target_script", language="target_language", column="completion", holds=is_in_script_of

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ampsweep.domain.languages import without_region
 from ampsweep.errors import InvalidRequest
 from jobs.language_control.identifiers import DEFAULT, PACKAGED_FASTTEXT, open_identifier, require_languages
 from jobs.language_control.language_confusion import MIN_WORDS, WORD_LANGUAGES, check_answer
@@ -113,7 +114,7 @@ class PassRate:
     def _result(self, samples: pa.Table, baseline: pa.Table | None, rng: np.random.Generator) -> MetricResult | None:
         if not len(samples):
             return MetricResult(n=0)
-        wanted = (wanted_language(samples, self.language) or "").split("+")
+        wanted = [without_region(code) for code in (wanted_language(samples, self.language) or "").split("+")]
         if not wanted[0] or (self.rate.by_words and not WORD_LANGUAGES.issuperset(wanted)):
             return None
         sides = [self._of_source(table) for table in (samples, baseline) if table is not None]

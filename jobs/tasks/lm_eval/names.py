@@ -16,14 +16,12 @@ from typing import Any
 import yaml
 
 from ampsweep.domain.language_names import english_name
-from ampsweep.domain.languages import FLORES_CODES, flores_codes, short_code
+from ampsweep.domain.languages import FLORES_CODES, flores_codes, is_usual_code, short_code
 from ampsweep.errors import InvalidRequest, UnknownName
 from ampsweep.hashing import cached_hash, files_hash
 
 LANGUAGE, FLORES = "{language}", "{flores}"
 """Placeholders in a name: the two-letter code of the data language, and its FLORES code."""
-_CODE = re.compile(r"[a-z]{2,3}([_-][A-Z][a-z]{3})?([_-][A-Z]{2})?")
-"""A language code, optionally with script and region."""
 _OTHER_CODES = {"ja": ("jp",), "zh": ("cn",)}
 _NAME_LINE = re.compile(r"^(task|group): *[\"']?([\w.+-]+)[\"']? *$", re.MULTILINE)
 _MAX_LISTED = 20
@@ -82,7 +80,7 @@ def _spellings(language: str) -> list[str]:
 
 def _language(spelling: str) -> str | None:
     """Return the language that a spelling means, by its two-letter code if it has one; None for any other word."""
-    return _paper_spellings().get(spelling) or (short_code(spelling) if _CODE.fullmatch(spelling) else None)
+    return _paper_spellings().get(spelling) or (short_code(spelling) if is_usual_code(spelling) else None)
 
 
 @cache

@@ -29,9 +29,9 @@ class MarkedIdentifier:
         return Identification(*marks[text[-1]]) if text[-1] in marks else UNKNOWN
 
 
-def decisions(pieces: Iterable[str], drift: Drift = EAGER) -> str:
+def decisions(pieces: Iterable[str], drift: Drift = EAGER, target: str = "fr") -> str:
     """Return the state after each piece: `+` for on, `-` for off."""
-    switch = DriftSwitch(drift, ["fr"], MarkedIdentifier())
+    switch = DriftSwitch(drift, [target], MarkedIdentifier())
     states = []
     for piece in pieces:
         before = switch.on
@@ -41,7 +41,7 @@ def decisions(pieces: Iterable[str], drift: Drift = EAGER) -> str:
 
 
 def test_a_text_in_another_language_switches_on_and_one_in_the_target_off_again() -> None:
-    assert decisions("ffeeff") == "--++--"
+    assert decisions("ffeeff") == decisions("ffeeff", target="fr-CA") == "--++--"
 
 
 def test_hysteresis_asks_for_several_decisions_in_a_row() -> None:

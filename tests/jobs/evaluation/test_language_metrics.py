@@ -58,6 +58,12 @@ def test_language_and_script_are_told_apart() -> None:
     assert (values["lfs"], values["script"], values["n"]) == (0.25, 0.5, 4)
 
 
+def test_a_region_is_no_other_language() -> None:
+    texts = [text(FRENCH, "fr-CA"), text(ENGLISH, "fr_CA")]
+    (values,) = groups(texts, "lfs", "script", "language_confusion").values()
+    assert (values["lfs"], values["script"], values["lpr"]) == (0.5, 1.0, 0.5)
+
+
 def test_a_text_without_letters_is_in_no_language() -> None:
     assert FASTTEXT.identify("123 !!!").language == "en"
     (values,) = groups([text("123 !!!", "en"), text(ENGLISH, "en")], "lfs").values()

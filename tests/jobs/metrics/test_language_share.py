@@ -51,6 +51,13 @@ def test_the_share_in_the_target_language_is_beside_that_of_the_same_unsteered_t
     assert IN_TARGET.compare(plain, plain, RNG) is None, "a repeated baseline has no target language"
 
 
+def test_an_identified_language_is_that_of_a_target_with_a_region() -> None:
+    for target in ("fr-CA", "fra_Latn_CA", "fr_419"):
+        result = IN_TARGET.compare(identified(["fr", "en"], target), identified(["en", "en"], None), RNG)
+        assert result is not None
+        assert (result.value, result.baseline) == (0.5, 0.0)
+
+
 def test_any_of_several_target_languages_counts() -> None:
     steered = identified(["it", "fr", "en"], "fr+it")
     result = IN_TARGET.compare(steered, steered, RNG)
