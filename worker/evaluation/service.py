@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from functools import partial
 
 from ampsweep.errors import AmpsweepError, InvalidRequest, Unavailable
@@ -17,6 +18,7 @@ from jobs.evaluation.rating_store import RatingStore
 from jobs.evaluation.records import REPEATABLE, EvaluationLease, EvaluationRecord
 from jobs.evaluation.relevance import Relevance
 from jobs.evaluation.request import EvaluationRequest, parse_evaluation
+from jobs.evaluation.sample_texts import require_texts
 from jobs.execution import Completions
 from jobs.language_control.identifiers import open_identifier
 from jobs.planning.catalog import Catalog
@@ -81,15 +83,16 @@ class LeasedEvaluationService(LeasedService[EvaluationLease, Running[EvaluationL
 
         Raises:
             Conflict: The sweep has no results.
-            InvalidRequest: A package that is needed is not installed, or the judge cannot be asked in a chat (param
-                "judge.model").
+            InvalidRequest: A package that is needed is not installed, the judge cannot be asked in a chat (param
+                "judge.model"), or the sweep has no text to evaluate (`jobs.evaluation.sample_texts`).
             UnknownName: The judge is not a model of this server.
             Unavailable: Too many evaluations are unfinished.
         """
         existing = await asyncio.to_thread(self.evaluations.find, sweep, request)
         if existing is not None and existing.state not in REPEATABLE:
             return existing
-        await asyncio.to_thread(self._metrics, request)
+        metrics = await asyncio.to_thread(self._metrics, request)
+        await asyncio.to_thread(self._check_texts, sweep, request, metrics)
         record = await asyncio.to_thread(self.evaluations.submit, sweep, request)
         self._work_available.set()
         return record
@@ -130,6 +133,10 @@ class LeasedEvaluationService(LeasedService[EvaluationLease, Running[EvaluationL
         if sweep.files is None or sweep.files.samples != lease.evaluation.samples:
             raise Unavailable(f"the results of sweep {sweep.id} are being assembled again")
         return self._results.samples_file(sweep)
+
+    def _check_texts(self, sweep: SweepRecord, request: EvaluationRequest, metrics: Sequence[TextMetric]) -> None:
+        needs = frozenset[str]().union(*(metric.needs for metric in metrics))
+        require_texts(self._results.samples_file(sweep), request, needs=needs)
 
     def _metrics(self, request: EvaluationRequest) -> list[TextMetric]:
         return [self._metric(name, request) for name in request.metrics]

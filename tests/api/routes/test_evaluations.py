@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from ampsweep.errors import InvalidRequest
 from tests.api.running_server import Server, running_server
 from tests.worker.installation import Installation
 
@@ -90,15 +91,21 @@ async def _generated(server: Server) -> float:
     return metrics.stats["generated_tokens"]
 
 
-async def test_an_evaluation_that_failed_can_be_started_again(installation: Installation) -> None:
+async def test_an_evaluation_that_failed_can_be_started_again(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise InvalidRequest("the identifier does not know xx")
+
+    monkeypatch.setattr("worker.evaluation.service.evaluate_sweep", fail)
     async with running_server(installation) as server:
         sweep_id = await server.done(**GENERATION)
-        body = {"metrics": ["script"], "language": "xx_column"}
+        body = {"metrics": ["script"]}
         failed = await evaluated(server, sweep_id, body)
         scores = await server.http.get(f"/v1/sweeps/{sweep_id}/evaluations/{failed['id']}/scores.parquet")
         assert (await evaluated(server, sweep_id, body))["id"] == failed["id"]
     assert failed["status"] == "failed"
-    assert "has no column 'xx_column'" in failed["error"]
+    assert failed["error"] == "the identifier does not know xx"
     assert failed["groups"] is None
     assert (scores.status_code, scores.json()["error"]["code"]) == (409, "conflict")
 
@@ -128,12 +135,25 @@ async def test_a_wrong_field_is_named(installation: Installation) -> None:
         ({"metrics": ["relevance"]}, "judge"),
         ({"metrics": ["lfs"], "judge": {"model": "tiny"}}, "judge"),
         ({"metrics": ["relevance"], "judge": {"model": "nobody"}}, "model"),
+        ({"metrics": ["script"], "language": "xx_column"}, "language"),
+        ({"metrics": ["script"], "by": ["xx_column"]}, "by"),
     ]
     async with running_server(installation) as server:
         sweep_id = await server.done(**GENERATION)
         for body, param in wrong:
             response = await server.http.post(f"/v1/sweeps/{sweep_id}/evaluations", json=body)
             assert (response.status_code, response.json()["error"]["param"]) == (422, param), body
+
+
+async def test_a_sweep_without_texts_is_refused_at_once(installation: Installation) -> None:
+    async with running_server(installation) as server:
+        sweep_id = await server.done()
+        path = f"/v1/sweeps/{sweep_id}/evaluations"
+        refused = await server.http.post(path, json={"metrics": ["lfs"]})
+        listed = (await server.http.get(path)).json()["data"]
+    assert (refused.status_code, refused.json()["error"]["param"]) == (422, "sweep_id")
+    assert "evaluate a sweep with a task that generates answers" in refused.json()["error"]["message"]
+    assert listed == []
 
 
 async def test_only_an_ended_sweep_can_be_evaluated(installation: Installation) -> None:
