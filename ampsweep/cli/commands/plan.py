@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,7 +21,8 @@ from ampsweep.cli.options.engine import (
     UnfusedExperts,
     Verbose,
 )
-from ampsweep.cli.options.neuron_source import naming_spec_neurons, read_neurons
+from ampsweep.cli.options.local_or_server import leave_to_server
+from ampsweep.cli.options.neuron_source import check_spec_uses, naming_spec_neurons, read_neurons
 from ampsweep.cli.server.engine_specs import local_engine
 from ampsweep.cli.terminal.library_messages import quiet_libraries
 from ampsweep.cli.terminal.option_names import about_option
@@ -74,6 +75,17 @@ def plan(
     if server is not None:
         if measure:
             raise InvalidRequest("the server measures nothing; leave out --measure or --server", param="measure")
+        leave_to_server(
+            {
+                "out": out,
+                "data": data,
+                "corpus": corpus,
+                "lora": lora,
+                "neurons": neurons,
+                "unfused_experts": unfused_experts,
+                "allow_untested_vllm": allow_untested_vllm,
+            }
+        )
         with client_of(server) as client:
             show_plan({**client.plan(spec)}, as_json=as_json)
         return
@@ -92,8 +104,29 @@ def plan(
         unfused_experts=unfused_experts or None,
         allow_untested_vllm=allow_untested_vllm or None,
     )
+    check_used(sweep_spec, corpora=corpus, lora=lora)
     catalog = local_catalog(settings, model=sweep_spec.model)
     plan_here(sweep_spec, catalog, settings, out=out, neurons=neurons, measure=measure, as_json=as_json)
+
+
+def check_used(spec: SweepSpec, *, corpora: Sequence[str] | None, lora: Sequence[str] | None) -> None:
+    """Check that a spec uses the adapter of `--lora`; print a warning about corpora of `--corpus` that it does not use.
+
+    Raises:
+        InvalidRequest: It uses no adapter (param "lora").
+    """
+    from jobs.spec import NeuronsByMethod
+
+    names = [pair.partition("=")[0] for pair in lora or ()]
+    if names and spec.adapter is None:
+        message = f"the spec uses no adapter; add `adapter: {names[0]}` to it, or leave out --lora"
+        raise InvalidRequest(message, param="lora")
+    by_method = isinstance(spec.neurons, NeuronsByMethod)
+    used = spec.neurons.corpus if isinstance(spec.neurons, NeuronsByMethod) else spec.neurons.id
+    for name in (pair.partition("=")[0] for pair in corpora or ()):
+        if not by_method or name != used:
+            uses = f"the corpus {used}" if by_method else f"the neuron set {used}, and no corpus"
+            warn([f"--corpus {name} has no effect: the spec uses {uses}"])
 
 
 def plan_here(
@@ -110,7 +143,7 @@ def plan_here(
     from worker.memory import EngineMemory
 
     memory = EngineMemory.of(local_engine(spec.model, catalog, settings)).total or None
-    with _estimator(out, catalog, neurons=neurons, memory=memory) as estimator:
+    with _estimator(spec, out, catalog, neurons=neurons, memory=memory) as estimator:
         measured = run_to_end(_measured(estimator, spec, catalog, settings)) if measure else None
         with naming_spec_neurons():
             estimate = estimator.estimate(spec, measured=measured)
@@ -154,10 +187,13 @@ def _number(value: int | None) -> str:
 
 
 @contextmanager
-def _estimator(out: Path | None, catalog: Catalog, *, neurons: Path | None, memory: int | None) -> Iterator[Estimator]:
+def _estimator(
+    spec: SweepSpec, out: Path | None, catalog: Catalog, *, neurons: Path | None, memory: int | None
+) -> Iterator[Estimator]:
     """Open what estimates a sweep by the folder of a run; without one, nothing was computed before.
 
     Args:
+        spec: The spec of the sweep.
         out: The folder of the run.
         catalog: The models, corpora and data.
         neurons: The neuron set that the spec names by id: its folder, or its id in the home folder.
@@ -170,6 +206,7 @@ def _estimator(out: Path | None, catalog: Catalog, *, neurons: Path | None, memo
 
         with closing(Runtime.open(out, catalog, param="out")) as runtime:
             if neuron_set is not None:
+                check_spec_uses(neuron_set, spec, catalog=catalog, neuron_sets=runtime.neuron_sets)
                 runtime.add_neurons(neuron_set)
             yield runtime.estimator(lambda _model: memory)
         return
@@ -179,6 +216,7 @@ def _estimator(out: Path | None, catalog: Catalog, *, neurons: Path | None, memo
     with TemporaryFolder("plan") as folder:
         neuron_sets = NeuronSets(folder)
         if neuron_set is not None:
+            check_spec_uses(neuron_set, spec, catalog=catalog, neuron_sets=neuron_sets)
             neuron_sets.publish(neuron_set.id, neuron_set.save)
         yield Estimator(catalog, neuron_sets, memory=lambda _model: memory)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ampsweep.cli.commands.plan import plan_here
+from ampsweep.cli.commands.plan import check_used, plan_here
 from ampsweep.cli.commands.run_files import (
     missing_sets,
     neuron_sets_of,
@@ -36,7 +36,7 @@ from ampsweep.cli.options.engine import (
     UnfusedExperts,
     Verbose,
 )
-from ampsweep.cli.options.neuron_source import naming_spec_neurons, read_neurons
+from ampsweep.cli.options.neuron_source import check_spec_uses, naming_spec_neurons, read_neurons
 from ampsweep.cli.server.engine_specs import local_engine
 from ampsweep.cli.terminal.failures import fail_where_incomplete
 from ampsweep.cli.terminal.library_messages import quiet_libraries
@@ -51,7 +51,6 @@ from ampsweep.errors import AmpsweepError, InvalidRequest
 if TYPE_CHECKING:
     from ampsweep.cli.server.runtime import Runtime
     from ampsweep.cli.server.settings import Settings
-    from engine.neurons.neuron_set import NeuronSet
     from jobs.cell import Cell
     from jobs.spec import SweepSpec
     from jobs.store.records import SweepRecord
@@ -111,9 +110,7 @@ def run(
         allow_untested_vllm=allow_untested_vllm or None,
         compile=compiles,
     )
-    if lora and sweep_spec.adapter is None:
-        message = f"the spec uses no adapter; add `adapter: {next(iter(settings.lora))}` to it, or leave out --lora"
-        raise InvalidRequest(message, param="lora")
+    check_used(sweep_spec, corpora=corpus, lora=lora)
     catalog = local_catalog(settings, model=sweep_spec.model)
     if dry_run:
         plan_here(sweep_spec, catalog, settings, out=out, neurons=neurons, as_json=as_json)
@@ -125,21 +122,20 @@ def run(
         closing(Runtime.open(out, catalog, param="out")) as runtime,
     ):
         if neuron_set is not None:
+            check_spec_uses(neuron_set, sweep_spec, catalog=catalog, neuron_sets=runtime.neuron_sets)
             runtime.add_neurons(neuron_set)
         if not overwrite:
             _check_same_sweep(runtime, out, sweep_spec)
-        content = _run_in(out, runtime, sweep_spec, settings, given=neuron_set)
+        content = _run_in(out, runtime, sweep_spec, settings)
     _show(content, as_json=as_json)
 
 
-def _run_in(
-    out: Path, runtime: Runtime, spec: SweepSpec, settings: Settings, *, given: NeuronSet | None
-) -> dict[str, Any]:
+def _run_in(out: Path, runtime: Runtime, spec: SweepSpec, settings: Settings) -> dict[str, Any]:
     """Run a sweep, write its files to a folder, and return what the command prints as JSON."""
     from jobs.results.failures import find_errors
     from jobs.results.summary import summary_json
 
-    sweep = _create_sweep(runtime, spec, given)
+    sweep = _create_sweep(runtime, spec)
     warn(sweep.warnings)
     try:
         sweep = run_to_end(_compute(runtime, sweep, settings))
@@ -193,7 +189,7 @@ def _check_same_sweep(runtime: Runtime, out: Path, spec: SweepSpec) -> None:
     raise InvalidRequest(f"{out} holds {content}; {remedy}", param="out")
 
 
-def _create_sweep(runtime: Runtime, spec: SweepSpec, given: NeuronSet | None) -> SweepRecord:
+def _create_sweep(runtime: Runtime, spec: SweepSpec) -> SweepRecord:
     """Create the sweep in the store of its folder, replacing one that an earlier run left unfinished.
 
     If an earlier run was stopped during finalization, return its sweep, which continues there.
@@ -203,8 +199,6 @@ def _create_sweep(runtime: Runtime, spec: SweepSpec, given: NeuronSet | None) ->
 
     with naming_spec_neurons():
         planned = plan(spec, runtime.catalog, runtime.neuron_sets)
-    if given is not None:
-        _check_used(given, planned.cells)
     before = runtime.store.list_sweeps(limit=1).data
     if before and _only_finalization_is_left(runtime, before[0], spec, planned.cells):
         return before[0]
@@ -217,16 +211,6 @@ def _create_sweep(runtime: Runtime, spec: SweepSpec, given: NeuronSet | None) ->
         else:
             runtime.store.cancel_sweep(unfinished.id)
     return sweep
-
-
-def _check_used(given: NeuronSet, cells: Sequence[Cell]) -> None:
-    """Raise InvalidRequest if the neuron set of `--neurons` steers no cell, so that another one would be found."""
-    if given.id not in {cell.neurons.id for cell in cells if cell.neurons is not None}:
-        message = (
-            f"the spec does not use {given.id}, but neurons of another method, corpus, model or other languages; write "
-            f"`neurons: {{id: {given.id}}}` in it, or leave out --neurons"
-        )
-        raise InvalidRequest(message, param="--neurons")
 
 
 def _only_finalization_is_left(runtime: Runtime, sweep: SweepRecord, spec: SweepSpec, cells: Sequence[Cell]) -> bool:

@@ -30,6 +30,7 @@ LocalOrServedLora = Annotated[
 
 def leave_to_server(given: Mapping[str, object]) -> None:
     """Raise InvalidRequest for an option about which a server decides, unless its value is None or false."""
-    param = next((param for param, value in given.items() if value is not None and value is not False), None)
-    if param is not None:
-        raise InvalidRequest(f"the server decides; leave out --{param.replace('_', '-')}", param=param)
+    for param, value in given.items():
+        if value is not None and value is not False:
+            option = f"--{param.replace('_', '-')}"  # a spec has fields of the same name
+            raise InvalidRequest(f"the server decides; leave out {option}", param=option)

@@ -19,6 +19,9 @@ from ampsweep.missing_path import no_folder
 if TYPE_CHECKING:
     from ampsweep.client.models import NeuronSet as ServedNeuronSet
     from engine.neurons.neuron_set import NeuronSet
+    from jobs.neuron_sets.registry import NeuronSets
+    from jobs.planning.catalog import Catalog
+    from jobs.spec import SweepSpec
 
 SetArgument = Annotated[
     str,
@@ -93,6 +96,28 @@ def naming_spec_neurons() -> Iterator[None]:
         if error.param == "neurons.id":
             error.message += "; give its folder, or its id in the home folder, with --neurons"
         raise
+
+
+def check_spec_uses(neuron_set: NeuronSet, spec: SweepSpec, *, catalog: Catalog, neuron_sets: NeuronSets) -> None:
+    """Check that a spec uses the neuron set of `--neurons`: by its id, or as the one that it would identify.
+
+    Raises:
+        InvalidRequest: It uses another one; the message names both.
+    """
+    from jobs.planning.neuron_choice import resolve_neurons
+    from jobs.spec import NeuronsById
+
+    if isinstance(spec.neurons, NeuronsById):
+        used = {spec.neurons.id}
+        named = "names"
+    else:
+        choices = resolve_neurons(spec.neurons, catalog.model(spec.model), catalog, neuron_sets, modes=spec.mode)
+        used = {choice.ref.id for choice in choices.values()}
+        named = f"identifies its neurons itself by {spec.neurons.method} on {spec.neurons.corpus}:"
+    if neuron_set.id not in used:
+        message = f"the spec {named} {' and '.join(sorted(used))}, and would not use {neuron_set.id}"
+        remedy = f"write `neurons: {{id: {neuron_set.id}}}` in the spec, or leave --neurons out"
+        raise InvalidRequest(f"{message}; {remedy}", param="--neurons")
 
 
 def fetched_set(neuron_set_id: str, server: str, *, param: str) -> ServedNeuronSet:

@@ -55,6 +55,26 @@ def test_a_plan_with_a_measurement(local: Path, monkeypatch: pytest.MonkeyPatch)
     assert "measuring lss" in result.stderr
 
 
+@pytest.mark.parametrize("option", ["--out", "--data", "--neurons"])
+def test_an_option_of_this_machine_is_refused_where_a_server_plans(option: str, local: Path, tmp_path: Path) -> None:
+    refused = call("plan", local, "--server", "http://127.0.0.1:9", option, tmp_path)
+    assert (refused.exit_code, refused.stderr) == (2, f"error: {option}: the server decides; leave out {option}\n")
+
+
+@pytest.mark.parametrize("command", [("plan",), ("run", "--dry-run", "--out", "out")])
+def test_an_adapter_or_a_corpus_that_the_spec_does_not_use_is_named(
+    command: tuple[str, ...], local: Path, model: Path, tmp_path: Path
+) -> None:
+    refused = call(*command, local, "--engine", "fake", "--lora", f"formal={model}")
+    assert refused.exit_code == 2
+    assert "--lora: the spec uses no adapter; add `adapter: formal` to it" in " ".join(refused.stderr.split())
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "fr.txt").write_text("Bonjour.\n")
+    warned = call(*command, local, "--engine", "fake", "--corpus", f"mine={tmp_path / 'mine'}")
+    assert warned.exit_code == 0, warned.output
+    assert "warning: --corpus mine has no effect: the spec uses the corpus atlas" in " ".join(warned.stderr.split())
+
+
 @pytest.mark.processes
 def test_a_server_plans_with_the_same_numbers(
     server: ServerProcess, spec: dict[str, Any], local: Path, tmp_path: Path

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from ampsweep.cli.app import app
@@ -104,9 +106,46 @@ def test_a_run_refuses_a_neuron_set_that_its_spec_does_not_use(
     Path("spec.json").write_text(json.dumps(spec))
     result = run("run", "spec.json", "--out", "out", "--engine", "fake", "--neurons", neuron_set_id)
     assert result.exit_code == 2, result.output
-    assert f"error: --neurons: the spec does not use {neuron_set_id}, but neurons of" in result.stderr
+    assert "error: --neurons: the spec identifies its neurons itself by random on atlas: ns_" in result.stderr
+    assert f", and would not use {neuron_set_id}; " in result.stderr
     assert f"write `neurons: {{id: {neuron_set_id}}}`" in result.stderr
     assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("command", [("plan",), ("run", "--out", "out"), ("run", "--out", "out", "--dry-run")])
+@pytest.mark.parametrize("by_method", [True, False])
+def test_a_set_that_the_spec_does_not_use_is_rejected(
+    command: tuple[str, ...],
+    by_method: bool,
+    model: Path,
+    local: Path,
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("neurons.json").write_text(json.dumps({"fr": {"0": [1]}}))
+    call("import", "neurons.json", "--model", model, "--out", "set")
+    given = json.loads(Path("set/metadata.json").read_text())["id"]
+    spec = yaml.safe_load(local.read_text())
+    Path("spec.json").write_text(json.dumps(spec if by_method else {**spec, "neurons": {"id": "ns_other"}}))
+    refused = run(*command, "spec.json", "--engine", "fake", "--neurons", "set")
+    assert refused.exit_code == 2, refused.output
+    uses = r"identifies its neurons itself by lape on atlas: ns_\w+" if by_method else "names ns_other"
+    remedy = rf"write `neurons: \{{id: {given}\}}` in the spec, or leave --neurons out"
+    message = " ".join(refused.stderr.split())
+    assert re.search(rf"error: --neurons: the spec {uses}, and would not use {given}; {remedy}", message)
+    assert not Path("out").exists()
+
+
+def test_a_set_that_the_spec_would_identify_is_used(
+    model: Path, local: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    identify = ("identify", "--model", model, "--corpus", "atlas", "--languages", "en,fr,tr", "--engine", "fake")
+    assert run(*identify, "--out", "set").exit_code == 0
+    planned = run("plan", local, "--engine", "fake", "--neurons", "set")
+    assert planned.exit_code == 0, planned.output
 
 
 def test_a_source_that_is_neither_folder_nor_id_is_rejected(home: Path) -> None:
