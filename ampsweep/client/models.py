@@ -330,7 +330,8 @@ class Summary(TypedDict):
     """The metrics of a sweep: `rows`, one per steered cell, and `best_factors`, one per target language and edit.
 
     An entry of `best_factors` has the `factor` and its mean `value`, the other factors that are equally good (`tied`),
-    and what decided between them (`decided_by`: the metric, `control`, `gain` or `factor`).
+    those with values in fewer data languages (`incomplete`), and what decided between them (`decided_by`: the metric,
+    `control`, `gain` or `factor`).
 
     A partial summary has `partial`: how many cells of the `total` are `included`. A notebook displays a summary as its
     best factors and the first of its rows.

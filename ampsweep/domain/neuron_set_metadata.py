@@ -75,8 +75,8 @@ class NeuronSetMetadata:
 
         Raises:
             KeyError: A key is missing.
-            ValueError: The text is not JSON, which has no NaN and no infinite numbers, or the layers and their widths do
-                not fit together.
+            ValueError: The text is not JSON, which has no NaN and no infinite numbers, or the layers and their widths
+                do not fit together.
             TypeError: The text is not a JSON object, or a value has another type.
         """
         try:

@@ -151,8 +151,8 @@ class NeuronSet:
         ((layer, index),) = pairs_of(np.array([number]), widths).tolist()
         raise InvalidRequest(
             f"{param} must have finite numbers; got {values[place, number]} for {of} {index} of layer {layer} in "
-            f"{self.languages[place]}. Identify the set again, in a dtype that can hold the model's activations, such as "
-            "bfloat16",
+            f"{self.languages[place]}. Identify the set again, in a dtype that can hold the model's activations, such "
+            "as bfloat16",
             param=param,
         )
 

@@ -4,9 +4,9 @@ Successive halving (Karnin et al. 2013; Jamieson and Talwalkar 2016) runs over t
 patch value, statistic, choice of layers and choice of tokens. A rung is a set of cells like any other. The first rung
 tries all factors on a few items of the tasks that have the metric of the search, by default LSS. Each further rung
 tries the better half on twice as many items. The last rung runs the remaining factors on all items, tasks and controls.
-A factor is better if the mean of the metric over data languages is better; ties go to the smaller factor, because a
-rung before the last one measures nothing else. The best factor of a whole sweep (`jobs.results.best_factors`) breaks
-ties by language control first.
+A factor is better if the mean of the metric over data languages is better; one with values in fewer of them is behind
+the others. Ties go to the smaller factor, because a rung before the last one measures nothing else. The best factor of
+a whole sweep (`jobs.results.best_factors`) breaks ties by language control first.
 
 A rung follows from the cells of the rungs before it and their values alone, so it can be recomputed at any time. The
 items of each rung are among those of the next, because a limit takes the first items of a fixed order.
@@ -225,7 +225,8 @@ def _with_limit(cells: Sequence[Cell], items: int) -> Iterator[Cell]:
 def _best_factors(cells: Sequence[Cell], qualities: Mapping[str, float], keep: int) -> list[Cell]:
     """Return the cells of the best `keep` factors among the interventions that differ in their factor alone.
 
-    Of equally good factors the smaller ones are kept.
+    A factor with fewer values than another one is behind it: means over different cells cannot be compared. Of equally
+    good factors the smaller ones are kept.
     """
     races: dict[Intervention, dict[float, list[Cell]]] = defaultdict(lambda: defaultdict(list))
     for cell in cells:
@@ -235,6 +236,6 @@ def _best_factors(cells: Sequence[Cell], qualities: Mapping[str, float], keep: i
     best: list[Cell] = []
     for factors in races.values():
         means = {factor: round(fmean(qualities[cell.id] for cell in group), 12) for factor, group in factors.items()}
-        for factor in sorted(means, key=lambda factor: (-means[factor], factor))[:keep]:
+        for factor in sorted(means, key=lambda factor: (-len(factors[factor]), -means[factor], factor))[:keep]:
             best += factors[factor]
     return best

@@ -76,6 +76,8 @@ def best_seen(table: pa.Table) -> str:
         )
         tied = sum(row["tied"] is not None for row in rows)
         text += f" (other factors are equally good for {tied} of {len(rows)})" if tied else ""
+        incomplete = sum(row["incomplete"] is not None for row in rows)
+        text += f" (other factors lack data languages for {incomplete} of {len(rows)})" if incomplete else ""
         for name, label in (("random", "random neurons"), ("other", "another language's neurons")):
             values = [row[name] for row in rows if row[name] is not None]
             text += f"; {label} {between(values)}" if values else ""

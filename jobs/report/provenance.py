@@ -1,7 +1,7 @@
 """Provenance of the numbers in a report, from the metadata of a sweep's Parquet files.
 
-The models below name what a report reads of the metadata, so that a file which somebody has changed is rejected with the
-wrong field. Other keys are allowed: files of other versions have more, or fewer.
+The models below name what a report reads of the metadata, so that a file which somebody has changed is rejected with
+the wrong field. Other keys are allowed: files of other versions have more, or fewer.
 """
 
 from __future__ import annotations

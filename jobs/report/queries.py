@@ -85,23 +85,26 @@ GROUP BY ALL ORDER BY panel, side DESC
 BEST = """
 WITH means AS (
   SELECT s.panel, target_language, intervention, layers, factor, whose, random_seed, avg(value) AS value,
-         count(*) AS languages, max(neurons) AS neurons
+         count(value) AS languages, max(neurons) AS neurons
   FROM steered s JOIN measures USING (metric)
   WHERE measure IN ('lss', 'accuracy') OR measure = 'control' AND NOT is_self(data_language, target_language)
   GROUP BY ALL
 ), ranked AS (
-  SELECT m.*, rank() OVER (same ORDER BY round(value, 12) DESC) = 1 AS is_best,
-         row_number() OVER (same ORDER BY round(value, 12) DESC, control DESC NULLS LAST, gain DESC NULLS LAST, factor)
-           AS position
+  SELECT m.*, rank() OVER (same ORDER BY languages DESC, round(value, 12) DESC) = 1 AS is_best,
+         languages < max(languages) OVER same AS is_incomplete,
+         row_number() OVER (same ORDER BY languages DESC, round(value, 12) DESC, control_values DESC, control DESC,
+                                          gain_values DESC, gain DESC, factor) AS position
   FROM means m JOIN judged USING (target_language, intervention, layers, factor)
   WHERE whose = 'own' AND neurons > 0 AND method = 'neurons'
   WINDOW same AS (PARTITION BY panel, target_language, intervention, layers)
 ), others AS (
-  SELECT panel, target_language, intervention, layers, string_agg(format('{:g}', factor), ', ' ORDER BY factor) AS tied
-  FROM ranked WHERE is_best AND position > 1 GROUP BY ALL
+  SELECT panel, target_language, intervention, layers,
+         string_agg(format('{:g}', factor), ', ' ORDER BY factor) FILTER (is_best AND position > 1) AS tied,
+         string_agg(format('{:g}', factor), ', ' ORDER BY factor) FILTER (is_incomplete) AS incomplete
+  FROM ranked GROUP BY ALL
 )
-SELECT r.panel, r.target_language, r.intervention, r.layers, r.factor, any_value(tied) AS tied, r.value, r.languages,
-       r.neurons,
+SELECT r.panel, r.target_language, r.intervention, r.layers, r.factor, any_value(tied) AS tied,
+       any_value(incomplete) AS incomplete, r.value, r.languages, r.neurons,
        avg(c.value) FILTER (c.whose = 'random') AS random,
        min(c.value) FILTER (c.whose = 'random') AS random_min,
        max(c.value) FILTER (c.whose = 'random') AS random_max,

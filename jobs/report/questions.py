@@ -126,10 +126,11 @@ QUESTIONS = (
         title="Which factor is best for each target language?",
         about="For language control (over data languages other than the target), LSS and accuracy: the factor with the "
         "largest mean over data languages. Of equally good factors (tied: the others) it is the one with the best "
-        "language control, then with the largest relative gain in the language itself, then the smallest. Controls do "
-        "not count; their mean at the same factor is shown for comparison, that of random neurons with its smallest "
-        "and largest value over several draws. The following sections use each target's best intervention: by LSS, "
-        "then by language control, then by the relative gain in the language itself.",
+        "language control, then with the largest relative gain in the language itself, then the smallest. A factor "
+        "with values in fewer data languages than another one comes after it (incomplete). Controls do not count; "
+        "their mean at the same factor is shown for comparison, that of random neurons with its smallest and largest "
+        "value over several draws. The following sections use each target's best intervention: by LSS, then by "
+        "language control, then by the relative gain in the language itself.",
         sql=BEST,
         observe=best_seen,
     ),

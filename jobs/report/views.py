@@ -213,22 +213,27 @@ WITH scored AS (
   SELECT target_language, way, method, op, patch, statistic, layers, edited, factor,
          intervention_of(op, patch, statistic, edited) AS intervention,
          round(avg(value) FILTER (measure = 'lss'), 12) AS lss,
+         count(value) FILTER (measure = 'lss') AS lss_values,
          round(avg(value) FILTER (measure = 'control' AND NOT is_self(data_language, target_language)), 12) AS control,
-         round(avg(improvement / nullif(abs(baseline), 0)) FILTER (is_self(data_language, target_language)), 12) AS gain
-  FROM ways WHERE selection IS NULL AND (method <> 'neurons' OR neurons > 0) GROUP BY ALL
+         count(value) FILTER (measure = 'control' AND NOT is_self(data_language, target_language)) AS control_values,
+         round(avg(relative) FILTER (is_self(data_language, target_language)), 12) AS gain,
+         count(relative) FILTER (is_self(data_language, target_language)) AS gain_values
+  FROM (SELECT *, improvement / nullif(abs(baseline), 0) AS relative FROM ways)
+  WHERE selection IS NULL AND (method <> 'neurons' OR neurons > 0) GROUP BY ALL
 )
 SELECT *, row_number() OVER (
   PARTITION BY target_language
-  ORDER BY lss DESC NULLS LAST, control DESC NULLS LAST, gain DESC NULLS LAST,
+  ORDER BY lss_values DESC, lss DESC, control_values DESC, control DESC, gain_values DESC, gain DESC,
            factor, op, patch, statistic, layers, edited) AS place
 FROM scored WHERE coalesce(lss, control, gain) IS NOT NULL
 """
 """The interventions of each target, without controls, in the order (`place`) in which one is chosen.
 
 The best has the largest mean LSS over base languages; of equal ones the best mean language control over data languages
-other than the target; then the largest mean relative gain in the language itself; then the smallest factor. A measure
-that the sweep did not take does not count. Means are equal if they agree to 12 digits. `jobs.results.best_factors` has
-the same rule.
+other than the target; then the largest mean relative gain in the language itself; then the smallest factor. One with
+fewer values of a measure than another, in fewer data languages, is behind it whatever its mean. A measure that the
+sweep did not take does not count. Means are equal if they agree to 12 digits. `jobs.results.best_factors` has the same
+rule.
 """
 
 CHOSEN = """

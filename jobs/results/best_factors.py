@@ -31,7 +31,10 @@ def best_factors(rows: Sequence[Row], metric: str = DEFAULT_METRIC) -> list[dict
     The factor with the best mean of the metric over data languages is the best. Of factors whose means are equal to 12
     digits it is the one with the best language control (the mean of the first metric of `CONTROL` that was measured,
     over data languages other than the target), then the one with the largest mean relative gain in the language itself,
-    then the smallest. A factor without a value of a measure is behind those with one.
+    then the smallest.
+
+    Means over different data languages cannot be compared. A factor with fewer values of a measure than another one,
+    because cells failed or have no value, is behind it whatever its mean.
 
     Controls, the rungs of a search before its last one, targets without neurons, and interventions on a single neuron
     do not count.
@@ -42,8 +45,9 @@ def best_factors(rows: Sequence[Row], metric: str = DEFAULT_METRIC) -> list[dict
 
     Returns:
         For each race of factors its columns, `metric`, `factor`, `value` (the mean), `languages` (the number of data
-        languages behind it), `tied` (the other factors with the same mean, ascending) and `decided_by`: the metric,
-        or `control`, `gain` or `factor`, which decided between the tied ones.
+        languages behind it), `tied` (the other factors with the same mean, ascending), `incomplete` (the factors with
+        values in fewer data languages, ascending) and `decided_by`: the metric, or `control`, `gain` or `factor`, which
+        decided between the tied ones.
     """
     own = [row for row in rows if _is_on_own_neurons(row)]
     deciding = [row for row in own if row["metric"] == metric]
@@ -51,23 +55,24 @@ def best_factors(rows: Sequence[Row], metric: str = DEFAULT_METRIC) -> list[dict
     races: dict[Key, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in deciding:
         races[_key(row, _RACE)][row["factor"]].append(row["value"])
-    measures = [_means(_controls(own)), _means(_relative_gains(own))]
+    measures = [_by_intervention(_controls(own)), _by_intervention(_relative_gains(own))]
     best: list[dict[str, Any]] = []
     for race, factors in races.items():
         columns = dict(zip(_RACE, race, strict=True))
         edited = _key(columns, _EDITED)
-        means = {factor: _mean(values) for factor, values in factors.items()}
         ranks = {
-            factor: (-sign * mean, *(-of.get((*edited, factor), -math.inf) for of in measures), factor)
-            for factor, mean in means.items()
+            factor: (_rank(values, sign), *(_rank(of.get((*edited, factor), ())) for of in measures), factor)
+            for factor, values in factors.items()
         }
         factor = min(ranks, key=ranks.__getitem__)
+        languages = len(factors[factor])
         result = {
             "metric": metric,
             "factor": factor,
-            "value": means[factor],
-            "languages": len(factors[factor]),
-            "tied": sorted(other for other, mean in means.items() if mean == means[factor] and other != factor),
+            "value": _mean(factors[factor]),
+            "languages": languages,
+            "tied": sorted(other for other in factors if ranks[other][0] == ranks[factor][0] and other != factor),
+            "incomplete": sorted(other for other, values in factors.items() if len(values) < languages),
             "decided_by": _decided_by(sorted(ranks.values()), metric),
         }
         best.append({**columns, **result})
@@ -113,7 +118,15 @@ def _is_self(row: Row) -> bool:
     return row["data_language"] in row["target_language"].split("+")
 
 
-def _decided_by(ranks: Sequence[tuple[float, ...]], metric: str) -> str:
+def _rank(values: Sequence[float], sign: int = 1) -> tuple[int, float]:
+    """Return the rank of a factor by its values of a measure, smaller for a better one: their number, then their mean.
+
+    `sign` is -1 for a measure that should be small.
+    """
+    return -len(values), -sign * _mean(values) if values else math.inf
+
+
+def _decided_by(ranks: Sequence[tuple[Any, ...]], metric: str) -> str:
     """Return what distinguishes the first of some ranks from the second."""
     if len(ranks) == 1:
         return metric
@@ -122,11 +135,11 @@ def _decided_by(ranks: Sequence[tuple[float, ...]], metric: str) -> str:
     return next(name for name, of_first, of_second in measures if of_first != of_second)
 
 
-def _means(values: Iterable[tuple[Key, float]]) -> dict[Key, float]:
+def _by_intervention(values: Iterable[tuple[Key, float]]) -> dict[Key, list[float]]:
     by_key: dict[Key, list[float]] = defaultdict(list)
     for key, value in values:
         by_key[key].append(value)
-    return {key: _mean(of_key) for key, of_key in by_key.items()}
+    return by_key
 
 
 def _mean(values: Sequence[float]) -> float:

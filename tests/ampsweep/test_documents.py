@@ -118,7 +118,7 @@ def test_a_spec_in_another_encoding_is_refused_with_the_remedy(tmp_path: Path, e
 
 
 def test_json_in_another_encoding_says_how_to_save_it() -> None:
-    with pytest.raises(ValueError, match="^it is not UTF-8 text; save it as UTF-8$"):
+    with pytest.raises(ValueError, match=r"^it is not UTF-8 text; save it as UTF-8$"):
         parse_json('{"a": "é"}'.encode("latin-1"))
     assert parse_json('{"a": "é"}'.encode("utf-8-sig")) == {"a": "é"}
 

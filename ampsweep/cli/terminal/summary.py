@@ -81,12 +81,17 @@ def _best(
     }
     if len(factors) < 2 or not means:
         return ""
+    languages = {factor: _values(rows) for factor, rows in zip(factors, by_factor, strict=True) if factor in means}
+    most = max(languages.values())
+    incomplete = [f"{factor:g}" for factor, number in languages.items() if number < most]
+    means = {factor: mean for factor, mean in means.items() if languages[factor] == most}
+    lacking = f" (without {', '.join(incomplete)}: fewer data languages)" if incomplete else ""
     best = max(means.values()) if higher_is_better else min(means.values())
     tied = [f"{factor:g}" for factor, mean in means.items() if mean == best]
     if len(tied) == 1:
-        return f"   best at {tied[0]}"
+        return f"   best at {tied[0]}{lacking}"
     text = "all factors tie" if len(tied) == len(means) else f"{', '.join(tied[:-1])} and {tied[-1]} tie"
-    return f"   {text}{_decided(chosen)}"
+    return f"   {text}{_decided(chosen)}{lacking}"
 
 
 def _decided(chosen: Row | None) -> str:
@@ -162,6 +167,11 @@ def _label(series: tuple[Any, ...]) -> str:
     what = "".join(f" {word}" for word in (op, patch, statistic) if word)
     weight = f" weight {weights}" if weights else ""
     return f"{target}{what}{weight}{where}{f', {selection}' if selection else ''}"
+
+
+def _values(rows: Sequence[Row]) -> int:
+    """Return how many of the rows have a value."""
+    return sum(row["value"] is not None for row in rows)
 
 
 def _mean(rows: Sequence[Row]) -> float | None:

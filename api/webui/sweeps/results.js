@@ -55,10 +55,10 @@ async function neuronSetOf(path, sweep, signal) {
   return id ? json(`v1/neuron-sets/${id}`, { signal }) : null;
 }
 
-/** Return a table of the best factor for each target language: the one with the best mean value, and those that equal it. */
+/** Return a table of the best factor for each target language: the one with the best mean value, those that equal it, and those with values in fewer languages. */
 export function bestFactors(best) {
   const metric = best[0].metric.toUpperCase();
-  const titles = ["Target", "Intervention", "Best factor", `Mean ${metric}`, "Data languages", "Equally good", "Chosen by"];
+  const titles = ["Target", "Intervention", "Best factor", `Mean ${metric}`, "Data languages", "Equally good", "Fewer languages", "Chosen by"];
   const lines = best.map((row) => [
     languageName(row.target_language),
     [row.op, row.patch, row.statistic, ...TOKENS.map((name) => row[name] && `${name} ${row[name]}`)].filter(Boolean).join(" "),
@@ -66,6 +66,7 @@ export function bestFactors(best) {
     row.value.toFixed(3),
     row.languages,
     row.tied.join(", ") || "–",
+    row.incomplete.join(", ") || "–",
     TIE_BREAKERS[row.decided_by] ?? metric,
   ]);
   return [

@@ -138,8 +138,15 @@ def test_items_that_are_alike_have_no_interval(installation: Installation, tab: 
 def test_the_best_factors_stand_beside_those_that_are_equally_good(installation: Installation, tab: Browser) -> None:
     edit = {"op": "set", "patch": "max", "statistic": None, "metric": "lss", "value": 1.0, "languages": 3}
     best = [
-        {**edit, "target_language": "fr", "factor": 3.0, "tied": [-0.1, 0.0], "decided_by": "control"},
-        {**edit, "target_language": "ja", "factor": 2.0, "tied": [], "decided_by": "lss"},
+        {
+            **edit,
+            "target_language": "fr",
+            "factor": 3.0,
+            "tied": [-0.1, 0.0],
+            "incomplete": [],
+            "decided_by": "control",
+        },
+        {**edit, "target_language": "ja", "factor": 2.0, "tied": [], "incomplete": [5.0], "decided_by": "lss"},
     ]
     with server_in_thread(installation) as (url, _):
         tab.open(f"{url}/#sweeps")
@@ -150,9 +157,18 @@ def test_the_best_factors_stand_beside_those_that_are_equally_good(installation:
             ".map((line) => [...line.children].map((cell) => cell.textContent))"
         )
     assert lines == [
-        ["Target", "Intervention", "Best factor", "Mean LSS", "Data languages", "Equally good", "Chosen by"],
-        ["French (fr)", "set max", "3", "1.000", "3", "-0.1, 0", "language control"],
-        ["Japanese (ja)", "set max", "2", "1.000", "3", "–", "LSS"],
+        [
+            "Target",
+            "Intervention",
+            "Best factor",
+            "Mean LSS",
+            "Data languages",
+            "Equally good",
+            "Fewer languages",
+            "Chosen by",
+        ],
+        ["French (fr)", "set max", "3", "1.000", "3", "-0.1, 0", "–", "language control"],
+        ["Japanese (ja)", "set max", "2", "1.000", "3", "–", "5", "LSS"],
     ]
     assert tab.errors == []
 

@@ -161,7 +161,8 @@ def test_a_later_format_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
 @pytest.mark.parametrize(
-    ("name", "param", "what"), [("patch.median", "patch.median", "neuron"), ("residual.mean", "residual_mean", "dimension")]
+    ("name", "param", "what"),
+    [("patch.median", "patch.median", "neuron"), ("residual.mean", "residual_mean", "dimension")],
 )
 def test_a_value_that_is_no_number_is_refused_with_its_place(
     tmp_path: Path, name: str, param: str, what: str, value: str

@@ -43,7 +43,7 @@ def test_one_text_in_a_wanted_language_is_enough(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rows", [[], [SCORED] * 5, [{**STEERED, "completion": None, "error": "too long"}]])
 def test_a_sweep_without_texts_is_refused(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
-    with pytest.raises(InvalidRequest, match="the sweep has no texts: .* a task that generates answers") as refused:
+    with pytest.raises(InvalidRequest, match=r"the sweep has no texts: .* a task that generates answers") as refused:
         check(samples(tmp_path, *rows), language="data_language")
     assert refused.value.param == "sweep_id"
 
@@ -67,6 +67,8 @@ def test_texts_without_a_single_wanted_language_or_an_input_are_refused(
 
 @pytest.mark.parametrize("field", ["language", "by"])
 def test_a_column_that_does_not_exist_is_refused(tmp_path: Path, field: str) -> None:
-    with pytest.raises(InvalidRequest, match="the samples have.*: sweep_id, cell_id|no column other_column") as refused:
+    with pytest.raises(
+        InvalidRequest, match=r"the samples have.*: sweep_id, cell_id|no column other_column"
+    ) as refused:
         check(samples(tmp_path, STEERED), **{field: "other_column" if field == "language" else ["other_column"]})
     assert refused.value.param == field

@@ -67,7 +67,9 @@ def test_texts_without_a_number_are_one_group(tmp_path: Path) -> None:
     assert {text.group for text in read(write(tmp_path / "texts.jsonl", *rows)).texts} == {(None,)}
 
 
-@pytest.mark.parametrize(("code", "meant"), [("pt-BR", "pt-BR"), ("por_Latn", "pt"), ("zh-Hant", "zh-Hant"), ("gsw", "gsw")])
+@pytest.mark.parametrize(
+    ("code", "meant"), [("pt-BR", "pt-BR"), ("por_Latn", "pt"), ("zh-Hant", "zh-Hant"), ("gsw", "gsw")]
+)
 def test_one_language_of_all_texts_is_any_code_of_a_spec(tmp_path: Path, code: str, meant: str) -> None:
     path = write(tmp_path / "texts.jsonl", {"completion": "Bom dia"})
     stored = read_stored_texts([path], Columns(text="completion", language=code, by=(code,)))
@@ -76,7 +78,9 @@ def test_one_language_of_all_texts_is_any_code_of_a_spec(tmp_path: Path, code: s
 
 def test_what_is_neither_a_column_nor_a_code_is_rejected_with_an_example(tmp_path: Path) -> None:
     path = write(tmp_path / "texts.jsonl", ROW)
-    with pytest.raises(InvalidRequest, match="no column 'wanted'.* or the code of a language such as fr, por_Latn or pt-BR"):
+    with pytest.raises(
+        InvalidRequest, match=r"no column 'wanted'.* or the code of a language such as fr, por_Latn or pt-BR"
+    ):
         read_stored_texts([path], Columns(text="completion", language="wanted", by=()))
 
 

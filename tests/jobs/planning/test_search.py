@@ -160,6 +160,23 @@ def test_a_rung_can_be_recomputed(catalog: Catalog) -> None:
     assert {cell.id for cell in search.next(reversed(cells), lss)} == {cell.id for cell in first}
 
 
+def test_a_factor_that_lacks_a_cell_is_behind_the_others(catalog: Catalog) -> None:
+    changes: dict[str, Any] = {**CHANGES, "tasks": [{**TASKS[0], "languages": ["en", "tr"]}, TASKS[1]]}
+    search, cells = halving(**changes), list(planned(catalog, **changes))
+    lss = qualities(cells, {"fr": 5.0, "tr": 5.0})
+    failed = next(
+        cell
+        for cell in cells
+        if cell.intervention is not None
+        and cell.intervention.factor == 5.0
+        and cell.intervention.languages == ("fr",)
+        and cell.task.data_language == "tr"
+    )
+    del lss[failed.id]
+    kept = {(target, factor) for target, factor, *_ in steered(search.next(cells, lss))}
+    assert kept == {("fr", 2.0), ("fr", 3.0), ("fr", 4.0), ("tr", 3.0), ("tr", 4.0), ("tr", 5.0)}
+
+
 def test_another_metric_decides_on_the_tasks_that_have_it(catalog: Catalog) -> None:
     tasks: list[dict[str, Any]] = [TASKS[0], {**TASKS[1], "limit": 5}]
     changes = {**CHANGES, "tasks": tasks, "search": {**CHANGES["search"], "metric": "accuracy"}}

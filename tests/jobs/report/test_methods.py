@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from jobs.report.provenance import Provenance
 from jobs.report.methods import methods_paragraph
+from jobs.report.provenance import Provenance
 
 SPEC: dict[str, Any] = {
     "name": "small",

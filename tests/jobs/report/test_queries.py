@@ -69,6 +69,14 @@ def saturated(
     return rows
 
 
+def without(rows: list[dict[str, Any]], metric: str, data: str, factor: float) -> list[dict[str, Any]]:
+    """Return the rows without that of a metric in one data language at one factor."""
+    left_out = (metric, data, factor)
+    kept = [row for row in rows if (row["metric"], row["data_language"], row["factor"]) != left_out]
+    assert len(kept) == len(rows) - 1
+    return kept
+
+
 @pytest.mark.parametrize(
     ("rows", "factor"),
     [
@@ -80,8 +88,13 @@ def saturated(
         (saturated(controls=(), losses=(4.0, 3.0, 3.5)), 0.0),
         (saturated(controls=(None, 0.5, 0.5)), 0.0),
         (saturated(controls=()), -0.1),
+        (without(saturated(controls=(), shifts=(1.0, 0.5, 0.6)), "lss", "ru", -0.1), 3.0),
+        (without(saturated(controls=(0.1, 0.2, 1.0)), "lfs", "ru", 3.0), 0.0),
     ],
-    ids=("control", "less-control", "lss-first", "lss-missing", "gain", "gain-alone", "control-missing", "smallest"),
+    ids=(
+        *("control", "less-control", "lss-first", "lss-missing", "gain", "gain-alone", "control-missing", "smallest"),
+        *("fewer-languages", "fewer-controls"),
+    ),
 )
 def test_of_equally_good_interventions_control_then_gain_then_size_decides(
     rows: list[dict[str, Any]], factor: float, tmp_path: Path
@@ -89,12 +102,13 @@ def test_of_equally_good_interventions_control_then_gain_then_size_decides(
     with closing(opened(tmp_path, rows)) as data:
         chosen = data.query("SELECT factor FROM chosen").to_pylist()
         shown = {row["factor"] for row in data.query(DOES_IT_WORK).to_pylist()}
-        best = {row["panel"]: (row["factor"], row["tied"]) for row in data.query(BEST).to_pylist()}
+        best = {row["panel"]: (row["factor"], row["tied"], row["incomplete"]) for row in data.query(BEST).to_pylist()}
     assert chosen == [{"factor": factor}]
     assert shown == {factor}
     (by_summary,) = best_factors(rows)
     assert by_summary["factor"] == factor, "the report and the summary agree"
-    assert best["lss"] == (factor, ", ".join(f"{other:g}" for other in by_summary["tied"]) or None)
+    others = (", ".join(f"{other:g}" for other in by_summary[name]) or None for name in ("tied", "incomplete"))
+    assert best["lss"] == (factor, *others)
 
 
 def test_a_patch_value_and_a_statistic_of_the_same_name_are_two_interventions(tmp_path: Path) -> None:

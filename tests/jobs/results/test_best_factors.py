@@ -144,6 +144,28 @@ def test_of_equally_controlled_texts_the_mean_relative_gain_in_the_language_deci
     assert best["factor"] == 3.0, "a factor without the measure is behind those with one"
 
 
+def test_a_factor_with_values_in_fewer_data_languages_is_behind_the_others() -> None:
+    rows = [
+        *[lss_row("fr", base, 2.0, 0.5) for base in ("en", "ru", "tr")],
+        *[lss_row("fr", base, 3.0, 0.4) for base in ("en", "ru", "tr")],
+        *[lss_row("fr", base, 5.0, 0.9) for base in ("en", "ru")],
+        lss_row("fr", "tr", 5.0, None),
+        lss_row("fr", "en", 9.0, 1.0),
+    ]
+    for given in (rows, rows[::-1]):
+        (best,) = best_factors(given)
+        assert (best["factor"], best["value"], best["languages"]) == (2.0, 0.5, 3)
+        assert (best["tied"], best["incomplete"], best["decided_by"]) == ([], [5.0, 9.0], "lss")
+    (best,) = best_factors([*rows, lss_row("fr", "tr", 5.0, 0.9)])
+    assert (best["factor"], best["incomplete"]) == (5.0, [9.0])
+
+
+def test_language_control_in_fewer_languages_is_behind_too() -> None:
+    controls = [control_row(factor, 0.5, data=data) for factor in (-0.1, 3.0) for data in ("en", "ru")]
+    (best,) = best_factors([*SATURATED, *controls, control_row(0.0, 1.0)])
+    assert (best["factor"], best["incomplete"], best["decided_by"]) == (-0.1, [], "factor")
+
+
 def test_a_race_of_one_factor_is_decided_by_the_metric() -> None:
     (best,) = best_factors([lss_row("fr", "en", 2.0, 0.4)])
     assert (best["factor"], best["tied"], best["decided_by"]) == (2.0, [], "lss")

@@ -46,8 +46,16 @@ def test_json_lines_are_read_as_they_are_sent_to_a_server(suffix: str, tmp_path:
         ("a.txt", b"", r"a\.txt has no text"),
         ("a.txt", b"a\n\xff\n", r"TEXTS\.2 is not UTF-8: invalid start byte; save the file in UTF-8"),
         ("a.txt", "a\nb\n".encode("utf-16"), r"TEXTS\.1 is not UTF-8: it is UTF-16; save the file in UTF-8"),
-        ("a.jsonl", '{"prompt": "a"}\n'.encode("utf-16"), r"TEXTS\.1 is not UTF-8: it is UTF-16; save the file in UTF-8"),
-        ("a.jsonl", b'{"prompt": "\xe9"}\n', r"TEXTS\.1: the line is not valid JSON: it is not UTF-8 text; save it as UTF-8"),
+        (
+            "a.jsonl",
+            '{"prompt": "a"}\n'.encode("utf-16"),
+            r"TEXTS\.1 is not UTF-8: it is UTF-16; save the file in UTF-8",
+        ),
+        (
+            "a.jsonl",
+            b'{"prompt": "\xe9"}\n',
+            r"TEXTS\.1: the line is not valid JSON: it is not UTF-8 text; save it as UTF-8",
+        ),
         ("a.txt", b"a\rb\n", r"TEXTS\.1: has a carriage return between two texts; save the file"),
         ("a.txt", b"\n\0a\n", r"TEXTS\.2: has a NUL character"),
         ("a.json", b'["a", "b"]', r"a\.json may be one document; .* the suffix \.jsonl"),

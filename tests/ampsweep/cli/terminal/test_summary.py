@@ -66,6 +66,14 @@ def test_a_tie_has_no_best_factor(capsys: pytest.CaptureFixture[str], values: tu
     assert printed(capsys, rows)[-1].endswith(mark)
 
 
+def test_a_factor_that_lacks_data_languages_is_named_and_not_the_best(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        row(factor, value, data_language=data) for factor, value in ((1.0, 0.5), (2.0, 0.4)) for data in ("fr", "it")
+    ]
+    rows += [row(3.0, 0.9), {**row(4.0, 0.9), "value": None}]
+    assert printed(capsys, rows)[-1].endswith("best at 1 (without 3: fewer data languages)")
+
+
 def test_of_equally_good_factors_the_best_one_is_named_with_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
     factors = (1.0, 2.0, 3.0)
     shifts = [row(factor, 1.0, task="lss", metric="lss") for factor in factors]
