@@ -15,7 +15,7 @@ from jobs.store.transitions import CellState, SweepState
 from tests.jobs.cluster import completed
 from tests.worker.installation import Installation, until
 from tests.worker.stub_pool import StubPool
-from worker.dispatcher import FINALIZE_RETRY_SECONDS, Dispatcher
+from worker.dispatcher import Dispatcher
 
 pytestmark = pytest.mark.anyio
 
@@ -213,46 +213,6 @@ async def test_a_store_that_fails_does_not_end_the_loop(tmp_path: Path, caplog: 
     await until(dispatching.pool.notifier, lambda: bool(dispatching.pool.outcomes))
     await dispatching.dispatcher.stop()
     assert "the disk is gone" in caplog.text
-
-
-async def test_results_that_cannot_be_assembled_fail_the_sweep(tmp_path: Path) -> None:
-    dispatching = DispatcherSetup(tmp_path)
-
-    def finalize(_lease: SweepLease) -> None:
-        raise ZeroDivisionError("no rows")
-
-    dispatching.dispatcher = Dispatcher(store=dispatching.store, pool=dispatching.pool, finalize=finalize, owner="me")
-    sweep = dispatching.installation.submit()
-    for cell_id in await dispatching.poll_once():
-        dispatching.pool.succeed(cell_id)
-    await dispatching.dispatcher.idle()
-    await dispatching.poll_once()
-    await dispatching.dispatcher.idle()
-    record = dispatching.store.get_sweep(sweep.id)
-    assert record.state is SweepState.FAILED
-    assert "no rows" in str(record.error)
-
-
-async def test_finalization_is_retried_after_a_disk_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    dispatching = DispatcherSetup(tmp_path)
-
-    def finalize(_lease: SweepLease) -> None:
-        raise OSError("no space left")
-
-    dispatching.dispatcher = Dispatcher(store=dispatching.store, pool=dispatching.pool, finalize=finalize, owner="me")
-    sweep = dispatching.installation.submit()
-    for cell_id in await dispatching.poll_once():
-        dispatching.pool.succeed(cell_id)
-    await dispatching.dispatcher.idle()
-    for _ in range(3):
-        await dispatching.poll_once()
-        await dispatching.dispatcher.idle()
-    assert dispatching.store.get_sweep(sweep.id).state is SweepState.FINALIZING
-    assert caplog.text.count("cannot be written now") == 1
-    dispatching.clock.time += FINALIZE_RETRY_SECONDS
-    await dispatching.poll_once()
-    await dispatching.dispatcher.idle()
-    assert caplog.text.count("cannot be written now") == 2
 
 
 async def test_cells_quarantined_after_a_crash_run_exclusively_and_harmless_ones_complete(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Two dispatchers on one store finalize a sweep: only one does it."""
+"""Finalization by a dispatcher: failures, and two dispatchers on one store, of which only one does it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jobs.store.records import SweepLease, SweepRecord
 from jobs.store.transitions import SweepState
 from tests.worker.stub_pool import StubPool
 from tests.worker.test_dispatcher import DispatcherSetup
-from worker.dispatcher import Dispatcher
+from worker.dispatcher import FINALIZE_RETRY_SECONDS, Dispatcher
 
 pytestmark = pytest.mark.anyio
 
@@ -74,3 +74,43 @@ async def test_a_finalizer_with_an_expired_lease_is_replaced_and_changes_nothing
     finish.set()
     await stopped.idle()
     assert dispatching.store.get_sweep(sweep.id).error == "by b"
+
+
+async def test_results_that_cannot_be_assembled_fail_the_sweep(tmp_path: Path) -> None:
+    dispatching = DispatcherSetup(tmp_path)
+
+    def finalize(_lease: SweepLease) -> None:
+        raise ZeroDivisionError("no rows")
+
+    dispatching.dispatcher = Dispatcher(store=dispatching.store, pool=dispatching.pool, finalize=finalize, owner="me")
+    sweep = dispatching.installation.submit()
+    for cell_id in await dispatching.poll_once():
+        dispatching.pool.succeed(cell_id)
+    await dispatching.dispatcher.idle()
+    await dispatching.poll_once()
+    await dispatching.dispatcher.idle()
+    record = dispatching.store.get_sweep(sweep.id)
+    assert record.state is SweepState.FAILED
+    assert "no rows" in str(record.error)
+
+
+async def test_finalization_is_retried_after_a_disk_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dispatching = DispatcherSetup(tmp_path)
+
+    def finalize(_lease: SweepLease) -> None:
+        raise OSError("no space left")
+
+    dispatching.dispatcher = Dispatcher(store=dispatching.store, pool=dispatching.pool, finalize=finalize, owner="me")
+    sweep = dispatching.installation.submit()
+    for cell_id in await dispatching.poll_once():
+        dispatching.pool.succeed(cell_id)
+    await dispatching.dispatcher.idle()
+    for _ in range(3):
+        await dispatching.poll_once()
+        await dispatching.dispatcher.idle()
+    assert dispatching.store.get_sweep(sweep.id).state is SweepState.FINALIZING
+    assert caplog.text.count("cannot be written now") == 1
+    dispatching.clock.time += FINALIZE_RETRY_SECONDS
+    await dispatching.poll_once()
+    await dispatching.dispatcher.idle()
+    assert caplog.text.count("cannot be written now") == 2

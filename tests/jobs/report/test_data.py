@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ampsweep.errors import InvalidRequest
+from ampsweep.errors import DamagedFile, InvalidRequest, NotFound
 from jobs.report.data import ReportData
 from jobs.results.metadata_keys import SWEEP_ID
 from jobs.results.schema import SAMPLES, SUMMARY
@@ -79,3 +79,19 @@ def test_numbers_that_are_infinite_count_as_missing(folder: Path) -> None:
         read = data.query("SELECT value FROM summary")["value"].to_pylist()
     assert read[:3] == [None] * 3
     assert read[3:] == values[3:]
+
+
+def test_what_is_missing_or_damaged_is_named(folder: Path) -> None:
+    (folder / "summary.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DamagedFile, match=r"summary\.parquet"):
+        ReportData(folder)
+    (folder / "summary.parquet").unlink()
+    with pytest.raises(NotFound, match=r"no summary\.parquet"):
+        ReportData(folder)
+
+
+@pytest.mark.parametrize("name", ["summary", "neurons"])
+def test_a_parquet_file_of_something_else_is_refused_by_name(folder: Path, name: str) -> None:
+    pq.write_table(pa.table({"a": [1]}), folder / f"{name}.parquet")
+    with pytest.raises(InvalidRequest, match=rf"{name}\.parquet is not a file of a sweep: it lacks the columns"):
+        ReportData(folder)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 
-from ampsweep.errors import DamagedFile, InvalidRequest, NotFound
+from ampsweep.errors import InvalidRequest, NotFound
 from ampsweep.hashing import canonical_json
 from jobs.report.answers import Answer, answer_questions
 from jobs.report.comparisons import with_mcnemar
@@ -385,19 +385,3 @@ def test_without_neurons_the_page_says_so(folder: Path) -> None:
         answers = list(answer_questions(data))
         assert "has no neurons.parquet" in render(data, [])
     assert {"neurons_by_layer", "overlap"}.isdisjoint(each.question.key for each in answers)
-
-
-def test_what_is_missing_or_damaged_is_named(folder: Path) -> None:
-    (folder / "summary.parquet").write_bytes(b"PAR1")
-    with pytest.raises(DamagedFile, match=r"summary\.parquet"):
-        ReportData(folder)
-    (folder / "summary.parquet").unlink()
-    with pytest.raises(NotFound, match=r"no summary\.parquet"):
-        ReportData(folder)
-
-
-@pytest.mark.parametrize("name", ["summary", "neurons"])
-def test_a_parquet_file_of_something_else_is_refused_by_name(folder: Path, name: str) -> None:
-    pq.write_table(pa.table({"a": [1]}), folder / f"{name}.parquet")
-    with pytest.raises(InvalidRequest, match=rf"{name}\.parquet is not a file of a sweep: it lacks the columns"):
-        ReportData(folder)

@@ -21,7 +21,7 @@ from jobs.planning.catalog import Catalog
 from jobs.results.assembly import assemble
 from jobs.results.assembly_process import MAX_DEATHS, AssemblyProcesses, _AssemblyProcess
 from jobs.store.transitions import SweepState
-from tests.jobs.results.test_finalization import SEARCHED, SweepRunner
+from tests.jobs.results.sweep_runner import SEARCHED, SweepRunner
 
 pytestmark = pytest.mark.processes
 ROOT = Path(__file__).parents[3]

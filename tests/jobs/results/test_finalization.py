@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from threading import Event, Lock
@@ -14,84 +13,16 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.cell import Cell
-from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
-from jobs.planning.planner import plan
-from jobs.results.assembly import READ_AHEAD, Assembled, assemble
-from jobs.results.best_factors import best_factors
+from jobs.results.assembly import READ_AHEAD
 from jobs.results.cell_table import CellTable
 from jobs.results.failures import find_errors
-from jobs.results.finalization import finalize
 from jobs.results.schema import SUMMARY
 from jobs.results.summary import SummaryBuilder, summary_csv, summary_json
 from jobs.results.writer import Published, Results
-from jobs.spec import parse_spec
-from jobs.storage.local import LocalStorage
-from jobs.store.records import CellOutcome, CellRecord, SweepRecord
+from jobs.store.records import CellRecord, SweepRecord
 from jobs.store.transitions import SweepState
-from jobs.tasks.loading import load_items
-from jobs.tasks.registry import task_for
-from jobs.tasks.requests import Answer, ScoreCall
-from tests.jobs.cluster import ManualClock, completed, ended, quick_sql_store, raw_spec
-
-TASKS = [{"name": "lss", "languages": ["en", "zh"]}, {"name": "xcopa", "languages": ["it"]}]
-
-
-class SweepRunner:
-    """A store, results and a worker without a model: the larger the factor, the likelier the first continuation."""
-
-    def __init__(self, folder: Path, catalog: Catalog) -> None:
-        self.catalog = catalog
-        self.folder = folder
-        self.results = Results(LocalStorage(folder))
-        self.store = quick_sql_store(folder.with_name("store"), ManualClock())
-
-    def submit(self, **changes: Any) -> SweepRecord:
-        spec = parse_spec(raw_spec(**{"tasks": TASKS, **changes}))
-        planned = plan(spec, self.catalog, NeuronSets(Path("nowhere")))
-        return self.store.create_sweep(
-            name=spec.name, spec=spec.to_dict(), cells=planned.cells, warnings=planned.warnings
-        )
-
-    def compute(self, fails: Callable[[Cell], bool] = lambda cell: False) -> int:
-        """Compute all pending cells; return their number."""
-        leases = self.store.lease_cells("w", models=["tiny"], limit=10_000, ttl=9)
-        reports = []
-        for lease in leases:
-            if fails(lease.cell):
-                reports.append(ended(lease, CellOutcome.REJECTED, "the engine died"))
-                continue
-            task, loaded = task_for(lease.cell.task.name), load_items(lease.cell, self.catalog)
-            samples = [
-                task.sample(item, [_answer(lease.cell, call, index) for index, call in enumerate(item.calls)])  # type: ignore[arg-type]
-                for item in loaded.items
-            ]
-            file = self.results.write_cell(
-                lease.cell,
-                epoch=lease.epoch,
-                samples=samples,
-                left_out=loaded.left_out,
-                neurons=5,
-                versions={"engine": "1"},
-            )
-            reports.append(completed(lease, file))
-        self.store.report(reports)
-        return len(leases)
-
-    def assemble(self, sweep: SweepRecord, cells: Sequence[CellRecord], epoch: int) -> Assembled:
-        return assemble(self.results, sweep, cells, epoch)
-
-    def finalize(self, sweep_id: str) -> SweepRecord:
-        """Finalize a sweep if it is ready."""
-        lease = self.store.lease_sweep(sweep_id, "w", ttl=9)
-        return self.store.get_sweep(sweep_id) if lease is None else finalize(self.store, lease, self.assemble)
-
-
-def _answer(cell: Cell, call: ScoreCall, index: int) -> Answer:
-    intervention = cell.intervention
-    gain = intervention.factor if intervention and intervention.selection is None and index == 0 else 0.0
-    return Answer(token_ids=(1,), logprobs=(-10.0 - len(call.continuation) % 3 + gain,), prompt_tokens=3)
+from tests.jobs.results.sweep_runner import SweepRunner, computed_sweep
 
 
 @pytest.fixture
@@ -216,12 +147,6 @@ def test_a_reused_cell_that_is_lost_is_computed_again(runner: SweepRunner) -> No
     assert runner.finalize(again.id).state is SweepState.COMPLETED
 
 
-def computed_sweep(runner: SweepRunner) -> SweepRecord:
-    sweep = runner.submit()
-    runner.compute()
-    return sweep
-
-
 def test_a_reused_sweep_gives_the_same_rows(runner: SweepRunner) -> None:
     first, second = computed_sweep(runner), runner.submit()
     for sweep in (first, second):
@@ -301,111 +226,6 @@ def test_a_cell_that_is_reset_during_finalization_postpones_the_end(
     monkeypatch.undo()
     runner.compute()
     assert runner.finalize(sweep.id).state is SweepState.COMPLETED
-
-
-SEARCHED: dict[str, Any] = {
-    "interventions": {"languages": ["fr", "tr"], "op": "scale", "factors": [0, 0.5, 1, 2, 3], "controls": ["random"]},
-    "tasks": [{"name": "lss", "languages": ["en"], "limit": 6}, TASKS[1]],
-    "search": {"method": "halving", "items": 2, "keep": 1},
-}
-
-
-def run_to_completion(runner: SweepRunner, sweep: SweepRecord) -> list[int]:
-    """Compute and finalize until the sweep has ended; return how many cells there were to compute each time."""
-    computed = []
-    while runner.store.get_sweep(sweep.id).state is not SweepState.COMPLETED:
-        computed.append(runner.compute())
-        runner.finalize(sweep.id)
-    return computed
-
-
-def test_a_search_runs_rung_by_rung_and_finds_the_best_factors_of_the_grid(runner: SweepRunner) -> None:
-    sweep = runner.submit(**SEARCHED)
-    computed = run_to_completion(runner, sweep)
-    assert len(computed) == 3
-    ended = runner.store.get_sweep(sweep.id)
-    assert ended.request_counts.total == ended.request_counts.completed == sum(computed)
-    grid = runner.submit(**{**SEARCHED, "search": "grid"})
-    run_to_completion(runner, grid)
-    best, expected = (
-        summary_json(runner.results, runner.store.get_sweep(record.id))["best_factors"] for record in (sweep, grid)
-    )
-    assert [without_ties(row) for row in best] == [without_ties(row) for row in expected]
-    assert {row["factor"] for row in best} == {0.5}
-    assert [row["tied"] for row in best] == [[], []], "the search has dropped the factors that are as good"
-    assert [row["tied"] for row in expected] == [[1.0, 2.0, 3.0]] * 2
-    assert sum(computed) < grid.request_counts.total
-
-
-def without_ties(best: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in best.items() if name not in ("tied", "decided_by")}
-
-
-def test_a_search_by_another_metric_finds_the_best_factors_of_the_grid_by_that_metric(runner: SweepRunner) -> None:
-    tasks = [SEARCHED["tasks"][0], {**TASKS[1], "limit": 6}]
-    search = {**SEARCHED["search"], "metric": "accuracy"}
-    sweep = runner.submit(**{**SEARCHED, "tasks": tasks, "search": search})
-    run_to_completion(runner, sweep)
-    grid = runner.submit(**{**SEARCHED, "tasks": tasks, "search": "grid"})
-    run_to_completion(runner, grid)
-    searched, full = (summary_json(runner.results, runner.store.get_sweep(record.id)) for record in (sweep, grid))
-    assert {row["metric"] for row in searched["best_factors"]} == {"accuracy"}
-    by_grid = best_factors(full["rows"], "accuracy")
-    assert [without_ties(row) for row in searched["best_factors"]] == [without_ties(row) for row in by_grid]
-    assert {row["task"] for row in searched["rows"] if row["rung"] is not None} == {"xcopa"}
-
-
-def test_rows_and_samples_of_a_search_have_their_rung(runner: SweepRunner) -> None:
-    sweep = runner.submit(**SEARCHED)
-    run_to_completion(runner, sweep)
-    rows = summary_json(runner.results, runner.store.get_sweep(sweep.id))["rows"]
-    tried = {
-        rung: {row["factor"] for row in rows if row["rung"] == rung and row["factor"] is not None} for rung in (1, 2)
-    }
-    assert tried == {1: {0, 0.5, 1, 2, 3}, 2: {0.5, 1, 2}}
-    final = [row for row in rows if row["rung"] is None and row["factor"] is not None]
-    assert {(row["factor"], row["selection"]) for row in final} == {(0.5, None), (0.5, "random")}
-    assert {row["task"] for row in final} == {"lss", "xcopa"}
-    samples = pq.read_table(runner.results.samples_file(runner.store.get_sweep(sweep.id)).open())
-    by_rung = {
-        row["rung"]: row["doc_id_count"]
-        for row in samples.group_by("rung").aggregate([("doc_id", "count")]).to_pylist()
-    }
-    assert set(by_rung) == {1, 2, None}
-    assert sum(by_rung.values()) == runner.store.get_sweep(sweep.id).samples
-
-
-def test_a_search_continues_after_a_restart_between_rungs(runner: SweepRunner, catalog: Catalog) -> None:
-    sweep = runner.submit(**SEARCHED)
-    runner.compute()
-    assert runner.finalize(sweep.id).state is SweepState.IN_PROGRESS
-    runner.store.close()
-    later = SweepRunner(runner.folder, catalog)
-    assert later.finalize(sweep.id).state is SweepState.IN_PROGRESS
-    run_to_completion(later, sweep)
-    assert later.store.get_sweep(sweep.id).request_counts.failed == 0
-
-
-def test_a_search_that_is_submitted_again_computes_no_cell(runner: SweepRunner) -> None:
-    first, second = runner.submit(**SEARCHED), runner.submit(**SEARCHED)
-    run_to_completion(runner, first)
-    assert sum(run_to_completion(runner, second)) == 0
-    counts = runner.store.get_sweep(second.id).request_counts
-    assert counts.total == runner.store.get_sweep(first.id).request_counts.total
-    rows = [summary_json(runner.results, runner.store.get_sweep(sweep.id))["rows"] for sweep in (first, second)]
-    assert rows[0] == rows[1]
-
-
-def test_a_damaged_file_of_a_rung_is_computed_again_before_the_search_continues(runner: SweepRunner) -> None:
-    sweep = runner.submit(**SEARCHED)
-    runner.compute()
-    record = runner.store.list_cells(sweep.id).data[-1]
-    assert record.file is not None
-    (runner.folder / "cells" / record.file).unlink()
-    total = sweep.request_counts.total
-    assert runner.finalize(sweep.id).request_counts.total == total
-    assert runner.compute() == 1
-    assert runner.finalize(sweep.id).request_counts.total > total
 
 
 def test_the_samples_metadata_say_where_the_answers_come_from(runner: SweepRunner) -> None:

@@ -17,7 +17,7 @@ from jobs.results.writer import Results
 from jobs.storage.local import LocalStorage
 from jobs.store.records import CellRecord, SweepLease, SweepRecord
 from jobs.store.transitions import SweepState
-from tests.jobs.results.test_finalization import SEARCHED, SweepRunner, computed_sweep
+from tests.jobs.results.sweep_runner import SEARCHED, SweepRunner, computed_sweep
 
 
 @pytest.fixture
