@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jobs.evaluation.language_metrics import harmonic_mean
+from jobs.evaluation.language_metrics import check_languages, harmonic_mean
 from jobs.evaluation.metric import Scores, TextMetric, Values
 from jobs.evaluation.texts import StoredText
 
@@ -58,12 +59,13 @@ class Evaluation:
 
 
 async def evaluate_texts(texts: Sequence[StoredText], metrics: Sequence[TextMetric]) -> Evaluation:
-    """Score texts by each metric in turn.
+    """Score texts by each metric in turn, once all languages are known to those that identify languages.
 
     Raises:
         InvalidRequest: A metric cannot score one of the languages.
         Unavailable: A judge cannot be reached.
     """
+    await asyncio.to_thread(check_languages, metrics, texts)  # before a judge or a model takes hours
     scores = [await metric.score(texts) for metric in metrics]
     return Evaluation(texts=tuple(texts), metrics=tuple(metrics), scores=tuple(scores))
 

@@ -125,6 +125,13 @@ LANGUAGE_METRICS: Mapping[str, Callable[[LanguageIdentifier, frozenset[str] | No
 """Makes each metric from a language identifier, and a list of English words for the word pass rate."""
 
 
+def check_languages(metrics: Sequence[TextMetric], texts: Sequence[StoredText]) -> None:
+    """Raise InvalidRequest if the identifier of a metric does not know the language of a text (param "identifier")."""
+    for metric in metrics:
+        if isinstance(metric, _ByIdentifier):
+            _require_languages(metric.identifier, texts)
+
+
 def harmonic_mean(first: float, second: float) -> float:
     """Return the harmonic mean of two rates; 0 if either is 0."""
     return 0.0 if not first or not second else 2 * first * second / (first + second)

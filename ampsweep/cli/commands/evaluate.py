@@ -11,7 +11,14 @@ import typer
 
 from ampsweep.cli.options.client import Server
 from ampsweep.cli.options.engine import Dtype, Kind, UnfusedExperts
-from ampsweep.cli.options.evaluation import RATINGS, MetricOptions, check_metrics, needed_columns, opened_metrics
+from ampsweep.cli.options.evaluation import (
+    RATINGS,
+    MetricOptions,
+    check_metrics,
+    check_used,
+    needed_columns,
+    opened_metrics,
+)
 from ampsweep.cli.options.results import local_results
 from ampsweep.cli.options.values import comma_separated
 from ampsweep.cli.terminal.output import AsJson, show, warn
@@ -130,6 +137,9 @@ def evaluate(
         metricx_tokenizer=metricx_tokenizer,
     )
     check_metrics(names, options)
+    given = {"english_words": english_words, "judge_model": judge_model, "judge_url": judge_url, "ratings": ratings}
+    given |= {"nll_model": nll_model, "comet_model": comet_model, "metricx_model": metricx_model}
+    check_used(names, {**given, "metricx_tokenizer": metricx_tokenizer, "input": input_column, "reference": reference})
     if out is not None:
         out = parquet_output(out, param="out", inputs=map(Path, files))
     wanted: dict[str, Any] = {

@@ -121,6 +121,8 @@ def edit(
     """Rename a sweep, or add and remove tags, by which `ampsweep status --tag` finds it."""
     if name is None and not tag and not untag:
         raise InvalidRequest("give --name, --tag or --untag", param="name")
+    if both := sorted(set(tag or ()) & set(untag or ())):
+        raise InvalidRequest(f"{both[0]} is given with --tag too; leave one of them out", param="untag")
     with client_of(server) as client:
         tags = None
         if tag or untag:

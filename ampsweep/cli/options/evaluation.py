@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ampsweep.cli.options.engine import model_folder
 from ampsweep.cli.terminal.progress import Counter
 from ampsweep.client.environment import API_KEY
+from ampsweep.domain.choices import one_of
 from ampsweep.errors import InvalidRequest, UnknownName
 
 if TYPE_CHECKING:
@@ -26,6 +27,16 @@ _NEEDS: Mapping[str, Sequence[str]] = {
     **dict.fromkeys(("relevance", "answer_nll", "comet", "metricx_qe"), ("input",)),
     "metricx": ("input", "reference"),
 }
+_USED_BY: Mapping[str, Sequence[str]] = {
+    "english_words": ("language_confusion",),
+    **dict.fromkeys(("judge_model", "judge_url", "ratings"), ("relevance",)),
+    "nll_model": ("answer_nll",),
+    "comet_model": ("comet",),
+    **dict.fromkeys(("metricx_model", "metricx_tokenizer"), ("metricx", "metricx_qe")),
+    "input": ("relevance", "answer_nll", "comet", "metricx", "metricx_qe"),
+    "reference": ("comet", "metricx"),
+}
+"""The metrics that read an option."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +86,14 @@ def check_metrics(names: Sequence[str], options: MetricOptions) -> None:
         model_folder(options.nll_model or "", param="nll_model")
     if options.english_words is not None and not options.english_words.is_file():
         raise InvalidRequest(f"there is no file {options.english_words}", param="english-words")
+
+
+def check_used(names: Sequence[str], given: Mapping[str, object]) -> None:
+    """Raise InvalidRequest for an option that none of the metrics reads, unless its value is None."""
+    for option, value in given.items():
+        if value is not None and not set(_USED_BY[option]) & set(names):
+            message = f"has no effect without --metric {one_of(_USED_BY[option])}; leave it out, or add the metric"
+            raise InvalidRequest(message, param=option)
 
 
 @asynccontextmanager

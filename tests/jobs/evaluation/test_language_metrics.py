@@ -8,7 +8,8 @@ import pytest
 
 from ampsweep.errors import InvalidRequest
 from jobs.evaluation.evaluation import evaluate_texts
-from jobs.evaluation.language_metrics import LANGUAGE_METRICS, harmonic_mean
+from jobs.evaluation.language_metrics import LANGUAGE_METRICS, Script, harmonic_mean
+from jobs.evaluation.metric import Scores
 from jobs.evaluation.texts import StoredText
 from jobs.language_control.identifiers import open_identifier
 
@@ -92,6 +93,16 @@ def test_equal_texts_give_equal_intervals() -> None:
 def test_a_language_that_the_identifier_does_not_know_is_refused() -> None:
     with pytest.raises(InvalidRequest, match=r"does not know xx"):
         groups([text("a", "xx")], "lfs")
+
+
+def test_a_language_that_is_not_known_is_refused_before_another_metric_begins() -> None:
+    class Slow(Script):
+        async def score(self, texts: Sequence[StoredText]) -> Scores:
+            pytest.fail("it has begun")
+
+    metrics = [Slow(), LANGUAGE_METRICS["lfs"](FASTTEXT, None)]
+    with pytest.raises(InvalidRequest, match="does not know gsw_Latn"):
+        asyncio.run(evaluate_texts([text(FRENCH, "gsw_Latn")], metrics))
 
 
 def test_the_harmonic_mean() -> None:

@@ -179,6 +179,8 @@ def test_text_output_names_groups_rates_and_what_they_rest_on(tmp_path: Path) ->
         (("--metric", "relevance"), "metric relevance needs --judge-model"),
         (("--identifier", "cld3"), "unknown language identifier 'cld3'"),
         (("--english-words", "gone.txt"), "there is no file gone.txt"),
+        (("--nll-model", "atlas"), "--nll-model: has no effect without --metric answer_nll; leave it out"),
+        (("--reference", "gold"), "--reference: has no effect without --metric comet or metricx; leave it out"),
     ],
 )
 def test_a_wrong_option_is_named(options: tuple[str, str], message: str, tmp_path: Path) -> None:

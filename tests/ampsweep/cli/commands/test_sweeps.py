@@ -322,6 +322,8 @@ def test_a_sweep_is_edited_found_and_deleted(server: ServerProcess, remote: Path
     )
     assert call("delete", sweep, "--yes", *there).stdout == f"{sweep} deleted\n"
     assert call("status", sweep, *there).exit_code == 3
+    both = call("edit", sweep, "--tag", "a", "--untag", "a", *there)
+    assert (both.exit_code, both.stderr) == (2, "error: --untag: a is given with --tag too; leave one of them out\n")
     assert call("edit", "sweep_none", *there).stderr == "error: --name: give --name, --tag or --untag\n"
     assert call("status", "sweep_none", "--tag", "a", *there).exit_code == 2
 
