@@ -79,7 +79,9 @@ def init(
     settings = read_settings(data=data, corpora=corpus)
     catalog = catalog_of(settings, local_models=True)
     folder = catalog.model(model)
-    corpus_name = next(iter(settings.corpora), ATLAS)
+    if len(corpus or ()) > 1:
+        raise InvalidRequest("give one corpus: the neurons of a spec are found on a single one", param="corpus")
+    corpus_name = corpus[0].strip().partition("=")[0] if corpus else next(iter(settings.corpora), ATLAS)
     found = Corpus.open(settings.all_corpora()[corpus_name]).languages
     targets = [code for code in found if code != ENGLISH][:MAX_TARGETS]
     if languages is not None:

@@ -117,13 +117,13 @@ def check_used(spec: SweepSpec, *, corpora: Sequence[str] | None, lora: Sequence
     """
     from jobs.spec import NeuronsByMethod
 
-    names = [pair.partition("=")[0] for pair in lora or ()]
+    names = [pair.strip().partition("=")[0] for pair in lora or ()]
     if names and spec.adapter is None:
         message = f"the spec uses no adapter; add `adapter: {names[0]}` to it, or leave out --lora"
         raise InvalidRequest(message, param="lora")
     by_method = isinstance(spec.neurons, NeuronsByMethod)
     used = spec.neurons.corpus if isinstance(spec.neurons, NeuronsByMethod) else spec.neurons.id
-    for name in (pair.partition("=")[0] for pair in corpora or ()):
+    for name in (pair.strip().partition("=")[0] for pair in corpora or ()):
         if not by_method or name != used:
             uses = f"the corpus {used}" if by_method else f"the neuron set {used}, and no corpus"
             warn([f"--corpus {name} has no effect: the spec uses {uses}"])

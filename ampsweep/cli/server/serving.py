@@ -54,13 +54,14 @@ def run_server(settings: Settings, *, verbose: bool, as_json: bool) -> signal.Si
         InvalidRequest: There is no model to offer.
         AmpsweepError: The server cannot start, or a model can never be served.
     """
+    from ampsweep.cli.server.settings import misspelled_variables
     from ampsweep.telemetry.context import Telemetry
     from ampsweep.telemetry.logs import LogSettings
     from ampsweep.telemetry.traces import stop_traces
 
     if not settings.served():
         raise InvalidRequest("there is no model to offer: give --model NAME=FOLDER", param="models")
-    warn(_memory_warnings(settings))
+    warn([*misspelled_variables(os.environ), *_memory_warnings(settings)])
     log = quiet_libraries("serve", verbose=verbose, folder=settings.home / "logs", own_warnings=False)
     telemetry = Telemetry(
         logs=LogSettings(format=settings.log_format, level=settings.log_level),

@@ -5,6 +5,8 @@ An invalid value is an error that names its option or variable.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +24,11 @@ from ampsweep.telemetry.logs import LogFormat, LogLevel
 PREFIX = "AMPSWEEP_"
 SECRETS = Path("/run/secrets")
 """The folder of a container's secrets: the file `ampsweep_database_url` in it holds that setting, for example."""
+_OTHER_VARIABLES = ("API_KEY", "JUDGE_API_KEY", "NEURONS", "PRESETS", "SLOTS", "TRACEBACK", "URL")
+"""Variables with the prefix that are no settings of a server."""
+_OPTIONS = {"CORPUS": "CORPORA"}
+"""Options of `serve` whose variable has a name that is less like theirs."""
+_SIMILARITY = 0.9
 
 
 def _folder(path: Path) -> Path:
@@ -247,3 +254,20 @@ def read_settings(**options: Any) -> Settings:
         values = first["input"] if isinstance(first["input"], list) else [first["input"]]
         given = "" if any(str(value) in message for value in values) else f"; got {quoted(first['input'])}"
         raise InvalidRequest(f"{shown}: {message}{given}", param=shown) from error
+
+
+def misspelled_variables(names: Iterable[str]) -> list[str]:
+    """Return a warning for each name of a variable that is almost that of a setting, and so sets nothing.
+
+    Other unknown names are not mentioned: Kubernetes sets `AMPSWEEP_SERVICE_HOST` and others for a service `ampsweep`.
+    """
+    settings = [PREFIX + name.upper() for name in Settings.model_fields]
+    known = {*settings, *(PREFIX + name for name in _OTHER_VARIABLES)}
+    unknown = [name for name in sorted(names) if name.upper().startswith(PREFIX) and name.upper() not in known]
+    warnings: list[str] = []
+    for name in unknown:
+        of_option = _OPTIONS.get(name.upper().removeprefix(PREFIX))
+        similar = get_close_matches(name.upper(), settings, n=1, cutoff=_SIMILARITY)
+        meant = [PREFIX + of_option] if of_option else similar
+        warnings += [f"{name} is no setting and has no effect; did you mean {each}?" for each in meant]
+    return warnings

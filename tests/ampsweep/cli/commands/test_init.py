@@ -113,6 +113,13 @@ def test_the_languages_to_steer_to_can_be_named(model: Path, corpus: Path, tmp_p
     assert (unknown.exit_code, "corpus language 'ja'" in unknown.stderr) == (2, True)
 
 
+def test_a_second_corpus_is_refused(model: Path, corpus: Path, data: Path, tmp_path: Path) -> None:
+    words = ("init", "--model", model, "--corpus", f"a={corpus}", "--corpus", f"b={corpus}", "--data", data)
+    result = call(*words, "--out", tmp_path / "own.yaml")
+    assert (result.exit_code, result.stderr.split(":")[:2]) == (2, ["error", " --corpus"])
+    assert not (tmp_path / "own.yaml").exists()
+
+
 def test_a_file_is_not_replaced_unless_asked_for(tmp_path: Path) -> None:
     out = tmp_path / "sweep.yaml"
     out.write_text("mine")

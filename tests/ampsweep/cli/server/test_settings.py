@@ -8,7 +8,7 @@ import pytest
 
 import ampsweep.cli.server.settings as settings_module
 from ampsweep.bundled import ATLAS_CORPUS
-from ampsweep.cli.server.settings import ServedModel, read_settings
+from ampsweep.cli.server.settings import ServedModel, misspelled_variables, read_settings
 from ampsweep.errors import InvalidRequest
 
 
@@ -24,6 +24,23 @@ def test_an_option_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) ->
     assert read_settings().port == 9000
     assert read_settings(port=9001).port == 9001
     assert read_settings(port=None).port == 9000
+
+
+def test_a_variable_that_is_almost_that_of_a_setting_is_named() -> None:
+    other = [
+        "AMPSWEEP_URL",
+        "AMPSWEEP_PORT",
+        "ampsweep_port",
+        "AMPSWEEP_SERVICE_HOST",
+        "AMPSWEEP_PORT_8700_TCP",
+        "PATH",
+    ]
+    assert misspelled_variables([*other, "AMPSWEEP_REAL_MODELS", "AMPSWEEP_DOMAIN"]) == []
+    misspelled = {"AMPSWEEP_MODEL": "MODELS", "AMPSWEEP_KEEP_DAY": "KEEP_DAYS", "AMPSWEEP_CORPUS": "CORPORA"}
+    assert misspelled_variables(misspelled) == [
+        f"{name} is no setting and has no effect; did you mean AMPSWEEP_{misspelled[name]}?"
+        for name in sorted(misspelled)
+    ]
 
 
 def test_models_are_pairs_or_a_file(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
