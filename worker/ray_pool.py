@@ -85,6 +85,8 @@ class RayPool(Pool):
             os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
             # Ray starts its workers at nice 15 otherwise, and every other program of a busy machine runs before them.
             os.environ.setdefault("RAY_worker_niceness", "0")
+            # Ray would also start an idle process for each processor; an engine gets one of its own.
+            os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
             _set_auth_token()
         import ray
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from scipy import stats
+from scipy.special import stdtrit
 
 from jobs.metrics.shift import Shift
 from jobs.report.data import ReportData
@@ -234,7 +234,7 @@ def _mean(rows: Sequence[Row], column: str = "value") -> str:
         up = math.hypot(*(high - value for value, high in zip(values, highs, strict=True))) / len(values)
         bounds.append((mean - down, mean + up))
     if len(values) > 1:
-        half = float(stats.t.ppf(0.975, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
+        half = float(stdtrit(len(values) - 1, 0.975)) * stdev(values) / math.sqrt(len(values))
         bounds += [(mean - half, mean + half)] if half > 1e-12 else []
     if not bounds:
         return of

@@ -6,6 +6,8 @@ import importlib
 import json
 import pkgutil
 import re
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import typer
@@ -21,15 +23,16 @@ def _text(*names: str) -> str:
     return "\n".join((DOCS / name).read_text(encoding="utf-8") for name in names)
 
 
-def _commands(group: typer.Typer) -> list[str]:
-    return [str(command.name or getattr(command.callback, "__name__", "")) for command in group.registered_commands]
+def _commands(group: Any) -> Iterator[str]:
+    """Yield the commands of a group, and of the groups in it, as one types them."""
+    for name, command in group.commands.items():
+        yield name
+        if hasattr(command, "commands"):
+            yield from (f"{name} {further}" for further in _commands(command))
 
 
 def test_every_command_is_in_the_table() -> None:
-    names = [*_commands(app)]
-    for group in app.registered_groups:
-        assert group.typer_instance is not None
-        names += [f"{group.name} {name}" for name in _commands(group.typer_instance)]
+    names = list(_commands(typer.main.get_command(app)))
     assert "neurons import" in names
     rows = [row.split("|")[1] for row in _text("cli.md").splitlines() if row.startswith("| `")]
     listed = {code.split(" [")[0] for row in rows for code in re.findall(r"`([a-z][^`]*)`", row)}

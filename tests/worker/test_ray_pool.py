@@ -168,6 +168,22 @@ async def test_engines_of_one_machine_are_added_up_before_they_load(installation
         await pool.stop()
 
 
+@pytest.mark.parametrize(("chosen", "expected"), [(None, "0"), ("1", "1")])
+async def test_a_local_ray_starts_with_no_process_but_those_of_engines_unless_the_user_wants_it(
+    chosen: str | None, expected: str, installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    name = "RAY_prestart_worker_first_driver"
+    monkeypatch.setenv(name, "")  # so that the test restores it
+    monkeypatch.delenv(name) if chosen is None else monkeypatch.setenv(name, chosen)
+    started: list[str | None] = []
+    monkeypatch.setattr(ray, "init", lambda **_: started.append(os.environ.get(name)))
+    monkeypatch.setattr("worker.ray_pool._set_auth_token", lambda: None)
+    await RayPool([installation.engine()], installation.worker_config)._begin()
+    assert started == [expected]
+
+
 async def test_an_unreachable_cluster_is_reported_with_its_address(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:

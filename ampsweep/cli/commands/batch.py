@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -143,6 +142,8 @@ async def _chunks(rows: AsyncIterator[Row]) -> AsyncIterator[list[Row]]:
 
 async def _answers(source: Path, engine: Engine, neurons_id: str | None) -> AsyncIterator[Row]:
     """Yield the rows in the order of the lines, with up to IN_FLIGHT of them in the engine."""
+    import asyncio
+
     waiting: deque[asyncio.Task[Row]] = deque()
     try:
         for line in _lines(source):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 from contextlib import AbstractAsyncContextManager, aclosing
@@ -208,6 +207,8 @@ async def _tokenized(
     job: CaptureJob, encoder: PromptEncoder, neurons: NeuronSelection, *, max_tokens: int, max_bytes: int
 ) -> list[TokenizedText]:
     """Return the tokens of all texts, whose activations respect the limits."""
+    import asyncio
+
     from ampsweep.domain.capture import check_capture_size
     from engine.capture.texts import check_scope, check_text_size, tokenized
 

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from ampsweep.cli.checks import software
 from ampsweep.cli.checks.finding import Finding, bad
 from ampsweep.cli.terminal.failures import FAILED
 from ampsweep.cli.terminal.output import AsJson, show
@@ -54,6 +53,8 @@ def examine(
     server: str | None, *, model: str | None = None, dtype: str = "float32", adapters: Sequence[Path] = ()
 ) -> Sequence[Finding]:
     """Return all findings: on the software, on machine, settings and a model if a server can run here, on a server."""
+    from ampsweep.cli.checks import software
+
     own_packages = software.own_packages()
     findings = [software.python(), *own_packages, *software.packages()]
     if software.is_server() and not any(finding.state == "bad" for finding in own_packages):
@@ -75,6 +76,7 @@ def examine(
 
 
 def _local_server() -> list[Finding]:
+    from ampsweep.cli.checks import software
     from ampsweep.cli.checks.installation import installation
     from ampsweep.cli.checks.machine import machine
     from ampsweep.cli.server.engine_specs import served_engines

@@ -15,7 +15,11 @@ from ampsweep.telemetry.start_phase import start_text
 if TYPE_CHECKING:
     from ampsweep.client.models import Engine
 
-app = typer.Typer(help="List the engines of a server; retry those that have failed.", invoke_without_command=True)
+app = typer.Typer(
+    help="List the engines of a server; retry those that have failed.",
+    invoke_without_command=True,
+    add_completion=False,
+)
 
 
 @app.callback()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
@@ -181,6 +180,8 @@ def _generate_here(
     has_neurons: bool,
 ) -> None:
     """Load the model, and print its answer or converse with it."""
+    import asyncio
+
     from ampsweep.cli.commands.interactive import Conversation, converse
 
     if question.prompt is not None:

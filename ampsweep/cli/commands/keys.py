@@ -15,7 +15,11 @@ from ampsweep.errors import InvalidRequest
 if TYPE_CHECKING:
     from api.auth.api_keys import ApiKey
 
-app = typer.Typer(help="Create, list and revoke the API keys of a server.", no_args_is_help=True)
+app = typer.Typer(
+    help="Create, list and revoke the API keys of a server.",
+    no_args_is_help=True,
+    add_completion=False,
+)
 
 Home = Annotated[
     Path,

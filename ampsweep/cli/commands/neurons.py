@@ -22,7 +22,11 @@ from ampsweep.client.environment import DEFAULT_URL
 from ampsweep.errors import InvalidRequest
 from ampsweep.files import atomic_write, output_file
 
-app = typer.Typer(help="Import, show, compare, rank, export and share neuron sets.", no_args_is_help=True)
+app = typer.Typer(
+    help="Import, show, compare, rank, export and share neuron sets.",
+    no_args_is_help=True,
+    add_completion=False,
+)
 
 SHOWN = ("id", "model", "layers", "width", "method", "corpus", "params", "patch", "languages", "by_layer")
 """What `show` prints of a set."""

@@ -65,7 +65,6 @@ def report(
     With `--format` (or the suffix of `--out`) also as Markdown, as LaTeX to include, or as a Jupyter notebook.
     """
     from jobs.report.writers.formats import FIGURE_FILES, figures_folder, format_of, write_report
-    from jobs.report.writers.notebook import Source
 
     inputs = [*Path(sweep).glob("*.parquet"), *(scores or ())]
     if out is not None:
@@ -77,15 +76,17 @@ def report(
         check_folder(tables, param="tables")
     _check_scores(scores or ())
     codes = None if low_resource is None else sorted(set(comma_separated(low_resource)))
-    source = Source(
-        sweep=sweep,
-        server=None if Path(sweep).is_dir() else server,
-        partial=partial,
-        low_resource=codes,
-        scores=[str(path) for path in scores or ()],
-    )
 
     def write(document: Document) -> None:
+        from jobs.report.writers.notebook import Source
+
+        source = Source(
+            sweep=sweep,
+            server=None if Path(sweep).is_dir() else server,
+            partial=partial,
+            low_resource=codes,
+            scores=[str(path) for path in scores or ()],
+        )
         write_report(document, target, chosen, source)
 
     with _files_of(sweep, server, partial=partial) as folder:

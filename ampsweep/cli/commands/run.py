@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, closing
 from dataclasses import asdict
@@ -227,6 +226,8 @@ def _only_finalization_is_left(runtime: Runtime, sweep: SweepRecord, spec: Sweep
 
 async def _compute(runtime: Runtime, sweep: SweepRecord, settings: Settings) -> SweepRecord:
     """Run the remaining cells of a sweep and finalize it; load the model only if cells remain."""
+    import asyncio
+
     from api.http.change_notifier import ChangeNotifier
     from jobs.results.assembly import assemble
     from jobs.results.finalization import finalize
@@ -270,6 +271,8 @@ async def _compute(runtime: Runtime, sweep: SweepRecord, settings: Settings) -> 
 
 async def _start(pool: LocalPool, counter: Counter) -> None:
     """Start the engine, and show what its start does."""
+    import asyncio
+
     counter.stage("starting the engine")
     await pool.start()
     starting = asyncio.create_task(pool.ready())

@@ -25,7 +25,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from ampsweep.cli.terminal.help import complete_help, name_values
+from ampsweep.cli.terminal.help import name_values
 from ampsweep.cli.terminal.option_names import command_of, in_words_of_options
 from ampsweep.cli.terminal.output import echo
 from ampsweep.errors import (
@@ -96,11 +96,6 @@ _MAY_BE_EMPTY = ("--by", "--low-resource")
 
 class Commands(TyperGroup):
     """The top-level group of commands. Turns exceptions into an error line and an exit code."""
-
-    def __init__(self, **options: Any) -> None:
-        """Make the group, and complete the help of its commands."""
-        super().__init__(**options)
-        complete_help(self)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments before the command's name, and find out whether errors are printed as JSON."""

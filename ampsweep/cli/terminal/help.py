@@ -115,18 +115,18 @@ _TYPES = {"<str>": "TEXT", "<list[str]>": "TEXT", "<path>": "PATH", "<list[Path]
 _TYPES |= {"<float>": "NUMBER", "<int range>": "N", "<float range>": "NUMBER"}
 
 
-def complete_help(group: Any) -> None:
-    """Add the examples to the help of a group's commands, name the values of options, and keep square brackets.
+def complete_help(name: str, command: Any) -> None:
+    """Add the examples to the help of a command and of those below it, name the values of options, and keep brackets.
 
     Flags take no value, and show none.
     """
-    for words, command in _all(group.commands, ()):
+    for words, each in _all({name: command}, ()):
         examples = EXAMPLES.get(" ".join(words), ())
-        if hasattr(command, "commands"):
-            _complete_markup(command, examples)
+        if hasattr(each, "commands"):
+            _complete_markup(each, examples)
         else:
-            _complete_text(command, examples)
-        name_values([*command.params, command.get_help_option(typer.Context(command))])
+            _complete_text(each, examples)
+        name_values([*each.params, each.get_help_option(typer.Context(each))])
 
 
 def _complete_markup(group: Any, examples: Sequence[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -135,6 +134,8 @@ async def follow_recording(
     identification: Coroutine[object, object, T], progress: Callable[[], RecordingProgress], counter: Counter
 ) -> T:
     """Await an identification, and show how far its recording is."""
+    import asyncio
+
     task = asyncio.create_task(identification)
     try:
         while not task.done():

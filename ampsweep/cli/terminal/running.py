@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
 from ampsweep.cli.terminal.output import echo
 from ampsweep.telemetry.library_output import discard_output_of_lost_terminal, own_stream
+
+if TYPE_CHECKING:
+    import asyncio
 
 T = TypeVar("T")
 INTERRUPTED, TERMINATED, HUNG_UP = 128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGHUP
@@ -31,6 +33,8 @@ def run_to_end(body: Coroutine[object, object, T]) -> T:
         KeyboardInterrupt: Ctrl-C was pressed.
         typer.Exit: SIGTERM or SIGHUP arrived.
     """
+    import asyncio
+
     stop = _Stop()
     with stop.on_signals():
         try:
@@ -66,6 +70,8 @@ class _Stop:
 
     async def watch(self, body: Coroutine[object, object, T]) -> T:
         """Await `body` as the task to cancel."""
+        import asyncio
+
         task = asyncio.ensure_future(body)
         self._loop, self._task = asyncio.get_running_loop(), task
         if self.received is not None:

@@ -1,24 +1,25 @@
-"""The formats of the report: chooses the format and its writer, and writes the file and its figures."""
+"""The formats of the report: chooses the format and its writer, and writes the file and its figures.
+
+The writers, which import Matplotlib and SciPy, are imported when a report is written.
+"""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from ampsweep.errors import InvalidRequest
 from ampsweep.files import atomic_write
-from jobs.report.document import Document
-from jobs.report.figures.drawing import pdf_file, svg_file
-from jobs.report.writers.html import to_html
-from jobs.report.writers.latex import to_latex_fragment
-from jobs.report.writers.markdown import to_markdown
-from jobs.report.writers.notebook import Source, to_notebook
+
+if TYPE_CHECKING:
+    from jobs.report.document import Document
+    from jobs.report.writers.notebook import Source
 
 ReportFormat = Literal["html", "md", "tex", "ipynb"]
 """The formats, by the suffix of their files."""
-FIGURE_FILES = {"md": ("svg", svg_file), "tex": ("pdf", pdf_file)}
-"""The formats whose figures are files beside the report, in the folder `figures_folder`."""
+FIGURE_FILES = {"md": "svg", "tex": "pdf"}
+"""The formats whose figures are files beside the report, in the folder `figures_folder`, and the suffix of these."""
 
 
 def figures_folder(out: Path) -> Path:
@@ -35,9 +36,12 @@ def write_report(document: Document, out: Path, form: ReportFormat, source: Sour
         form: The format.
         source: Where a notebook reads the files of the sweep from.
     """
+    from jobs.report.figures.drawing import pdf_file, svg_file
+
     folder = figures_folder(out)
     if form in FIGURE_FILES:
-        suffix, figure_file = FIGURE_FILES[form]
+        suffix = FIGURE_FILES[form]
+        figure_file = {"svg": svg_file, "pdf": pdf_file}[suffix]
         folder.mkdir(exist_ok=True)
         for answer in document.answers:
             if answer.figure is not None:
@@ -67,10 +71,18 @@ def format_of(name: str | None, out: Path | None) -> ReportFormat:
 def _text(document: Document, form: ReportFormat, figures: str, source: Source) -> str:
     match form:
         case "html":
+            from jobs.report.writers.html import to_html
+
             return to_html(document)
         case "md":
+            from jobs.report.writers.markdown import to_markdown
+
             return to_markdown(document, figures=figures)
         case "tex":
+            from jobs.report.writers.latex import to_latex_fragment
+
             return to_latex_fragment(document, figures=figures)
         case "ipynb":
+            from jobs.report.writers.notebook import to_notebook
+
             return to_notebook(document, source)

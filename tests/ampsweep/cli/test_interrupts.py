@@ -40,7 +40,7 @@ def run(module: str, arguments: list[str]) -> subprocess.CompletedProcess[str]:
     ("module", "arguments"),
     [
         ("typer", ["--version"]),
-        ("ampsweep.cli.commands.run", ["--version"]),
+        ("ampsweep.cli.commands.run", ["run", "spec.yaml", "--out", "out"]),
         ("jobs.spec", ["run", "spec.yaml", "--out", "out"]),
         ("worker.memory", GENERATE),
         ("transformers", GENERATE),
