@@ -157,11 +157,16 @@ def _files(services: Services, sweep_id: str, partial: bool) -> SweepFiles:
         sweep = services.store.get_sweep(sweep_id)
         if sweep.state not in (SweepState.COMPLETED, SweepState.FAILED):
             return partial_results(services, sweep_id)
-    return SweepFiles(sweep=checked_sweep(services, sweep_id), results=services.results)
+    return SweepFiles(sweep=checked_sweep(services, sweep_id, has_partial=True), results=services.results)
 
 
-def checked_sweep(services: Services, sweep_id: str) -> SweepRecord:
+def checked_sweep(services: Services, sweep_id: str, *, has_partial: bool = False) -> SweepRecord:
     """Return a sweep whose result files are intact.
+
+    Args:
+        services: The sweeps and their results.
+        sweep_id: Id of the sweep.
+        has_partial: Whether the request may ask for partial results, which the error then names as a remedy.
 
     Raises:
         Conflict: The sweep has no results in its current state.
@@ -172,10 +177,9 @@ def checked_sweep(services: Services, sweep_id: str) -> SweepRecord:
     if sweep.expired_at is not None:
         raise _expired(sweep_id)
     if sweep.state not in (SweepState.COMPLETED, SweepState.FAILED):
-        raise Conflict(
-            f"sweep {sweep_id} is {sweep.state.value} and has results only once it is completed; "
-            "add partial=true for the results of the cells completed so far"
-        )
+        message = f"sweep {sweep_id} is {sweep.state.value} and has results only once it is completed"
+        remedy = "; add partial=true for the results of the cells completed so far" if has_partial else ""
+        raise Conflict(message + remedy)
     if sweep.state is SweepState.FAILED and sweep.files is None:
         raise Conflict(f"sweep {sweep_id} failed without results: {sweep.error}")
     try:

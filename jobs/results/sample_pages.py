@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ampsweep.domain.languages import short_code
 from ampsweep.json_text import finite
 from jobs.results.schema import SAMPLES
 from jobs.storage.protocol import StoredFile
@@ -60,6 +61,7 @@ BASELINE = ("prediction", "completion", "correct", "score", "error")
 """The columns of its unsteered sample."""
 _ITEM = ("task", "task_options", "mode", "data_language", "rung", "doc_id", "answer")
 """The columns that a sample and its unsteered sample share."""
+_LANGUAGES = frozenset({"data_language", "target_language", "control_language"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +69,8 @@ class SampleFilter:
     """Which samples to return.
 
     Attributes:
-        equal: Values of columns of texts and numbers, by column; `none` matches null.
+        equal: Values of columns of texts and numbers, by column; `none` matches null. A language may have any of its
+            codes (`fra_Latn`), and several are joined by "+".
         correct: Whether the samples are correct; None for all.
     """
 
@@ -79,6 +82,8 @@ class SampleFilter:
         mask = pc.is_valid(rows["method"]) if "method" not in self.equal else pc.is_valid(rows["task"])
         for name, value in self.equal.items():
             column = rows[name]
+            if name in _LANGUAGES and isinstance(value, str):
+                value = "+".join(sorted(map(short_code, value.split("+"))))
             matches = pc.is_null(column) if value == NONE else pc.equal(column, pa.scalar(value, column.type))
             mask = pc.and_(mask, pc.fill_null(matches, False))
         if self.correct is not None:

@@ -164,3 +164,5 @@ async def test_only_an_ended_sweep_can_be_evaluated(installation: Installation) 
         nobody = await server.http.get("/v1/sweeps/sweep_x/evaluations")
         none = await server.http.get(f"{path}/evaluation_x")
     assert (early.status_code, nobody.status_code, none.status_code) == (409, 404, 404)
+    message = f"sweep {sweep_id} is in_progress and has results only once it is completed"
+    assert early.json()["error"]["message"] == message, "there is no evaluation of partial results"

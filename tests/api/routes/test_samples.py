@@ -19,7 +19,7 @@ async def test_the_pages_have_the_samples_of_the_results(installation: Installat
         found: list[Any] = []
         after: dict[str, str] = {}
         while True:
-            params = {"target_language": "fr", "selection": "none", "limit": "3", **after}
+            params = {"target_language": "fra_Latn", "selection": "none", "limit": "3", **after}
             page = (await server.http.get(f"/v1/sweeps/{sweep_id}/samples", params=params)).json()
             found += page["data"]
             if not page["has_more"]:

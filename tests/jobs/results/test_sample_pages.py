@@ -54,6 +54,7 @@ def texts(
     [
         ({}, ["un", "deux", "trois", "bir", "z"]),
         ({"target_language": "fr"}, ["un", "deux", "trois"]),
+        ({"target_language": "fra_Latn", "data_language": "eng"}, ["un", "deux", "trois"]),
         ({"task": "flores"}, ["z"]),
         ({"task": "flores", "method": "none"}, ["x", "y"]),
         ({"selection": "none", "task": "generation"}, ["un", "deux", "trois"]),

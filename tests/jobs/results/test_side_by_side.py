@@ -41,6 +41,7 @@ def results(tmp_path: Path) -> Path:
         ({}, 3, [["one", "un", "bir"], ["two", "deux"], ["lss, tr", "lss, steered"]]),
         ({}, 1, [["one", "un", "bir"], ["lss, tr", "lss, steered"]]),
         ({"target_language": "fr"}, 1, [["one", "un"]]),
+        ({"target_language": "fra_Latn"}, 1, [["one", "un"]]),
         ({"factor": "0.5"}, 3, [["one", "bir"]]),
         ({"correct": "true"}, 3, [["lss, tr", "lss, steered"]]),
         ({"task": "generation", "method": "none"}, 1, [["one"]]),
