@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,10 @@ from jobs.results.schema import SUMMARY
 
 HIGHER_IS_BETTER: Mapping[str, bool] = {"relevance": True, "answer_nll": False}
 """The metrics that the report reads from scores, and whether higher values are better."""
-_KEY = ("cell_id", "doc_id")
+_SCORES = pa.schema(
+    [("cell_id", pa.string()), ("doc_id", pa.string()), ("metric", pa.string()), ("value", pa.float64())]
+)
+"""The columns that are read of a file of scores."""
 _OF_CELLS = tuple(name for name in SUMMARY.names if name not in ("metric", "value", "note"))
 
 
@@ -35,14 +39,14 @@ def evaluated_rows(samples: pa.Table, paths: Sequence[Path]) -> pa.Table:
 
     Raises:
         DamagedFile: A file cannot be read.
-        InvalidRequest: A file has no scores of the sweep's samples (param "scores").
+        InvalidRequest: A file has no scores of the sweep's samples, or was changed (param "scores").
     """
     cells = {row["cell_id"]: row for row in _distinct_cells(samples)}
     by_item: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for path in paths:
         scored = 0
         for row in _scores(path):
-            if row["cell_id"] in cells and row["value"] is not None:
+            if row["cell_id"] in cells and row["value"] is not None and isfinite(row["value"]):
                 by_item[row["metric"], row["cell_id"]][row["doc_id"]].append(row["value"])
                 scored += 1
         if not scored:
@@ -63,12 +67,16 @@ def _scores(path: Path) -> list[dict[str, Any]]:
     """Return the scores in a file that the report shows."""
     try:
         file = pq.ParquetFile(path, page_checksum_verification=True)
-        names = [*_KEY, "metric", "value"]
-        if not set(names) <= set(file.schema_arrow.names):
+        if not set(_SCORES.names) <= set(file.schema_arrow.names):
             return []
-        table = file.read(columns=names)
+        table = file.read(columns=_SCORES.names)
     except (OSError, pa.ArrowException) as error:
         raise DamagedFile(f"{path} cannot be read: {error}") from error
+    try:
+        table = table.select(_SCORES.names).cast(_SCORES)
+    except pa.ArrowException as error:
+        message = f"{path} was changed after it was written: {error}; give the file as `ampsweep evaluate` wrote it"
+        raise InvalidRequest(message, param="scores") from error
     return [row for row in table.to_pylist() if row["metric"] in HIGHER_IS_BETTER]
 
 

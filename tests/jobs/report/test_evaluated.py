@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,21 @@ def test_files_without_scores_of_the_sweep_are_refused(tmp_path: Path) -> None:
     (tmp_path / "broken.parquet").write_bytes(b"PAR1")
     with pytest.raises(DamagedFile, match="cannot be read"):
         answers(tmp_path, tmp_path / "broken.parquet")
+
+
+def test_scores_that_somebody_has_changed_are_refused_and_infinite_ones_count_as_missing(tmp_path: Path) -> None:
+    samples = sweep_with_texts(tmp_path)
+    values: dict[str, list[float | None]] = {"neurons": [0.5, math.inf, math.nan], "prompt_en": [1.0, 1.0, 1.0]}
+    scores = write_scores(tmp_path / "relevance.parquet", samples, "relevance", values)
+    assert answers(tmp_path, scores)["neurons"][0] == 0.5
+    table = pq.read_table(scores)
+    texts = pa.array(["good"] * table.num_rows)
+    pq.write_table(table.set_column(table.column_names.index("value"), "value", texts), scores)
+    with pytest.raises(
+        InvalidRequest, match=r"relevance\.parquet was changed .* `ampsweep evaluate` wrote it"
+    ) as refused:
+        answers(tmp_path, scores)
+    assert refused.value.param == "scores"
 
 
 def test_the_command_shows_scores_and_names_a_missing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
