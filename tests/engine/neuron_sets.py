@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ampsweep.domain.layer_widths import LayerWidths, Width
+from engine.base import EngineInfo
 from engine.neurons.neuron_set import NeuronSet, PatchValues
 
 TOO_STRONG: dict[str, Any] = {"languages": ["ja"], "op": "set", "patch": "max", "factor": 2}
@@ -36,6 +37,21 @@ def make_neuron_set(
         neurons={code: np.array(sorted(pairs), dtype=np.int32).reshape(-1, 2) for code, pairs in neurons.items()},
         patch=PatchValues(max=values[0], median=values[1], mean=values[2]) if patch else None,
     ).with_content_id()
+
+
+def info_of(neurons: NeuronSet) -> EngineInfo:
+    """Describe an engine on vLLM with a made-up model, for which a neuron set was made."""
+    return EngineInfo(
+        kind="vllm",
+        model=neurons.model,
+        fingerprint=neurons.fingerprint,
+        model_class="",
+        layers=neurons.layers,
+        width=neurons.width,
+        hidden_size=4,
+        dtype="float32",
+        max_model_len=64,
+    )
 
 
 def with_a_strong_language(neurons: NeuronSet) -> NeuronSet:

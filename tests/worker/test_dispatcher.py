@@ -31,7 +31,7 @@ class StoppedClock:
 class DispatcherSetup:
     """A store on a stopped clock, a pool that waits, and a dispatcher that is turned by hand."""
 
-    def __init__(self, data: Path, *, limit: int = 100) -> None:
+    def __init__(self, data: Path, *, limit: int = 100, **options: Any) -> None:
         self.clock = StoppedClock()
         self.installation = Installation.build(data, clock=self.clock)
         self.store = self.installation.store
@@ -39,7 +39,7 @@ class DispatcherSetup:
         self.finalized: list[str] = []
         self.changes = 0
         self.dispatcher = Dispatcher(
-            store=self.store, pool=self.pool, finalize=self.finalize, owner="me", on_change=self.changed, ttl=30.0
+            store=self.store, pool=self.pool, finalize=self.finalize, owner="me", on_change=self.changed, **options
         )
 
     def finalize(self, lease: SweepLease) -> None:
@@ -280,15 +280,7 @@ async def test_a_cell_without_heartbeats_loses_its_lease(tmp_path: Path) -> None
 
 
 async def test_reports_are_delivered_once_the_store_is_reachable_again(tmp_path: Path) -> None:
-    dispatching = DispatcherSetup(tmp_path, limit=1)
-    dispatching.dispatcher = Dispatcher(
-        store=dispatching.store,
-        pool=dispatching.pool,
-        finalize=dispatching.finalize,
-        owner="me",
-        on_change=dispatching.changed,
-        poll=0.01,
-    )
+    dispatching = DispatcherSetup(tmp_path, limit=1, poll=0.01)
     sweep = dispatching.installation.submit()
     (cell_id,) = await dispatching.poll_once()
     working, refused = dispatching.store.report, 0
@@ -311,21 +303,13 @@ async def test_nothing_is_leased_while_results_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("worker.dispatcher.BACKOFF_SECONDS", 0.0)
-    dispatching = DispatcherSetup(tmp_path, limit=1)
     full = True
 
     def check_writable() -> None:
         if full:
             raise Unavailable("no space left on device")
 
-    dispatching.dispatcher = Dispatcher(
-        store=dispatching.store,
-        pool=dispatching.pool,
-        finalize=dispatching.finalize,
-        owner="me",
-        on_change=dispatching.changed,
-        check_writable=check_writable,
-    )
+    dispatching = DispatcherSetup(tmp_path, limit=1, check_writable=check_writable)
     sweep = dispatching.installation.submit()
     (cell_id,) = await dispatching.poll_once()
     dispatching.pool.fail(cell_id, Unavailable("no space left on device"))

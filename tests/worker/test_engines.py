@@ -15,21 +15,25 @@ from worker.engines import open_engine
 pytestmark = pytest.mark.anyio
 
 
-async def test_an_engine_is_opened_by_its_kind(installation: Installation) -> None:
-    info = (await open_engine(installation.engine(max_model_len=99))).info
-    assert (info.kind, info.model, info.max_model_len) == ("fake", "tiny", 99)
-    assert info.fingerprint == installation.catalog.model("tiny").fingerprint
-
-
-async def test_a_vllm_engine_is_spread_as_the_spec_says(
-    installation: Installation, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[VllmSettings]:
+    """The settings with which vLLM's engines are asked to open; none is opened."""
     opened: list[VllmSettings] = []
 
     async def open_vllm(*_: object, settings: VllmSettings, **__: object) -> None:
         opened.append(settings)
 
     monkeypatch.setattr(VllmEngine, "open", open_vllm)
+    return opened
+
+
+async def test_an_engine_is_opened_by_its_kind(installation: Installation) -> None:
+    info = (await open_engine(installation.engine(max_model_len=99))).info
+    assert (info.kind, info.model, info.max_model_len) == ("fake", "tiny", 99)
+    assert info.fingerprint == installation.catalog.model("tiny").fingerprint
+
+
+async def test_a_vllm_engine_is_spread_as_the_spec_says(installation: Installation, opened: list[VllmSettings]) -> None:
     await open_engine(replace(installation.engine(), kind="vllm", tensor_parallel_size=4, pipeline_parallel_size=2))
     assert [(each.tensor_parallel_size, each.pipeline_parallel_size, each.workers) for each in opened] == [(4, 2, 8)]
 
@@ -43,14 +47,8 @@ async def test_other_engines_are_not_spread(installation: Installation, param: s
 
 
 async def test_a_vllm_engine_is_batch_invariant_if_the_spec_says_so(
-    installation: Installation, monkeypatch: pytest.MonkeyPatch
+    installation: Installation, opened: list[VllmSettings]
 ) -> None:
-    opened: list[VllmSettings] = []
-
-    async def open_vllm(*_: object, settings: VllmSettings, **__: object) -> None:
-        opened.append(settings)
-
-    monkeypatch.setattr(VllmEngine, "open", open_vllm)
     for batch_invariant in (False, True):
         await open_engine(replace(installation.engine(), kind="vllm", batch_invariant=batch_invariant))
     assert [settings.batch_invariant for settings in opened] == [False, True]
@@ -64,14 +62,8 @@ async def test_other_engines_are_not_batch_invariant(installation: Installation,
 
 
 async def test_the_experts_of_a_vllm_engine_are_unfused_if_the_spec_says_so(
-    installation: Installation, monkeypatch: pytest.MonkeyPatch
+    installation: Installation, opened: list[VllmSettings]
 ) -> None:
-    opened: list[VllmSettings] = []
-
-    async def open_vllm(*_: object, settings: VllmSettings, **__: object) -> None:
-        opened.append(settings)
-
-    monkeypatch.setattr(VllmEngine, "open", open_vllm)
     for unfused in (False, True):
         await open_engine(replace(installation.engine(), kind="vllm", unfused_experts=unfused))
     assert [settings.unfused_experts for settings in opened] == [False, True]
@@ -81,15 +73,7 @@ async def test_the_experts_of_a_vllm_engine_are_unfused_if_the_spec_says_so(
         assert caught.value.param == "unfused_experts"
 
 
-async def test_only_vllm_is_told_whether_to_compile(
-    installation: Installation, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened: list[VllmSettings] = []
-
-    async def open_vllm(*_: object, settings: VllmSettings, **__: object) -> None:
-        opened.append(settings)
-
-    monkeypatch.setattr(VllmEngine, "open", open_vllm)
+async def test_only_vllm_is_told_whether_to_compile(installation: Installation, opened: list[VllmSettings]) -> None:
     for compiles in (False, True):
         await open_engine(replace(installation.engine(), kind="vllm", compile=compiles))
     assert [settings.compile for settings in opened] == [False, True]
@@ -104,13 +88,7 @@ async def test_an_unknown_kind_is_rejected_with_the_valid_ones(installation: Ins
         await open_engine(replace(installation.engine(), kind="nope"))
 
 
-async def test_only_vllm_has_adapters(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened: list[VllmSettings] = []
-
-    async def open_vllm(*_: object, settings: VllmSettings, **__: object) -> None:
-        opened.append(settings)
-
-    monkeypatch.setattr(VllmEngine, "open", open_vllm)
+async def test_only_vllm_has_adapters(installation: Installation, opened: list[VllmSettings]) -> None:
     adapters = {"formal": Path("adapters/formal")}
     await open_engine(replace(installation.engine(), kind="vllm", adapters=adapters))
     assert [settings.adapters for settings in opened] == [adapters]
@@ -119,13 +97,7 @@ async def test_only_vllm_has_adapters(installation: Installation, monkeypatch: p
     assert caught.value.param == "lora"
 
 
-async def test_only_vllm_parses_tool_calls(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened: list[VllmSettings] = []
-
-    async def open_vllm(*_: object, settings: VllmSettings, **__: object) -> None:
-        opened.append(settings)
-
-    monkeypatch.setattr(VllmEngine, "open", open_vllm)
+async def test_only_vllm_parses_tool_calls(installation: Installation, opened: list[VllmSettings]) -> None:
     await open_engine(replace(installation.engine(), kind="vllm", tool_call_parser="hermes"))
     assert [settings.tool_call_parser for settings in opened] == ["hermes"]
     with pytest.raises(InvalidRequest, match="by the vllm engine only, not by fake; leave out") as caught:

@@ -14,6 +14,7 @@ from engine.base import EngineInfo, Score, ScoreRequest
 from engine.fake import FAKE_INFO, FakeEngine
 from engine.neurons.neuron_json import from_json
 from jobs.cell import AdapterRef, Cell
+from jobs.results.cell_table import CellTable
 from jobs.results.summary import SummaryBuilder
 from jobs.sample import Sample
 from jobs.store.records import CellFile, CellRecord
@@ -48,12 +49,43 @@ class BatchingEngine(FakeEngine):
         return await super().score(request)
 
 
+def baselines(installation: Installation) -> list[Cell]:
+    """Submit a sweep and return its unsteered cells."""
+    records = installation.store.list_cells(installation.submit().id).data
+    return [record.cell for record in records if record.cell.neurons is None]
+
+
+async def compute(installation: Installation, cell: Cell, engine: FakeEngine, *, requests: int = 4) -> CellFile:
+    """Run a cell by itself."""
+    return await run_cell(
+        cell,
+        engine=engine,
+        catalog=installation.catalog,
+        results=installation.results,
+        neuron_set_cache=NeuronSetCache(installation.neuron_sets, engine=engine, catalog=installation.catalog),
+        requests=asyncio.Semaphore(requests),
+        epoch=1,
+        done=Count(),
+    )
+
+
+async def computed(installation: Installation, cell: Cell, engine: FakeEngine, *, requests: int = 4) -> CellTable:
+    """Run a cell by itself, and return the samples that it has published."""
+    file = await compute(installation, cell, engine, requests=requests)
+    record = CellRecord(
+        cell=cell,
+        state=CellState.COMPLETED,
+        attempts=1,
+        error=None,
+        file=file.name,
+        rows=file.rows,
+        sha256=file.sha256,
+    )
+    return installation.results.read_cell(record)
+
+
 async def test_requests_of_several_cells_are_in_flight_together_up_to_the_limit(installation: Installation) -> None:
-    plain = [
-        record.cell
-        for record in installation.store.list_cells(installation.submit().id).data
-        if record.cell.neurons is None
-    ]
+    plain = baselines(installation)
     assert len(plain) == 2
     engine = BatchingEngine(installation.engine_info, expected=10)
     requests = asyncio.Semaphore(10)
@@ -89,35 +121,12 @@ async def test_a_repeat_asks_the_same_items_in_another_order_and_keeps_the_rows_
             return await super().score(request)
 
     engine = RecordingEngine(installation.engine_info)
-    baseline = next(
-        record.cell
-        for record in installation.store.list_cells(installation.submit().id).data
-        if record.cell.neurons is None
-    )
+    baseline, *_ = baselines(installation)
     calls, tables = [], []
     for cell in (baseline, replace(baseline, repeat=True)):
         order.clear()
-        file = await run_cell(
-            cell,
-            engine=engine,
-            catalog=installation.catalog,
-            results=installation.results,
-            neuron_set_cache=NeuronSetCache(installation.neuron_sets, engine=engine, catalog=installation.catalog),
-            requests=asyncio.Semaphore(1),
-            epoch=1,
-            done=Count(),
-        )
+        tables.append(await computed(installation, cell, engine, requests=1))
         calls.append(list(order))
-        record = CellRecord(
-            cell=cell,
-            state=CellState.COMPLETED,
-            attempts=1,
-            error=None,
-            file=file.name,
-            rows=file.rows,
-            sha256=file.sha256,
-        )
-        tables.append(installation.results.read_cell(record))
     plain, repeated = calls
     assert plain != repeated
     assert sorted(map(str, plain)) == sorted(map(str, repeated))
@@ -137,24 +146,11 @@ async def test_scoring_that_takes_long_holds_up_no_loop(
             time.sleep(0.1)
             return self.task.sample(item, answers)
 
-    cell = next(
-        record.cell
-        for record in installation.store.list_cells(installation.submit().id).data
-        if record.cell.neurons is None
-    )
+    cell, *_ = baselines(installation)
     monkeypatch.setattr("worker.run_cell.task_of_cell", lambda cell: Slow(task_of_cell(cell)))
     engine = FakeEngine(installation.engine_info)
     with watched_loops() as watch:
-        file = await run_cell(
-            cell,
-            engine=engine,
-            catalog=installation.catalog,
-            results=installation.results,
-            neuron_set_cache=NeuronSetCache(installation.neuron_sets, engine=engine, catalog=installation.catalog),
-            requests=asyncio.Semaphore(4),
-            epoch=1,
-            done=Count(),
-        )
+        file = await compute(installation, cell, engine)
     assert file.rows > 2
     assert watch.stalls == []
 
@@ -162,26 +158,7 @@ async def test_scoring_that_takes_long_holds_up_no_loop(
 async def test_a_cell_says_how_many_neurons_its_intervention_changed(installation: Installation) -> None:
     cells = [record.cell for record in installation.store.list_cells(installation.submit().id).data]
     engine = FakeEngine(installation.engine_info)
-    neuron_set_cache = NeuronSetCache(installation.neuron_sets, engine=engine, catalog=installation.catalog)
-    shared = {
-        "engine": engine,
-        "catalog": installation.catalog,
-        "results": installation.results,
-        "neuron_set_cache": neuron_set_cache,
-    }
-    changed = []
-    for cell in cells:
-        file = await run_cell(cell, **shared, requests=asyncio.Semaphore(4), epoch=1, done=Count())  # type: ignore[arg-type]
-        record = CellRecord(
-            cell=cell,
-            state=CellState.COMPLETED,
-            attempts=1,
-            error=None,
-            file=file.name,
-            rows=file.rows,
-            sha256=file.sha256,
-        )
-        changed.append((cell, installation.results.read_cell(record).neurons))
+    changed = [(cell, (await computed(installation, cell, engine)).neurons) for cell in cells]
     for cell, neurons in changed:
         if cell.intervention is None or cell.neurons is None:
             assert neurons == 0
@@ -204,22 +181,10 @@ async def test_a_vector_steers_without_neurons_and_is_compared_with_the_baseline
     }
     sweep = installation.submit(neurons={"id": neuron_set.id}, interventions=interventions)
     engine = FakeEngine(installation.engine_info)
-    neuron_set_cache = NeuronSetCache(installation.neuron_sets, engine=engine, catalog=installation.catalog)
     summary = SummaryBuilder()
     answers: dict[str | None, object] = {}
     for record in installation.store.list_cells(sweep.id).data:
-        file = await run_cell(
-            record.cell,
-            engine=engine,
-            catalog=installation.catalog,
-            results=installation.results,
-            neuron_set_cache=neuron_set_cache,
-            requests=asyncio.Semaphore(4),
-            epoch=1,
-            done=Count(),
-        )
-        done = replace(record, state=CellState.COMPLETED, file=file.name, rows=file.rows, sha256=file.sha256)
-        table = installation.results.read_cell(done)
+        table = await computed(installation, record.cell, engine)
         summary.add(table)
         answers[record.cell.method] = table.table["logprobs"].to_pylist()
     assert answers["diffmean"] != answers[None]
@@ -235,19 +200,10 @@ async def test_a_cell_without_neurons_repeats_the_baseline_and_says_so(installat
     interventions = {"languages": ["fr", "tr"], "op": "scale", "factors": [2]}
     sweep = installation.submit(neurons={"id": neuron_set.id}, interventions=interventions)
     engine = FakeEngine(installation.engine_info)
-    neuron_set_cache = NeuronSetCache(installation.neuron_sets, engine=engine, catalog=installation.catalog)
-    shared = {
-        "engine": engine,
-        "catalog": installation.catalog,
-        "results": installation.results,
-        "neuron_set_cache": neuron_set_cache,
-    }
     summary = SummaryBuilder()
     answers: dict[tuple[str | None, bool], object] = {}
     for record in installation.store.list_cells(sweep.id).data:
-        file = await run_cell(record.cell, **shared, requests=asyncio.Semaphore(4), epoch=1, done=Count())  # type: ignore[arg-type]
-        done = replace(record, state=CellState.COMPLETED, file=file.name, rows=file.rows, sha256=file.sha256)
-        cell_table = installation.results.read_cell(done)
+        cell_table = await computed(installation, record.cell, engine)
         summary.add(cell_table)
         steered = record.cell.intervention is not None
         answers[record.cell.task.target_language, steered] = cell_table.table["logprobs"].to_pylist()
@@ -261,11 +217,7 @@ async def test_a_cell_without_neurons_repeats_the_baseline_and_says_so(installat
 
 
 async def test_the_samples_of_a_cell_differ_with_its_adapter(installation: Installation) -> None:
-    cell = next(
-        record.cell
-        for record in installation.store.list_cells(installation.submit().id).data
-        if record.cell.neurons is None
-    )
+    cell, *_ = baselines(installation)
     engine = FakeEngine(replace(installation.engine_info, adapters={"a": "f" * 64}))
     neuron_set_cache = NeuronSetCache(installation.neuron_sets, engine=engine, catalog=installation.catalog)
     files = []

@@ -18,7 +18,7 @@ from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import AmpsweepError, EngineFailed, InvalidRequest, UnknownName, UnsupportedModel
 from ampsweep.folders.model import read_model_folder
-from engine.base import EngineInfo, GenerateRequest, Priority, ScoreRequest, Steering
+from engine.base import GenerateRequest, Priority, ScoreRequest, Steering
 from engine.identify.record_request import RecordRequest
 from engine.vllm import engine as engine_module
 from engine.vllm.engine import VllmEngine
@@ -26,7 +26,7 @@ from engine.vllm.launch import VllmSettings
 from engine.vllm.launch import describe as describe_engine
 from engine.vllm.loop import EngineLoop, WorkerResult
 from engine.vllm.request_extras import RequestExtras
-from tests.engine.neuron_sets import make_neuron_set
+from tests.engine.neuron_sets import info_of, make_neuron_set
 from tests.engine.vllm.stub_vllm import stub_engine
 
 NEURONS = make_neuron_set({"fr": [(0, 1), (1, 5)]})
@@ -34,17 +34,6 @@ NEURONS = make_neuron_set({"fr": [(0, 1), (1, 5)]})
 
 def _engine(*, takes_statistics: bool) -> VllmEngine:
     """Return an engine whose vLLM is never started."""
-    info = EngineInfo(
-        kind="vllm",
-        model=NEURONS.model,
-        fingerprint=NEURONS.fingerprint,
-        model_class="",
-        layers=NEURONS.layers,
-        width=NEURONS.width,
-        hidden_size=4,
-        dtype="float32",
-        max_model_len=64,
-    )
     tokenizer: Any = SimpleNamespace(
         encode=lambda text, **_: list(text.encode()),
         decode=lambda ids, **_: bytes(ids).decode(),
@@ -53,7 +42,9 @@ def _engine(*, takes_statistics: bool) -> VllmEngine:
         all_special_ids=[],
     )
     loop = EngineLoop(lambda: pytest.fail("vLLM is asked"), asyncio.get_running_loop())
-    return VllmEngine(info, loop, tokenizer, VllmSettings(), embedding_rows=256, takes_statistics=takes_statistics)
+    return VllmEngine(
+        info_of(NEURONS), loop, tokenizer, VllmSettings(), embedding_rows=256, takes_statistics=takes_statistics
+    )
 
 
 def _refusal(raw: dict[str, Any], mode: Mode, *, takes_statistics: bool) -> InvalidRequest:

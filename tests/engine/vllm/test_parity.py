@@ -97,6 +97,10 @@ async def answers(engine: Engine, requests: Sequence[GenerateRequest | ScoreRequ
     return await asyncio.gather(*(answer(engine, request) for request in requests))
 
 
+async def one_by_one(engine: Engine, requests: Sequence[GenerateRequest | ScoreRequest]) -> list[Chunk | Score]:
+    return [await answer(engine, request) for request in requests]
+
+
 def assert_equal(ours: Sequence[Chunk | Score], references: Sequence[Chunk | Score]) -> None:
     for mine, reference in zip(ours, references, strict=True):
         assert mine.token_ids == reference.token_ids
@@ -132,12 +136,9 @@ def test_equal_prompts_share_no_prefix_under_different_vectors(both: Both) -> No
         ScoreRequest(context=PROMPTS[2], continuation=" in the rain", steering=steering) for steering in vectors * 2
     ]
 
-    async def one_by_one(engine: Engine) -> list[Chunk | Score]:
-        return [await answer(engine, request) for request in requests]
-
     hits = both.vllm.stats().cached_tokens
-    ours = both.run(one_by_one(both.vllm))
-    assert_equal(ours, both.run(one_by_one(both.reference)))
+    ours = both.run(one_by_one(both.vllm, requests))
+    assert_equal(ours, both.run(one_by_one(both.reference, requests)))
     assert both.vllm.stats().cached_tokens > hits, "the prefix cache was never read"
     assert len({str(np.round(score.logprobs, 3)) for score in ours}) == len(vectors)
 
@@ -156,11 +157,8 @@ def test_the_same_prompt_steered_and_unsteered_in_any_order(both: Both) -> None:
         for steering in order
     ]
 
-    async def one_by_one(engine: Engine) -> list[Chunk | Score]:
-        return [await answer(engine, request) for request in requests]
-
     hits = both.vllm.stats().cached_tokens
-    assert_equal(both.run(one_by_one(both.vllm)), both.run(one_by_one(both.reference)))
+    assert_equal(both.run(one_by_one(both.vllm, requests)), both.run(one_by_one(both.reference, requests)))
     assert both.vllm.stats().cached_tokens > hits, "the prefix cache was never read"
 
 
@@ -197,12 +195,9 @@ def test_scoring_reads_the_prefix_cache_up_to_the_first_scored_token(both: Both)
         for ending in (" and the end", " and the end", " in there")
     ]
 
-    async def one_by_one(engine: Engine) -> list[Chunk | Score]:
-        return [await answer(engine, request) for request in requests]
-
     hits = both.vllm.stats().cached_tokens
-    ours = both.run(one_by_one(both.vllm))
-    assert_equal(ours, both.run(one_by_one(both.reference)))
+    ours = both.run(one_by_one(both.vllm, requests))
+    assert_equal(ours, both.run(one_by_one(both.reference, requests)))
     assert both.vllm.stats().cached_tokens > hits, "the prefix cache was never read"
     for first, second in zip(ours[::3], ours[1::3], strict=True):
         np.testing.assert_allclose(first.logprobs, second.logprobs, rtol=0, atol=1e-5)

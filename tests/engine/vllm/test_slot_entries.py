@@ -8,23 +8,13 @@ import pytest
 
 from ampsweep.domain.intervention import Intervention
 from ampsweep.errors import UnknownName
-from engine.base import EngineInfo, Steering
+from engine.base import Steering
 from engine.vllm import slot_entries
 from engine.vllm.slot_entries import EntryCounts, workers_take_statistics
-from tests.engine.neuron_sets import make_neuron_set
+from tests.engine.neuron_sets import info_of, make_neuron_set
 
 NEURONS = make_neuron_set({"fr": [(0, 1), (1, 5)], "tr": [(2, 0)]})
-INFO = EngineInfo(
-    kind="vllm",
-    model=NEURONS.model,
-    fingerprint="",
-    model_class="",
-    layers=NEURONS.layers,
-    width=NEURONS.width,
-    hidden_size=4,
-    dtype="float32",
-    max_model_len=64,
-)
+INFO = info_of(NEURONS)
 
 
 @pytest.mark.parametrize(

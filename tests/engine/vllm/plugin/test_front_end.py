@@ -10,23 +10,12 @@ import pytest
 
 from ampsweep.domain.intervention import Intervention
 from ampsweep.errors import InvalidRequest
-from engine.base import EngineInfo
 from engine.vllm.plugin.front_end import FrontEnd
 from engine.vllm.request_extras import RequestExtras
-from tests.engine.neuron_sets import make_neuron_set
+from tests.engine.neuron_sets import info_of, make_neuron_set
 
 NEURONS = make_neuron_set({"fr": [(0, 1), (1, 5)], "tr": [(2, 0)]}, patch=False)
-INFO = EngineInfo(
-    kind="vllm",
-    model="tiny",
-    fingerprint="",
-    model_class="",
-    layers=NEURONS.layers,
-    width=NEURONS.width,
-    hidden_size=4,
-    dtype="float32",
-    max_model_len=64,
-)
+INFO = info_of(NEURONS)
 RAW = {"languages": ["fr"], "op": "scale", "factor": 3.0}
 INTERVENTION = Intervention.from_dict(RAW)
 

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import datasets
 import pytest
 
 from ampsweep.errors import InvalidRequest
@@ -21,13 +19,7 @@ from tests.jobs.cluster import raw_spec
 from tests.jobs.tasks.lm_eval.tiny_groups import SIZES, write_groups
 from tests.jobs.tasks.lm_eval.tiny_tasks import write_tasks
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path) -> Iterator[None]:
-    before = datasets.config.HF_DATASETS_CACHE
-    datasets.config.HF_DATASETS_CACHE = tmp_path / "datasets"
-    yield
-    datasets.config.HF_DATASETS_CACHE = before
+pytestmark = pytest.mark.usefixtures("own_datasets_cache")
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,13 +21,7 @@ from jobs.tasks.requests import Answer, GenerateCall, ScoreCall
 from tests.jobs.cluster import raw_spec, write_jsonl
 from tests.jobs.tasks.lm_eval.tiny_tasks import ROWS, write_tasks
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path) -> Iterator[None]:
-    before = datasets.config.HF_DATASETS_CACHE
-    datasets.config.HF_DATASETS_CACHE = tmp_path / "datasets"
-    yield
-    datasets.config.HF_DATASETS_CACHE = before
+pytestmark = pytest.mark.usefixtures("own_datasets_cache")
 
 
 @pytest.fixture
