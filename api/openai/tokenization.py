@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from ampsweep.domain.prompt import PromptOptions, TokenIds
 from ampsweep.domain.sampling import TokenId
-from ampsweep.domain.validation import Name, StrictModel, validate
+from ampsweep.domain.validation import Name, StrictModel
 from api.auth.limits import Limits
 from api.openai.messages import ChatTurn, Tools, chat_length, chat_messages, tool_dicts
 from api.openai.prompt_fields import ChatFields
@@ -69,13 +69,3 @@ class DetokenizeRequest(StrictModel):
         """Return the call to a model; raise PromptTooLong if there are more tokens than the limit of the server."""
         limits.check_prompt(len(self.tokens), param="tokens")
         return TokenizeCall(model=model, prompt=TokenIds(self.tokens))
-
-
-def parse_tokenize(raw: object) -> TokenizeRequest:
-    """Parse the body of a request for tokens; raise InvalidRequest whose `param` is the first invalid field."""
-    return validate(TokenizeRequest, raw)
-
-
-def parse_detokenize(raw: object) -> DetokenizeRequest:
-    """Parse the body of a request for a text; raise InvalidRequest whose `param` is the first invalid field."""
-    return validate(DetokenizeRequest, raw)

@@ -31,11 +31,6 @@ class DefaultNeuronSetRequest(StrictModel):
     neuron_set: Name
 
 
-def parse_default(raw: object) -> str:
-    """Parse the body and return the id in it; raise InvalidRequest whose `param` is the first invalid field."""
-    return validate(DefaultNeuronSetRequest, raw).neuron_set
-
-
 def _require_admin(principal: CurrentPrincipal) -> None:
     principal.need(KeyScope.ADMIN)
 
@@ -58,7 +53,7 @@ async def get_default(services: ServicesDep, model: str) -> dict[str, Any]:
 )
 async def set_default(services: ServicesDep, model: str, body: JsonBody) -> dict[str, Any]:
     """Set the default neuron set of a model, for all servers that share the storage. Needs the scope `admin`."""
-    return await _set_default(services, model, parse_default(body))
+    return await _set_default(services, model, validate(DefaultNeuronSetRequest, body).neuron_set)
 
 
 @router.delete("/{model:path}/default-neuron-set", dependencies=[Depends(_require_admin)])

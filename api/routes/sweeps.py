@@ -72,11 +72,6 @@ class SweepChanges(StrictModel):
         return self
 
 
-def parse_changes(raw: object) -> SweepChanges:
-    """Parse the body; raise InvalidRequest whose `param` is the first invalid field."""
-    return validate(SweepChanges, raw)
-
-
 @router.post("", status_code=201, openapi_extra=request_body(SweepSpec, SPEC_EXAMPLE, SPEC_TYPES))
 async def create_sweep(
     services: ServicesDep,
@@ -142,7 +137,7 @@ async def update_sweep(
     services: ServicesDep, principal: CurrentPrincipal, sweep_id: str, body: JsonBody
 ) -> dict[str, Any]:
     """Rename a sweep, replace its tags, or both. `spec`, and so the results, keep the name it was submitted with."""
-    changes = await asyncio.to_thread(parse_changes, body)
+    changes = await asyncio.to_thread(validate, SweepChanges, body)
     await _check_owner(services, principal, sweep_id)
     await asyncio.to_thread(services.store.update_sweep, sweep_id, name=changes.name, tags=changes.tags)
     return await asyncio.to_thread(_with_errors, services, sweep_id)

@@ -6,11 +6,12 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from ampsweep.domain.validation import validate
 from ampsweep.errors import InvalidRequest
 from api.http.json_body import JsonBody
 from api.model_names import model_of
 from api.openai.route import OpenAIRoute
-from api.openai.tokenization import DetokenizeRequest, TokenizeRequest, parse_detokenize, parse_tokenize
+from api.openai.tokenization import DetokenizeRequest, TokenizeRequest
 from api.openapi import request_body
 from api.services import Services, ServicesDep
 
@@ -23,7 +24,7 @@ router = APIRouter(tags=["tokens"], route_class=OpenAIRoute)
 @router.post("/tokenize", openapi_extra=request_body(TokenizeRequest, _PROMPT))
 async def tokenize(services: ServicesDep, body: JsonBody) -> dict[str, Any]:
     """Return the tokens of a text or a chat, their number, and the context length of the model."""
-    request = parse_tokenize(body)
+    request = validate(TokenizeRequest, body)
     model = await _model(services, request.model)
     prompt = await services.completions.tokenize(request.to_call(model, services.limits))
     return {
@@ -37,7 +38,7 @@ async def tokenize(services: ServicesDep, body: JsonBody) -> dict[str, Any]:
 @router.post("/detokenize", openapi_extra=request_body(DetokenizeRequest, _TOKENS))
 async def detokenize(services: ServicesDep, body: JsonBody) -> dict[str, str]:
     """Return the text of tokens, special ones included."""
-    request = parse_detokenize(body)
+    request = validate(DetokenizeRequest, body)
     model = await _model(services, request.model)
     prompt = await services.completions.tokenize(request.to_call(model, services.limits))
     return {"prompt": prompt.text}
