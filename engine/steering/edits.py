@@ -276,7 +276,8 @@ def _patch(
     """Return the patch values of the target neurons in the languages, float32 [languages, neurons]."""
     if neuron_set.patch is None:
         raise InvalidRequest(
-            f"neuron set {neuron_set.id} has no patch values: it was imported, not recorded; use a factor alone",
+            f"neuron set {neuron_set.id} has no patch values: it was imported, not recorded; use a factor alone, or "
+            "import it with `ampsweep neurons import --values-from`",
             param="intervention.patch",
         )
     if kind == "difference" and len(neuron_set.languages) < 2:

@@ -42,7 +42,8 @@ def text_files(folder: Path, split: str, *, default: str) -> dict[str, Path]:
         return language_files(splits[split], suffixes=TEXT_SUFFIXES)
     if not splits and split == default:
         return language_files(folder, suffixes=TEXT_SUFFIXES)
-    raise InvalidRequest(f"{folder.name} has no split {split!r}; splits there: {', '.join(splits) or 'none'}")
+    there = f"splits there: {', '.join(splits)}" if splits else "it has no splits: leave split out"
+    raise InvalidRequest(f"{folder.name} has no split {split!r}; {there}")
 
 
 def subfolders(folder: Path) -> list[Path]:

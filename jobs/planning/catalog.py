@@ -106,7 +106,11 @@ class Catalog:
     def corpus(self, name: str, *, param: str | None = "neurons.corpus") -> Path:
         """Return the folder of a corpus."""
         if name not in self.corpora:
-            raise UnknownName("corpus", name, self.corpora, param=param)
+            error = UnknownName("corpus", name, self.corpora, param=param)
+            if self.corpora.keys() <= {"atlas"}:
+                error.message += "; name the folder of one of your own with --corpus NAME=FOLDER"
+                error.args = (error.message,)
+            raise error
         return self.corpora[name]
 
     def data_sets(self) -> dict[str, Path]:

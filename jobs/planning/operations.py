@@ -56,7 +56,10 @@ def check_patches(interventions: InterventionsSpec, neurons: NeuronChoice) -> No
 
 def _check(patches: Sequence[Patch], neurons: NeuronChoice, *, param: str) -> None:
     if not neurons.patches:
-        message = "this neuron set has no patch values; leave patch out and give factors alone"
+        message = (
+            "this neuron set has no patch values; leave patch out and give factors alone, or import it with `ampsweep "
+            "neurons import --values-from`"
+        )
         raise InvalidRequest(message, param=param)
     for patch in patches:
         if ("mean" if patch == "difference" else patch) not in neurons.patches:

@@ -59,7 +59,8 @@ def read_items(path: Path, where: Mapping[str, str], *, items: int) -> list[list
 
 def _schema(path: Path) -> pa.Schema:
     if not path.is_file():
-        raise InvalidRequest(no_file(path), param="sweep")
+        remedy = "give the folder that `ampsweep run --out` wrote to, a file of samples, or the id of a sweep"
+        raise InvalidRequest(f"{no_file(path)}; {remedy}", param="sweep")
     try:
         schema = pq.read_schema(path)
     except (OSError, pa.ArrowException) as error:

@@ -141,6 +141,13 @@ def test_a_sweep_without_any_magnitude_is_refused() -> None:
     assert caught.value.param == "interventions.factors"
 
 
+def test_a_folder_in_place_of_the_id_of_a_neuron_set_is_told_how_to_find_the_id() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        parse_spec(raw_spec(neurons={"id": "out/neurons"}))
+    assert caught.value.param == "neurons.id"
+    assert caught.value.message.endswith("which `ampsweep neurons show FOLDER` prints (ns_...); got 'out/neurons'")
+
+
 def test_the_error_of_an_unknown_key_lists_the_valid_keys() -> None:
     with pytest.raises(
         InvalidRequest,

@@ -16,7 +16,14 @@ from ampsweep.cli.commands.neuron_scores import scores
 from ampsweep.cli.options.client import Server, client_of
 from ampsweep.cli.options.completion import models
 from ampsweep.cli.options.engine import Model, model_folder
-from ampsweep.cli.options.neuron_source import SetArgument, check_neuron_folder, fetched_set, local_set
+from ampsweep.cli.options.neuron_source import (
+    SetArgument,
+    check_neuron_folder,
+    fetched_set,
+    local_set,
+    read_neurons,
+)
+from ampsweep.cli.terminal.option_names import about_option
 from ampsweep.cli.terminal.output import AsJson, echo, show
 from ampsweep.client.environment import DEFAULT_URL
 from ampsweep.errors import InvalidRequest
@@ -56,18 +63,34 @@ def import_(
             "the set the patch values mean and difference."
         ),
     ] = None,
+    values_from: Annotated[
+        Path | None,
+        typer.Option(
+            help="A neuron set of the same model that `identify` wrote: its folder, or its id in the home folder. Its "
+            "patch values and mean residuals are used for the imported neurons."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a neuron set from neurons that another tool identified."""
     from ampsweep.folders.model import read_model_folder
     from engine.neurons.neuron_file import read_neuron_file
 
+    if means is not None and values_from is not None:
+        raise InvalidRequest("give --means or --values-from, not both", param="values_from")
     shape = read_model_folder(model_folder(model), name=model)
     neurons = read_neuron_file(file, model=shape, languages=_order(languages, languages_from))
     if means is not None:
         from engine.neurons.mean_activations import with_mean_activations
 
         neurons = with_mean_activations(neurons, means)
+    if values_from is not None:
+        from engine.neurons.recorded_values import with_recorded_values
+
+        with about_option("--values-from"):
+            recorded = read_neurons(values_from)
+        if recorded is not None:
+            neurons = with_recorded_values(neurons, recorded)
     check_neuron_folder(out, neurons.id)
     neurons.save(out)
     counts = {language: len(pairs) for language, pairs in neurons.neurons.items()}

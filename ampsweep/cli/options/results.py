@@ -19,7 +19,8 @@ def local_results(source: str, server: str, folder: Path) -> Path:
     """
     from jobs.evaluation.text_files import results_file
 
-    if _SWEEP_ID.fullmatch(source) and not Path(source).exists():
+    path = Path(source)
+    if _SWEEP_ID.fullmatch(source) and not path.exists():
         with client_of(server) as client:
             return client.download(source, folder / f"{source}.parquet")
-    return results_file(Path(source))
+    return results_file(path)

@@ -41,7 +41,7 @@ def test_a_text_is_the_same_in_every_format(tmp_path: Path, name: str, column: s
 def test_data_without_splits_is_its_default_split_alone(tmp_path: Path) -> None:
     path = write(tmp_path / "fr.txt", "text")
     assert text_files(tmp_path, "devtest", default="devtest") == {"fr": path}
-    with pytest.raises(InvalidRequest, match="no split 'dev'; splits there: none"):
+    with pytest.raises(InvalidRequest, match="no split 'dev'; it has no splits: leave split out"):
         text_files(tmp_path, "dev", default="devtest")
 
 

@@ -26,6 +26,15 @@ def test_an_unknown_name_is_rejected_with_the_valid_ones(
     assert caught.value.param == param
 
 
+def test_without_a_corpus_of_ones_own_the_error_says_how_to_name_it(catalog: Catalog) -> None:
+    with pytest.raises(
+        UnknownName, match=r"known: atlas; name the folder of one of your own with --corpus NAME=FOLDER"
+    ):
+        replace(catalog, corpora={"atlas": Path("atlas")}).corpus("mine")
+    with pytest.raises(UnknownName, match=r"known: small$"):
+        catalog.corpus("mine")
+
+
 def test_a_name_never_becomes_a_path(catalog: Catalog) -> None:
     folder = str(catalog.models["tiny"])
     with pytest.raises(UnknownName):
