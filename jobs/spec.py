@@ -30,7 +30,6 @@ from ampsweep.domain.intervention import (
 from ampsweep.domain.neuron_set import METHOD_PARAMS, NEURON_SET_ID, IdentificationRequest, SpecMethod
 from ampsweep.domain.sampling import AnswerCount, MaxTokens, SamplingSeed, Temperature, TopP
 from ampsweep.domain.validation import Languages, Name, StrictModel, Unique, one_or_list, unique, validate
-from ampsweep.errors import quoted
 from jobs.instruction import PromptMethod
 
 Rate = Annotated[float, Field(gt=0, le=1)]
@@ -42,8 +41,8 @@ _SPEC_NAMES = {"neurons": "k"}
 
 def _neuron_set_id(value: Any) -> Any:
     if isinstance(value, str) and not re.fullmatch(NEURON_SET_ID, value):
-        message = "must be the id of a neuron set, which `ampsweep neurons show FOLDER` prints (ns_...); got {id}"
-        raise PydanticCustomError("neuron_set_id", message, {"id": quoted(value)})
+        message = "must be the id of a neuron set, which `ampsweep neurons show FOLDER` prints (ns_...)"
+        raise PydanticCustomError("neuron_set_id", message)
     return value
 
 
