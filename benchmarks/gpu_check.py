@@ -1,7 +1,8 @@
 """Checks results on a GPU, then measures: one command, one JSON file, which is written again after each stage.
 
-- `kernels`: all kernels agree with float64 on random inputs (`benchmarks.kernel_check`).
-- `sanitizer`: the same under compute-sanitizer, where it is installed.
+- `kernels`: all kernels agree with float64 on random inputs (`benchmarks.kernel_check`); steps replayed from a CUDA
+  graph, and copies between host and device, are as expected (`benchmarks.backend_check`).
+- `sanitizer`: the same on small shapes under compute-sanitizer, where it is installed.
 - `answers`: vLLM on a tiny model, compiled and with CUDA graphs, gives the results of the transformers engine for the
   mixed load of `benchmarks.mixed_load`, with each model runner, with and without asynchronous scheduling, and with a
   cache so small that requests preempt each other; then on a tiny mixture of experts (`--unfused-experts`). Overflows in
@@ -14,15 +15,20 @@
   (`benchmarks.gpu_rates`).
 
 Each stage runs in a process of its own, for at most `--limit` seconds. One that fails, hangs or is killed is reported
-with what it found before, and the next one runs. If the file already has stages of the same card, they are kept unless
-they are run again. So the stages may be divided among several calls. `answers`, `expert times` and `rates` need vLLM.
+with what it found before, and the next one runs; one that hangs prints first where each of its threads is. `--budget`
+ends the whole command in time: a stage gets what is left of it, and none begins when little is left.
+
+The report is written again whenever a part has ended, so that killing the command loses only the part that runs. If the
+file already has stages of the same card, they are kept unless they are run again. With `--resume` their parts are kept
+too, and only those without a result are run; `--only` runs parts by their names. So the stages, and their parts, may be
+divided among several calls. `answers`, `expert times` and `rates` need vLLM.
 
 At the end the tables of `benchmarks.gpu_report` are printed. The exit status is 1 if a stage failed, and 2 if there is
 no CUDA device. `--rehearse` runs all stages with tiny loads on a CPU, where Triton interprets the kernels, without a
 limit.
 
 Usage: python -m benchmarks.gpu_check --out FILE.json [--model FOLDER] [--stages STAGE ...] [--rounds 3] [--limit 540]
-           [--docs PAGE.md] [--rehearse]
+           [--budget SECONDS] [--resume] [--only TEXT ...] [--docs PAGE.md] [--rehearse]
 """
 
 from __future__ import annotations
@@ -36,7 +42,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,15 +51,31 @@ import torch
 
 from ampsweep.files import atomic_write
 from benchmarks.gpu_report import REHEARSAL, tables, write_page
-from benchmarks.gpu_stages import STAGES
+from benchmarks.gpu_stages import STAGES, TRACEBACK_SIGNAL
+from benchmarks.parts import UNFINISHED
 
 _LIMIT = 540.0
+_LEAST_SECONDS = 30.0
+"""What is left of the budget, in seconds, when no further stage begins."""
+_POLL_SECONDS = 1.0
+_TRACEBACK_SECONDS = 2.0
+"""How long a stage that hangs has to print where its threads are."""
+_ENVIRONMENT = {"PYTHONFAULTHANDLER": "1", "PYTHONUNBUFFERED": "1"}
 Command = Callable[[str, Path], Sequence[str]]
 """Takes a stage and the file of its parts, and returns the command that runs it."""
 
 
-def run(names: Sequence[str], out: Path, *, device: str, command: Command, limit: float | None) -> int:
-    """Run stages, write the report after each, and return how many failed.
+def run(
+    names: Sequence[str],
+    out: Path,
+    *,
+    device: str,
+    command: Command,
+    limit: float | None,
+    budget: float | None = None,
+    keep_parts: bool = False,
+) -> int:
+    """Run stages, write the report after each part, and return how many failed.
 
     Args:
         names: The stages.
@@ -61,42 +83,78 @@ def run(names: Sequence[str], out: Path, *, device: str, command: Command, limit
         device: The card's name, for the report.
         command: Gives the command of a stage.
         limit: Seconds after which a stage is killed, None for no limit.
+        budget: Seconds after which the last stage is killed, None for no limit. Stages that do not begin in time are
+            left out.
+        keep_parts: Whether the report's parts of a stage are kept, and are in the file that the command gets.
     """
     report = _report_of(out, device)
+    ends = None if budget is None else time.monotonic() + budget
     failed = 0
+    _write(report, out)
     for name in names:
+        left = None if ends is None else ends - time.monotonic()
+        if left is not None and left < _LEAST_SECONDS:
+            print(f"== {name}: not run, as the budget is used up", flush=True)
+            continue
         print(f"== {name}", flush=True)
-        outcome = run_stage(partial(command, name), limit=limit)
+        earlier = report["stages"].get(name, {}).get("parts", {}) if keep_parts else {}
+        limits = [each for each in (limit, left) if each is not None]
+        outcome: dict[str, Any] = {}
+        for outcome in stage_outcomes(partial(command, name), limit=min(limits, default=None), earlier=earlier):
+            report["stages"][name] = outcome
+            _write(report, out)
         failed += "error" in outcome
-        report["stages"][name] = outcome
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(out) as temporary:
-            temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         print(f"== {name}: {outcome.get('error', 'passed')}, {outcome['seconds']} s", flush=True)
     return failed
 
 
-def run_stage(command: Callable[[Path], Sequence[str]], *, limit: float | None) -> dict[str, Any]:
-    """Run a stage in a process of its own, and return its parts, its seconds, and its error if it failed."""
+def stage_outcomes(
+    command: Callable[[Path], Sequence[str]], *, limit: float | None, earlier: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """Run a stage in a process of its own, and yield its outcome whenever a part has ended; the last one is final.
+
+    An outcome has its parts, `earlier` ones included, its seconds, and its error if it failed or still runs.
+    """
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "parts.json"
-        process = subprocess.Popen(command(path), start_new_session=True)
+        path.write_text(json.dumps(earlier), encoding="utf-8")
+
+        def outcome(error: str | None) -> dict[str, Any]:
+            parts = json.loads(path.read_text(encoding="utf-8"))
+            found = {"parts": parts, "seconds": round(time.perf_counter() - started, 1)}
+            failed = [name for name, part in parts.items() if "error" in part]
+            if failed and error is not None:
+                error = f"{error}; failed: {', '.join(failed)}"
+            return found if error is None else {**found, "error": error}
+
+        # In the session of this command, so that what ends all of the session ends the stage too.
+        process = subprocess.Popen(command(path), process_group=0, env={**os.environ, **_ENVIRONMENT})
         try:
-            status = process.wait(limit)
-            error = None if status == 0 else _exit_error(status)
-        except subprocess.TimeoutExpired as expired:
-            error = (
-                f"killed after {expired.timeout:g} s; use a larger --limit, or divide the stages among several calls"
-            )
+            yield outcome(UNFINISHED)
+            changed = path.stat().st_mtime_ns
+            while (status := _wait(process, _POLL_SECONDS)) is None:
+                if limit is not None and time.perf_counter() - started > limit:
+                    break
+                if changed != (changed := path.stat().st_mtime_ns):
+                    yield outcome(UNFINISHED)
+            if status is None:
+                process.send_signal(TRACEBACK_SIGNAL)
+                _wait(process, _TRACEBACK_SECONDS)
         finally:
             _kill_group(process)  # vLLM's processes too
-        parts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    outcome = {"parts": parts, "seconds": round(time.perf_counter() - started, 1)}
-    failed = [name for name, part in parts.items() if "error" in part]
-    if failed and error is not None:
-        error = f"{error}; failed: {', '.join(failed)}"
-    return outcome if error is None else {**outcome, "error": error}
+        if status is None:
+            more = "use a larger --limit, or divide the stages among several calls"
+            yield outcome(f"killed after {limit:g} s; {more}")
+        else:
+            yield outcome(None if status == 0 else _exit_error(status))
+
+
+def _wait(process: subprocess.Popen[bytes], seconds: float) -> int | None:
+    """Return the exit status of a process that ends within the time, otherwise None."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return process.wait(seconds)
+    return None
 
 
 def _exit_error(status: int) -> str:
@@ -108,6 +166,12 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def _write(report: dict[str, Any], out: Path) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(out) as temporary:
+        temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 def _report_of(out: Path, device: str) -> dict[str, Any]:
@@ -133,6 +197,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--limit", type=float, help=f"seconds of a stage, {_LIMIT:g} by default; a rehearsal has none")
+    parser.add_argument("--budget", type=float, help="seconds of the whole command; without it there is no limit")
+    parser.add_argument("--resume", action="store_true", help="keep the parts that the file has a result of")
+    parser.add_argument("--only", nargs="+", default=[], metavar="TEXT", help="run parts whose name has such a text")
     parser.add_argument("--docs", type=Path, help="a page in which to replace the tables between the markers")
     parser.add_argument("--rehearse", action="store_true")
     options = parser.parse_args(arguments)
@@ -142,13 +209,23 @@ def main(arguments: list[str] | None = None) -> int:
     more = ["--rounds", str(options.rounds)]
     more += ["--rehearse"] if options.rehearse else []
     more += ["--model", str(options.model)] if options.model else []
+    more += ["--resume"] if options.resume else []
+    more += ["--only", *options.only] if options.only else []
 
     def command(stage: str, parts: Path) -> list[str]:
         return [sys.executable, "-m", "benchmarks.gpu_stages", stage, "--parts", str(parts), *more]
 
     device = REHEARSAL if options.rehearse else _device_name()
     limit = _LIMIT if options.limit is None and not options.rehearse else options.limit
-    failed = run(options.stages, options.out, device=device, command=command, limit=limit)
+    failed = run(
+        options.stages,
+        options.out,
+        device=device,
+        command=command,
+        limit=limit,
+        budget=options.budget,
+        keep_parts=options.resume or bool(options.only),
+    )
     report = json.loads(options.out.read_text(encoding="utf-8"))
     print(tables(report))
     if options.docs is not None:

@@ -24,6 +24,7 @@ from engine.vllm.launch import VllmSettings
 
 CARD_SHARE = 0.3
 """Share of the card that each stock engine may take."""
+PARTS = ("idle", "generation", "scoring", "recording")
 _SENTENCES = 8
 """Recorded sentences for each request of a run."""
 
@@ -180,10 +181,9 @@ async def rates(
                 stock_engine.close()
 
     parts.add("setting", {"versions": dict(engine.info.versions), "dtype": dtype, "load": asdict(load)})
-    await parts.run("idle", idle)
-    await parts.run("generation", measured.distinct)
-    await parts.run("scoring", measured.scoring)
-    await parts.run("recording", measured.recording)
+    measures = (idle, measured.distinct, measured.scoring, measured.recording)
+    for name, measure in zip(PARTS, measures, strict=True):
+        await parts.run(name, measure)
     await engine.close()
 
 

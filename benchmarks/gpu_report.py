@@ -57,7 +57,9 @@ class Goal:
 
 
 def merged(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return one report with the stages of all; a later one replaces equal stages of an earlier one.
+    """Return one report with the parts of all stages; a later one replaces equal parts of an earlier one.
+
+    The error of a stage is that of the latest report that has it.
 
     Raises:
         ValueError: They are of different cards.
@@ -65,7 +67,11 @@ def merged(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
     devices = {report["device"] for report in reports}
     if len(devices) != 1:
         raise ValueError(f"the reports are of different cards: {', '.join(sorted(devices))}")
-    stages = {name: stage for report in reports for name, stage in report["stages"].items()}
+    stages: dict[str, Any] = {}
+    for report in reports:
+        for name, stage in report["stages"].items():
+            earlier = stages.get(name, {"parts": {}})
+            stages[name] = {**stage, "parts": {**earlier["parts"], **stage["parts"]}}
     return {"device": devices.pop(), "stages": stages}
 
 

@@ -1,15 +1,18 @@
 """The stages of the GPU check. `benchmarks.gpu_check` runs each in a process of its own.
 
-Usage: python -m benchmarks.gpu_stages STAGE --parts FILE.json [--model FOLDER] [--rounds 3] [--rehearse]
+Usage: python -m benchmarks.gpu_stages STAGE --parts FILE.json [--resume] [--only TEXT ...] [--model FOLDER]
+           [--rounds 3] [--rehearse]
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import faulthandler
 import gc
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from engine.vllm.launch import VllmSettings
 
 STAGES = ("kernels", "sanitizer", "answers", "kernel times", "operator times", "expert times", "rates")
+TRACEBACK_SIGNAL = signal.SIGUSR1
+"""Makes a stage print where each of its threads is."""
 SANITIZER = "compute-sanitizer"
 MIXTURE: Family = "qwen2_moe"
 """The tiny mixture of experts whose answers are compared, which has an MLP beside its experts."""
@@ -36,6 +41,7 @@ REHEARSED_TOKENS = 3
 _ROOT = Path(__file__).parents[1]
 _FAILURE = 3
 """The exit status that the sanitizer gives to a program with errors."""
+_KERNEL_CHECK = (sys.executable, "-m", "benchmarks.kernel", "--check")
 
 
 class GpuStages:
@@ -60,34 +66,38 @@ class GpuStages:
         return dict(zip(STAGES, methods, strict=True))
 
     async def kernels(self) -> None:
-        """Compare all kernels with float64, on inputs that are different in each run."""
-        from benchmarks.kernel_check import KernelCheck
+        """Compare all kernels with float64, on inputs that are different in each run.
+
+        Each check has a process of its own. On a GPU they run at once, as most of their time they compile kernels.
+        """
+        from benchmarks.kernel_check import CHECKS
 
         seed = int.from_bytes(os.urandom(4))
         self._parts.add("seed", seed)
+        at_once = asyncio.Semaphore(1 if self._rehearse else len(CHECKS))
 
-        def outcome(check: Callable[[], int]) -> str:
-            return f"{check()} cases agree with float64"
+        async def check(name: str) -> str:
+            async with at_once:
+                return await _output(*_KERNEL_CHECK, "--only", name, "--seed", str(seed))
 
-        for name, check in KernelCheck(self._device(), seed=seed).checks().items():
-            await self._parts.run(name, partial(outcome, check))
+        running = {name: asyncio.create_task(check(name)) for name in CHECKS if self._parts.wants(name)}
+        for name, task in running.items():
+            await self._parts.run(name, partial(asyncio.wait_for, task, None))
 
     async def sanitizer(self) -> None:
-        """Run the comparison of the kernels under the memory checker of CUDA."""
+        """Run the comparison of the kernels on small shapes under the memory checker of CUDA."""
         await self._parts.run("memcheck", self._memcheck)
 
-    def _memcheck(self) -> str:
+    async def _memcheck(self) -> str:
         if self._rehearse:
             return f"not run: {SANITIZER} needs a GPU"
-        if shutil.which(SANITIZER) is None:
+        sanitizer = shutil.which(SANITIZER) or shutil.which(SANITIZER, path="/usr/local/cuda/bin")
+        if sanitizer is None:
             return f"not run: {SANITIZER} is not installed"
         options = ["--tool", "memcheck", "--error-exitcode", str(_FAILURE)]
         # Without its own allocator, PyTorch allocates each tensor separately, so that what lies outside one is found.
         environment = {**os.environ, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
-        command = [SANITIZER, *options, sys.executable, "-m", "benchmarks.kernel", "--check"]
-        done = subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise AssertionError(f"exit status {done.returncode}: {(done.stdout + done.stderr)[-900:]}")
+        await _output(sanitizer, *options, *_KERNEL_CHECK, "--small", environment=environment)
         return "no errors"
 
     async def answers(self) -> None:
@@ -112,8 +122,9 @@ class GpuStages:
                 await engine.close()
             return "as the transformers engine"
 
-        families: dict[Family, dict[str, VllmSettings]] = {"qwen2": self._variants(), MIXTURE: self._mixture_variants()}
-        for family, variants in families.items():
+        async def compare_all(family: Family, variants: dict[str, VllmSettings]) -> None:
+            if not self._parts.wants_any(variants):
+                return
             folder = tiny_model(family, self._folder / family)
             reference = TransformersEngine(folder, open_identifier=ChecksumIdentifier)
             expected = await run_load(reference, new_tokens=new_tokens)
@@ -123,18 +134,21 @@ class GpuStages:
                 self._free_memory()
 
         async def overflow(settings: VllmSettings) -> str:
-            engine = await VllmEngine.open(self._folder / "qwen2", dtype="float16", settings=settings)
+            folder = tiny_model("qwen2", self._folder / "qwen2")
+            engine = await VllmEngine.open(folder, dtype="float16", settings=settings)
             try:
                 await assert_no_trace(engine, requests=8 if self._rehearse else 40)
             finally:
                 await engine.close()
             return "no trace"
 
+        await compare_all("qwen2", self._variants())
         for name, settings in self._variants().items():
             if "cache" in name or self._rehearse:
                 small = replace(settings, kv_cache_bytes=SETTINGS.kv_cache_bytes)
                 await self._parts.run(f"overflow, {name}", partial(overflow, small))
                 self._free_memory()
+        await compare_all(MIXTURE, self._mixture_variants())
 
     def _variants(self) -> dict[str, VllmSettings]:
         """Return the settings to compare, by name; with the small cache requests preempt each other."""
@@ -144,13 +158,13 @@ class GpuStages:
             return {"runner v1": replace(SETTINGS, runner="v1", backend="cuda", kv_cache_bytes=64 * 1024**2)}
         large = replace(SETTINGS, compile=True, backend=None, kv_cache_bytes=64 * 1024**2, async_scheduling=False)
         variants = {}
-        for runner in ("v1", "v2"):
+        for runner in ("v2", "v1"):  # what vLLM chooses comes first
             settings = replace(large, runner=runner)
             ahead = replace(settings, async_scheduling=True)
             variants[f"runner {runner}, eager"] = replace(settings, compile=False)
-            variants[f"runner {runner}"] = settings
             variants[f"runner {runner}, asynchronous scheduling"] = ahead
             variants[f"runner {runner}, small cache"] = replace(ahead, kv_cache_bytes=SETTINGS.kv_cache_bytes)
+            variants[f"runner {runner}"] = settings
         return variants
 
     def _mixture_variants(self) -> dict[str, VllmSettings]:
@@ -205,11 +219,13 @@ class GpuStages:
 
     async def rates(self) -> None:
         """Measure tokens a second, on a model in the shape of Qwen2.5 1.5B if none is given."""
-        from benchmarks.gpu_rates import CARD_SHARE, Load, rates
+        from benchmarks.gpu_rates import CARD_SHARE, PARTS, Load, rates
         from benchmarks.random_model import QWEN2_5_1_5B, SMALL, random_model
         from benchmarks.workload import SEED
         from engine.vllm.launch import VllmSettings
 
+        if not self._parts.wants_any(PARTS):
+            return
         model = self._model or self._folder / "random"
         if self._model is None:
             random_model(model, seed=SEED, shape={**SMALL, "num_hidden_layers": 2} if self._rehearse else QWEN2_5_1_5B)
@@ -249,18 +265,34 @@ class GpuStages:
         torch.cuda.empty_cache()
 
 
+async def _output(*command: str, environment: dict[str, str] | None = None) -> str:
+    """Run a program and return the last line that it prints; raise AssertionError if it fails."""
+    program = await asyncio.create_subprocess_exec(
+        *command, cwd=_ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    output, _ = await program.communicate()
+    text = output.decode(errors="replace")
+    print(text, flush=True)
+    if program.returncode:
+        raise AssertionError(f"exit status {program.returncode}: {text[-900:]}")
+    return text.strip().rpartition("\n")[2]
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run a stage and return 1 if one of its parts failed, otherwise 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument("--parts", type=Path, required=True)
+    parser.add_argument("--resume", action="store_true", help="run only parts without a result")
+    parser.add_argument("--only", nargs="+", default=[], metavar="TEXT", help="run parts whose name has such a text")
     parser.add_argument("--model", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rehearse", action="store_true")
     options = parser.parse_args(arguments)
     if options.rehearse:
         os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are imported
-    parts = Parts(options.parts)
+    faulthandler.register(TRACEBACK_SIGNAL, all_threads=True)
+    parts = Parts(options.parts, resume=options.resume, only=options.only)
     with tempfile.TemporaryDirectory() as folder:
         stages = GpuStages(parts, Path(folder), model=options.model, rounds=options.rounds, rehearse=options.rehearse)
         try:

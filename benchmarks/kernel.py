@@ -6,7 +6,7 @@ torch and Triton. The exit status is 2 if there is no CUDA device. `--check` com
 other kernels with float64 instead, on any machine with Triton (`benchmarks.kernel_check`).
 
 Usage: python -m benchmarks.kernel --out FILE.json [--dtype bfloat16] [--block 1024]
-       python -m benchmarks.kernel --check [--seed 0]
+       python -m benchmarks.kernel --check [--only CHECK ...] [--small] [--seed 0]
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from benchmarks import kernel_timing
-from benchmarks.kernel_check import KernelCheck
+from benchmarks.kernel_check import CHECKS, KernelCheck
 from engine.kernels.device_table import DeviceTable, SlotEntries
 
 WIDTHS = (4864, 11008, 18944)
@@ -168,6 +168,8 @@ def main() -> int:
     parser.add_argument("--dtype", choices=list(DTYPES), default="bfloat16")
     parser.add_argument("--block", type=int, default=1024)
     parser.add_argument("--seed", type=int, default=SEED, help="of the inputs of the check")
+    parser.add_argument("--only", nargs="+", choices=CHECKS, default=list(CHECKS), help="what is checked")
+    parser.add_argument("--small", action="store_true", help="check no shapes of real models")
     options = parser.parse_args()
     if importlib.util.find_spec("triton") is None:
         print("the kernel benchmark needs Triton, which is not installed", file=sys.stderr)
@@ -175,9 +177,10 @@ def main() -> int:
     if options.check:
         if not torch.cuda.is_available():
             os.environ["TRITON_INTERPRET"] = "1"
-        check = KernelCheck(torch.device("cuda" if torch.cuda.is_available() else "cpu"), seed=options.seed)
-        for name, run in check.checks().items():
-            print(f"{name}: {run()} cases agree with float64", flush=True)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        checks = KernelCheck(device, seed=options.seed, small=options.small).checks()
+        for name in options.only:
+            print(f"{name}: {checks[name]()} cases as expected", flush=True)
         return 0
     if not torch.cuda.is_available():
         print("the kernel benchmark needs a CUDA device; --check runs without one", file=sys.stderr)

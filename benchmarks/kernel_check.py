@@ -1,8 +1,10 @@
 """Compares all GPU kernels with float64 on random inputs: steering, statistics, recording, residual stream, experts.
 
+Then the backend that launches them is checked, see `benchmarks.backend_check`.
+
 Outputs are filled with NaN first, so that a place that a kernel does not write is found. Every activation function and
 data type is tried on a small shape; on a GPU the shapes of real models follow, with the program that handles two tokens
-at once. The references use only torch's own functions, in float64.
+at once, or only a long batch of few neurons. The references use only torch's own functions, in float64.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import numpy as np
 import torch
 
 from ampsweep.domain.statistic import Statistic
+from benchmarks.backend_check import BackendCheck
 from benchmarks.expert_check import ExpertCheck
 from benchmarks.float64_activation import XIELU, activation_in_float64
 from engine.kernels.activation import ActivationName
@@ -24,6 +27,9 @@ SHAPES = ((3, 75),)
 """Tokens and width of the shapes on every machine."""
 GPU_SHAPES = ((64, 4864), (2049, 4864), (512, 11008), (2049, 18944))
 """Those that are checked on a GPU too."""
+SMALL_GPU_SHAPES = ((2049, 75),)
+"""Those that are checked on a GPU if only small shapes are, for a memory checker, which is slow."""
+CHECKS = ("steering", "statistics", "recording", "residual stream", "experts", "graph replay", "host copies")
 ROUNDING = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
 """Largest relative error of a result that is rounded to the type."""
 STATISTICS = ("mean", "std", "max", "median", "iqr", "mad", "p12.5", "p100")
@@ -38,23 +44,23 @@ class KernelCheck:
     Args:
         device: Where the kernels run; on a CPU Triton must interpret them.
         seed: Seed of the inputs.
+        small: Check no shapes of real models.
     """
 
-    def __init__(self, device: torch.device, *, seed: int) -> None:
+    def __init__(self, device: torch.device, *, seed: int, small: bool = False) -> None:
         self._device = device
         self._random = np.random.default_rng(seed)
-        self._shapes = SHAPES if device.type == "cpu" else (*SHAPES, *GPU_SHAPES)
+        self._small = small
+        on_gpu = SMALL_GPU_SHAPES if small else GPU_SHAPES
+        self._shapes = SHAPES if device.type == "cpu" else (*SHAPES, *on_gpu)
         self._layer = torch.tensor(_LAYER, dtype=torch.int32, device=device)
 
     def checks(self) -> Mapping[str, Callable[[], int]]:
         """Return the checks by the name of what they check."""
-        return {
-            "steering": self.steering,
-            "statistics": self.statistics,
-            "recording": self.recording,
-            "residual stream": self.residual_stream,
-            "experts": ExpertCheck(self._device, self._random).run,
-        }
+        experts = ExpertCheck(self._device, self._random, small=self._small)
+        backend = BackendCheck(self._device, self._random)
+        checks = (self.steering, self.statistics, self.recording, self.residual_stream, experts.run)
+        return dict(zip(CHECKS, (*checks, backend.graphs, backend.copies), strict=True))
 
     def steering(self) -> int:
         """Check `steer_triton.steer`, with rows that also multiply activations by 0."""

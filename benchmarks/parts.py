@@ -1,6 +1,7 @@
 """The results of a stage of a check, part by part.
 
-The file is written again after each part, so a later part that fails, hangs or kills the process takes none of them.
+The file is written again before and after each part, so a later part that fails, hangs or kills the process takes none
+of them, and the file says which part that was.
 """
 
 from __future__ import annotations
@@ -9,11 +10,14 @@ import inspect
 import json
 import time
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ampsweep.files import atomic_write
+
+UNFINISHED = "it did not finish"
+"""The error of a part that runs, or ran when its process ended."""
 
 
 class Parts:
@@ -22,19 +26,40 @@ class Parts:
     A part is `{"result": ..., "seconds": ...}`, or `{"error": ..., "seconds": ...}` if it failed.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Keep the parts in the file `path`."""
+    def __init__(self, path: Path, *, resume: bool = False, only: Sequence[str] = ()) -> None:
+        """Keep the parts in a file; those that it has already are kept until they are run again.
+
+        Args:
+            path: The file.
+            resume: Run none of those again that have a result.
+            only: Run only parts whose name contains one of these texts; with none, run all.
+        """
         self._path = path
-        self._parts: dict[str, Any] = {}
+        self._only = tuple(only)
+        self._parts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        results = (name for name, part in self._parts.items() if "error" not in part)
+        self._kept = frozenset(results if resume else ())
+        self._ran: list[str] = []
 
     @property
     def failed(self) -> list[str]:
-        """The names of the parts that failed."""
-        return [name for name, part in self._parts.items() if "error" in part]
+        """The names of the parts that were run and failed."""
+        return [name for name in self._ran if "error" in self._parts[name]]
+
+    def wants(self, name: str) -> bool:
+        """Say whether a part is to be run."""
+        return name not in self._kept and (not self._only or any(text in name for text in self._only))
+
+    def wants_any(self, names: Iterable[str]) -> bool:
+        """Say whether one of these parts is to be run."""
+        return any(map(self.wants, names))
 
     async def run(self, name: str, measure: Callable[[], Any | Awaitable[Any]]) -> None:
-        """Keep the result of a part, or its error; the parts after it run in any case."""
+        """Keep the result of a part that is to be run, or its error; the parts after it run in any case."""
+        if not self.wants(name):
+            return
         print(f"{name} ...", flush=True)
+        self._keep(name, {"error": UNFINISHED}, show=False)
         started = time.perf_counter()
         try:
             result = measure()
@@ -51,11 +76,14 @@ class Parts:
         """Keep something that describes the other parts."""
         self._keep(name, {"result": result})
 
-    def _keep(self, name: str, part: dict[str, Any]) -> None:
+    def _keep(self, name: str, part: dict[str, Any], *, show: bool = True) -> None:
         self._parts[name] = part
+        if name not in self._ran:
+            self._ran.append(name)
         with atomic_write(self._path) as temporary:  # the process may be killed meanwhile
             temporary.write_text(json.dumps(self._parts), encoding="utf-8")
-        print(name, json.dumps(part)[:2000], flush=True)
+        if show:
+            print(name, json.dumps(part)[:2000], flush=True)
 
 
 def _failed(error: Exception) -> dict[str, str]:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
+import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,7 +20,7 @@ from benchmarks import gpu_check, gpu_stages, workload
 from benchmarks.gpu_rates import GpuRates, Load, generated, scored
 from benchmarks.gpu_stages import STAGES, GpuStages
 from benchmarks.mixed_load import SETTINGS
-from benchmarks.parts import Parts
+from benchmarks.parts import UNFINISHED, Parts
 from benchmarks.workload import steering
 from engine.fake import FakeEngine
 
@@ -27,10 +31,18 @@ PARTS = "from benchmarks.parts import Parts; from pathlib import Path; parts = P
 STAGE_PROGRAMS = {
     "kernels": "parts.add('steering', 'agrees')",
     "answers": "parts.add('runner v1', 'same'); import os, signal; os.kill(os.getpid(), signal.SIGSEGV)",
-    "kernel times": "parts.add('width 40', []); import time; time.sleep(600)",
+    "kernel times": "parts.add('width 40', []); import asyncio, time; "
+    "asyncio.run(parts.run('width 75', lambda: time.sleep(600)))",
     "operator times": "import asyncio; asyncio.run(parts.run('width 40', lambda: 1 / 0)); raise SystemExit(1)",
     "rates": "parts.add('idle', {{}})",
 }
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    ends = time.monotonic() + 60.0
+    while not condition():
+        assert time.monotonic() < ends
+        time.sleep(0.05)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -84,9 +96,78 @@ def test_a_stage_that_fails_hangs_or_is_killed_takes_no_results(tmp_path: Path) 
     assert stages["operator times"]["parts"]["width 40"]["error"] == "ZeroDivisionError: division by zero"
     assert stages["rates"]["parts"] == {"idle": {"result": {}}}
     assert stages["kernel times"]["error"].startswith("killed after 5 s; use a larger --limit")
+    assert stages["kernel times"]["error"].endswith("failed: width 75")
+    assert stages["kernel times"]["parts"] == {"width 40": {"result": []}, "width 75": {"error": UNFINISHED}}
     assert stages["kernel times"]["seconds"] < 60
     assert gpu_check.run(["kernels"], out, device="another card", command=command, limit=60.0) == 0
     assert list(json.loads(out.read_text())["stages"]) == ["kernels"], "stages of another card are not kept"
+
+
+@pytest.mark.processes
+def test_a_stage_that_hangs_says_where(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    program = (
+        "import asyncio, sys, time; from benchmarks import gpu_stages\n"
+        "async def hang_here(stages):\n    stages._parts.add('begun', 1)\n    time.sleep(600)\n"
+        "gpu_stages.GpuStages.rates = hang_here\n"
+        "sys.exit(gpu_stages.main(['rates', '--parts', sys.argv[1]]))"
+    )
+    out = tmp_path / "report.json"
+
+    def command(_stage: str, parts: Path) -> Sequence[str]:
+        return [sys.executable, "-c", program, str(parts)]
+
+    assert gpu_check.run(["rates"], out, device="a card", command=command, limit=15.0) == 1
+    assert json.loads(out.read_text())["stages"]["rates"]["parts"] == {"begun": {"result": 1}}
+    assert "in hang_here" in capfd.readouterr().err
+
+
+@pytest.mark.processes
+def test_killing_the_whole_command_loses_only_the_part_that_runs_and_ends_it(tmp_path: Path) -> None:
+    out, pid = tmp_path / "report.json", tmp_path / "pid"
+    stage = PARTS + "import asyncio, os, time; parts.add('a', 1); " + "Path({pid!r}).write_text(str(os.getpid())); "
+    stage += "asyncio.run(parts.run('b', lambda: time.sleep(600)))"
+    program = (
+        "import sys; from pathlib import Path; from benchmarks import gpu_check; "
+        "command = lambda _stage, parts: [sys.executable, '-c', sys.argv[1].format(path=str(parts), pid=sys.argv[2])]; "
+        "gpu_check.run(['rates'], Path(sys.argv[3]), device='a card', command=command, limit=None)"
+    )
+    check = subprocess.Popen([sys.executable, "-c", program, stage, str(pid), str(out)], start_new_session=True)
+    try:
+        _wait_for(lambda: out.exists() and '"b"' in out.read_text())
+        assert os.getsid(int(pid.read_text())) == check.pid, "the stage is in the session of the command"
+    finally:
+        check.kill()
+        check.wait()
+        os.kill(int(pid.read_text()), signal.SIGKILL)
+    assert json.loads(out.read_text())["stages"]["rates"]["parts"] == {"a": {"result": 1}, "b": {"error": UNFINISHED}}
+
+
+@pytest.mark.processes
+def test_a_further_call_runs_what_has_no_result_yet(tmp_path: Path) -> None:
+    started: list[str] = []
+
+    def command(stage: str, parts: Path) -> Sequence[str]:
+        started.append(parts.read_text())
+        return [sys.executable, "-c", (PARTS + STAGE_PROGRAMS[stage]).format(path=str(parts))]
+
+    out = tmp_path / "report.json"
+    done = {"idle": {"result": 3}, "generation": {"error": UNFINISHED}}
+    out.write_text(json.dumps({"device": "a card", "stages": {"rates": {"parts": done, "error": "killed"}}}))
+    assert gpu_check.run(["rates"], out, device="a card", command=command, limit=None, keep_parts=True) == 0
+    assert json.loads(started[0]) == done
+    assert json.loads(out.read_text())["stages"]["rates"]["parts"] == {**done, "idle": {"result": {}}}
+    assert gpu_check.run(["rates"], out, device="a card", command=command, limit=None) == 0
+    assert started[1] == "{}"
+
+
+def test_no_stage_begins_when_the_budget_is_used_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def command(_stage: str, _parts: Path) -> Sequence[str]:
+        raise AssertionError("it must not begin")
+
+    out = tmp_path / "report.json"
+    assert gpu_check.run(["kernels", "rates"], out, device="a card", command=command, limit=None, budget=1.0) == 0
+    assert json.loads(out.read_text()) == {"device": "a card", "stages": {}}
+    assert capsys.readouterr().out.count("the budget is used up") == 2
 
 
 def test_an_error_outside_the_parts_is_in_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

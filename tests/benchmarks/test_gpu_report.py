@@ -136,6 +136,11 @@ def test_reports_of_several_calls_become_one(tmp_path: Path, capsys: pytest.Capt
     assert "error" not in merged([first, second])["stages"]["rates"]
     assert set(merged([first, second])["stages"]) == set(whole["stages"])
     assert "| recording, over prefill |" in capsys.readouterr().out
+    half = {"idle": {"result": {}}, "generation": {"error": "it did not finish"}}
+    second["stages"]["rates"] = {"seconds": 1.0, "parts": {"generation": {"result": 1}}}
+    first["stages"]["rates"] = {"seconds": 1.0, "parts": half, "error": "killed after 540 s"}
+    rates = merged([first, second])["stages"]["rates"]
+    assert rates == {"seconds": 1.0, "parts": {"idle": {"result": {}}, "generation": {"result": 1}}}
     with pytest.raises(ValueError, match="different cards: a card, another"):
         merged([first, {**second, "device": "another"}])
 

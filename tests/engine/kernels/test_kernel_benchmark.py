@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from benchmarks import kernel, kernel_timing
-from benchmarks.kernel_check import KernelCheck
+from benchmarks.kernel_check import CHECKS, KernelCheck
+from engine.kernels import host_copies
 from tests.engine.kernels.triton_modules import (
     DEVICE,
     grouped_product_triton,
@@ -35,12 +36,13 @@ def _interpreter() -> Iterator[None]:
 
 def test_the_kernels_agree_with_float64() -> None:
     cases = {name: check() for name, check in KernelCheck(DEVICE, seed=1).checks().items()}
-    assert list(cases) == ["steering", "statistics", "recording", "residual stream", "experts"]
+    assert tuple(cases) == CHECKS
     if DEVICE.type == "cpu":
-        assert cases == {"steering": 39, "statistics": 8, "recording": 39, "residual stream": 3, "experts": 2}
+        numbers = {"steering": 39, "statistics": 8, "recording": 39, "residual stream": 3, "experts": 2}
+        assert cases == {**numbers, "graph replay": 5, "host copies": 64}
 
 
-@pytest.mark.parametrize("check", ["steering", "statistics", "recording", "residual stream", "experts"])
+@pytest.mark.parametrize("check", CHECKS)
 def test_a_kernel_that_writes_too_little_is_found(check: str, monkeypatch: pytest.MonkeyPatch) -> None:
     kernels = {
         "steering": (steer_triton, "steer"),
@@ -48,6 +50,8 @@ def test_a_kernel_that_writes_too_little_is_found(check: str, monkeypatch: pytes
         "recording": (record_triton, "record"),
         "residual stream": (residual_triton, "add"),
         "experts": (grouped_product_triton, "multiply"),
+        "graph replay": (record_triton, "record"),
+        "host copies": (host_copies, "write"),
     }
     module, function = kernels[check]
     monkeypatch.setattr(module, function, lambda *_arguments, **_options: None)
@@ -96,6 +100,14 @@ def test_slots_alternate_at_decode_and_form_runs_at_prefill() -> None:
     assert kernel.token_slots(5, 2, cpu).tolist() == [1, 2, 1, 2, 1]
     runs = kernel.token_slots(kernel.PREFILL, 2, cpu).tolist()
     assert runs == [1] * (kernel.PREFILL // 2) + [2] * (kernel.PREFILL // 2)
+
+
+def test_only_the_checks_that_are_named_are_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["kernel", "--check", "--small", "--only", "residual stream"])
+    assert kernel.main() == 0
+    assert capsys.readouterr().out.startswith("residual stream: ")
 
 
 @pytest.mark.skipif(DEVICE.type == "cuda", reason="this machine has CUDA")
