@@ -83,7 +83,8 @@ class BackendCheck:
         on_gpu = self._device.type == "cuda"
         for busy in (False, True):  # the first time, pinned memory is allocated, for which the host may wait
             if on_gpu and busy:
-                torch.cuda._sleep(_BUSY_CYCLES)  # noqa: SLF001  # PyTorch has no public function that keeps a GPU busy
+                sleep: Any = torch.cuda._sleep  # noqa: SLF001  # PyTorch has no public function that keeps a GPU busy
+                sleep(_BUSY_CYCLES)
             for row in range(_COPIES):
                 values = torch.full((_COPIED,), row + 1, dtype=torch.int32)
                 host_copies.write(target[row], values)

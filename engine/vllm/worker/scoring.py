@@ -63,7 +63,8 @@ class Scoring:
     """The scoring requests of one worker, and the results that have not been collected yet.
 
     The host does not wait for a step's scores before it prepares the next step: it reads them when that step has been
-    launched, or when a request is taken.
+    launched, or when a request of the last step is taken. The next step may have been launched before a request of this
+    one is taken, so the host must not wait for that step then.
     """
 
     def __init__(self, compute_logits: Callable[[torch.Tensor], torch.Tensor | None]) -> None:
@@ -106,8 +107,9 @@ class Scoring:
 
         None if they were not all computed: on a rank without the head. NaN is what a model computes that overflows.
         """
-        self._read()
         taken = [self._scored.pop(key) for key in keys]
+        if not all(scored.computed.all() for scored in taken):
+            self._read()
         return [scored.logprobs if scored.computed.all() else None for scored in taken]
 
     def drop(self, key: str) -> None:

@@ -42,9 +42,9 @@ def test_a_rank_without_the_head_has_no_scores() -> None:
     assert scoring.take(["k"]) == [None]
 
 
-def test_the_scores_of_a_step_are_read_with_the_next_step_or_when_a_request_is_taken(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of the steps whose scores have been read, in order, from a device that the host has to wait for."""
     read: list[int] = []
     copies: list[torch.Tensor] = []
 
@@ -59,6 +59,10 @@ def test_the_scores_of_a_step_are_read_with_the_next_step_or_when_a_request_is_t
         return copy, wait
 
     monkeypatch.setattr("engine.vllm.worker.scoring.to_host", to_host_later)
+    return read
+
+
+def test_the_scores_of_a_step_are_read_with_the_next_step_or_when_a_request_is_taken(read: list[int]) -> None:
     scoring = Scoring(head)
     hidden = torch.randn(3, HIDDEN, generator=torch.Generator().manual_seed(1))
     scoring.open("k", [4, 7, 1], 1, 3)
@@ -71,6 +75,20 @@ def test_the_scores_of_a_step_are_read_with_the_next_step_or_when_a_request_is_t
     assert read == [0, 1, 2]
     assert logprobs is not None
     np.testing.assert_allclose(logprobs, scored(hidden), atol=1e-6)
+
+
+def test_a_request_of_an_earlier_step_is_taken_without_waiting_for_the_last_one(read: list[int]) -> None:
+    scoring = Scoring(head)
+    hidden = torch.randn(6, HIDDEN, generator=torch.Generator().manual_seed(1))
+    for key in ("earlier", "last"):
+        scoring.open(key, [4, 7, 1], 1, 3)
+    scoring.collect(hidden[:3], [ScoredChunk("earlier", 0, 0, 3)])
+    scoring.collect(hidden[3:], [ScoredChunk("last", 0, 0, 3)])
+    for key, states, steps in (("earlier", hidden[:3], [0]), ("last", hidden[3:], [0, 1])):
+        (logprobs,) = scoring.take([key])
+        assert logprobs is not None
+        np.testing.assert_allclose(logprobs, scored(states), atol=1e-6)
+        assert read == steps
 
 
 def test_a_dropped_request_does_not_disturb_the_others_of_its_step() -> None:
