@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ampsweep.errors import InvalidRequest
+from ampsweep.errors import InvalidRequest, Unavailable
 
 _OTHER_FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".txt", ".xlsx")
 _OTHER_FILE = "give the path of another file"
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+FREE_SPACE = "free some space on that disk"
+"""What to do about a full disk."""
 
 
 @contextmanager
@@ -28,6 +32,7 @@ def atomic_write(target: Path, *, mode: int = 0o644, replace: bool = True) -> It
 
     Raises:
         FileExistsError: The target exists, and may not.
+        OSError: The disk is full, for example; the error names the target, also where the system names no file.
         InvalidRequest: The target is a device, a pipe or a socket, which a rename would replace by a file.
     """
     if is_special(target):
@@ -45,8 +50,10 @@ def atomic_write(target: Path, *, mode: int = 0o644, replace: bool = True) -> It
             temporary.replace(target)
         else:
             _link(temporary, target)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None and (is_full(error) or error.errno == errno.EFBIG):
+            error.filename = str(target)
         raise
     sync_folder(target.parent)
 
@@ -65,6 +72,17 @@ def _link(source: Path, target: Path) -> None:
         source.unlink()
 
 
+def is_full(error: OSError) -> bool:
+    """Return whether an error says that a disk is full, or a user's share of it."""
+    return error.errno in _FULL
+
+
+def write_problem(error: OSError) -> str:
+    """Return why a file could not be written and, if the disk is full, what to do."""
+    reason = error.strerror or str(error)
+    return f"{reason}; {FREE_SPACE}" if is_full(error) else reason
+
+
 def check_folder(folder: Path, *, param: str) -> None:
     """Check that a folder can be written to, before anything is computed for it.
 
@@ -72,6 +90,7 @@ def check_folder(folder: Path, *, param: str) -> None:
 
     Raises:
         InvalidRequest: The folder cannot be written to; its `param` is `param`.
+        Unavailable: Its disk is full.
     """
     existing = folder.absolute()
     while not existing.exists() and existing != existing.parent:
@@ -80,6 +99,8 @@ def check_folder(folder: Path, *, param: str) -> None:
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
+        if is_full(error):
+            raise Unavailable(f"cannot write to {existing}: {write_problem(error)}", param=param) from error
         raise InvalidRequest(
             f"cannot write to {existing}: {error.strerror}; give a folder that this user may write to", param=param
         ) from error

@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from ampsweep.errors import AmpsweepError, InvalidRequest, Unavailable, shortened
+from ampsweep.files import is_full
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,6 @@ _CODES = {
     405: "method_not_allowed",
     413: "body_too_large",
 }
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _UNWRITABLE = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO})
 _TOO_MANY_OPEN = frozenset({errno.EMFILE, errno.ENFILE})
 
@@ -136,7 +136,7 @@ async def _handle_disconnect(_request: Request, _error: Exception) -> Response:
 async def _handle_os_error(_request: Request, error: Exception) -> JSONResponse:
     """Answer 503 if the server's disk is full or cannot be written to; any other error is a bug and raised again."""
     assert isinstance(error, OSError)
-    if error.errno in _FULL:
+    if is_full(error):
         reason = "a disk of the server is full; retry when its operator has freed some space"
     elif error.errno in _UNWRITABLE:
         reason = f"the server cannot write to one of its folders ({error.strerror}); its operator must repair that"

@@ -11,6 +11,8 @@ from fastapi import Depends, Request
 from ampsweep.domain.recording_progress import RecordingProgress
 from api.auth.limits import Limits
 from api.http.change_notifier import ChangeNotifier
+from api.http.event_stream import EncodedEvent
+from api.http.shared_reads import SharedReads
 from api.planning import PlanningThreads
 from jobs.clock import Clock, SystemClock
 from jobs.execution import (
@@ -57,6 +59,7 @@ class Services:
         estimator: Estimates what a sweep costs.
         planning: Plans sweeps without occupying the threads of other requests.
         notifier: Notified in the event loop whenever a sweep may have a new event.
+        event_reads: The reads of the store that event streams share.
         wake: Called when a sweep was created or its state changed, so that the dispatcher does not wait for its next
             poll.
         clean_up: Called when a sweep was deleted, so that its files are deleted soon.
@@ -81,6 +84,7 @@ class Services:
     engine_monitor: EngineMonitor
     estimator: Estimator
     notifier: ChangeNotifier
+    event_reads: SharedReads[tuple[list[EncodedEvent], bool]] = field(default_factory=SharedReads)
     wake: Callable[[], None] = _do_nothing
     clean_up: Callable[[], None] = _do_nothing
     recording_of: Callable[[str], Awaitable[RecordingProgress | None]] = _no_recording

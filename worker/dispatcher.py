@@ -19,6 +19,7 @@ import structlog
 
 from ampsweep.domain.recording_progress import RecordingProgress
 from ampsweep.errors import AmpsweepError, Conflict, EngineLost, NotFound, Unavailable
+from ampsweep.files import is_full
 from ampsweep.telemetry.traces import span
 from jobs.execution import DispatcherStats
 from jobs.store.protocol import Store
@@ -345,7 +346,7 @@ class Dispatcher:
         return CellReport(lease=lease, outcome=self._outcome(error), error=str(error) or type(error).__name__)
 
     def _outcome(self, error: BaseException) -> CellOutcome:
-        if isinstance(error, Unavailable):
+        if isinstance(error, Unavailable) or (isinstance(error, OSError) and is_full(error)):
             self._backoff_until = asyncio.get_running_loop().time() + BACKOFF_SECONDS
             return CellOutcome.RELEASED
         if isinstance(error, EngineLost):

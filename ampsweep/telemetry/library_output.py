@@ -30,14 +30,17 @@ class _Diversion:
     streams: dict[int, TextIO] = {}  # noqa: RUF012  (one per process)
 
 
-def log_file(folder: Path, command: str) -> Path:
+def log_file(folder: Path | None, command: str) -> Path:
     """Return the path of a new log file, and delete old ones.
 
     Args:
-        folder: Where it is to be; it is created. If it cannot be written, a new temporary folder takes its place.
+        folder: Where it is to be; it is created. Without one, or if it cannot be written, a new temporary folder takes
+            its place.
         command: What the process runs, for the name.
     """
     try:
+        if folder is None:
+            raise PermissionError
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise PermissionError

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from ampsweep.errors import Conflict, DamagedFile, InvalidRequest, NotFound
+from ampsweep.errors import Conflict, DamagedFile, InvalidRequest, NotFound, Unavailable
 from ampsweep.files import atomic_write
 
 _TOKEN = re.compile(r"amp_([0-9a-f]{12})_([0-9A-Za-z_-]{43})")
@@ -64,7 +64,7 @@ class KeyFile:
         self._keys: dict[str, ApiKey] = {}
 
     def all(self) -> list[ApiKey]:
-        """Return all keys, including revoked ones, oldest first. Raise DamagedFile if the file cannot be read."""
+        """Return all keys, including revoked ones, oldest first; see `find` for the errors."""
         return list(self._read().values())
 
     def find(self, token: str) -> ApiKey | None:
@@ -73,7 +73,8 @@ class KeyFile:
         The hashes are compared in constant time, so that the time of a check reveals nothing about the key.
 
         Raises:
-            DamagedFile: The file cannot be read.
+            DamagedFile: The file is damaged, or was deleted.
+            Unavailable: The system does not let it be read now.
         """
         keys = self._read()
         match = _TOKEN.fullmatch(token)
@@ -132,6 +133,8 @@ class KeyFile:
                     f"the API key file {self.path} was deleted; restore it, or restart the server to run without keys"
                 ) from None
             return self._keys
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
         version = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
         if version != self._version:
             self._keys = self._load()
@@ -141,7 +144,9 @@ class KeyFile:
     def _load(self) -> dict[str, ApiKey]:
         try:
             return {key.id: key for key in _KEYS.validate_json(self.path.read_bytes())}
-        except (OSError, ValidationError) as error:
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
+        except ValidationError as error:
             raise DamagedFile(f"the API key file {self.path} cannot be read; restore it from a backup") from error
 
     @contextmanager
@@ -157,6 +162,11 @@ class KeyFile:
                 temporary.write_bytes(_KEYS.dump_json(list(keys.values()), indent=2) + b"\n")
         finally:
             os.close(lock)
+
+
+def _unreadable(path: Path, error: OSError) -> Unavailable:
+    """Return the error for a file that the system does not let read now; requests are rejected until it does."""
+    return Unavailable(f"the API key file {path} cannot be read: {error.strerror or error}; make it readable again")
 
 
 def _hash(token: str) -> str:

@@ -50,7 +50,8 @@ class AuthPolicy:
             Unauthenticated: The request has no key, or one that is unknown or revoked.
             Forbidden: The key's scopes do not cover the request, or it came from another web page.
             RateLimited: The principal has sent too many requests.
-            DamagedFile: The key file cannot be read.
+            DamagedFile: The key file is damaged, or was deleted.
+            Unavailable: The key file cannot be read now.
         """
         if path in self._open_paths:
             return None

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 
 from sse_starlette.event import ServerSentEvent
 from sse_starlette.sse import EventSourceResponse, SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
+from jobs.store.records import Event
+
 log = logging.getLogger(__name__)
 
 PING_SECONDS = 15
 """Seconds between the comments that keep an idle connection alive."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedEvent:
+    """An event of a sweep, with its data as JSON, which is encoded once for all streams that send it."""
+
+    id: int
+    type: str
+    data: str
+
+    @classmethod
+    def of(cls, event: Event) -> EncodedEvent:
+        """Encode an event."""
+        data = {"sweep_id": event.sweep_id, "created_at": event.created_at, **event.data}
+        return cls(event.id, event.type, json.dumps(data, ensure_ascii=False))
 
 
 class EventStream(EventSourceResponse):

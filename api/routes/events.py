@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Header
@@ -14,8 +14,9 @@ from sse_starlette.sse import EventSourceResponse
 from ampsweep.errors import NotFound, Unavailable
 from api.auth.stream_limit import limit_streams
 from api.http.change_notifier import ChangeNotifier
-from api.http.event_stream import EventStream
+from api.http.event_stream import EncodedEvent, EventStream
 from api.services import Services, ServicesDep
+from jobs.store.protocol import Store
 from jobs.store.transitions import SWEEP_ENDED
 
 router = APIRouter(prefix="/sweeps", tags=["sweeps"])
@@ -37,20 +38,26 @@ async def stream_events(
 async def _follow(services: Services, sweep_id: str, after: int) -> AsyncGenerator[ServerSentEvent]:
     while True:
         subscription = services.notifier.subscribe()
+        read = partial(_read, services.store, sweep_id, after)
         try:
-            sweep = await asyncio.to_thread(services.store.get_sweep, sweep_id)
-            events = await asyncio.to_thread(services.store.events, sweep_id, after=after)
+            events, ended = await services.event_reads.read(subscription, (sweep_id, after), read)
         except NotFound:  # deleted meanwhile
             return
         except Unavailable:  # the events are still there once the database can be reached again
             await ChangeNotifier.wait(subscription, seconds=services.event_poll)
             continue
         for event in events:
-            data = {"sweep_id": sweep_id, "created_at": event.created_at, **event.data}
-            yield ServerSentEvent(json.dumps(data, ensure_ascii=False), event=event.type, id=str(event.id), sep="\n")
+            yield ServerSentEvent(event.data, event=event.type, id=str(event.id), sep="\n")
             after = event.id
         if events:
             continue
-        if sweep.state in SWEEP_ENDED:
+        if ended:
             return
         await ChangeNotifier.wait(subscription, seconds=services.event_poll)
+
+
+def _read(store: Store, sweep_id: str, after: int) -> tuple[list[EncodedEvent], bool]:
+    """Return the events of a sweep after an id, and whether the sweep had ended before they were read."""
+    ended = store.get_sweep(sweep_id).state in SWEEP_ENDED
+    events = store.events(sweep_id, after=after)
+    return [EncodedEvent.of(event) for event in events], ended

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ampsweep.files import atomic_write
+from ampsweep.files import atomic_write, write_problem
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class Checkpoint:
             log.warning(
                 "the checkpoint of the recording cannot be written to %s: %s; the recording continues without it",
                 self.path,
-                error.strerror or error,
+                write_problem(error),
             )
         self._saved_at = self._now()
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ampsweep.errors import Unavailable
+from ampsweep.files import write_problem
 
 
 class SentenceMeans:
@@ -46,7 +47,7 @@ class SentenceMeans:
             self._file.write(content.data)
             self._file.flush()
         except OSError as error:
-            message = f"mean activations cannot be written to {self._folder}: {error.strerror or error}"
+            message = f"mean activations cannot be written to {self._folder}: {write_problem(error)}"
             size = content.nbytes / 1024**2
             raise Unavailable(f"{message}; average_precision needs {size:.1f} MiB for each sentence") from error
         self._languages.append(language)

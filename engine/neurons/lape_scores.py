@@ -15,12 +15,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from ampsweep.domain.layer_widths import LayerWidths
 from ampsweep.errors import DamagedFile, NotFound
 from ampsweep.files import atomic_write
 from engine.neurons.numbering import pairs_of
+from engine.neurons.safetensors_writer import save_tensors
 
 SCORES_FILE = "scores.safetensors"
 """Name of the file in a neuron set's folder."""
@@ -93,14 +93,14 @@ class LapeScores:
         """Write the scores to the folder of their neuron set, which must exist."""
         widths = {site: {"layers": each.widths.layers, "width": each.widths.width} for site, each in self.sites.items()}
         arrays = {
-            f"{site}.{field.name}": np.ascontiguousarray(getattr(scores, field.name))
+            f"{site}.{field.name}": getattr(scores, field.name)
             for site, scores in self.sites.items()
             for field in fields(scores)
             if field.name != "widths"
         }
         header = {_KEY: json.dumps({**self.metadata, "sites": widths})}
         with atomic_write(folder / SCORES_FILE) as path:
-            save_file(arrays, path, metadata=header)
+            save_tensors(arrays, path, metadata=header)
 
     @classmethod
     def load(cls, folder: Path, *, neuron_set: str) -> LapeScores:

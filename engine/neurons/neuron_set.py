@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from ampsweep.domain.choices import RECORDED_PATCHES, Patch, RecordedPatch
 from ampsweep.domain.languages import with_short_codes
@@ -28,6 +28,7 @@ from ampsweep.files import atomic_write
 from ampsweep.hashing import content_hash, file_hash
 from ampsweep.missing_path import no_folder
 from engine.neurons.numbering import numbers_of, outside, pairs_of
+from engine.neurons.safetensors_writer import save_tensors
 
 if TYPE_CHECKING:
     from engine.base import EngineInfo
@@ -232,7 +233,7 @@ class NeuronSet:
         if self.residual_mean is not None:
             arrays[_RESIDUAL] = self.residual_mean
         with atomic_write(folder / TENSORS_FILE) as path:
-            save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+            save_tensors(arrays, path)
             digest = file_hash(path)
         with atomic_write(folder / METADATA_FILE) as path:
             path.write_text(self.metadata(sha256=digest).to_json(), encoding="utf-8")

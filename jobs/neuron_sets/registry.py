@@ -18,7 +18,8 @@ from ampsweep.domain.layer_widths import Width
 from ampsweep.domain.neuron_set import METADATA_FILE, NEURON_SET_ID
 from ampsweep.domain.neuron_set_metadata import NeuronSetMetadata
 from ampsweep.errors import DamagedFile, NotFound, Unavailable
-from ampsweep.files import atomic_write, sync_folder
+from ampsweep.files import atomic_write, sync_folder, write_problem
+from ampsweep.mounts import Mount
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ class NeuronSets:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._mount = Mount(folder)
         self._read: dict[str, tuple[_Stamp, NeuronSetInfo | DamagedFile]] = {}
 
     def path(self, neuron_set_id: str) -> Path:
@@ -77,12 +79,24 @@ class NeuronSets:
         return self.folder / neuron_set_id
 
     def fetch(self, neuron_set_id: str) -> Path:
-        """Return the local folder of a set with all of its files; without files if the set does not exist."""
+        """Return the local folder of a set with all of its files; without files if the set does not exist.
+
+        Raises:
+            Unavailable: if the disk of the sets is not mounted.
+        """
+        self._mount.check()
         return self.path(neuron_set_id)
 
     def has(self, neuron_set_id: str) -> bool:
-        """Return whether a set exists, without reading it: a damaged one does too."""
-        return (self.path(neuron_set_id) / METADATA_FILE).is_file()
+        """Return whether a set exists, without reading it: a damaged one does too.
+
+        Raises:
+            Unavailable: if the disk of the sets is not mounted.
+        """
+        is_there = (self.path(neuron_set_id) / METADATA_FILE).is_file()
+        if not is_there:
+            self._mount.check()
+        return is_there
 
     def publish(self, neuron_set_id: str, write: Callable[[Path], None]) -> None:
         """Publish a set atomically. A set that exists already is left unchanged.
@@ -92,8 +106,9 @@ class NeuronSets:
             write: Writes the files of the set to the folder that it is called with.
 
         Raises:
-            Unavailable: if the disk is full or cannot be written to, which may be temporary.
+            Unavailable: if the disk is full, not mounted or cannot be written to, which may be temporary.
         """
+        self._mount.check()
         target = self.path(neuron_set_id)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -162,6 +177,7 @@ class NeuronSets:
 
     def _names(self) -> list[str]:
         """Return the ids of the sets in the folder, sorted."""
+        self._mount.check()
         folders = self.folder.iterdir() if self.folder.is_dir() else ()
         return sorted(path.name for path in folders if _ID.fullmatch(path.name))
 
@@ -172,6 +188,7 @@ class NeuronSets:
             stat = path.stat()
         except OSError:
             self._read.pop(neuron_set_id, None)
+            self._mount.check()
             raise NotFound(f"no neuron set {neuron_set_id}", param="neurons.id") from None
         stamp = (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino)
         cached = self._read.get(neuron_set_id)
@@ -194,7 +211,7 @@ def _delete_abandoned(folder: Path) -> None:
 
 def cannot_save(neuron_set_id: str, address: str, error: OSError) -> Unavailable:
     """Return the error for a set that could not be written because the disk is full or read-only."""
-    return Unavailable(f"neuron set {neuron_set_id} cannot be saved below {address}: {error.strerror or error}")
+    return Unavailable(f"neuron set {neuron_set_id} cannot be saved below {address}: {write_problem(error)}")
 
 
 def _read_info(neuron_set_id: str, path: Path, modified: float) -> NeuronSetInfo | DamagedFile:

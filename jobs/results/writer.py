@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ampsweep.errors import DamagedFile, InvalidRequest, NotFound, Unavailable
+from ampsweep.files import write_problem
 from ampsweep.hashing import canonical_json, file_hash
 from ampsweep.version import __version__
 from jobs.cell import Cell
@@ -121,8 +122,8 @@ class Results:
             with self._storage.writing(_cell_file(name)) as path:
                 path.write_bytes(content)
         except OSError as error:
-            reason = error.strerror or error
-            raise Unavailable(f"results cannot be written to {self._storage.root}: {reason}") from error
+            message = f"results cannot be written to {self._storage.root}: {write_problem(error)}"
+            raise Unavailable(message) from error
         errors = [sample.error for sample in samples if sample.error is not None]
         return CellFile(
             name=name,

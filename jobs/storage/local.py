@@ -10,8 +10,9 @@ from stat import S_ISREG
 
 import pyarrow as pa
 
-from ampsweep.errors import InvalidRequest, NotFound
-from ampsweep.files import atomic_write, sync_folder
+from ampsweep.errors import InvalidRequest, NotFound, Unavailable
+from ampsweep.files import atomic_write, is_full, sync_folder, write_problem
+from ampsweep.mounts import Mount
 from jobs.storage.protocol import FileInfo, checked_name
 
 CHECK_FILE = "writable-probe"
@@ -23,6 +24,7 @@ class LocalStorage:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._mount = Mount(folder)
 
     @property
     def root(self) -> str:
@@ -33,6 +35,7 @@ class LocalStorage:
     def writing(self, name: str) -> Iterator[Path]:
         """Yield the path of a temporary file in the same folder, which a clean exit renames to the file."""
         target = self._path(name)
+        self._mount.check()
         _create_folder(target.parent)
         with atomic_write(target) as path:
             yield path
@@ -40,6 +43,7 @@ class LocalStorage:
     def publish_new(self, name: str, content: bytes) -> bool:
         """Write a temporary file and rename it, unless the file exists by then."""
         target = self._path(name)
+        self._mount.check()
         _create_folder(target.parent)
         try:
             with atomic_write(target, replace=False) as path:
@@ -53,29 +57,30 @@ class LocalStorage:
         try:
             return pa.OSFile(str(self._path(name)))
         except FileNotFoundError:
-            raise _missing(name) from None
+            raise self._missing(name) from None
 
     def read(self, name: str) -> bytes:
         """Return a file's content."""
         try:
             return self._path(name).read_bytes()
         except FileNotFoundError:
-            raise _missing(name) from None
+            raise self._missing(name) from None
 
     def stat(self, name: str) -> FileInfo:
         """Describe a file. The `etag` contains its ctime, which a copy that preserves timestamps cannot reset."""
         try:
             status = self._path(name).stat()
         except (FileNotFoundError, NotADirectoryError):
-            raise _missing(name) from None
+            raise self._missing(name) from None
         if not S_ISREG(status.st_mode):
-            raise _missing(name)
+            raise self._missing(name)
         etag = f"{status.st_ctime_ns:x}-{status.st_size:x}"
         return FileInfo(size=status.st_size, modified=status.st_mtime, etag=etag)
 
     def names(self, folder: str = "") -> list[str]:
         """Return the names of all published files."""
         root = self._path(folder) if folder else self._folder
+        self._mount.check()
         paths = (path.relative_to(self._folder) for path in root.rglob("*") if path.is_file())
         return sorted(path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts))
 
@@ -105,11 +110,18 @@ class LocalStorage:
                 path.write_bytes(b"written")
             self.delete(CHECK_FILE)
         except OSError as error:
-            message = f"cannot write below {self.root}: {error.strerror}; use a folder that this user may write to"
-            raise InvalidRequest(message, param="results") from error
+            message = f"cannot write below {self.root}: {write_problem(error)}"
+            if is_full(error):
+                raise Unavailable(message) from error
+            raise InvalidRequest(f"{message}; use a folder that this user may write to", param="results") from error
 
     def _path(self, name: str) -> Path:
         return self._folder / checked_name(name)
+
+    def _missing(self, name: str) -> NotFound:
+        """Return the error for a file that does not exist; raise Unavailable if its disk is not mounted."""
+        self._mount.check()
+        return NotFound(f"there is no file {name}")
 
 
 def _create_folder(folder: Path) -> None:
@@ -118,7 +130,3 @@ def _create_folder(folder: Path) -> None:
         _create_folder(folder.parent)
         folder.mkdir(exist_ok=True)
         sync_folder(folder.parent)
-
-
-def _missing(name: str) -> NotFound:
-    return NotFound(f"there is no file {name}")

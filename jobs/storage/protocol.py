@@ -38,8 +38,8 @@ class FileInfo:
 class Storage(Protocol):
     """Published files by name.
 
-    Methods raise Unavailable while an object store cannot be reached, OSError if the local disk refuses an operation,
-    and NotFound for a name that is not valid (see `is_name`).
+    Methods raise Unavailable while an object store cannot be reached or a disk is not mounted, OSError if the local
+    disk refuses an operation, and NotFound for a name that is not valid (see `is_name`).
     """
 
     @property
@@ -92,6 +92,7 @@ class Storage(Protocol):
 
         Raises:
             InvalidRequest: They cannot. The message says why, and what to do.
+            Unavailable: The disk is full.
         """
         ...
 

@@ -16,6 +16,7 @@ from jobs.batches.records import ENDED, BatchLease, BatchRecord, BatchState, Row
 from jobs.clock import Clock
 from jobs.store.database import Database
 from jobs.store.files import Files, file_row, insert_file
+from jobs.store.lease_time import over
 from jobs.store.records import Page
 from jobs.store.rows import Row
 from jobs.store.tables import batches
@@ -131,7 +132,7 @@ class Batches:
             per_owner: Maximum number of batches of one owner that the leaseholder has leased at the same time.
         """
         now = self._clock.now()
-        free = sa.or_(_COLUMN.available_at.is_(None), _COLUMN.available_at <= now)
+        free = sa.or_(_COLUMN.available_at.is_(None), over(_COLUMN.available_at, now))
         available = sa.select(batches).where(_UNFINISHED, free)
         with self._database.reading() as db:
             if db.execute(available.limit(1)).first() is None:
@@ -287,7 +288,7 @@ def _in_turn(db: sa.Connection, rows: Sequence[Row], leaseholder: str, *, now: f
 
     Those of owners that have enough are left out, except for cancelled ones, which have nothing left to run.
     """
-    leased = sa.and_(_UNFINISHED, _COLUMN.leaseholder.is_not(None), _COLUMN.available_at > now)
+    leased = sa.and_(_UNFINISHED, _COLUMN.leaseholder.is_not(None), sa.not_(over(_COLUMN.available_at, now)))
     count = sa.func.count().filter
     totals = sa.select(
         _COLUMN.owner,

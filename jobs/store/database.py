@@ -35,6 +35,8 @@ from ampsweep.hashing import canonical_json
 if TYPE_CHECKING:
     from psycopg.abc import Buffer
 
+DATABASE_FILE = "ampsweep.db"
+"""The name of the SQLite file in a home folder."""
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOCKED_SECONDS = 20
 """How long a write waits while another program (a backup, for example) holds a lock on the database."""
@@ -57,6 +59,7 @@ class Database:
     def __init__(self, engine: sa.Engine, lock: FileLock | None) -> None:
         self._engine = engine
         self._lock = lock
+        self._file = None if lock is None else _OpenFile(Path(engine.url.database or ""))
         self._writers = Lock()  # threads wait here rather than in the database: no connection is held meanwhile
 
     @property
@@ -70,8 +73,10 @@ class Database:
 
         Raises:
             Unavailable: The database cannot be reached.
+            DamagedFile: The SQLite file was overwritten or damaged while it was open.
         """
-        with _errors_as_unavailable(), self._engine.connect() as connection:
+        self._check_file()
+        with _errors_of(self._engine), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
@@ -81,11 +86,17 @@ class Database:
         Raises:
             Unavailable: Another program holds a lock, the disk is full or the database cannot be reached. Nothing was
                 written.
+            DamagedFile: The SQLite file was overwritten or damaged while it was open.
         """
-        with self._writers, _errors_as_unavailable(), self._engine.connect() as plain:
+        self._check_file()
+        with self._writers, _errors_of(self._engine), self._engine.connect() as plain:
             connection = plain.execution_options(**_WRITE)
             with connection.begin():
                 yield connection
+
+    def _check_file(self) -> None:
+        if self._file is not None:
+            self._file.check()
 
     def close(self) -> None:
         """Close all connections and release the lock on an SQLite file."""
@@ -94,6 +105,32 @@ class Database:
         finally:
             if self._lock is not None:
                 self._lock.release()
+
+
+class _OpenFile:
+    """The SQLite file that is open, which another one may replace under its path.
+
+    SQLite would go on in a file that was deleted or moved, and everything written from then on would be lost.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._identity = self._now()
+
+    def check(self) -> None:
+        """Raise Unavailable unless the path is still that of the open file."""
+        if self._now() != self._identity:
+            raise Unavailable(
+                f"the database {self._path} was moved, deleted or replaced, or its disk is not mounted; put the same "
+                "file back, or restart the server to use what is there now"
+            )
+
+    def _now(self) -> tuple[int, int] | None:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
 
 
 class FileLock:
@@ -113,7 +150,8 @@ class FileLock:
         except OSError as error:
             os.close(descriptor)
             raise Unavailable(
-                f"{path} is in use by another process; stop that process first, or choose another file"
+                f"{path} is in use by another process; stop that process first, or use another folder "
+                "(--home of `serve`, --out of `run`)"
             ) from error
 
     def release(self) -> None:
@@ -248,12 +286,31 @@ def _open(engine: sa.Engine) -> sa.Engine:
 
 
 @contextmanager
-def _errors_as_unavailable() -> Iterator[None]:
+def _errors_of(engine: sa.Engine) -> Iterator[None]:
+    """Turn the database's errors in the block into Unavailable or DamagedFile, with the file and the remedy."""
     try:
         yield
     except (sa.exc.OperationalError, sa.exc.InternalError, sa.exc.TimeoutError) as error:
         reason = error.orig if isinstance(error, sa.exc.DBAPIError) else error
-        raise Unavailable(f"the database is temporarily unavailable: {reason}") from error
+        remedy = _remedy(Path(engine.url.database or ""), reason) if engine.dialect.name == "sqlite" else ""
+        raise Unavailable(f"the database is temporarily unavailable: {reason}{remedy}") from error
+    except sa.exc.DatabaseError as error:
+        if type(error) is not sa.exc.DatabaseError or engine.dialect.name != "sqlite":
+            raise  # a mistake in a statement, or a row that a constraint forbids
+        raise DamagedFile(
+            f"{engine.url.database} was overwritten or damaged while it was open ({error.orig}); stop the server, "
+            "restore the file from a backup without the files -wal and -shm beside it, and start the server again"
+        ) from error
+
+
+def _remedy(path: Path, error: object) -> str:
+    """Return what to do about an error of SQLite that will not pass by itself."""
+    name = getattr(error, "sqlite_errorname", "")
+    if name == "SQLITE_FULL":
+        return f"; free some space on the disk of {path}"
+    if name.startswith("SQLITE_READONLY"):
+        return f"; make {path} and its folder writable again"
+    return f"; check the disk of {path}" if name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN")) else ""
 
 
 def _configure(connection: Any, _record: object) -> None:

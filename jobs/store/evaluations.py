@@ -23,6 +23,7 @@ from jobs.evaluation.records import (
 )
 from jobs.evaluation.request import EvaluationRequest
 from jobs.store.database import Database
+from jobs.store.lease_time import is_over, over
 from jobs.store.records import SweepRecord
 from jobs.store.rows import Row
 from jobs.store.tables import evaluations, sweeps
@@ -122,7 +123,7 @@ class Evaluations:
         """
         available = sa.and_(
             _IS_UNFINISHED,
-            sa.or_(_COLUMN.available_at.is_(None), _COLUMN.available_at <= self._clock.now()),
+            sa.or_(_COLUMN.available_at.is_(None), over(_COLUMN.available_at, self._clock.now())),
             sa.or_(_COLUMN.judge.is_(None), _COLUMN.judge.in_(models)),
             sweeps.c.files.is_not(None),
         )
@@ -225,7 +226,7 @@ class Evaluations:
         if state in UNFINISHED:
             if row["sweep_state"] == SweepState.CANCELLED:
                 state = EvaluationState.CANCELLED
-            elif row["owner"] is None or row["available_at"] <= self._clock.now():
+            elif row["owner"] is None or is_over(row["available_at"], self._clock.now()):
                 state = EvaluationState.QUEUED
         return EvaluationRecord(
             id=row["id"],

@@ -12,6 +12,9 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+_AFTER = 0.001
+"""Seconds between two times of which the second is not that of the clock."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class QueuedSweep:
@@ -80,3 +83,12 @@ def allocate(
             if not owners[owner]:
                 del owners[owner]
     return list(chosen.items())
+
+
+def next_turn(sweeps: Sequence[QueuedSweep], now: float) -> float:
+    """Return the time to record for sweeps that are served now, which is no earlier than that of any other sweep.
+
+    It is the current time, unless the clock was set back: then sweeps that were served before it was would wait for it.
+    """
+    latest = max((sweep.served_at for sweep in sweeps), default=0.0)
+    return now if now >= latest else latest + _AFTER

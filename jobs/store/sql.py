@@ -21,8 +21,9 @@ from jobs.store.batches import Batches
 from jobs.store.cell_state import CellEvent, CellStateMachine
 from jobs.store.database import Database, open_database
 from jobs.store.evaluations import Evaluations
-from jobs.store.fair_share import allocate
+from jobs.store.fair_share import allocate, next_turn
 from jobs.store.history import History
+from jobs.store.lease_time import over
 from jobs.store.queries import (
     FAILING,
     PENDING_CELLS,
@@ -183,7 +184,8 @@ class SqlStore:
 
     def finalizing(self) -> list[str]:
         """See the protocol."""
-        unleased = sa.or_(sweeps.c.finalizer_expires_at.is_(None), sweeps.c.finalizer_expires_at <= self._clock.now())
+        expires_at = sweeps.c.finalizer_expires_at
+        unleased = sa.or_(expires_at.is_(None), over(expires_at, self._clock.now()))
         query = sa.select(sweeps.c.id).where(sweeps.c.state == SweepState.FINALIZING, unleased).order_by(sweeps.c.seq)
         with self._database.reading() as db:
             return list(db.execute(query).scalars())
@@ -315,7 +317,8 @@ class SqlStore:
                     first_pending[seq] = rows[0]
                 return [row.id for row in rows]
 
-            allocated = allocate(queued_sweeps(transaction.db, models), limit - len(quarantined), pending_cells)
+            queued = queued_sweeps(transaction.db, models)
+            allocated = allocate(queued, limit - len(quarantined), pending_cells)
             names = quarantined | {cell_id: first_pending[seq].model for cell_id, seq in allocated}
             leased = transaction.cells_by_id(list(names))
             for cell in leased:
@@ -323,7 +326,8 @@ class SqlStore:
             transaction.move(leased, lambda cell: cell.lease(owner, transaction.now + ttl))
             for _, seq in allocated:
                 sweep_state = transaction.sweep_state_at(seq)
-                sweep_state.served_at, sweep_state.first_pending = transaction.now, first_pending[seq].position
+                sweep_state.served_at = next_turn(queued, transaction.now)
+                sweep_state.first_pending = first_pending[seq].position
             sweep_ids = {
                 cell_id: tuple(sweep_state.sweep_id for sweep_state in sweep_states)
                 for cell_id, sweep_states in transaction.sweep_states_of(leased).items()
@@ -359,7 +363,7 @@ class SqlStore:
 
     def expire_leases(self) -> int:
         """See the protocol."""
-        overdue = sa.and_(cells.c.state == CellState.LEASED, cells.c.expires_at <= self._clock.now())
+        overdue = sa.and_(cells.c.state == CellState.LEASED, over(cells.c.expires_at, self._clock.now()))
         with self._database.reading() as db:
             if db.execute(sa.select(cells.c.id).where(overdue).limit(1)).first() is None:
                 return 0

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ampsweep.errors import Conflict
+from jobs.store.lease_time import is_over
 from jobs.store.records import Event, RequestCounts, SweepFiles, SweepLease
 from jobs.store.transitions import SWEEP_ENDED, SWEEP_MOVES, SWEEP_RUNNING, CellState, SweepState
 
@@ -145,7 +146,7 @@ class SweepStateMachine:
 
     def lease(self, owner: str, now: float, ttl: float) -> SweepLease | None:
         """Lease a finalizing sweep; return None if it is leased already or not finalizing."""
-        if self.state is not SweepState.FINALIZING or (self.finalizer_expires_at or 0.0) > now:
+        if self.state is not SweepState.FINALIZING or not is_over(self.finalizer_expires_at or 0.0, now):
             return None
         self.finalizer, self.finalizer_epoch, self.finalizer_expires_at = owner, self.finalizer_epoch + 1, now + ttl
         return SweepLease(

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ampsweep.errors import InvalidRequest
-from ampsweep.files import atomic_write, output_file, parquet_output
+from ampsweep.errors import InvalidRequest, Unavailable
+from ampsweep.files import atomic_write, check_folder, output_file, parquet_output, write_problem
 
 
 def test_the_name_appears_with_the_whole_content(tmp_path: Path) -> None:
@@ -50,6 +50,35 @@ def _write_half(target: Path, error: type[BaseException]) -> None:
     with atomic_write(target) as temporary:
         temporary.write_bytes(b"half")
         raise error
+
+
+def test_a_full_disk_is_reported_with_the_path_that_the_system_leaves_out(tmp_path: Path) -> None:
+    target = tmp_path / "result.bin"
+    with (
+        pytest.raises(OSError, match=r"No space left on device: .*result\.bin") as full,
+        atomic_write(target),
+        Path("/dev/full").open("wb", buffering=0) as device,
+    ):
+        device.write(b"half")
+    assert (full.value.errno, full.value.filename) == (errno.ENOSPC, str(target))
+    assert write_problem(full.value) == "No space left on device; free some space on that disk"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_that_says_nothing_about_the_target_is_left_alone(tmp_path: Path) -> None:
+    with pytest.raises(ConnectionResetError) as lost, atomic_write(tmp_path / "result.bin"):
+        raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+    assert lost.value.filename is None
+
+
+def test_a_folder_on_a_full_disk_is_unavailable_and_not_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    with pytest.raises(Unavailable, match=f"cannot write to {tmp_path}: No space .*; free some space") as refused:
+        check_folder(tmp_path / "out", param="out")
+    assert refused.value.param == "out"
 
 
 @pytest.mark.parametrize("hard_links", [True, False])

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from jobs.store.records import SweepRecord
     from worker.local_pool import LocalPool
 
-LEASE_SECONDS = 3600.0
+LEASE_SECONDS = 600.0
 """Lease of a sweep during finalization, in seconds; no other process has the store of the folder open."""
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from ampsweep.errors import Unavailable
 from ampsweep.files import atomic_write
 from ampsweep.temporary import TemporaryFolder
 
@@ -39,12 +40,28 @@ def without_empty_run(out: Path, *, given: str | None) -> Iterator[None]:
     except typer.Exit:
         raise
     except Exception:
-        if was_empty and out.is_dir() and not any(_computed(out, given)):
-            for path in out.iterdir():
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-            if not existed:
-                out.rmdir()
+        if was_empty and out.is_dir():
+            _remove_empty_run(out, given, existed=existed)
         raise
+
+
+def _remove_empty_run(out: Path, given: str | None, *, existed: bool) -> None:
+    """Remove a run's files, unless there is something to continue from, or another run has begun there meanwhile."""
+    from jobs.store.database import DATABASE_FILE, FileLock
+
+    try:
+        lock = FileLock(out / DATABASE_FILE)
+    except Unavailable:
+        return
+    try:
+        if any(_computed(out, given)):
+            return
+        for path in out.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if not existed:
+            out.rmdir()
+    finally:
+        lock.release()
 
 
 def _computed(out: Path, given: str | None) -> Iterator[Path]:

@@ -27,6 +27,7 @@ from jobs.results.finalization import finalize
 from jobs.results.retention import clean_up
 from jobs.results.writer import Results
 from jobs.storage.factory import is_object_store, join, open_storage
+from jobs.store.database import DATABASE_FILE
 from jobs.store.sql import SqlStore
 from worker.batches.service import LeasedBatchService
 from worker.dispatcher import Dispatcher
@@ -91,7 +92,7 @@ class Runtime:
         storage = open_storage(published)
         storage.check()
         worker_config = WorkerConfig(catalog=catalog, neurons=neurons, results=published)
-        database_url = database_url or f"sqlite:///{home / 'ampsweep.db'}"
+        database_url = database_url or f"sqlite:///{home / DATABASE_FILE}"
         with ExitStack() as opened:
             runtime = cls(
                 catalog=catalog,

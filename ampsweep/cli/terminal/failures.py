@@ -44,6 +44,7 @@ from ampsweep.errors import (
     Unavailable,
     shortened,
 )
+from ampsweep.files import FREE_SPACE, is_full
 from ampsweep.telemetry.library_output import library_log, own_stream
 
 TRACEBACK = "AMPSWEEP_TRACEBACK"
@@ -68,7 +69,6 @@ _REMEDIES: Sequence[tuple[type[AmpsweepError], str]] = (
     (Unauthenticated, "set AMPSWEEP_API_KEY to one that `ampsweep keys create` made on the server"),
 )
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _LARGER_FILES = "raise the limit on the size of files (ulimit -f), or use another file system"
 _FILE_REMEDIES: Sequence[tuple[type[OSError], str]] = (
     (PermissionError, "give a path that this user may use, or change its permissions"),
@@ -175,7 +175,7 @@ def _fail(error: Exception, group: TyperGroup, words: Sequence[str], *, as_json:
             return
         _print_error(_usage(error), "invalid_request_error", None, "usage", as_json=as_json)
         raise typer.Exit(WRONG_INPUT) from error
-    full = isinstance(error, OSError) and error.errno in (*_FULL, errno.EFBIG)
+    full = isinstance(error, OSError) and (is_full(error) or error.errno == errno.EFBIG)
     if isinstance(error, OSError) and (full or error.filename is not None):
         kind, code = ("server_error", "unavailable") if full else ("invalid_request_error", "invalid_request")
         _print_error(_file_error(error), kind, None, code, as_json=as_json)
@@ -193,12 +193,14 @@ def _file_error(error: OSError) -> str:
     if error.filename is None:
         remedy = _LARGER_FILES if error.errno == errno.EFBIG else "free some space on the disk, and run it again"
         return f"{(error.strerror or 'the disk is full').lower()}; {remedy}"
-    path = Path(os.fsdecode(error.filename))
+    no_space = is_full(error)
+    # A copy names its source first, and its target is what does not fit.
+    path = Path(os.fsdecode(error.filename2 if no_space and error.filename2 is not None else error.filename))
     if path.name.startswith(".") and path.suffix == ".tmp":
         path = path.parent  # a temporary file of `atomic_write`
     remedy = next((text for kind, text in _FILE_REMEDIES if isinstance(error, kind)), "check the disk")
-    if error.errno in _FULL:
-        remedy = "free some space on that disk, and run the same command again"
+    if no_space:
+        remedy = f"{FREE_SPACE}, and run the same command again"
     elif error.errno == errno.EFBIG:
         remedy = _LARGER_FILES
     return f"{path}: {(error.strerror or type(error).__name__).lower()}; {remedy}"

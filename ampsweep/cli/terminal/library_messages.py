@@ -42,9 +42,13 @@ def quiet_libraries(
     return log
 
 
-def user_logs() -> Path:
-    """Return the folder of the log files of commands."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ampsweep" / "logs"
+def user_logs() -> Path | None:
+    """Return the folder of the log files of commands; None for a user without a home, as in some containers."""
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        return None
+    return cache / "ampsweep" / "logs"
 
 
 def _print_own_warnings() -> None:

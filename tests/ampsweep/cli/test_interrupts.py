@@ -1,10 +1,11 @@
-"""Ctrl-C while a command is still importing modules: exit code 130, and no traceback."""
+"""Signals that end a command at any time, and standard streams that are closed: no traceback, and nothing is left."""
 
 from __future__ import annotations
 
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,15 @@ import pytest
 from ampsweep.bundled import ATLAS_MODEL
 
 pytestmark = pytest.mark.processes
+
+
+@pytest.fixture(autouse=True)
+def _hangups_are_handled() -> Iterator[None]:
+    """Let child processes heed SIGHUP, also where the tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
 
 INTERRUPTED_IMPORT = """
 import os, signal, sys
@@ -62,3 +72,76 @@ def test_a_command_whose_parent_ignores_ctrl_c_ignores_it_too() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     assert signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+
+
+OWN_COMMAND = """
+import sys, types
+from ampsweep.cli import main
+from ampsweep.cli.app import COMMANDS
+
+def run_as_command(function):
+    module = sys.modules["ampsweep.cli.commands.own"] = types.ModuleType("own")
+    module.command = function
+    COMMANDS["own"] = "own.command"
+    main()
+"""
+"""Defines `run_as_command`, which runs a function as the command `own` of the program."""
+
+HOLDS_A_FILE = f"""{OWN_COMMAND}
+import time
+from pathlib import Path
+from ampsweep.files import atomic_write
+
+def hold(path: Path) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_text("half")
+        print("holding", flush=True)
+        time.sleep(60)
+
+run_as_command(hold)
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_a_command_that_writes_a_file_and_leaves_no_half_of_it(
+    number: signal.Signals, code: int, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", HOLDS_A_FILE, "own", str(tmp_path / "file")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "holding\n"
+        assert len(list(tmp_path.iterdir())) == 1
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (code, "")
+    assert list(tmp_path.iterdir()) == []
+
+
+PRINTS = f"""{OWN_COMMAND}
+import os
+from ampsweep.cli.terminal.output import echo, show
+from ampsweep.cli.terminal.progress import Counter
+
+def say(path: str) -> None:
+    number = os.open(path, os.O_WRONLY | os.O_CREAT)
+    os.write(number, b"content")
+    with Counter("work") as counter:
+        counter.show(1, 2)
+    show({{"a": 1}}, "text", as_json=True)
+    echo("warning", err=True)
+    os.write(1, b"from a library")
+    os.write(2, b"from a library")
+    sys.stdin.read()
+
+run_as_command(say)
+"""
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_swallow_what_is_printed_and_no_file_takes_their_place(closed: str, tmp_path: Path) -> None:
+    command = ["sh", "-c", f'"$0" -c "$1" own "$2" {closed}', sys.executable, PRINTS, str(tmp_path / "file")]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "file").read_bytes() == b"content"
+    assert (b'{"a": 1}' in done.stdout) == (">&-" not in closed.replace("2>&-", ""))
+    assert (b"warning" in done.stderr) == ("2>&-" not in closed)

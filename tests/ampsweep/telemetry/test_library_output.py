@@ -94,3 +94,10 @@ def test_a_folder_that_cannot_be_made_is_replaced(tmp_path: Path) -> None:
     assert path.parent.is_dir()
     assert path.parent.name.startswith("ampsweep-logs-")
     path.parent.rmdir()
+
+
+def test_without_a_folder_the_log_is_a_temporary_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    path = log_file(None, "run")
+    assert path.parent.parent == tmp_path
+    assert path.parent.is_dir()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ampsweep.errors import Conflict, DamagedFile, InvalidRequest, NotFound
+from ampsweep.errors import Conflict, DamagedFile, InvalidRequest, NotFound, Unavailable
 from api.auth.api_keys import KeyFile, KeyScope
 
 READ = frozenset({KeyScope.READ})
@@ -100,3 +100,17 @@ def test_without_the_file_no_key_is_valid(keys: KeyFile) -> None:
     keys.path.unlink()
     with pytest.raises(DamagedFile):
         keys.all()
+
+
+def test_a_file_that_cannot_be_read_now_lets_nobody_in_and_is_read_later(tmp_path: Path) -> None:
+    folder = tmp_path / "home"
+    keys = KeyFile(folder / "keys.json")
+    _, token = keys.create("ada", READ, now=0.0)
+    assert keys.find(token)
+    folder.rename(tmp_path / "aside")
+    folder.write_text("a file where the folder was")
+    with pytest.raises(Unavailable, match="cannot be read: Not a directory"):
+        keys.all()
+    folder.unlink()
+    (tmp_path / "aside").rename(folder)
+    assert keys.find(token)

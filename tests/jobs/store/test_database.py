@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,9 @@ from alembic.util import CommandError
 from ampsweep.errors import DamagedFile, InvalidRequest, Unavailable
 from jobs.store.database import FileLock, migration_config, sqlite_engine
 from jobs.store.sql import SqlStore
-from tests.jobs.cluster import CountingIds, ManualClock
+from jobs.store.tables import sweeps
+from tests.jobs.cluster import CountingIds, ManualClock, quick_sql_store
+from tests.jobs.store.calls import send
 
 
 @pytest.fixture
@@ -94,3 +98,56 @@ def test_a_second_release_closes_no_other_file(tmp_path: Path) -> None:
         owned.release()
         other.write("still open")
     assert (tmp_path / "other").read_text() == "still open"
+
+
+@pytest.fixture
+def store(tmp_path: Path, clock: ManualClock) -> Iterator[SqlStore]:
+    store = quick_sql_store(tmp_path / "home", clock)
+    yield store
+    store.close()
+
+
+@pytest.mark.parametrize("how", ["deleted", "moved", "replaced"])
+def test_a_file_that_is_no_longer_there_is_neither_read_nor_written(
+    how: str, store: SqlStore, tmp_path: Path, clock: ManualClock
+) -> None:
+    sweep = send(store, 1)
+    path, aside = tmp_path / "home" / "store.db", tmp_path / "aside.db"
+    path.rename(aside)
+    if how == "replaced":
+        shutil.copy(aside, path)
+    for use in (lambda: store.get_sweep(sweep.id), lambda: send(store, 1, start=7), store.expire_leases):
+        with pytest.raises(Unavailable, match=f"{path} was moved, deleted or replaced.* put the same file back"):
+            use()
+    if how == "deleted":
+        aside.unlink()
+        return
+    aside.rename(path)
+    assert store.get_sweep(sweep.id) == sweep
+    assert len(store.list_sweeps().data) == 1, "nothing was written meanwhile"
+
+
+def test_a_full_disk_is_named_with_the_remedy(store: SqlStore, tmp_path: Path) -> None:
+    with store._database.reading() as db:
+        pages = db.exec_driver_sql("PRAGMA page_count").scalar()
+        db.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+    with pytest.raises(Unavailable, match=f"disk is full; free some space on the disk of {tmp_path}/home/store.db"):
+        send(store, 300)
+    assert store.list_sweeps().data == ()
+    with store._database.reading() as db:
+        db.exec_driver_sql("PRAGMA max_page_count=100000")
+    assert send(store, 300).request_counts.total == 300
+
+
+def test_a_file_that_is_overwritten_while_it_is_open_is_damaged(store: SqlStore, tmp_path: Path) -> None:
+    send(store, 300)
+    store._database._engine.dispose()  # connections that are opened later read the file anew
+    path = tmp_path / "home" / "store.db"
+    path.write_bytes(b"These are notes, and no database at all. " * 200)
+    with pytest.raises(DamagedFile, match=rf"{path} was overwritten or damaged.* restore the file from a backup"):
+        store.list_sweeps()
+
+
+def test_a_row_that_is_forbidden_is_a_mistake_and_no_damage(store: SqlStore) -> None:
+    with pytest.raises(sa.exc.IntegrityError), store._database.writing() as db:
+        db.execute(sa.insert(sweeps).values(id="a"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jobs.store.protocol import Store
+from jobs.store.sql import SqlStore
 from tests.jobs.cluster import ManualClock, completed
 from tests.jobs.store.calls import FILE, lease, send
 
@@ -45,3 +46,12 @@ def test_a_higher_priority_goes_first(store: Store) -> None:
     send(store, 2, start=200, priority=5)
     send(store, 2, start=300, priority=-1)
     assert [held.cell.seed // 100 for held in lease(store, 9)] == [2, 2, 1, 1, 1, 3, 3]
+
+
+def test_a_clock_that_is_set_back_gives_no_user_all_turns(sql_store: SqlStore, clock: ManualClock) -> None:
+    clock.time = 10_000
+    send(sql_store, 20, start=100, owner="one")
+    assert one_by_one(sql_store, clock, 2) == [1, 1]
+    clock.time -= 3600
+    send(sql_store, 20, start=200, owner="other")
+    assert one_by_one(sql_store, clock, 6) == [2, 1, 2, 1, 2, 1]

@@ -163,6 +163,21 @@ def test_a_full_disk_that_the_system_does_not_name_is_unavailable(
     assert result.stderr == ("error: no space left on device; free some space on the disk, and run it again\n")
 
 
+def test_a_copy_to_a_full_disk_names_the_copy_and_not_its_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, copy = tmp_path / "model" / "a.safetensors", tmp_path / "full" / "a.safetensors"
+
+    def save(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(source), None, str(copy))  # as shutil.copyfile does
+
+    make_neuron_set({"fr": [(0, 1)]}).save(tmp_path / "set")
+    monkeypatch.setattr("ampsweep.cli.commands.neurons.atomic_write", save)
+    result = call("neurons", "export", tmp_path / "set", "--out", tmp_path / "neurons.json")
+    assert result.exit_code == 5
+    assert result.stderr.startswith(f"error: {copy}: no space left on device; free some space on that disk")
+
+
 @pytest.mark.parametrize("named", [True, False])
 def test_a_limit_on_the_size_of_files_is_named(named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def save(*_: object) -> None:

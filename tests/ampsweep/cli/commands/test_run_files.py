@@ -9,8 +9,9 @@ import pytest
 import typer
 
 from ampsweep.cli.commands.run_files import missing_sets, without_empty_run, write_neurons
-from ampsweep.errors import EngineFailed
+from ampsweep.errors import EngineFailed, Unavailable
 from jobs.neuron_sets.registry import NeuronSets
+from jobs.store.database import FileLock
 from tests.engine.neuron_sets import make_neuron_set
 from tests.jobs.cluster import a_cell
 
@@ -88,3 +89,20 @@ def test_a_stopped_run_keeps_its_folder(tmp_path: Path, stopped: BaseException) 
     with pytest.raises(type(stopped)):
         ended_by(stopped, tmp_path / "out", "ampsweep.db")
     assert (tmp_path / "out" / "ampsweep.db").exists()
+
+
+def test_a_run_that_finds_another_one_in_its_folder_leaves_it_alone(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    others: list[FileLock] = []
+
+    def begin_both() -> None:
+        with without_empty_run(out, given=None):
+            out.mkdir()
+            (out / "ampsweep.db").write_text("the other's")
+            others.append(FileLock(out / "ampsweep.db"))
+            FileLock(out / "ampsweep.db")
+
+    with pytest.raises(Unavailable, match="in use by another process"):
+        begin_both()
+    assert (out / "ampsweep.db").read_text() == "the other's"
+    others[0].release()
