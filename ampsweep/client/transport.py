@@ -8,6 +8,7 @@ without an event loop. Knows nothing of retries or of the API's routes.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -49,6 +50,17 @@ def _without_proxy(options: TransportOptions) -> bool:
     return is_loopback(urlsplit(options["base_url"]).hostname or "")
 
 
+def _ssl_context(options: TransportOptions) -> ssl.SSLContext:
+    """Return what verifies the certificate of the server.
+
+    A server without TLS gets one that trusts nobody, because reading the trusted certificates, which httpx does for
+    each transport and proxy, takes longer than a request. It rejects a server with TLS.
+    """
+    if urlsplit(options["base_url"]).scheme == "https":
+        return httpx.create_ssl_context()
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
 class Transport(Protocol):
     """Sends requests. Raises the exceptions of httpx, and InvalidRequest for a request that cannot be expressed."""
 
@@ -79,9 +91,10 @@ class AsyncTransport:
 
     def __init__(self, options: TransportOptions) -> None:
         # httpx ignores the proxy variables of the environment if it is given a transport.
-        transport = httpx.AsyncHTTPTransport() if _without_proxy(options) else None
+        context = _ssl_context(options)
+        transport = httpx.AsyncHTTPTransport(verify=context) if _without_proxy(options) else None
         with _usable_proxy():
-            self._http = httpx.AsyncClient(**options, transport=transport)
+            self._http = httpx.AsyncClient(**options, transport=transport, verify=context)
 
     async def send(self, request: Request) -> httpx.Response:
         """Send a request and return the response before its body."""
@@ -116,9 +129,10 @@ class BlockingTransport:
     """Transport for code without an event loop. Thread-safe."""
 
     def __init__(self, options: TransportOptions) -> None:
-        transport = httpx.HTTPTransport() if _without_proxy(options) else None
+        context = _ssl_context(options)
+        transport = httpx.HTTPTransport(verify=context) if _without_proxy(options) else None
         with _usable_proxy():
-            self._http = httpx.Client(**options, transport=transport)
+            self._http = httpx.Client(**options, transport=transport, verify=context)
 
     async def send(self, request: Request) -> httpx.Response:
         """Send a request and return the response before its body."""

@@ -35,6 +35,8 @@ NOTHING_CHANGED = "the intervention changed no neuron"
 """Note of a steered cell for whose target the neuron set has no neurons; its value is that of the unsteered model."""
 
 _COLUMNS = frozenset(SUMMARY.names)
+_ANSWER = ("doc_id", "answer")
+"""What identifies each row in a cell: its item, and the number of its answer."""
 _CONDITION = ("method", "selection", "random_seed", "factor", *EDIT)
 _NEURON = ("neuron_layer", "neuron_index")
 _FAMILY = ("task", "task_options", "mode", "metric", "rung", *_CONDITION, *_NEURON)
@@ -145,6 +147,8 @@ def _with_sources(metrics: Sequence[Metric], samples: pa.Table) -> Iterator[Metr
 
 def _paired(samples: pa.Table, baseline: pa.Table) -> tuple[pa.Table, pa.Table]:
     """Return the rows of the answers that are in both tables, in the order of the first."""
+    if all(samples[column].equals(baseline[column]) for column in _ANSWER):  # as in most cells
+        return samples, baseline
     baseline_rows = {answer: row for row, answer in enumerate(_answers(baseline))}
     pairs = [(row, baseline_rows[answer]) for row, answer in enumerate(_answers(samples)) if answer in baseline_rows]
     first, second = zip(*pairs, strict=True) if pairs else ((), ())
@@ -153,7 +157,7 @@ def _paired(samples: pa.Table, baseline: pa.Table) -> tuple[pa.Table, pa.Table]:
 
 def _answers(samples: pa.Table) -> Iterator[tuple[str, int | None]]:
     """Yield what identifies each row in a cell: its item, and the number of its answer."""
-    return zip(samples["doc_id"].to_pylist(), samples["answer"].to_pylist(), strict=True)
+    return zip(*(samples[column].to_pylist() for column in _ANSWER), strict=True)
 
 
 def summary_json(results: Results, sweep: SweepRecord) -> dict[str, Any]:

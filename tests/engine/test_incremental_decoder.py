@@ -77,6 +77,7 @@ def bytes_of(tokenizer: Any, text: str) -> list[int]:
     return ids
 
 
+@cache  # Hypothesis would validate a new strategy with each example
 def drawn_ids(tokenizer: Any) -> st.SearchStrategy[list[int]]:
     """Return lists of tokens: any of the vocabulary, ids that it does not have, specials, and texts of many scripts."""
     token = st.integers(0, len(tokenizer) + 1).map(lambda number: [number])

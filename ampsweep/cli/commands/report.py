@@ -146,14 +146,17 @@ def _report(
     partial: bool,
 ) -> None:
     """Answer the questions from the files in a folder, and write the report and the tables."""
-    from jobs.report.answers import answer_questions
-    from jobs.report.data import ReportData
-    from jobs.report.document import document_of
-
     with Counter("report") as counter:
         counter.stage("reading the files")
+        from jobs.report.data import ReportData
+
         with closing(ReportData(folder, low_resource=low_resource, partial=partial, scores=scores)) as data:
             counter.stage("answering questions", "questions")
+            from jobs.report.answers import (
+                answer_questions,
+            )  # imports Matplotlib, which missing files need not wait for
+            from jobs.report.document import document_of
+
             answers = [answer.drawn() for answer in answer_questions(data, on_question=counter.show)]
             document = document_of(data, answers)
         counter.stage("writing")

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -64,6 +67,15 @@ def test_the_test_swaps_the_sides_of_items() -> None:
     assert [result.baseline, result.delta] == pytest.approx([plain.mean(), VALUES.mean() - plain.mean()])
     expected = bootstrap_mean(VALUES - plain, rng())
     assert (result.delta_ci_low, result.delta_ci_high) == pytest.approx(expected, abs=0.06)
+
+
+def test_what_changes_nothing_has_a_p_value_of_one_without_a_swap() -> None:
+    sums = np.array([[3.0, 4.0], [0.0, 1.0], [1.0, 4.0]])
+    only_resamples: Any = SimpleNamespace(multinomial=rng().multinomial)
+    result = compare_sums(sums, sums.copy(), mean_of, only_resamples)
+    assert (result.delta, result.p_value) == (0.0, 1.0)
+    with pytest.raises(AttributeError, match="binomial"):
+        compare_sums(sums, sums[::-1], mean_of, only_resamples)
 
 
 def test_a_ratio_is_one_of_totals() -> None:

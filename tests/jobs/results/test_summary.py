@@ -54,6 +54,12 @@ def test_lss_compares_a_fact_with_itself_unsteered_by_its_id() -> None:
     assert row["ci_low"] <= row["value"] <= row["ci_high"]
 
 
+def test_the_order_of_the_samples_changes_nothing() -> None:
+    baseline, steered = scores(0.0, 3.0, -1.0, 2.0), scores(1.0, 2.5, 1.0, 2.0)
+    in_order = rows(table(a_cell(), baseline), table(a_cell(factor=2.0), steered))
+    assert rows(table(a_cell(), baseline), table(a_cell(factor=2.0), steered[::-1])) == in_order
+
+
 def test_samples_that_failed_here_or_in_the_baseline_are_counted_and_left_alone() -> None:
     (row,) = rows(table(a_cell(), scores(0.0, None, 0.0)), table(a_cell(factor=2.0), scores(1.0, 1.0, None)))
     assert (row["n"], row["failed"], row["value"]) == (1, 2, 1.0)

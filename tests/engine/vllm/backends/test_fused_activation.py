@@ -62,6 +62,7 @@ def test_all_layers_have_one_graph_of_the_activation(forms: list[MlpForm]) -> No
     assert first == last
 
 
+@pytest.mark.processes  # a compiler traces the modules
 @pytest.mark.parametrize("fused", [True, False])
 def test_all_layers_have_one_graph_of_the_residual_stream(fused: bool) -> None:
     from engine.vllm.backends.device_residual import DeviceResidual
