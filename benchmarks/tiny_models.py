@@ -13,7 +13,22 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedTokenizerFast
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
+from benchmarks.tiny_mixtures import MIXTURES
 from benchmarks.tiny_multimodal import WRAPPERS
+from benchmarks.tiny_settings import (
+    COHERE_2,
+    DELTA_NET,
+    GEMMA,
+    GEMMA_3,
+    GEMMA_4,
+    GRANITE_4,
+    GROUPED,
+    LFM2,
+    MAMBA,
+    MROPE,
+    NEMOTRON_H,
+    SLIDING,
+)
 
 Family = Literal[
     "qwen2",
@@ -69,6 +84,15 @@ Family = Literal[
     "llama4_text",
     "deepseek_v2",
     "deepseek_v3",
+    "glm4_moe_lite",
+    "ernie4_5_moe",
+    "minimax_m2",
+    "granitemoe",
+    "hunyuan_v1_moe",
+    "dots1",
+    "exaone_moe",
+    "qwen3_next",
+    "qwen3_5_moe_text",
     "olmo3",
     "seed_oss",
     "hunyuan_v1_dense",
@@ -84,10 +108,15 @@ TRANSFORMERS_ONLY: tuple[Family, ...] = (
     "qwen3_5_text",
     "qwen3_5",
     "nemotron_h_moe",
-    "deepseek_v2",
-    "deepseek_v3",
+    "qwen3_next",
+    "qwen3_5_moe_text",
+    "minimax_m2",
+    "granitemoe",
+    "hunyuan_v1_moe",
+    "dots1",
+    "exaone_moe",
 )
-"""The families that vLLM cannot run on a CPU in float32; see `engine.vllm.platform_support`."""
+"""The families that the `vllm` engine does not run on a CPU in float32; see `engine.vllm.platform_support`."""
 FAMILIES: tuple[Family, ...] = ("qwen2", "llama", "gemma2", "mistral")
 """The families whose forward pass `tests.engine.forward` computes independently of any engine."""
 LAYERS = 3
@@ -106,98 +135,27 @@ _SHAPE: dict[str, Any] = {
     "tie_word_embeddings": False,
     "dtype": "float32",
 }
-_GROUPED = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32}
-_SLIDING = {"sliding_window": 64, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
-_MAMBA = {
-    "mamba_n_heads": 4,
-    "mamba_d_head": 32,
-    "mamba_d_state": 16,
-    "mamba_chunk_size": 16,
-    "mamba_expand": 2,
-}
-_GRANITE_4 = {
-    **_MAMBA,
-    "num_key_value_heads": 1,
-    "shared_intermediate_size": 112,
-    "layer_types": ["linear_attention", "full_attention", "linear_attention"],
-    "residual_multiplier": 0.8,
-}
-_LFM2 = {
-    "num_key_value_heads": 1,
-    "layer_types": ["conv", "full_attention", "conv"],
-    "block_dim": 64,
-    "conv_dim": 64,
-    "tie_word_embeddings": True,
-}
-_NEMOTRON_H = {
-    "num_hidden_layers": None,
-    "num_key_value_heads": 1,
-    "head_dim": 32,
-    "mamba_num_heads": 4,
-    "mamba_head_dim": 32,
-    "ssm_state_size": 16,
-    "n_groups": 2,
-    "chunk_size": 16,
-}
-_GEMMA = {**_GROUPED, "tie_word_embeddings": True}
-_GEMMA_3 = {**_GEMMA, **_SLIDING, "query_pre_attn_scalar": 32}
-_GEMMA_4 = {
-    **_GEMMA,
-    **_SLIDING,
-    "layer_types": ["sliding_attention", "full_attention", "full_attention"],
-    "global_head_dim": 32,
-    "hidden_size_per_layer_input": 16,
-    "vocab_size_per_layer_input": 276,  # the size of the vocabulary
-    "num_kv_shared_layers": 1,
-    "use_double_wide_mlp": True,
-}
-_COHERE_2 = {"tie_word_embeddings": True, "logit_scale": 2.0, **_SLIDING, "sliding_window": 256}
-_DELTA_NET = {
-    "linear_num_key_heads": 2,
-    "linear_num_value_heads": 2,
-    "linear_key_head_dim": 32,
-    "linear_value_head_dim": 32,
-    "layer_types": ["linear_attention", "full_attention", "linear_attention"],
-}
-_DEEPSEEK = {
-    "num_attention_heads": 4,
-    "num_key_value_heads": 4,
-    "q_lora_rank": 48,
-    "kv_lora_rank": 512,  # with the rotated part, the only size of vLLM's kernel
-    "qk_rope_head_dim": 64,
-    "qk_nope_head_dim": 32,
-    "v_head_dim": 32,
-    "n_routed_experts": 8,
-    "num_experts_per_tok": 3,
-    "moe_intermediate_size": 40,
-    "n_shared_experts": 1,
-    "first_k_dense_replace": 1,
-    "routed_scaling_factor": 1.5,
-    "n_group": 2,
-    "topk_group": 1,
-}
-_MROPE = {"rope_type": "default", "rope_theta": 10_000.0}
-_OVERRIDES: dict[Family, dict[str, Any]] = {  # settings that differ from `_SHAPE`; None removes the setting
+_OVERRIDES: dict[str, dict[str, Any]] = {  # settings that differ from `_SHAPE`; None removes the setting
     "qwen2": {"num_key_value_heads": 2},
-    "llama": {**_GROUPED, "intermediate_size": 128},
-    "gemma2": {**_GEMMA, "query_pre_attn_scalar": 32, "sliding_window": 64},
-    "mistral": {**_GROUPED, "intermediate_size": 112, "sliding_window": None},
-    "qwen3": _GROUPED,
-    "gemma": _GEMMA,
-    "gemma4_text": _GEMMA_4,
-    "gemma3_text": _GEMMA_3,
-    "gemma3": _GEMMA_3,
-    "gemma4": {**_GEMMA_4, "global_head_dim": 64},
-    "qwen2_5_vl": {"num_key_value_heads": 2, "rope_parameters": {**_MROPE, "mrope_section": [4, 6, 6]}},
+    "llama": {**GROUPED, "intermediate_size": 128},
+    "gemma2": {**GEMMA, "query_pre_attn_scalar": 32, "sliding_window": 64},
+    "mistral": {**GROUPED, "intermediate_size": 112, "sliding_window": None},
+    "qwen3": GROUPED,
+    "gemma": GEMMA,
+    "gemma4_text": GEMMA_4,
+    "gemma3_text": GEMMA_3,
+    "gemma3": GEMMA_3,
+    "gemma4": {**GEMMA_4, "global_head_dim": 64},
+    "qwen2_5_vl": {"num_key_value_heads": 2, "rope_parameters": {**MROPE, "mrope_section": [4, 6, 6]}},
     "qwen3_vl": {
-        **_GROUPED,
-        "rope_parameters": {**_MROPE, "mrope_section": [6, 5, 5], "mrope_interleaved": True},
+        **GROUPED,
+        "rope_parameters": {**MROPE, "mrope_section": [6, 5, 5], "mrope_interleaved": True},
     },
-    "mistral3": {**_GROUPED, "sliding_window": None},
-    "aya_vision": _COHERE_2,
-    "cohere2_vision": _COHERE_2,
+    "mistral3": {**GROUPED, "sliding_window": None},
+    "aya_vision": COHERE_2,
+    "cohere2_vision": COHERE_2,
     "cohere": {"tie_word_embeddings": True, "logit_scale": 2.0},
-    "cohere2": _COHERE_2,
+    "cohere2": COHERE_2,
     "granite": {
         "num_key_value_heads": 1,
         "embedding_multiplier": 2.0,
@@ -209,105 +167,29 @@ _OVERRIDES: dict[Family, dict[str, Any]] = {  # settings that differ from `_SHAP
     "gpt2": {"intermediate_size": None, "tie_word_embeddings": True},
     "falcon": {"intermediate_size": None, "tie_word_embeddings": True},
     "opt": {"intermediate_size": None, "ffn_dim": 144, "word_embed_proj_dim": 64, "tie_word_embeddings": True},
-    "exaone4": {**_GROUPED, **_SLIDING},
+    "exaone4": {**GROUPED, **SLIDING},
     "smollm3": {"num_key_value_heads": 1, "no_rope_layers": [1, 0, 1]},
-    "olmo3": {"num_key_value_heads": 1, **_SLIDING},
-    "seed_oss": _GROUPED,
-    "hunyuan_v1_dense": _GROUPED,
-    "ernie4_5": {**_GROUPED, "tie_word_embeddings": True},
-    "glm": _GROUPED,
-    "glm4": _GROUPED,
-    "ministral3": _GROUPED,
+    "olmo3": {"num_key_value_heads": 1, **SLIDING},
+    "seed_oss": GROUPED,
+    "hunyuan_v1_dense": GROUPED,
+    "ernie4_5": {**GROUPED, "tie_word_embeddings": True},
+    "glm": GROUPED,
+    "glm4": GROUPED,
+    "ministral3": GROUPED,
     "arcee": {"num_key_value_heads": 1},
     "starcoder2": {"num_key_value_heads": 1},
     "stablelm": {"num_key_value_heads": 1},
     "apertus": {"num_key_value_heads": 1},
     "nemotron": {"num_key_value_heads": 1},
     "nanochat": {"num_key_value_heads": 1},
-    "falcon_h1": {**_MAMBA, "num_key_value_heads": 1, "mamba_d_ssm": 128, "mlp_multipliers": [0.5, 0.7]},
-    "granitemoehybrid": {**_GRANITE_4, "num_local_experts": 0},
-    "nemotron_h": {**_NEMOTRON_H, "layers_block_type": ["linear_attention", "mlp", "mlp", "full_attention"]},
-    "lfm2": {**_LFM2, "block_auto_adjust_ff_dim": False},
-    "lfm2_moe": {
-        **_LFM2,
-        "num_dense_layers": 1,
-        "num_experts": 6,
-        "num_experts_per_tok": 3,
-        "moe_intermediate_size": 40,
-    },
-    "llama4_text": {
-        **_GROUPED,
-        "intermediate_size": 40,
-        "intermediate_size_mlp": 96,
-        "num_local_experts": 6,
-        "interleave_moe_layer_step": 2,
-        "attention_chunk_size": 32,
-        "no_rope_layers": [1, 0, 1],
-    },
-    "olmo_hybrid": {**_DELTA_NET, "num_key_value_heads": 1},
-    "qwen3_5_text": {**_GROUPED, **_DELTA_NET},
-    "qwen3_5": {**_GROUPED, **_DELTA_NET},
-    "mixtral": {**_GROUPED, "intermediate_size": 48, "num_local_experts": 4, "num_experts_per_tok": 2},
-    "olmoe": {"num_key_value_heads": 1, "intermediate_size": 48, "num_experts": 6, "num_experts_per_tok": 3},
-    "qwen2_moe": {
-        "num_key_value_heads": 1,
-        "num_experts": 6,
-        "num_experts_per_tok": 3,
-        "moe_intermediate_size": 40,
-        "shared_expert_intermediate_size": 56,
-        "mlp_only_layers": [1],
-    },
-    "glm4_moe": {
-        **_GROUPED,
-        "n_routed_experts": 6,
-        "num_experts_per_tok": 3,
-        "moe_intermediate_size": 40,
-        "n_shared_experts": 2,
-        "first_k_dense_replace": 1,
-        "routed_scaling_factor": 1.5,
-        "num_mtp_layers": 0,
-    },
-    "gemma4_text_moe": {
-        **_GEMMA_4,
-        "num_kv_shared_layers": 0,
-        "use_double_wide_mlp": False,
-        "enable_moe_block": True,
-        "num_experts": 6,
-        "top_k_experts": 3,
-        "moe_intermediate_size": 40,
-    },
-    "granitemoehybrid_moe": {
-        **_GRANITE_4,
-        "intermediate_size": 40,
-        "num_local_experts": 6,
-        "num_experts_per_tok": 3,
-    },
-    "nemotron_h_moe": {
-        **_NEMOTRON_H,
-        "layers_block_type": ["linear_attention", "moe", "mlp", "full_attention"],
-        "n_routed_experts": 6,
-        "num_experts_per_tok": 3,
-        "moe_intermediate_size": 40,
-        "moe_shared_expert_intermediate_size": 56,
-        "routed_scaling_factor": 1.5,
-    },
-    "gpt_oss": {
-        **_GROUPED,
-        **_SLIDING,
-        "num_local_experts": 6,
-        "num_experts_per_tok": 3,
-        "intermediate_size": 40,
-    },
-    "deepseek_v2": {**_DEEPSEEK, "topk_method": "group_limited_greedy"},
-    "deepseek_v3": {**_DEEPSEEK, "topk_method": "noaux_tc"},
-    "qwen3_moe": {
-        **_GROUPED,
-        "num_experts": 6,
-        "num_experts_per_tok": 3,
-        "moe_intermediate_size": 40,
-        "norm_topk_prob": True,
-        "mlp_only_layers": [1],
-    },
+    "falcon_h1": {**MAMBA, "num_key_value_heads": 1, "mamba_d_ssm": 128, "mlp_multipliers": [0.5, 0.7]},
+    "granitemoehybrid": {**GRANITE_4, "num_local_experts": 0},
+    "nemotron_h": {**NEMOTRON_H, "layers_block_type": ["linear_attention", "mlp", "mlp", "full_attention"]},
+    "lfm2": {**LFM2, "block_auto_adjust_ff_dim": False},
+    "olmo_hybrid": {**DELTA_NET, "num_key_value_heads": 1},
+    "qwen3_5_text": {**GROUPED, **DELTA_NET},
+    "qwen3_5": {**GROUPED, **DELTA_NET},
+    **MIXTURES,
 }
 _ONE_PLUS = ("gemma", "gemma2", "gemma3", "gemma3_text", "nemotron")  # their norms multiply by 1 + weight
 
@@ -367,6 +249,9 @@ def tiny_model(family: Family, path: Path, seed: int = 0) -> Path:
                 weights.normal_(0.0, 0.1 if tied else 0.2, generator=generator)
             if name.endswith(("alpha_p", "alpha_n")):
                 weights.copy_(weights.bfloat16())  # vLLM stores them so
+        for name, bias in model.named_buffers():
+            if name.endswith("e_score_correction_bias"):
+                bias.normal_(0.0, 0.2, generator=generator)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.save_pretrained(path)
     return path

@@ -14,17 +14,19 @@ from ampsweep.domain.layer_widths import LayerWidths
 _MIXTURES = frozenset(
     {
         *("mixtral", "olmoe", "qwen2_moe", "qwen3_moe", "qwen3_next", "qwen3_5_moe_text", "glm4_moe", "gpt_oss"),
-        *("lfm2_moe", "llama4_text"),
-        *("deepseek_v2", "deepseek_v3", "gemma4_text", "granitemoehybrid"),
+        *("lfm2_moe", "llama4_text", "glm4_moe_lite", "ernie4_5_moe", "minimax_m2"),
+        *("hunyuan_v1_moe", "dots1", "exaone_moe"),
+        *("deepseek_v2", "deepseek_v3", "gemma4_text", "granitemoe", "granitemoehybrid"),
     }
 )
 """The `model_type` of the mixtures of experts that can be steered."""
-_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
-_OTHER_EXPERTS = ("moe_num_experts", "num_routed_experts")
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+_OTHER_EXPERTS = ("num_routed_experts",)
 """Names of the same number in the configs of mixtures that cannot be steered."""
 _OTHER_FORM = frozenset({"nemotron_h"})
 """Supported mixtures whose config gives the kind of each layer; `ampsweep.folders.model` reads them."""
 _SHARED = ("shared_expert_intermediate_size", "shared_intermediate_size")
+_SHARED_EXPERTS = ("n_shared_experts", "moe_num_shared_experts", "num_shared_experts")
 
 
 def is_mixture(config: Mapping[str, Any]) -> bool:
@@ -67,15 +69,21 @@ def _experts(config: Mapping[str, Any]) -> int:
 def _width(config: Mapping[str, Any], layer: int) -> int:
     if _is_plain(config, layer):
         return int(config.get("intermediate_size_mlp") or config["intermediate_size"])
-    of_expert = int(config.get("moe_intermediate_size") or config["intermediate_size"])
+    of_expert = int(_of_expert(config))
     return _experts(config) * of_expert + _beside(config, of_expert)
+
+
+def _of_expert(config: Mapping[str, Any]) -> Any:
+    """Return the neurons of one expert. Hunyuan's configs repeat the number for each layer under the other name."""
+    named = None if config.get("model_type") == "hunyuan_v1_moe" else config.get("moe_intermediate_size")
+    return named or config["intermediate_size"]
 
 
 def _beside(config: Mapping[str, Any], of_expert: int) -> int:
     """Return the neurons of the MLP for all tokens beside the experts of a layer."""
-    if config.get("model_type") in ("gemma4_text", "llama4_text"):
+    if config.get("model_type") in ("gemma4_text", "llama4_text", "hunyuan_v1_moe"):
         return int(config["intermediate_size"])
-    if count := config.get("n_shared_experts"):  # as wide as so many experts
+    if count := next((config[key] for key in _SHARED_EXPERTS if config.get(key)), 0):  # as wide as so many experts
         return int(count) * of_expert
     return int(next((config[key] for key in _SHARED if config.get(key)), 0))
 
@@ -83,8 +91,14 @@ def _beside(config: Mapping[str, Any], of_expert: int) -> int:
 def _is_plain(config: Mapping[str, Any], layer: int) -> bool:
     """Say whether a layer has one MLP for all tokens.
 
-    That are some layers of Qwen and Llama 4, and the first ones of GLM 4.5, DeepSeek and LFM2.
+    That are some layers of Qwen, Llama 4 and ERNIE 4.5, and the first ones of GLM 4.5, DeepSeek and LFM2.
     """
+    if config.get("model_type") == "ernie4_5_moe":
+        last = config.get("moe_layer_end_index", -1)
+        first, end = config.get("moe_layer_start_index", 1), config["num_hidden_layers"] if last == -1 else last + 1
+        return not first <= layer < end or (layer + 1) % config.get("moe_layer_interval", 1) != 0
+    if kinds := config.get("mlp_layer_types"):  # GLM 4.7 Flash, K-EXAONE
+        return bool(kinds[layer] == "dense")
     if layer < (config.get("first_k_dense_replace") or config.get("num_dense_layers") or 0):
         return True
     if layer % config.get("moe_layer_freq", 1) or layer in (config.get("mlp_only_layers") or ()):

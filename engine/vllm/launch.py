@@ -138,6 +138,7 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
 
         from engine.checkpoint import read_config, read_quantization
         from engine.vllm.adapters import Adapters
+        from engine.vllm.deepseek import deepseek_arguments
         from engine.vllm.interactive import prefer_interactive_requests
         from engine.vllm.language_model import language_model_arguments
         from engine.vllm.patches import (
@@ -156,8 +157,9 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
     on_cpu = current_platform.is_cpu()
     if (quantization := read_quantization(folder)) is not None:
         check_quantization(quantization, dtype=dtype, cpu=CpuKernels.of_this_machine() if on_cpu else None)
+    config = read_config(folder)
     check_platform(
-        read_config(folder),
+        config,
         dtype=dtype,
         on_cpu=on_cpu,
         quantization=quantization,
@@ -168,6 +170,7 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
     arguments = _engine_arguments(settings, dtype=dtype, on_cpu=on_cpu)
     adapters = Adapters.read(settings.adapters, model=folder)
     arguments |= adapters.arguments(on_cpu=on_cpu) | language_model_arguments(folder)
+    arguments |= deepseek_arguments(config, on_cpu=on_cpu)
     skip_logprob_texts()
     begin_texts_after_prompts()
     # vLLM collects garbage several times while it starts, each time among all that has been imported.

@@ -16,8 +16,15 @@ _BFLOAT16_BLOCKS = frozenset({"qwen3_5_text", "qwen3_5_moe_text", "qwen3_next"})
 """Those for whose linear attention vLLM has only a kernel in bfloat16 on a CPU."""
 _WITH_TORCHVISION = frozenset({"qwen3_5_text", "qwen3_5_moe_text"})
 """Those whose code in vLLM imports torchvision, even for text."""
-_DIFFERENT_ON_CPU = frozenset({"deepseek_v2", "deepseek_v3"})
-"""Families whose answers on a CPU differ from those of Transformers even without an intervention (vLLM 0.32.0)."""
+_UNCOMPARED = frozenset({"minimax_m2", "granitemoe", "hunyuan_v1_moe", "dots1", "exaone_moe"})
+"""Those whose answers in vLLM have not been compared with those of Transformers."""
+_LATENT_ATTENTION = frozenset({"deepseek_v2", "deepseek_v3", "glm4_moe_lite"})
+"""Those that vLLM computes with multi-head latent attention."""
+_LATENT_WIDTH = 576
+"""Numbers of a token that vLLM's kernels for this attention store on a CPU: kv_lora_rank 512, qk_rope_head_dim 64."""
+_SCALED_IN_FLOAT16 = frozenset({"deepseek_v2", "deepseek_v3", "glm4_moe", "glm4_moe_lite"})
+"""Those whose values vLLM divides by `routed_scaling_factor` in float16, so that they do not overflow: the residual
+stream of DeepSeek, and the output of the experts of GLM, which it does not multiply again."""
 _EXPERTS = tuple(
     f"model.layers.0.{block}.experts.0.{projection}"
     for block in ("mlp", "block_sparse_moe", "feed_forward")
@@ -58,11 +65,16 @@ def check_platform(
     if mixture and quantization is not None and not any(map(quantization.skips, _EXPERTS)):
         reason = f"its experts are quantized with {quantization}, and quantized experts cannot be steered"
         _reject(model_type, f"{reason}; use a checkpoint whose experts are not quantized")
+    if model_type in _UNCOMPARED:
+        reason = "its answers have not been compared with those of Transformers yet"
+        _reject(model_type, f"{reason}; use --engine transformers")
     if on_cpu and model_type in _TRITON_BLOCKS:
         _reject(model_type, "its linear attention needs a GPU, where it is a Triton kernel; use --engine transformers")
-    if on_cpu and model_type in _DIFFERENT_ON_CPU:
-        reason = "on a CPU its answers differ from those of Transformers"
-        _reject(model_type, f"{reason}; use --engine transformers")
+    if dtype == "float16" and model_type in _SCALED_IN_FLOAT16 and text.routed_scaling_factor != 1.0:
+        reason = "in float16 its values are divided by routed_scaling_factor; use --dtype bfloat16 or float32"
+        _reject(model_type, f"{reason}, or --engine transformers")
+    if on_cpu and model_type in _LATENT_ATTENTION:
+        _check_latent_width(text)
     if on_cpu and model_type == "nemotron_h" and "moe" in text.layers_block_type:
         _reject(model_type, "on a CPU vLLM runs no experts without a gate; use --engine transformers")
     if on_cpu and model_type in _BFLOAT16_BLOCKS and dtype != "bfloat16":
@@ -71,6 +83,13 @@ def check_platform(
     if model_type in _WITH_TORCHVISION and find_spec("torchvision") is None:
         reason = "its code in vLLM imports torchvision, which is not installed"
         _reject(model_type, f"{reason}; install the torchvision of your PyTorch, or use --engine transformers")
+
+
+def _check_latent_width(config: Any) -> None:
+    """Raise UnsupportedModel if vLLM's kernel for latent attention does not have the model's size."""
+    if (width := config.kv_lora_rank + config.qk_rope_head_dim) != _LATENT_WIDTH:
+        reason = f"on a CPU its attention has only a kernel for kv_lora_rank + qk_rope_head_dim = {_LATENT_WIDTH}"
+        _reject(config.model_type, f"{reason}, not {width}; use --engine transformers")
 
 
 def _reject(model_type: str, reason: str) -> None:

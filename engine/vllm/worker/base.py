@@ -19,7 +19,13 @@ from engine.vllm.backends.base import SteeringBackend
 from engine.vllm.backends.cpu import CpuBackend
 from engine.vllm.options import SteeringOptions, table_entries
 from engine.vllm.versions import check_version
-from engine.vllm.worker import blocks, language_model, mlps, rotary  # noqa: F401  # the second registers a load format
+from engine.vllm.worker import (
+    blocks,
+    language_model,  # noqa: F401  # registers a load format
+    mlps,
+    rotary,
+    routers,
+)
 from engine.vllm.worker.experts import SteerableExperts
 from engine.vllm.worker.overflow import OverflowCheck
 from engine.vllm.worker.recording import Recording, recording_rows
@@ -69,6 +75,7 @@ class SteeringWorkerMixin:
         model_mlps.replace(backend.activation, backend.experts)
         self._warm_up(backend, model_mlps)
         rotary.correct(model)
+        routers.correct(model)
         rows = model_mlps.shard.first_rows
         blocks.attach(model, layers=layers, make=lambda position: backend.residual(rows[position]))
         overflow = OverflowCheck() if options.reports_overflow else None

@@ -160,5 +160,8 @@ def check_experts(site: ExpertsSite, *, beside: MlpSite | None, layer: int, mode
 
 def _is_beside(runner: Any, beside: MlpSite | None) -> bool:
     """Say whether the MLP that vLLM runs together with the experts, if there is one, is the one that is steered."""
-    shared = runner.shared_experts
-    return shared is None or (beside is not None and getattr(shared, "_layer", None) is beside.owner)
+    if (shared := runner.shared_experts) is None:
+        return True
+    layer = getattr(shared, "_layer", None)
+    wrapped = getattr(layer, "shared_experts", None)  # in models that run Transformers' code
+    return beside is not None and any(module is beside.owner for module in (layer, wrapped))

@@ -1,22 +1,37 @@
-"""Corrects the rotary embeddings of LFM2 in vLLM.
+"""Corrects rotary embeddings that vLLM's kernel for CPUs applies to the wrong numbers.
 
-LFM2 passes queries and keys with an axis for heads. vLLM's kernel for CPUs then rotates only the first head of each. It
-rotates all heads of queries and keys without that axis, which LFM2 accepts too.
+LFM2 and multi-head latent attention (DeepSeek, GLM 4.7 Flash) pass queries and keys with an axis for heads. The kernel
+reads their last axis as all heads of a token, so it rotates only the first head, and in latent attention it takes the
+heads of the first tokens for those of all tokens. It is right without that axis, which LFM2 accepts too. In latent
+attention queries are a part of a larger tensor, so PyTorch rotates them instead.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
-_ATTENTION = ("Lfm2Attention", "Lfm2MoeAttention")
+_FLATTENED = ("Lfm2Attention", "Lfm2MoeAttention")
+_LATENT = ("MultiHeadLatentAttentionWrapper", "DeepseekV2Attention", "Glm4MoeLiteAttention")
 
 
 def correct(model: nn.Module) -> None:
-    """Pass queries and keys to the rotary embeddings of LFM2 without an axis for heads; other models are unchanged."""
-    attentions = (module for module in model.modules() if type(module).__name__ in _ATTENTION)
-    for rotary in {attention.get_submodule("rotary_emb") for attention in attentions}:  # layers share one module
+    """Correct the rotary embeddings of the model's attention modules; those of other models are unchanged."""
+    for rotary in _rotary_embeddings(model, _FLATTENED):
         rotary.register_forward_pre_hook(_flatten)
+    for rotary in _rotary_embeddings(model, _LATENT):
+        kernel: Any = getattr(rotary, "_forward_method", None)
+        if getattr(kernel, "__name__", None) == "forward_cpu":
+            rotary._forward_method = rotary.forward_native  # noqa: SLF001  # what vLLM's `CustomOp` calls
+
+
+def _rotary_embeddings(model: nn.Module, attentions: tuple[str, ...]) -> set[Any]:
+    """Return the rotary embeddings of the attention modules of these classes; layers share one."""
+    modules = (module for module in model.modules() if type(module).__name__ in attentions)
+    rotaries = (getattr(module, "rotary_emb", None) for module in modules)
+    return {rotary for rotary in rotaries if rotary is not None}
 
 
 def _flatten(

@@ -29,6 +29,26 @@ EXPERTS: dict[str, Any] = {"num_hidden_layers": 4, "intermediate_size": 20, "moe
             {"n_routed_experts": 8, "n_shared_experts": 1, "first_k_dense_replace": 3},
             (20, 20, 20, 54),
         ),
+        ("glm4_moe_lite", {"n_routed_experts": 8, "n_shared_experts": 1, "first_k_dense_replace": 1}, (20, 54, 54, 54)),
+        (
+            "glm4_moe_lite",
+            {"n_routed_experts": 8, "mlp_layer_types": ["dense", "sparse", "dense", "sparse"]},
+            (20, 48, 20, 48),
+        ),
+        ("ernie4_5_moe", {"moe_num_experts": 8, "moe_num_shared_experts": 2}, (20, 60, 60, 60)),
+        (
+            "ernie4_5_moe",
+            {"moe_num_experts": 8, "moe_layer_start_index": 0, "moe_layer_end_index": 2, "moe_layer_interval": 2},
+            (20, 48, 20, 20),
+        ),
+        ("minimax_m2", {"num_local_experts": 8, "moe_intermediate_size": None}, (160, 160, 160, 160)),
+        ("hunyuan_v1_moe", {"num_experts": 8, "moe_intermediate_size": [6] * 4}, (180, 180, 180, 180)),
+        (
+            "exaone_moe",
+            {"num_experts": 8, "num_shared_experts": 2, "mlp_layer_types": ["dense", "sparse", "sparse", "sparse"]},
+            (20, 60, 60, 60),
+        ),
+        ("dots1", {"n_routed_experts": 8, "n_shared_experts": 2, "first_k_dense_replace": 1}, (20, 60, 60, 60)),
         (
             "llama4_text",
             {
@@ -69,7 +89,7 @@ def test_a_dense_model_has_none(model_type: str, config: dict[str, Any]) -> None
 
 @pytest.mark.parametrize(
     ("model_type", "key"),
-    [("granitemoe", "num_local_experts"), ("ernie4_5_moe", "moe_num_experts"), ("jamba", "num_experts")],
+    [("phimoe", "num_local_experts"), ("ernie4_5_vl_moe_text", "moe_num_experts"), ("jamba", "num_experts")],
 )
 def test_unsupported_mixtures_are_rejected_with_the_supported_types(model_type: str, key: str) -> None:
     with pytest.raises(ValueError, match=f"experts of type {model_type} are not supported; supported types: .*mixtral"):

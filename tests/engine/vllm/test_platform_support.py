@@ -12,25 +12,21 @@ from engine.vllm import platform_support
 from engine.vllm.platform_support import check_platform
 
 
-@pytest.fixture(params=[True, False], ids=["with torchvision", "without"])
-def torchvision(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    installed: bool = request.param
-    monkeypatch.setattr(platform_support, "find_spec", lambda _name: object() if installed else None)
-    return installed
-
-
 def _config(model_type: str) -> Any:
     return AutoConfig.for_model(model_type)
 
 
-def test_blocks_without_a_kernel_on_a_cpu_are_rejected(torchvision: bool) -> None:
+def test_blocks_without_a_kernel_on_a_cpu_are_rejected() -> None:
     for dtype in ("float32", "bfloat16"):
         with pytest.raises(UnsupportedModel, match=r"vLLM cannot run olmo_hybrid here: .*--engine transformers"):
             check_platform(_config("olmo_hybrid"), dtype=dtype, on_cpu=True)
     check_platform(_config("olmo_hybrid"), dtype="float32", on_cpu=False)
-    for model_type in ("deepseek_v2", "deepseek_v3"):
-        with pytest.raises(UnsupportedModel, match=rf"{model_type} here: on a CPU its answers differ"):
-            check_platform(_config(model_type), dtype="bfloat16", on_cpu=True)
+    for model_type in ("deepseek_v2", "deepseek_v3", "glm4_moe_lite"):
+        check_platform(_config(model_type), dtype="float32", on_cpu=True)
+        small = AutoConfig.for_model(model_type, kv_lora_rank=256)
+        with pytest.raises(UnsupportedModel, match=rf"{model_type} here: .* = 576, not 320; use --engine transformers"):
+            check_platform(small, dtype="bfloat16", on_cpu=True)
+        check_platform(small, dtype="bfloat16", on_cpu=False, unfused_experts=True)
     experts, dense = (
         AutoConfig.for_model("nemotron_h", hybrid_override_pattern=pattern) for pattern in ("ME-*", "M-*-")
     )
@@ -43,15 +39,33 @@ def test_blocks_without_a_kernel_on_a_cpu_are_rejected(torchvision: bool) -> Non
 
 
 @pytest.mark.parametrize("model_type", ["qwen3_5", "qwen3_5_text"])
-def test_the_language_model_decides_and_may_need_torchvision(model_type: str, torchvision: bool) -> None:
+@pytest.mark.parametrize("installed", [True, False])
+def test_the_language_model_decides_and_may_need_torchvision(
+    model_type: str, installed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform_support, "find_spec", lambda _name: object() if installed else None)
     with pytest.raises(UnsupportedModel, match="only a kernel for bfloat16"):
         check_platform(_config(model_type), dtype="float32", on_cpu=True)
     for dtype, on_cpu in (("bfloat16", True), ("float32", False)):
-        if torchvision:
+        if installed:
             check_platform(_config(model_type), dtype=dtype, on_cpu=on_cpu)
         else:
             with pytest.raises(UnsupportedModel, match="torchvision, which is not installed; install"):
                 check_platform(_config(model_type), dtype=dtype, on_cpu=on_cpu)
+
+
+@pytest.mark.parametrize("model_type", ["minimax_m2", "granitemoe", "dots1"])
+def test_families_that_were_not_compared_are_rejected(model_type: str) -> None:
+    for on_cpu in (True, False):
+        with pytest.raises(UnsupportedModel, match=rf"{model_type} here: .* not been compared .*--engine transformers"):
+            check_platform(_config(model_type), dtype="bfloat16", on_cpu=on_cpu, unfused_experts=True)
+
+
+@pytest.mark.parametrize("model_type", ["deepseek_v3", "glm4_moe", "glm4_moe_lite"])
+def test_models_that_vllm_scales_in_float16_are_rejected_there(model_type: str) -> None:
+    with pytest.raises(UnsupportedModel, match=rf"{model_type} here: in float16 .*--dtype bfloat16"):
+        check_platform(AutoConfig.for_model(model_type, routed_scaling_factor=2.5), dtype="float16", on_cpu=True)
+    check_platform(AutoConfig.for_model(model_type, routed_scaling_factor=1.0), dtype="float16", on_cpu=True)
 
 
 @pytest.mark.parametrize("model_type", ["mixtral", "qwen3_moe", "llama4_text", "deepseek_v3"])
@@ -83,7 +97,7 @@ def test_quantized_experts_are_rejected_before_they_are_loaded() -> None:
     check_platform(_config("qwen3"), dtype="bfloat16", on_cpu=True, quantization=quantization)
 
 
-def test_other_models_are_left_to_vllm(torchvision: bool) -> None:
+def test_other_models_are_left_to_vllm() -> None:
     for config in (None, _config("llama"), _config("falcon_h1")):
         for on_cpu in (True, False):
             check_platform(config, dtype="float32", on_cpu=on_cpu)

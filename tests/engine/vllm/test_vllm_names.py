@@ -80,6 +80,9 @@ SIGNATURES = {
     f"{EXPERTS}.process_weights_after_loading": ["self", "layer"],
     f"{EXPERTS}.apply": ["self", "layer", "x", "topk_weights", "topk_ids"],
     "vllm.model_executor.custom_op:CustomOp.register_oot": ["cls", "_decorated_op_cls"],
+    "vllm.model_executor.layers.rotary_embedding.base:RotaryEmbedding.forward_native": [
+        *("self", "positions", "query", "key"),
+    ],
 }
 """The parameters with which each function begins."""
 
@@ -124,7 +127,7 @@ MEMBERS = {
         *("block_size", "max_num_batched_tokens", "scheduling_policy", "enable_prefix_caching", "enforce_eager"),
         *("kv_cache_memory_bytes", "async_scheduling", "additional_config", "disable_log_stats", "seed"),
         *("language_model_only", "enable_lora", "max_loras", "max_cpu_loras", "max_lora_rank"),
-        "lora_target_modules",
+        *("lora_target_modules", "attention_backend", "hf_overrides"),
     ],
     "vllm.lora.request:LoRARequest": ["lora_name", "lora_int_id", "lora_path"],
     "vllm.sampling_params:SamplingParams": [
@@ -185,7 +188,14 @@ ASSIGNED = {
     f"{EXPERTS}.__init__": ["self.unquantized_backend, self.experts_cls"],
     f"{EXPERTS}.create_weights": ["'w13_weight'", "'w13_bias'", "'w2_weight'", "'w2_bias'"],
     f"{MOE}.runner.shared_experts:SharedExperts.__init__": ["self._layer ="],
-    f"{MOE}.runner.moe_runner:MoERunner.__init__": ["self.routed_experts ="],
+    f"{MOE}.runner.moe_runner:MoERunner.__init__": ["self.routed_experts =", "self.router ="],
+    f"{MOE}.router.cpu_router:CPURouter.__init__": [
+        *("self.use_grouped_topk =", "self.num_expert_group =", "self.topk_group =", "self.scoring_func ="),
+        *("self.custom_routing_function =", "self.e_score_correction_bias ="),
+    ],
+    "vllm.model_executor.custom_op:CustomOp.__init__": ["self._forward_method ="],
+    "vllm.model_executor.layers.mla:MultiHeadLatentAttentionWrapper.__init__": ["self.rotary_emb ="],
+    "vllm.model_executor.models.transformers.fusers.moe:SharedExpertMLP.__init__": ["self.shared_experts ="],
     f"{MOE}.routed_experts:RoutedExperts.__init__": [
         *("self.quant_method =", "self.moe_config =", "self.activation =", "self.top_k =", "self.swiglu_limit ="),
         "self.apply_router_weight_on_input =",

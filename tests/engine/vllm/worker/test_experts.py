@@ -45,7 +45,8 @@ def _site(*, shared: Any = None, method: Any = None, **routed: Any) -> ExpertsSi
 
 
 def test_a_layer_has_the_neurons_of_all_experts_and_a_token_reaches_some() -> None:
-    for site, beside in ((_site(), None), (_site(), BESIDE), (_site(shared=SimpleNamespace(_layer=MLP)), BESIDE)):
+    shared = (SimpleNamespace(_layer=layer) for layer in (MLP, SimpleNamespace(shared_experts=MLP)))
+    for site, beside in ((_site(), None), *((_site(shared=each), BESIDE) for each in (None, *shared))):
         steerable = experts.check_experts(site, beside=beside, layer=3, model="Model", ranks=1)
         assert (steerable.experts, steerable.neurons, steerable.reached) == (EXPERTS, EXPERTS * WIDTH, 2 * WIDTH)
         assert (steerable.each, steerable.weights) == (2, site.experts.routed_experts)
