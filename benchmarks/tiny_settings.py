@@ -51,8 +51,8 @@ COHERE_2 = {"tie_word_embeddings": True, "logit_scale": 2.0, **SLIDING, "sliding
 DELTA_NET = {
     "linear_num_key_heads": 2,
     "linear_num_value_heads": 2,
-    "linear_key_head_dim": 32,
-    "linear_value_head_dim": 32,
+    "linear_key_head_dim": 128,  # as in published checkpoints; vLLM's kernel for CPUs rejects 32
+    "linear_value_head_dim": 128,
     "layer_types": ["linear_attention", "full_attention", "linear_attention"],
 }
 MROPE = {"rope_type": "default", "rope_theta": 10_000.0}

@@ -137,6 +137,7 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         from vllm.platforms import current_platform
 
         from engine.checkpoint import read_config, read_quantization
+        from engine.vllm import qwen3_5
         from engine.vllm.adapters import Adapters
         from engine.vllm.deepseek import deepseek_arguments
         from engine.vllm.interactive import prefer_interactive_requests
@@ -171,6 +172,8 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
     adapters = Adapters.read(settings.adapters, model=folder)
     arguments |= adapters.arguments(on_cpu=on_cpu) | language_model_arguments(folder)
     arguments |= deepseek_arguments(config, on_cpu=on_cpu)
+    if config is not None:
+        qwen3_5.register(config.get_text_config().model_type)
     skip_logprob_texts()
     begin_texts_after_prompts()
     # vLLM collects garbage several times while it starts, each time among all that has been imported.

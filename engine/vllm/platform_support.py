@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
 from ampsweep.errors import UnsupportedModel
@@ -14,8 +13,6 @@ _TRITON_BLOCKS = frozenset({"olmo_hybrid"})
 """Language models, by `model_type`, for whose linear attention vLLM has only a Triton kernel."""
 _BFLOAT16_BLOCKS = frozenset({"qwen3_5_text", "qwen3_5_moe_text", "qwen3_next"})
 """Those for whose linear attention vLLM has only a kernel in bfloat16 on a CPU."""
-_WITH_TORCHVISION = frozenset({"qwen3_5_text", "qwen3_5_moe_text"})
-"""Those whose code in vLLM imports torchvision, even for text."""
 _UNCOMPARED = frozenset({"minimax_m2", "granitemoe", "hunyuan_v1_moe", "dots1", "exaone_moe"})
 """Those whose answers in vLLM have not been compared with those of Transformers."""
 _LATENT_ATTENTION = frozenset({"deepseek_v2", "deepseek_v3", "glm4_moe_lite"})
@@ -80,9 +77,6 @@ def check_platform(
     if on_cpu and model_type in _BFLOAT16_BLOCKS and dtype != "bfloat16":
         reason = "on a CPU its linear attention has only a kernel for bfloat16; use --dtype bfloat16"
         _reject(model_type, f"{reason}, or --engine transformers")
-    if model_type in _WITH_TORCHVISION and find_spec("torchvision") is None:
-        reason = "its code in vLLM imports torchvision, which is not installed"
-        _reject(model_type, f"{reason}; install the torchvision of your PyTorch, or use --engine transformers")
 
 
 def _check_latent_width(config: Any) -> None:

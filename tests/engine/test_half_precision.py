@@ -90,7 +90,11 @@ def rms(difference: NDArray[np.float64]) -> float:
 
 
 @pytest.mark.parametrize(
-    ("name", "dtype"), [("llama", "bfloat16"), ("gpt2", "bfloat16"), ("atlas", "bfloat16"), ("llama", "float16")]
+    ("name", "dtype"),
+    [
+        *((name, "bfloat16") for name in ("llama", "gpt2", "atlas", "qwen3_5")),
+        ("llama", "float16"),
+    ],
 )
 def test_the_engines_differ_only_by_rounding(
     name: Family | str, dtype: str, model_folder: Callable[[str], Path]

@@ -15,6 +15,7 @@ from ampsweep.errors import UnsupportedModel
 from ampsweep.folders.model import read_widths
 from ampsweep.telemetry.start_phase import report_phase
 from engine.neurons.neuron_set import NeuronSet
+from engine.vllm import qwen3_5
 from engine.vllm.backends.base import SteeringBackend
 from engine.vllm.backends.cpu import CpuBackend
 from engine.vllm.options import SteeringOptions, table_entries
@@ -51,6 +52,7 @@ class SteeringWorkerMixin:
         """
         options = SteeringOptions(**self.vllm_config.additional_config["ampsweep"])
         check_version(vllm.__version__, allow_untested=options.allow_untested)
+        qwen3_5.register(self.vllm_config.model_config.hf_text_config.model_type)  # a worker may have its own process
         super().load_model(*args, **kwargs)  # type: ignore[misc]
         report_phase("compiling and warming up")
         self._install(options)

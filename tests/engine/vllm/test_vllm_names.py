@@ -144,6 +144,7 @@ MEMBERS = {
     f"{MOE}.activation:MoEActivation": ["SILU", "GELU", "GELU_TANH"],
     f"{MOE}.runner.moe_runner:MoERunner": ["shared_experts"],
     f"{MOE}.routed_experts:RoutedExperts": ["expert_map"],
+    "vllm.model_executor.models.qwen3_5": ["Qwen3_5ForCausalLM", "Qwen3_5MoeForCausalLM"],
     "vllm.platforms.interface:Platform": [
         *("is_cpu", "is_cuda", "has_device_capability", "get_device_name", "get_device_capability"),
     ],
