@@ -10,6 +10,7 @@ from ampsweep.cli.options.client import Server, client_of
 from ampsweep.cli.options.completion import models
 from ampsweep.cli.terminal.output import AsJson, show
 from ampsweep.client.environment import DEFAULT_URL
+from ampsweep.errors import InvalidRequest
 from ampsweep.telemetry.start_phase import start_text
 
 if TYPE_CHECKING:
@@ -26,6 +27,12 @@ app = typer.Typer(
 def engines(ctx: typer.Context, server: Server = DEFAULT_URL, as_json: AsJson = False) -> None:
     """List the engines of a server, with their states."""
     if ctx.invoked_subcommand is not None:
+        for param, option in (("server", "--server URL"), ("as_json", "--json")):
+            source = ctx.get_parameter_source(param)
+            if source is not None and source.name == "COMMANDLINE":  # another default would be used
+                subcommand = ctx.invoked_subcommand
+                message = f"goes behind {subcommand}: ampsweep engines {subcommand} MODEL {option}"
+                raise InvalidRequest(message, param=option.split(" ")[0])
         return
     with client_of(server) as client:
         _show(client.engines(), as_json=as_json)

@@ -11,12 +11,13 @@ import typer
 
 from ampsweep.cli.options.client import client_of, line
 from ampsweep.cli.options.engine import Corpora, Data
+from ampsweep.cli.options.local_or_server import leave_to_server
 from ampsweep.cli.options.neuron_source import home_address
 from ampsweep.cli.terminal.output import AsJson, show
 from ampsweep.client.environment import DEFAULT_URL, URL
 from ampsweep.domain.choices import one_of
 from ampsweep.domain.recording_progress import RecordingProgress
-from ampsweep.errors import UnknownName
+from ampsweep.errors import InvalidRequest, UnknownName
 
 if TYPE_CHECKING:
     from ampsweep.client.api import OfferKind
@@ -38,6 +39,11 @@ def list_offers(
     """
     if kind not in KINDS:
         raise UnknownName("kind", kind, KINDS, param="kind")
+    given = {"corpus": corpus, "data": data}
+    if server is not None:
+        leave_to_server(given)
+    if kind not in OFFERED and (unused := [f"--{name}" for name, value in given.items() if value is not None]):
+        raise InvalidRequest(f"has no effect on {kind}; leave it out", param=unused[0])
     if kind == "neurons":
         for neuron_set in _neuron_sets(server):
             show(neuron_set, neuron_set_line(neuron_set), as_json=as_json)

@@ -46,6 +46,15 @@ def test_the_engines_of_a_server_are_listed_and_a_ready_one_is_not_retried(serve
     )
 
 
+@pytest.mark.parametrize("option", [("--server", "http://127.0.0.1:9"), ("--json",)])
+def test_an_option_before_the_subcommand_is_refused(option: tuple[str, ...]) -> None:
+    result = call("engines", *option, "retry", "tiny")
+    assert result.exit_code == 2, result.output
+    assert f"{option[0]}: goes behind retry: ampsweep engines retry MODEL {option[0]}" in " ".join(
+        result.output.split()
+    )
+
+
 @pytest.mark.anyio
 async def test_a_server_goes_on_without_its_engine_until_that_is_retried(
     model: Path, capsys: pytest.CaptureFixture[str]

@@ -38,6 +38,19 @@ def test_each_is_a_line(tmp_path: Path) -> None:
     assert "lss" in [task["id"] for task in tasks]
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("models", "--server", "http://127.0.0.1:9"), "--data: the server decides; leave out --data"),
+        (("neurons",), "--data: has no effect on neurons; leave it out"),
+        (("sweeps",), "--data: has no effect on sweeps; leave it out"),
+    ],
+)
+def test_an_option_without_an_effect_is_refused(words: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    result = call("list", *words, "--data", tmp_path)
+    assert (result.exit_code, result.stderr) == (2, f"error: {message}\n")
+
+
 def test_an_intervention_is_shown_by_what_it_sets() -> None:
     intervention = {"languages": ["fr", "it"], "op": "scale", "factor": 2.0, "layers": None, "tokens": {"end": 8}}
     model = {"id": "tiny+fr", "object": "model", "parent": "tiny", "is_base": False, "intervention": intervention}
