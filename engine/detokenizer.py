@@ -220,6 +220,7 @@ class TextStream:
         self._tokens = 0
         self._text = ""
         self._returned = 0  # characters
+        self._read = 0  # characters
         self.stopped = False
 
     def push(self, token: int) -> str:
@@ -240,6 +241,12 @@ class TextStream:
     def finish(self) -> str:
         """Return the text that was held back, without broken characters."""
         return self._advance(len(self._text))
+
+    def read(self) -> str:
+        """Return the whole characters since the last call, with those that `push` holds back for a stop string."""
+        new = self._text[self._read :]
+        self._read = max(self._read, len(self._text))
+        return new
 
     def _held_back(self) -> int:
         """Return the length of the longest suffix of the text that is a prefix of a stop string."""

@@ -100,7 +100,7 @@ class Generation:
         self._pending = (token,)
         text, reason = self._read(token)
         index = self._done - self._prompt_tokens
-        if self._switch is not None and self._switch.read(text, (token,)):
+        if self._switch is not None and self._switch.read(self._text.read(), (token,)):
             self._history.switch(index + 1)
         return Chunk(
             index=self._index,

@@ -44,17 +44,21 @@ class SwitchedAnswer:
         self._switch = switch
         self._prompt_tokens = prompt_tokens
         self._tokens = 0
+        self._characters = 0
 
-    def read(self, output: RequestOutput, *, scheduled: int) -> int | None:
+    def read(self, output: RequestOutput, *, text: str, scheduled: int) -> int | None:
         """Read an output; return the position from which on steering is switched, or None if it is not.
 
         Args:
             output: The next output of the answer.
+            text: The whole text of the answer so far. That of its outputs lacks the last characters if the answer can
+                end with a stop string, as many as the longest one has.
             scheduled: How many tokens of prompt and answer are computed, or are in a step that has begun.
         """
         (part,) = output.outputs
         self._tokens += len(part.token_ids)
-        if not self._switch.read(part.text, part.token_ids):
+        new, self._characters = text[self._characters :], len(text)
+        if not self._switch.read(new, part.token_ids):
             return None
         position = max(self._prompt_tokens + self._tokens, scheduled)
         self.history.switch(position - self._prompt_tokens)

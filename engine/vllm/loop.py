@@ -303,14 +303,15 @@ class EngineLoop:
 
     def _switch_steering(self, engine: LLMEngine, outputs: Sequence[RequestOutput]) -> None:
         """Tell the workers, before the next step is scheduled, whose steering the texts of these outputs switch."""
-        requests = _scheduler(engine).requests
+        requests, texts = _scheduler(engine).requests, engine.output_processor.request_states
         positions: dict[str, int] = {}
         for output in outputs:
             if output.finished:
                 self._switched.pop(output.request_id, None)
             elif output.request_id in self._switched:
                 vllm_id, switched = self._switched[output.request_id]
-                position = switched.read(output, scheduled=requests[vllm_id].num_computed_tokens)
+                text: str = texts[vllm_id].detokenizer.output_text
+                position = switched.read(output, text=text, scheduled=requests[vllm_id].num_computed_tokens)
                 if position is not None:
                     positions[switched.key] = position
         if positions:

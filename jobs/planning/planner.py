@@ -16,7 +16,7 @@ from typing import overload
 
 from ampsweep.domain.choices import Mode
 from ampsweep.domain.intervention import Intervention, NonTarget
-from ampsweep.errors import SweepTooLarge
+from ampsweep.errors import InvalidRequest, SweepTooLarge
 from jobs.cell import Cell, TaskRef
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
@@ -80,11 +80,35 @@ def plan(spec: SweepSpec, catalog: Catalog, neuron_sets: NeuronSets, *, max_cell
     identifier = None
     if spec.interventions.running_text is not None:
         identifier = require_running_text(spec, resolved, catalog)
+    if search is not None:
+        _require_tried(
+            search, [(ref, task.targets_of(ref)) for task in resolved.tasks[spec.mode[0]] for ref in task.refs]
+        )
     if (count := _count(spec, resolved, search)) > max_cells:
         message = f"the sweep would have {count} cells; the maximum is {max_cells}"
         raise SweepTooLarge(f"{message}; give fewer factors, languages or layers", param="interventions")
     grid = list({cell.id: cell for cell in _grid(spec, resolved, catalog, identifier)}.values())
     return Plan(tuple(grid if search is None else search.first(grid)), resolved.warnings)
+
+
+def _require_tried(search: Search, steered: Sequence[tuple[TaskRef, Sequence[str]]]) -> None:
+    """Check that the search can choose a factor of each target that other tasks are steered to.
+
+    Args:
+        search: The search.
+        steered: Each task reference with the targets that it is steered to.
+
+    Raises:
+        InvalidRequest: It tries no factor of a target, whose cells would be left out.
+    """
+    tried = {target for ref, targets in steered if search.tries(ref) for target in targets}
+    untried = {
+        target: ref for ref, targets in steered if not search.tries(ref) for target in targets if target not in tried
+    }
+    for target, ref in untried.items():
+        message = f"no task has {search.metric} for target {target}, so no factor can be chosen for task {ref.name}"
+        remedy = "give a task with it another data language, leave the target out of interventions.languages"
+        raise InvalidRequest(f"{message}; {remedy}, or use search: grid", param="search")
 
 
 def _count(spec: SweepSpec, resolved: ResolvedSweep, search: Search | None) -> int:

@@ -298,3 +298,14 @@ def test_an_answer_of_vllm_keeps_the_whole_character_of_its_last_token(
     assert chunks[-1].finish_reason == ends
     assert [token for chunk in chunks for token in chunk.token_ids] == ids
     assert [offset for chunk in chunks for offset in chunk.text_offsets] == [0, 1, 2][: len(ids)]
+
+
+def test_what_is_held_back_for_a_stop_string_is_read_at_once() -> None:
+    letters: Any = byte_level()
+    stream = TextStream(letters, (), ("abcd", "x"))
+    pushed, read = [], []
+    for token in letters.encode("zabe", add_special_tokens=False):
+        pushed.append(stream.push(token))
+        read.append(stream.read())
+    assert (pushed, read) == (["z", "", "", "abe"], list("zabe"))
+    assert stream.read() == ""

@@ -53,9 +53,9 @@ def output(text: str, *, tokens: int = 1, finished: bool = False) -> Any:
 def test_a_switch_takes_effect_at_the_next_token_that_no_step_has_begun(ahead: int, expected: list[Any]) -> None:
     answer = SwitchedAnswer("switch-1", new_switch(), prompt_tokens=10)
     positions = [
-        answer.read(output(text), scheduled=10 + generated + ahead) for generated, text in enumerate("fe", start=1)
+        answer.read(output(""), text="fe"[:generated], scheduled=10 + generated + ahead) for generated in (1, 2)
     ]
-    positions.append(answer.read(output("eff", tokens=2), scheduled=10 + 4 + ahead))
+    positions.append(answer.read(output("", tokens=2), text="feeff", scheduled=10 + 4 + ahead))
     assert positions == expected
     start, end = (position - 10 for position in expected[1:])
     assert answer.history.spans(0, 99) == ((start, end),)
@@ -66,7 +66,7 @@ def test_steering_that_begins_with_the_answer_is_on_at_its_first_token() -> None
     switch = AnswerSwitch(part=PartSwitch("thinking", markers, [7]))
     answer = SwitchedAnswer("switch-1", switch, prompt_tokens=10)
     assert answer.history.on
-    assert answer.read(output(""), scheduled=10) == 11  # the token that ends the thinking part
+    assert answer.read(output(""), text="", scheduled=10) == 11  # the token that ends the thinking part
     assert answer.history.spans(0, 9) == ((0, 1),)
 
 

@@ -137,6 +137,8 @@ class Talking(StandIn):
     """A stand-in whose only request gets an output in each of three steps, the last of which finishes it."""
 
     requests: ClassVar[dict[str, Any]] = {"1-vllm": SimpleNamespace(num_computed_tokens=7)}
+    _states: ClassVar[dict[str, Any]] = {"1-vllm": SimpleNamespace(detokenizer=SimpleNamespace(output_text="a text"))}
+    output_processor = SimpleNamespace(request_states=_states)
 
     def step(self) -> list[Any]:
         self.steps.append(1)
@@ -154,11 +156,11 @@ def test_steering_is_switched_between_the_step_with_the_text_and_the_next_one() 
         loop = make(engine)
         await loop.start()
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        computed: list[int] = []
+        seen: list[tuple[str, int]] = []
         positions = iter([None, 8])
 
-        def read(output: Any, *, scheduled: int) -> int | None:
-            computed.append(scheduled)
+        def read(output: Any, *, text: str, scheduled: int) -> int | None:
+            seen.append((text, scheduled))
             return next(positions)
 
         answer: Any = SimpleNamespace(key="switch-1", read=read)
@@ -171,6 +173,6 @@ def test_steering_is_switched_between_the_step_with_the_text_and_the_next_one() 
         await ended
         await loop.stop()
         assert engine.log == ["add hello", "step 1", "step 2", "steering_switch {'switch-1': 8}", "step 3", "shutdown"]
-        assert computed == [7, 7]
+        assert seen == [("a text", 7)] * 2
 
     run(check())

@@ -172,7 +172,11 @@ ASSIGNED = {
     ],
     f"{ENGINE}.__init__": [
         *("self.vllm_config =", "self.model_config =", "self.engine_core =", "self.model_executor ="),
+        "self.output_processor =",
     ],
+    "vllm.v1.engine.output_processor:OutputProcessor.__init__": ["self.request_states:"],
+    "vllm.v1.engine.output_processor:RequestState.__init__": ["self.detokenizer ="],
+    "vllm.v1.engine.detokenizer:BaseIncrementalDetokenizer.__init__": ["self.output_text ="],
     "vllm.v1.engine.core_client:InprocClient.__init__": ["self.engine_core ="],
     "vllm.v1.engine.core:EngineCore.__init__": ["self.scheduler:"],
     "vllm.v1.core.kv_cache_manager:KVCacheManager.__init__": ["self.coordinator ="],

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from engine.steering.edits import resolve
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.planner import plan
+from jobs.planning.search import search_of
 from jobs.spec import parse_spec
 from tests.jobs.cluster import write_catalog
 from tests.jobs.planning.expansion import Expansion, condition_of
@@ -43,12 +46,12 @@ class World:
         for code, pairs in NEURONS.items():
             by_layer[code] = {str(layer): [index for at, index in pairs if at == layer] for layer, _ in pairs}
         shape = (len(NEURONS), LAYERS, WIDTH)
-        random = np.random.default_rng(0)
+        rng = np.random.default_rng(0)
         self.neurons: NeuronSet = replace(
             from_json(by_layer, model=self.catalog.model("tiny")),
-            patch=PatchValues(**{kind: random.random(shape).astype(np.float32) for kind in ("max", "median", "mean")}),
-            entropy=random.random(shape[1:]).astype(np.float32),
-            residual_mean=random.random((*shape[:2], 4)).astype(np.float32),
+            patch=PatchValues(**{kind: rng.random(shape).astype(np.float32) for kind in ("max", "median", "mean")}),
+            entropy=rng.random(shape[1:]).astype(np.float32),
+            residual_mean=rng.random((*shape[:2], 4)).astype(np.float32),
         ).with_content_id()
         self.sets = NeuronSets(folder / "neurons")
         self.sets.publish(self.neurons.id, self.neurons.save)
@@ -173,3 +176,82 @@ def test_a_spec_has_the_cells_that_the_documentation_says(raw: dict[str, Any], w
     if len(cells) > 1:
         with pytest.raises(SweepTooLarge):
             plan(parse_spec(spec), world.catalog, world.sets, max_cells=len(cells) - 1)
+
+
+@st.composite
+def searches(draw: st.DrawFn) -> dict[str, Any]:
+    """Draw a spec with a search over the factors of one operation."""
+    raw = draw(specs().filter(lambda raw: raw["tasks"][0]["name"] == "lss" and "targets" not in raw["tasks"][0]))
+    interventions = {name: value for name, value in raw["interventions"].items() if name not in ("ops", "neurons")}
+    operation = draw(OPERATIONS)
+    for name in ("op", "factors", "patch", "statistic"):
+        interventions.pop(name, None)
+    interventions |= {**operation, "factors": draw(some(-1.5, 0, 0.5, 1, 1.25, 2, least=3))}
+    keep = draw(st.integers(1, 2))
+    raw["tasks"][0].pop("limit", None)
+    return {
+        **raw,
+        "interventions": interventions,
+        "mode": "corrected",
+        "search": {"method": "halving", "items": 1, "keep": keep},
+    }
+
+
+@given(raw=searches(), seed=st.integers(0, 100))
+def test_a_search_ends_with_the_cells_of_the_best_factors(raw: dict[str, Any], seed: int, world: World) -> None:
+    """Try all factors, keep the better half, and so on; a factor is as good as its mean over data languages."""
+    spec = {**raw, "neurons": {"id": world.neurons.id}}
+    grid = {text: json.loads(text) for text in Expansion(spec, layers=LAYERS, neurons=NEURONS).conditions()}
+    if not any(each["task"] == "lss" for each in grid.values()):
+        return  # no target differs from the data language
+    parsed, tried = parse_spec(spec), {each["pair"] for each in grid.values() if each["task"] == "lss"}
+    steered = {target for each in grid.values() for target in each.get("intervention", {}).get("languages", ())}
+    if steered - tried:
+        with pytest.raises(InvalidRequest, match="no task has lss for target") as refused:
+            plan(parsed, world.catalog, world.sets)
+        assert refused.value.param == "search"
+        return
+    cells, search = list(plan(parsed, world.catalog, world.sets)), search_of(parsed)
+    assert search is not None
+
+    def quality(race: str, factor: float, data: str) -> float:
+        return random.Random(f"{seed} {race} {factor} {data}").choice([0.25, 0.5, 0.75])
+
+    while True:
+        values = {}
+        for cell in cells:
+            if cell.intervention is not None and cell.task.name == "lss":
+                edit = json.loads(condition_of(cell))["intervention"]
+                values[cell.id] = quality(race_of(edit), edit["factor"], cell.task.data_language)
+        if not (further := search.next(cells, values)):
+            break
+        cells += further
+
+    races: dict[str, dict[float, set[str]]] = {}
+    for each in grid.values():
+        edit = each.get("intervention", {"vector": True})
+        if each["task"] == "lss" and "vector" not in edit and "selection" not in edit:
+            races.setdefault(race_of(edit), {}).setdefault(edit["factor"], set()).add(each["data"])
+    kept: dict[str, list[float]] = {}
+    for race, factors in races.items():
+        left = sorted(factors)
+        while len(left) > spec["search"]["keep"]:
+            means = {factor: fmean(quality(race, factor, data) for data in factors[factor]) for factor in left}
+            half = max(spec["search"]["keep"], -(-len(left) // 2))
+            left = sorted(sorted(left, key=lambda factor: (-round(means[factor], 9), factor))[:half])
+        kept[race] = left
+
+    def is_kept(edit: dict[str, Any] | None) -> bool:
+        if edit is None or "vector" in edit or edit.get("selection") == "zero":
+            return True
+        return edit["factor"] in kept[race_of(edit)]
+
+    in_full = [condition_of(cell) for cell in cells if search.rung(cell.task) is None]
+    assert len(set(in_full)) == len(in_full)
+    assert set(in_full) == {text for text, each in grid.items() if is_kept(each.get("intervention"))}
+
+
+def race_of(edit: dict[str, Any]) -> str:
+    """Return what the interventions have in common whose factors compete."""
+    differing = ("factor", "source", "selection", "seed", "other")
+    return json.dumps({name: value for name, value in edit.items() if name not in differing}, sort_keys=True)
