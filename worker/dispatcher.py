@@ -26,6 +26,7 @@ from jobs.store.protocol import Store
 from jobs.store.records import CellFile, CellOutcome, CellReport, Heartbeat, Lease, SweepLease
 from worker.polling import poll_forever
 from worker.pool import Pool
+from worker.repeated_warnings import RepeatedWarnings
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +120,7 @@ class Dispatcher:
         self._reporter: asyncio.Task[None] | None = None
         self._finalizing: dict[SweepLease, asyncio.Task[None]] = {}
         self._backoff_until = 0.0
+        self._warnings = RepeatedWarnings(log)
         self._next_quarantine_poll = 0.0
         pool.watch(self._work_available.set)
 
@@ -235,10 +237,11 @@ class Dispatcher:
         try:
             await asyncio.to_thread(self._check_writable)
         except (OSError, Unavailable) as error:
-            log.warning("no cells are leased because results cannot be written: %s", error)
+            self._warnings.warn(f"no cells are leased because results cannot be written: {error}")
             self._backoff_until = now + BACKOFF_SECONDS
             return False
         self._backoff_until = 0.0
+        self._warnings.end()
         return True
 
     def _free_capacity(self, model: str) -> int:
@@ -305,7 +308,7 @@ class Dispatcher:
             try:
                 late = await asyncio.to_thread(self._store.report, reports)
             except Unavailable as error:
-                log.warning("the outcomes of %d cells could not be stored; retrying: %s", len(ended), error)
+                self._warnings.warn(f"the outcomes of {len(ended)} cells could not be stored; retrying: {error}")
                 self._ended = [*ended, *self._ended]
                 await asyncio.sleep(self._poll)
                 continue

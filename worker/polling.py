@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from ampsweep.errors import Unavailable
+from worker.repeated_warnings import RepeatedWarnings
 
 log = logging.getLogger(__name__)
 
@@ -24,13 +25,15 @@ async def poll_forever(
         interval: Seconds between two calls.
         stops: Ends the loop after the current call.
     """
+    warnings = RepeatedWarnings(log)
     while not stops.is_set():
         if wake is not stops:
             wake.clear()
         try:
             await step()
+            warnings.end()
         except Unavailable as error:
-            log.warning("%s will retry: %s", name, error)
+            warnings.warn(f"{name} will retry: {error}")
         except Exception:
             log.exception("unhandled exception in %s; it will retry", name)
         with suppress(TimeoutError):

@@ -61,7 +61,7 @@ class Identifications:
                 return IdentificationStatus(error=failure, model=model)
         except (NotFound, ValueError, KeyError, TypeError):
             return None
-        if self._clock.now() - heartbeat > LEASE:
+        if abs(self._clock.now() - heartbeat) > LEASE:  # a heartbeat of the future is one before the clock was set back
             lost = EngineFailed("the server that was identifying the set has ended; send the request again")
             return IdentificationStatus(error=lost, model=model)
         return IdentificationStatus(error=None, progress=progress, model=model)

@@ -141,17 +141,24 @@ class FileLock:
 
         Raises:
             Unavailable: Another process holds it.
+            InvalidRequest: The file system has no locks.
         """
         lock_file = path.with_name(path.name + ".lock")
         descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT, 0o644)
         self._descriptor: int | None = descriptor
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             os.close(descriptor)
             raise Unavailable(
                 f"{path} is in use by another process; stop that process first, or use another folder "
                 "(--home of `serve`, --out of `run`)"
+            ) from error
+        except OSError as error:
+            os.close(descriptor)
+            raise InvalidRequest(
+                f"{path} cannot be locked: {error.strerror}; use a folder on a local disk, or PostgreSQL "
+                "(--database-url)"
             ) from error
 
     def release(self) -> None:
@@ -278,6 +285,9 @@ def _open(engine: sa.Engine) -> sa.Engine:
         engine.dispose()
         if engine.dialect.name == "postgresql":
             raise Unavailable(f"the database {name} cannot be used: {error.orig}", param="database_url") from error
+        if isinstance(error, sa.exc.OperationalError):
+            message = f"{name} cannot be opened as a database: {error.orig}"
+            raise Unavailable(f"{message}{_remedy(Path(name or ''), error.orig)}") from error
         raise DamagedFile(f"{name} cannot be opened as a database: {error.orig}") from error
     except BaseException:
         engine.dispose()

@@ -46,6 +46,7 @@ from ampsweep.cli.terminal.running import run_to_end
 from ampsweep.cli.terminal.summary import show_summary
 from ampsweep.documents import read_spec
 from ampsweep.errors import AmpsweepError, InvalidRequest
+from ampsweep.files import write_problem
 
 if TYPE_CHECKING:
     from ampsweep.cli.server.runtime import Runtime
@@ -169,7 +170,11 @@ def _try_to_write_partial(runtime: Runtime, sweep: SweepRecord, out: Path) -> No
     try:
         cells = write_partial_results(runtime, sweep, out)
         outcome = f"stopped: partial results of {cells.included} of {cells.total} cells are in {out}/partial-*.parquet"
-    except (OSError, AmpsweepError) as error:
+    except OSError as error:
+        outcome = (
+            f"stopped; the partial results could not be written to {error.filename or out}: {write_problem(error)}"
+        )
+    except AmpsweepError as error:
         outcome = f"stopped; the partial results could not be written: {error}"
     warn([f"{outcome}; run the same command to continue"])
 

@@ -175,6 +175,10 @@ def _fail(error: Exception, group: TyperGroup, words: Sequence[str], *, as_json:
             return
         _print_error(_usage(error), "invalid_request_error", None, "usage", as_json=as_json)
         raise typer.Exit(WRONG_INPUT) from error
+    if isinstance(error, FileNotFoundError) and error.filename is None and not _has_current_folder():
+        message = "the current folder was deleted; change to another folder"
+        _print_error(message, "invalid_request_error", None, "invalid_request", as_json=as_json)
+        raise typer.Exit(WRONG_INPUT) from error
     full = isinstance(error, OSError) and (is_full(error) or error.errno == errno.EFBIG)
     if isinstance(error, OSError) and (full or error.filename is not None):
         kind, code = ("server_error", "unavailable") if full else ("invalid_request_error", "invalid_request")
@@ -186,6 +190,14 @@ def _fail(error: Exception, group: TyperGroup, words: Sequence[str], *, as_json:
     text = f"{type(error).__name__}: {' '.join(str(error).split())} ({TRACEBACK}=1 shows where)"
     _print_error(text, "server_error", None, "internal_error", as_json=as_json)
     raise typer.Exit(FAILED) from error
+
+
+def _has_current_folder() -> bool:
+    try:
+        os.getcwd()  # noqa: PTH109  (a path of pathlib need not exist)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _file_error(error: OSError) -> str:

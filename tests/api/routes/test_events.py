@@ -72,6 +72,32 @@ async def test_events_are_sent_on_notification_and_not_at_the_next_poll(installa
         await stream.aclose()
 
 
+async def test_streams_that_wait_for_the_same_events_read_them_once(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_server(installation, working=False) as server:
+        sweep = await server.submit()
+        services: Services = server.app.state.services
+        streams = [_follow(services, sweep["id"], 1) for _ in range(100)]
+        waiting = [asyncio.ensure_future(anext(stream)) for stream in streams]
+        await asyncio.sleep(0.1)
+        reads = 0
+        read_events = services.store.events
+
+        def counted(*args: Any, **options: Any) -> Any:
+            nonlocal reads
+            reads += 1
+            return read_events(*args, **options)
+
+        monkeypatch.setattr(services.store, "events", counted)
+        await server.http.post(f"/v1/sweeps/{sweep['id']}/pause")
+        received = await asyncio.wait_for(asyncio.gather(*waiting), 5)
+        assert {event.event for event in received} == {"sweep.paused"}
+        assert reads <= 3, "one read, and one for streams that the loop woke after it"
+        for stream in streams:
+            await stream.aclose()
+
+
 async def test_a_stream_outlives_an_outage_of_the_database(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:

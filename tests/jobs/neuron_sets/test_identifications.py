@@ -68,3 +68,13 @@ def test_a_damaged_status_file_counts_as_none(tmp_path: Path) -> None:
     for damage in ("", "[]", '{"at": 1}', '{"at": 1, "error": {}}'):
         (tmp_path / "ns_1.json").write_text(damage)
         assert Identifications(LocalStorage(tmp_path), ManualClock()).get("ns_1") is None
+
+
+def test_an_identification_does_not_go_on_without_a_server_until_a_clock_has_caught_up(tmp_path: Path) -> None:
+    clock = ManualClock(time=10_000)
+    identifications = Identifications(LocalStorage(tmp_path), clock)
+    identifications.heartbeat("ns_1")
+    clock.time -= 3600
+    status = identifications.get("ns_1")
+    assert status is not None
+    assert status.error is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import subprocess
 import sys
@@ -151,3 +152,29 @@ def test_a_file_that_is_overwritten_while_it_is_open_is_damaged(store: SqlStore,
 def test_a_row_that_is_forbidden_is_a_mistake_and_no_damage(store: SqlStore) -> None:
     with pytest.raises(sa.exc.IntegrityError), store._database.writing() as db:
         db.execute(sa.insert(sweeps).values(id="a"))
+
+
+def test_a_database_that_does_not_fit_on_the_disk_at_its_start_is_unavailable(
+    tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def small(url: sa.URL) -> sa.Engine:
+        engine = sqlite_engine(url)
+        sa.event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA max_page_count=3"))
+        return engine
+
+    monkeypatch.setattr("jobs.store.database.sqlite_engine", small)
+    with pytest.raises(Unavailable, match=f"disk is full; free some space on the disk of {tmp_path}/a.db"):
+        SqlStore(f"sqlite:///{tmp_path}/a.db", clock, CountingIds())
+
+
+def test_a_disk_without_locks_is_not_taken_for_another_process(
+    url: str, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(
+        InvalidRequest, match=r"store\.db cannot be locked: No locks available; use a folder on a local"
+    ):
+        SqlStore(url, clock, CountingIds())

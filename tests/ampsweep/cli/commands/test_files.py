@@ -178,6 +178,18 @@ def test_a_copy_to_a_full_disk_names_the_copy_and_not_its_source(
     assert result.stderr.startswith(f"error: {copy}: no space left on device; free some space on that disk")
 
 
+def test_a_current_folder_that_was_deleted_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "results").mkdir()
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    result = call("report", tmp_path / "results")
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "error: the current folder was deleted; change to another folder\n",
+    )
+
+
 @pytest.mark.parametrize("named", [True, False])
 def test_a_limit_on_the_size_of_files_is_named(named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def save(*_: object) -> None:
@@ -212,7 +224,8 @@ def test_a_run_that_is_stopped_on_a_full_disk_ends_as_stopped(
     spec.write_text(json.dumps(content))
     result = call("run", spec, "--out", tmp_path / "out", "--engine", "fake")
     assert result.exit_code == 130
-    assert "stopped; the partial results could not be written: " in result.stderr
+    problem = "No space left on device; free some space on that disk; run the same command to continue"
+    assert f"stopped; the partial results could not be written to {tmp_path / 'out'}: {problem}" in result.stderr
 
 
 def test_a_key_file_outside_of_a_folder_is_refused_in_one_line(in_the_way: Path) -> None:
