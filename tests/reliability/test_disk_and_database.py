@@ -1,20 +1,22 @@
-"""A full disk, a locked database, a removed folder: work waits and continues by itself."""
+"""A full or unmounted disk, a locked or moved database, a removed folder: work waits and continues by itself."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import sqlite3
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
+from ampsweep.errors import Unavailable
 from api.http.change_notifier import ChangeNotifier
 from jobs.clock import SystemClock
 from jobs.store.records import SweepRecord
@@ -90,6 +92,81 @@ async def test_work_waits_for_a_full_disk(tmp_path: Path) -> None:
             await until(notifier, lambda: store.get_sweep(sweep.id).state in SWEEP_ENDED)
         all_is_well(installation, sweep)
         store.close()
+
+
+async def test_an_identification_waits_for_a_disk_that_its_neurons_do_not_fit_on(tmp_path: Path) -> None:
+    """There is room for the folder of the set, but not for its arrays."""
+    store = SqlStore(f"sqlite:///{tmp_path}/store.db", SystemClock())
+    installation, notifier = Installation.build(tmp_path / "installation", store=store), ChangeNotifier()
+    with small_disk(Path(installation.neurons), "64k") as disk:
+        sweep = installation.submit()
+        ballast = fill(disk)
+        os.truncate(ballast, ballast.stat().st_size - 4096)
+        async with working(installation, notifier):
+            await asyncio.sleep(5)
+            counts = store.get_sweep(sweep.id).request_counts
+            assert (counts.completed < counts.total, counts.failed) == (True, 0)
+            assert installation.neuron_sets.infos() == []
+            ballast.unlink()
+            await until(notifier, lambda: store.get_sweep(sweep.id).state in SWEEP_ENDED)
+        all_is_well(installation, sweep)
+    store.close()
+
+
+@contextmanager
+def bound(source: Path, target: Path) -> Iterator[None]:
+    """Let a folder on another disk appear at `target`."""
+    subprocess.run(["mount", "--bind", str(source), str(target)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(target)], check=True)
+
+
+async def test_nothing_is_computed_again_after_a_disk_was_unmounted_and_mounted(tmp_path: Path) -> None:
+    """Results and neuron sets lie on it. Nothing is written below its mount point meanwhile."""
+    store, notifier = SqlStore(f"sqlite:///{tmp_path}/store.db", SystemClock()), ChangeNotifier()
+    published = tmp_path / "published"
+    published.mkdir()
+    with small_disk(tmp_path / "disk", "16m") as disk, ExitStack() as mounted:
+        mounted.enter_context(bound(disk, published))
+        installation = Installation.build(tmp_path / "installation", store=store, published=str(published / "here"))
+        first = installation.submit()
+        async with working(installation, notifier, seconds_per_step=0.05):
+            await until(notifier, lambda: store.get_sweep(first.id).state in SWEEP_ENDED)
+            ended = store.get_sweep(first.id)
+            second = installation.submit(tasks=[{"name": "lss", "languages": ["fr"], "limit": 4}])
+            mounted.close()
+            with pytest.raises(Unavailable, match=f"the disk at {published} is no longer mounted"):
+                installation.results.check_sweep(ended)
+            await asyncio.sleep(5)
+            counts = store.get_sweep(second.id).request_counts
+            assert (counts.completed < counts.total, counts.failed) == (True, 0)
+            assert list(published.iterdir()) == []
+            mounted.enter_context(bound(disk, published))
+            await until(notifier, lambda: store.get_sweep(second.id).state in SWEEP_ENDED)
+            all_is_well(installation, first)
+            all_is_well(installation, second)
+        assert store.get_sweep(first.id) == ended
+        assert "cell.reset" not in {event.type for event in store.events(first.id)}
+    store.close()
+
+
+async def test_work_waits_for_a_database_that_was_moved(tmp_path: Path) -> None:
+    """A store that went on in the moved file would lose everything once the server is restarted on what is there."""
+    store = SqlStore(f"sqlite:///{tmp_path}/store.db", SystemClock())
+    installation, notifier = Installation.build(tmp_path / "installation", store=store), ChangeNotifier()
+    sweep = installation.submit()
+    async with working(installation, notifier, seconds_per_step=0.05):
+        await until(notifier, lambda: store.get_sweep(sweep.id).request_counts.completed > 0)
+        (tmp_path / "store.db").rename(tmp_path / "moved.db")
+        with pytest.raises(Unavailable, match="was moved, deleted or replaced"):
+            store.get_sweep(sweep.id)
+        await asyncio.sleep(5)
+        (tmp_path / "moved.db").rename(tmp_path / "store.db")
+        await until(notifier, lambda: store.get_sweep(sweep.id).state in SWEEP_ENDED)
+    all_is_well(installation, sweep)
+    store.close()
 
 
 async def test_work_waits_for_a_locked_database(tmp_path: Path) -> None:
