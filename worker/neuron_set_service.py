@@ -22,7 +22,7 @@ from worker.pool import Pool
 log = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 2.0
-"""Interval in seconds at which the engines are asked how far the identifications are."""
+"""Interval in seconds at which the engines are asked how far the identifications are, and whether they have started."""
 
 MAX_IDENTIFICATIONS = 16
 """How many identifications one server runs at the same time."""
@@ -44,6 +44,7 @@ class PoolNeuronSetService:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._identifications = identifications
         self._progress: dict[str, RecordingProgress] = {}
+        self._models: dict[str, str] = {}
 
     def import_set(self, model: str, neurons: Mapping[str, Mapping[str, Sequence[int]]]) -> str:
         """Publish a set of neurons, {language: {layer: [index, ...]}}; return its id, a hash of the content."""
@@ -59,6 +60,8 @@ class PoolNeuronSetService:
     async def identify(self, model: str, ref: NeuronsRef) -> None:
         """Start identifying a set in the background, unless this or another server does so already.
 
+        While the engines of the model are starting, the identification waits for one.
+
         Raises:
             Unavailable: Too many identifications are running.
         """
@@ -70,13 +73,15 @@ class PoolNeuronSetService:
                 f"{MAX_IDENTIFICATIONS} neuron sets are being identified; retry when one of them is finished"
             )
         recorded = asyncio.Event()
+        self._models[ref.id] = model
         self._tasks[ref.id] = asyncio.create_task(self._identify(model, ref, recorded))
         await recorded.wait()
 
     def identification_status(self, neuron_set_id: str) -> IdentificationStatus | None:
         """Return the status of a running or failed identification on any server; None if there is none."""
         if neuron_set_id in self._tasks:
-            return IdentificationStatus(error=None, progress=self._progress.get(neuron_set_id))
+            progress = self._progress.get(neuron_set_id)
+            return IdentificationStatus(error=None, progress=progress, model=self._models[neuron_set_id])
         return self._identifications.get(neuron_set_id)
 
     async def unfinished(self, model: str | None) -> Mapping[str, IdentificationStatus]:
@@ -103,6 +108,7 @@ class PoolNeuronSetService:
             recorded.set()
             heartbeats = asyncio.create_task(self._send_heartbeats(model, ref.id))
             try:
+                await self._wait_for_engine(model)
                 await self._pool.find_neurons(model, ref)
             finally:
                 heartbeats.cancel()
@@ -124,8 +130,16 @@ class PoolNeuronSetService:
             await self._record(self._identifications.fail, ref.id, failed, model)
         finally:
             recorded.set()
-            del self._tasks[ref.id]
+            del self._tasks[ref.id], self._models[ref.id]
             self._progress.pop(ref.id, None)
+
+    async def _wait_for_engine(self, model: str) -> None:
+        """Wait while no engine of a model is ready and one is starting."""
+        while True:
+            states = {engine["state"] for engine in self._pool.engines() if engine["model"] == model}
+            if "ready" in states or "starting" not in states:
+                return
+            await asyncio.sleep(PROGRESS_SECONDS)
 
     async def _send_heartbeats(self, model: str, neuron_set_id: str) -> None:
         due = monotonic() + HEARTBEAT_SECONDS

@@ -152,6 +152,34 @@ async def test_identifications_are_visible_on_a_second_server(installation: Inst
         assert installation.identifications.get(neuron_set_id) is None
 
 
+async def test_an_identification_waits_for_an_engine_that_is_starting(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It failed at once, so that whoever asked a server that had just been started had to ask again."""
+    monkeypatch.setattr("worker.neuron_set_service.PROGRESS_SECONDS", 0.0)
+    async with running_server(installation, working=False) as server:
+        pool: Any = server.pool
+        engines, looks, looked_twice = pool.engines, iter(range(3)), asyncio.Event()
+
+        def starting() -> list[Any]:
+            if next(looks, None) is None:
+                looked_twice.set()
+                return list(engines())
+            return [{**engine, "state": "starting"} for engine in engines()]
+
+        async def find(_model: str, _ref: Any) -> None:
+            assert looked_twice.is_set()
+
+        monkeypatch.setattr(pool, "engines", starting)
+        monkeypatch.setattr(pool, "find_neurons", find)
+        created = (await server.http.post("/v1/neuron-sets", json=METHOD)).json()
+        assert (created["status"], created["model"]) == ("in_progress", "tiny")
+        service: Any = server.app.state.services.neuron_set_service
+        await asyncio.wait_for(asyncio.gather(*service._tasks.values()), 30)
+        assert looked_twice.is_set()
+        assert service.identification_status(created["id"]) is None, "it did not fail"
+
+
 async def test_a_stopping_server_marks_its_identification_as_failed(installation: Installation) -> None:
     async with running_server(installation, working=False) as server:
         service: Any = server.app.state.services.neuron_set_service
