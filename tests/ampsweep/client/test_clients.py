@@ -16,7 +16,7 @@ import pytest
 from ampsweep import AsyncClient, Client
 from ampsweep.client.models import Sweep
 from ampsweep.domain.intervention import Intervention
-from ampsweep.errors import Conflict, EngineFailed, InvalidRequest, NoConnection, NotFound, UnknownName
+from ampsweep.errors import Conflict, InvalidRequest, NoConnection, NotFound, UnknownName
 from tests.ampsweep.client.both_clients import KINDS, opened
 from tests.ampsweep.client.server_process import ServerProcess
 from tests.ampsweep.conftest import CELLS
@@ -103,16 +103,21 @@ def test_samples_and_summary_come_as_the_table_that_is_asked_for(client: Client,
         client.results(done.id, as_="excel")  # type: ignore[call-overload]
 
 
-def test_an_evaluation_is_started_followed_and_listed(client: Client, done: Sweep, tmp_path: Path) -> None:
-    evaluation = client.evaluate(done.id, "lfs", identifier="lid.176.ftz")
-    with pytest.raises(EngineFailed, match="the sweep has no text to evaluate"):  # lss scores, and writes nothing
-        client.wait_for_evaluation(done.id, evaluation["id"], interval=0.05)
-    assert client.evaluation(done.id, evaluation["id"])["status"] == "failed"
-    assert evaluation["id"] in [each["id"] for each in client.evaluations(done.id)]
-    with pytest.raises(Conflict, match="is failed and has no scores"):
-        client.download_scores(done.id, evaluation["id"], tmp_path / "scores.parquet")
+def test_an_evaluation_is_started_followed_and_listed(
+    client: Client, done: Sweep, spec: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidRequest, match="the sweep has no texts"):  # lss scores, and writes nothing
+        client.evaluate(done.id, "lfs", identifier="lid.176.ftz")
+    task = {"name": "generation", "data": "atlas", "split": "corpus", "languages": ["en"], "limit": 2, "max_tokens": 4}
+    written = client.wait(client.submit({**spec, "tasks": [task]}).id)
+    evaluation = client.evaluate(written.id, "lfs", identifier="lid.176.ftz")
+    assert client.wait_for_evaluation(written.id, evaluation["id"], interval=0.05)["status"] == "completed"
+    assert client.evaluation(written.id, evaluation["id"])["status"] == "completed"
+    assert evaluation["id"] in [each["id"] for each in client.evaluations(written.id)]
+    scores = pq.read_table(client.download_scores(written.id, evaluation["id"], tmp_path / "scores.parquet"))
+    assert 0 < scores.num_rows <= written.samples
     with pytest.raises(InvalidRequest) as refused:
-        client.evaluate(done.id, "relevance", judge="nobody")
+        client.evaluate(written.id, "relevance", judge="nobody")
     assert refused.value.param == "model"
 
 
