@@ -234,8 +234,10 @@ def tiny_model(family: Family, path: Path, seed: int = 0) -> Path:
     path.mkdir(parents=True, exist_ok=True)
     tokenizer = _tokenizer(bos=family != "qwen2")
     tokenizer.save_pretrained(path)
-    shape = {"vocab_size": len(tokenizer), **_SHAPE, **_OVERRIDES.get(family, {})}
-    model = _model(family, {name: value for name, value in shape.items() if value is not None})
+    config = tiny_config(family)
+    auto_class: Any = AutoModelForImageTextToText if family in WRAPPERS else AutoModelForCausalLM
+    model = auto_class.from_config(config)
+    tie = _shape(family)["tie_word_embeddings"]
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weights in model.named_parameters():
@@ -244,7 +246,7 @@ def tiny_model(family: Family, path: Path, seed: int = 0) -> Path:
                 if name.endswith("weight") and (family not in _ONE_PLUS or name.endswith("model.norm.weight")):
                     weights.add_(1.0)
             else:
-                tied = shape["tie_word_embeddings"] and weights is model.get_input_embeddings().weight
+                tied = tie and weights is model.get_input_embeddings().weight
                 # a larger scale would make every answer repeat the last token of its prompt
                 weights.normal_(0.0, 0.1 if tied else 0.2, generator=generator)
             if name.endswith(("alpha_p", "alpha_n")):
@@ -257,12 +259,19 @@ def tiny_model(family: Family, path: Path, seed: int = 0) -> Path:
     return path
 
 
-def _model(family: Family, shape: dict[str, Any]) -> Any:
-    """Return a model of a family, whose language model has the settings `shape`."""
+def tiny_config(family: Family) -> Any:
+    """Return the config of the model that `tiny_model` writes."""
+    shape = {name: value for name, value in _shape(family).items() if value is not None}
     if family in WRAPPERS:
-        return AutoModelForImageTextToText.from_config(WRAPPERS[family].config(family, shape))
+        return WRAPPERS[family].config(family, shape)
     model_type = family if family in CONFIG_MAPPING_NAMES else family.removesuffix("_moe")
-    return AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **shape))
+    return AutoConfig.for_model(model_type, **shape)
+
+
+def _shape(family: Family) -> dict[str, Any]:
+    """Return the settings of a family's language model; None stands for no setting."""
+    vocabulary = len(_tokenizer(bos=family != "qwen2"))
+    return {"vocab_size": vocabulary, **_SHAPE, **_OVERRIDES.get(family, {})}
 
 
 def _tokenizer(*, bos: bool) -> PreTrainedTokenizerFast:
