@@ -110,11 +110,6 @@ TRANSFORMERS_ONLY: tuple[Family, ...] = (
     "nemotron_h_moe",
     "qwen3_next",
     "qwen3_5_moe_text",
-    "minimax_m2",
-    "granitemoe",
-    "hunyuan_v1_moe",
-    "dots1",
-    "exaone_moe",
 )
 """The families that the `vllm` engine does not run on a CPU in float32; see `engine.vllm.platform_support`."""
 FAMILIES: tuple[Family, ...] = ("qwen2", "llama", "gemma2", "mistral")

@@ -13,8 +13,6 @@ _TRITON_BLOCKS = frozenset({"olmo_hybrid"})
 """Language models, by `model_type`, for whose linear attention vLLM has only a Triton kernel."""
 _BFLOAT16_BLOCKS = frozenset({"qwen3_5_text", "qwen3_5_moe_text", "qwen3_next"})
 """Those for whose linear attention vLLM has only a kernel in bfloat16 on a CPU."""
-_UNCOMPARED = frozenset({"minimax_m2", "granitemoe", "hunyuan_v1_moe", "dots1", "exaone_moe"})
-"""Those whose answers in vLLM have not been compared with those of Transformers."""
 _LATENT_ATTENTION = frozenset({"deepseek_v2", "deepseek_v3", "glm4_moe_lite"})
 """Those that vLLM computes with multi-head latent attention."""
 _LATENT_WIDTH = 576
@@ -62,9 +60,6 @@ def check_platform(
     if mixture and quantization is not None and not any(map(quantization.skips, _EXPERTS)):
         reason = f"its experts are quantized with {quantization}, and quantized experts cannot be steered"
         _reject(model_type, f"{reason}; use a checkpoint whose experts are not quantized")
-    if model_type in _UNCOMPARED:
-        reason = "its answers have not been compared with those of Transformers yet"
-        _reject(model_type, f"{reason}; use --engine transformers")
     if on_cpu and model_type in _TRITON_BLOCKS:
         _reject(model_type, "its linear attention needs a GPU, where it is a Triton kernel; use --engine transformers")
     if dtype == "float16" and model_type in _SCALED_IN_FLOAT16 and text.routed_scaling_factor != 1.0:

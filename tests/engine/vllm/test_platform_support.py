@@ -45,13 +45,6 @@ def test_the_language_model_decides(model_type: str) -> None:
     check_platform(_config(model_type), dtype="float32", on_cpu=False)
 
 
-@pytest.mark.parametrize("model_type", ["minimax_m2", "granitemoe", "dots1"])
-def test_families_that_were_not_compared_are_rejected(model_type: str) -> None:
-    for on_cpu in (True, False):
-        with pytest.raises(UnsupportedModel, match=rf"{model_type} here: .* not been compared .*--engine transformers"):
-            check_platform(_config(model_type), dtype="bfloat16", on_cpu=on_cpu, unfused_experts=True)
-
-
 @pytest.mark.parametrize("model_type", ["deepseek_v3", "glm4_moe", "glm4_moe_lite"])
 def test_models_that_vllm_scales_in_float16_are_rejected_there(model_type: str) -> None:
     with pytest.raises(UnsupportedModel, match=rf"{model_type} here: in float16 .*--dtype bfloat16"):
