@@ -164,13 +164,7 @@ class Supervisor:
         except (Exception, asyncio.CancelledError) as raised:
             if _is_cancelled():
                 raise
-            problem = "did not start" if ready_at is None else "cannot be reached"
-            error = raised if isinstance(raised, AmpsweepError) else _as_engine_failed(raised, problem)
-            is_ours = error is raised
-            summary = error.message if is_ours else type(raised).__name__
-            log.warning(
-                "the engine of model %s %s: %s", slot.spec.model, problem, summary, exc_info=None if is_ours else raised
-            )
+            error = self._logged(raised, "did not start" if ready_at is None else "cannot be reached")
         else:
             error = EngineFailed(f"the engine ended: {reason}")
             log.warning("the engine of model %s ended (%s); restarting it", slot.spec.model, reason)
@@ -179,17 +173,38 @@ class Supervisor:
             slot.end_start(now=self._timing.now())
             if session is not None:
                 await _close(session, slot.spec.model)
+        self._count_end(
+            ready_at, has_finished_work=slot.finished_work > finished, had_work=slot.started_work != started
+        )
+        return error
+
+    def _logged(self, raised: BaseException, problem: str) -> AmpsweepError:
+        """Log what a session has raised, and return it as an error that describes why the engine ended."""
+        error = raised if isinstance(raised, AmpsweepError) else _as_engine_failed(raised, problem)
+        is_ours = error is raised
+        summary = error.message if is_ours else type(raised).__name__
+        model = self.slot.spec.model
+        log.warning("the engine of model %s %s: %s", model, problem, summary, exc_info=None if is_ours else raised)
+        return error
+
+    def _count_end(self, ready_at: float | None, *, has_finished_work: bool, had_work: bool) -> None:
+        """Count the end of an engine, or a start that failed: as a failure unless the engine was healthy.
+
+        Args:
+            ready_at: When the engine became ready; None if it did not.
+            has_finished_work: Whether it has finished a cell or a stream.
+            had_work: Whether it was given any.
+        """
         if ready_at is None:
-            slot.failed_starts += 1
+            self.slot.failed_starts += 1
         else:
-            slot.deaths += 1
+            self.slot.deaths += 1
         uptime = 0.0 if ready_at is None else self._timing.now() - ready_at
-        if slot.finished_work > finished or uptime >= self._policy.healthy_seconds:
+        if has_finished_work or uptime >= self._policy.healthy_seconds:
             self._reset_failures()
         else:
             # If the engine had work, that may be the cause. Cells count their attempts, so only the delay grows.
-            self._count_failure(had_work=slot.started_work != started)
-        return error
+            self._count_failure(had_work=had_work)
 
     async def _wait_for_end(self, session: EngineSession) -> str:
         """Wait until a session has ended or is to be replaced; return the reason."""
