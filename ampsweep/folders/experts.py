@@ -89,7 +89,7 @@ def _beside(config: Mapping[str, Any], of_expert: int) -> int:
 
 
 def _is_plain(config: Mapping[str, Any], layer: int) -> bool:
-    """Say whether a layer has one MLP for all tokens.
+    """Return whether a layer has one MLP for all tokens.
 
     That are some layers of Qwen, Llama 4 and ERNIE 4.5, and the first ones of GLM 4.5, DeepSeek and LFM2.
     """

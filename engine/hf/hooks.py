@@ -166,7 +166,7 @@ class Hooks:
             site.replace(HookedExperts(experts, is_active=self._is_active, after_activation=after_activation))
 
     def _is_active(self) -> bool:
-        """Say whether activations are changed or watched."""
+        """Return whether activations are changed or watched."""
         return self._on_activation is not None
 
     def _after_layer(self, layer: int, _module: nn.Module, _inputs: object, output: Any) -> Any:

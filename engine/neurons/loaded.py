@@ -27,7 +27,7 @@ class LoadedNeurons:
         Raises:
             InvalidRequest: The set was made for a model of another shape.
         """
-        neurons.validate_for(self._info)
+        neurons.check_widths(self._info.widths, model=self._info.model)
         new = neurons.id not in self._sets
         self._sets.setdefault(neurons.id, neurons)
         return new

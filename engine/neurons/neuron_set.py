@@ -1,8 +1,7 @@
 """A neuron set: the neurons of each language, and where they come from.
 
 A neuron set is immutable and named by its id. On disk it is a folder with `neurons.safetensors` (the arrays) and
-`metadata.json` (everything else, readable without this package). It does not know engines; `validate_for` compares the
-number of layers and their widths with those of a model.
+`metadata.json` (everything else, readable without this package). It does not know engines.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +28,6 @@ from ampsweep.hashing import content_hash, file_hash
 from ampsweep.missing_path import no_folder
 from engine.neurons.numbering import numbers_of, outside, pairs_of
 from engine.neurons.safetensors_writer import save_tensors
-
-if TYPE_CHECKING:
-    from engine.base import EngineInfo
 
 _RESIDUAL = "residual.mean"
 
@@ -209,10 +205,6 @@ class NeuronSet:
             return {}
         values = {kind: self.patch.of(kind) for kind in RECORDED_PATCHES}
         return {kind: array for kind, array in values.items() if array is not None}
-
-    def validate_for(self, info: EngineInfo) -> None:
-        """Raise InvalidRequest where the model of `info` has another number of layers or of neurons of a layer."""
-        self.check_widths(info.widths, model=info.model)
 
     def check_widths(self, widths: LayerWidths, *, model: str) -> None:
         """Raise InvalidRequest where a `model` has another number of layers or of neurons of a layer."""

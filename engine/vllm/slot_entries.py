@@ -15,7 +15,7 @@ _REMEMBERED = 65_536
 
 
 def workers_take_statistics(vllm_config: Any) -> bool:
-    """Say whether the workers support statistics: the CUDA backend sees only the neurons of its own worker."""
+    """Return whether workers support statistics. With the CUDA backend each sees the neurons of its own shard only."""
     backend = vllm_config.additional_config["ampsweep"]["backend"]
     return bool(backend == "cpu" or vllm_config.parallel_config.tensor_parallel_size == 1)
 

@@ -37,7 +37,7 @@ _WORKERS = {
 
 
 def is_steered(vllm_config: Any) -> bool:
-    """Say whether this plug-in steers the engine of a configuration; the product's own engine is not meant."""
+    """Return whether this plug-in steers the engine of a configuration; False for Ampsweep's own engine."""
     config = vllm_config.additional_config
     return isinstance(config, dict) and _MARK in config
 
@@ -129,7 +129,7 @@ def read_neurons(info: EngineInfo, environment: Mapping[str, str] = os.environ) 
         else:
             model = ModelFolder(name=info.model, fingerprint=info.fingerprint, layers=info.layers, width=info.width)
             neurons = read_neuron_file(path, model=model, languages=None)
-        neurons.validate_for(info)
+        neurons.check_widths(info.widths, model=info.model)
     except OSError as error:
         raise InvalidRequest(f"{NEURONS}: cannot read {path}: {error.strerror}", param=NEURONS) from error
     except InvalidRequest as error:

@@ -18,7 +18,7 @@ class RowStore(Protocol):
     """The table that holds the rows of slots 1 and up."""
 
     def fits(self, row: SlotEntries) -> bool:
-        """Say whether the table has room for another row."""
+        """Return whether the table has room for another row."""
         ...
 
     def write(self, slot: int, row: SlotEntries) -> None:

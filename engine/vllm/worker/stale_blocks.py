@@ -44,7 +44,7 @@ def attach(runner: Any, *, every_step: bool) -> None:
 
 
 def _is_finite(hidden_states: torch.Tensor) -> bool:
-    """Say whether all values are finite. A value that is not, in any layer, makes its token's last state NaN."""
+    """Return whether all values are finite. A value that is not, in any layer, makes its token's last state NaN."""
     return math.isfinite(hidden_states.sum(dtype=torch.float32))
 
 

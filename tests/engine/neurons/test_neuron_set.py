@@ -12,7 +12,6 @@ from safetensors.numpy import load_file, save_file
 from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.layer_widths import LayerWidths
 from ampsweep.errors import DamagedFile, InvalidRequest, NotFound
-from engine.fake import FAKE_INFO
 from engine.neurons.neuron_set import NeuronSet, PatchValues
 from engine.steering.edits import resolve
 from tests.engine.neuron_sets import make_neuron_set
@@ -195,10 +194,10 @@ def test_an_empty_folder_has_no_set(tmp_path: Path) -> None:
 
 def test_a_model_of_another_shape_is_refused_with_both_shapes() -> None:
     neurons = make_neuron_set(PAIRS)
-    neurons.validate_for(replace(FAKE_INFO, layers=3, width=8))
+    neurons.check_widths(LayerWidths(3, 8), model="tiny")
     for layers, width in ((4, 8), (3, 9)):
         with pytest.raises(InvalidRequest, match=f"3 layers of 8 neurons.* has {layers} layers of {width}"):
-            neurons.validate_for(replace(FAKE_INFO, layers=layers, width=width))
+            neurons.check_widths(LayerWidths(layers, width), model="tiny")
 
 
 @pytest.mark.parametrize(
@@ -271,6 +270,6 @@ def test_a_neuron_beyond_its_layer_is_refused() -> None:
 
 def test_a_set_of_unequal_layers_fits_only_its_own_widths() -> None:
     neurons = make_neuron_set({"en": [(1, 7)]}, width=UNEQUAL)
-    neurons.validate_for(replace(FAKE_INFO, layers=3, width=UNEQUAL))
+    neurons.check_widths(LayerWidths(3, UNEQUAL), model="tiny")
     with pytest.raises(InvalidRequest, match="is for 3 layers of 2 to 8 neurons"):
-        neurons.validate_for(replace(FAKE_INFO, layers=3, width=(8, 4, 2)))
+        neurons.check_widths(LayerWidths(3, (8, 4, 2)), model="tiny")
