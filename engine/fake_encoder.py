@@ -37,7 +37,7 @@ class FakeEncoder:
         return bytes(token for token in ids if token < _SPECIAL).decode(errors="replace")
 
 
-def prompt_text(prompt: Prompt | TokenIds, tools: Sequence[Tool] = (), options: PromptOptions = DEFAULT_OPTIONS) -> str:
+def prompt_text(prompt: Prompt | TokenIds, tools: Sequence[Tool], options: PromptOptions) -> str:
     """Return a prompt as text; a chat is formatted by a fixed template, which writes its variables first."""
     if isinstance(prompt, str):
         return prompt

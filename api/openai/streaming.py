@@ -62,7 +62,7 @@ async def generation_response(
     formatter: Formatter,
     *,
     stream: bool,
-    param_of: Callable[[int], str] = lambda _: "intervention",
+    param_of: Callable[[int], str],
 ) -> Response:
     """Run the calls of a request and return their response.
 

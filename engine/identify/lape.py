@@ -64,7 +64,7 @@ def belonging(
     return belongs
 
 
-def candidate_entropy(stats: ActivationStats, *, filter_rate: float = FILTER_RATE) -> NDArray[np.float32]:
+def candidate_entropy(stats: ActivationStats, *, filter_rate: float) -> NDArray[np.float32]:
     """Return the entropy H of each candidate (`select_lape`) in nats; NaN where a neuron is not a candidate.
 
     It is float32 of the shape `stats.widths.shape`.

@@ -103,10 +103,10 @@ class Catalog:
             raise UnknownName(f"adapter of model {model}", name, adapters, param=param)
         return adapters[name]
 
-    def corpus(self, name: str, *, param: str | None = "neurons.corpus") -> Path:
-        """Return the folder of a corpus."""
+    def corpus(self, name: str) -> Path:
+        """Return the folder of a corpus; the `param` of an error is "neurons.corpus"."""
         if name not in self.corpora:
-            error = UnknownName("corpus", name, self.corpora, param=param)
+            error = UnknownName("corpus", name, self.corpora, param="neurons.corpus")
             if self.corpora.keys() <= {"atlas"}:
                 error.message += "; name the folder of one of your own with --corpus NAME=FOLDER"
                 error.args = (error.message,)

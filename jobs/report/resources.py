@@ -15,7 +15,7 @@ CLASSES = {
 """Classes of the paper's languages by table 1 of NLLB Team et al. (2022, arXiv 2207.04672)."""
 
 
-def resource_classes(low: Collection[str] | None = None) -> pa.Table:
+def resource_classes(low: Collection[str] | None) -> pa.Table:
     """Return a table of `language` and `class` (high or low).
 
     Args:

@@ -121,7 +121,7 @@ def insert_file(
     purpose: str,
     size: int,
     now: float,
-    expires_after: float | None = None,
+    expires_after: float | None,
 ) -> None:
     """Insert the row of a file in a write transaction."""
     expires_at = None if expires_after is None else now + expires_after

@@ -25,7 +25,7 @@ SWEEP_STATE = [
 """The columns of `sweeps` that `sweep_state_of` reads."""
 
 
-def sweep_record(row: Row, tags: Sequence[str] = ()) -> SweepRecord:
+def sweep_record(row: Row, tags: Sequence[str]) -> SweepRecord:
     """Convert a row of `sweeps` and the tags of the sweep to a record."""
     state = sweep_state_of(row)
     return SweepRecord(

@@ -30,9 +30,7 @@ Report = Callable[[RowCounts], Awaitable[None]]
 _END = object()
 
 
-async def run_rows(
-    batch: BatchRecord, *, files: BatchFiles, answers: RowAnswers, report: Report, sleep: Sleep = asyncio.sleep
-) -> None:
+async def run_rows(batch: BatchRecord, *, files: BatchFiles, answers: RowAnswers, report: Report, sleep: Sleep) -> None:
     """Answer the rows of a batch whose results have not been published. Cancelling the call aborts them.
 
     Args:

@@ -49,9 +49,7 @@ def doctor(
         raise typer.Exit(FAILED)
 
 
-def examine(
-    server: str | None, *, model: str | None = None, dtype: str = "float32", adapters: Sequence[Path] = ()
-) -> Sequence[Finding]:
+def examine(server: str | None, *, model: str | None, dtype: str, adapters: Sequence[Path]) -> Sequence[Finding]:
     """Return all findings: on the software, on machine, settings and a model if a server can run here, on a server."""
     from ampsweep.cli.checks import software
 

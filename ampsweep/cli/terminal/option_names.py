@@ -49,7 +49,7 @@ def command_of(group: Any, words: Sequence[str]) -> Any:
     return command
 
 
-def in_words_of_options(text: str, param: str | None, command: Any, words: Sequence[str] = ()) -> str:
+def in_words_of_options(text: str, param: str | None, command: Any, words: Sequence[str]) -> str:
     """Return the message of an error with the option of `command` that its field is, and with remedies for options.
 
     Args:

@@ -86,7 +86,7 @@ class Counter:
         task = next(task for task in self._bar.tasks if task.id == self._task)
         self.show_rate(done, total, task.finished_speed or task.speed, note)
 
-    def show_rate(self, done: int, total: int | None, rate: float | None, note: str = "") -> None:
+    def show_rate(self, done: int, total: int | None, rate: float | None, note: str) -> None:
         """Update the display with a rate in units per second that was measured elsewhere."""
         self._bar.update(self._task, completed=done, total=total)
         counted = f"{done:,}/{'?' if total is None else f'{total:,}'} {self._unit}".rstrip()
