@@ -83,6 +83,7 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
         "jobs/metrics/registry.py",
         "jobs/tasks/registry.py",
     ),
+    "tests/jobs/planning/test_resolution.py": ("jobs/planning/task_resolution.py",),
     "tests/jobs/data/test_hub.py": ("jobs/data/hub_sources.py",),
     "tests/api/openai/test_completions.py": ("jobs/execution.py", "worker/completions.py"),
     "tests/jobs/metrics/test_corpus_score.py": ("jobs/metrics/corpus_metrics.py",),

@@ -22,9 +22,10 @@ from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.controls import source_of, with_controls
 from jobs.planning.model_support import require_support
-from jobs.planning.resolution import ResolvedSweep, ResolvedTask, resolve
+from jobs.planning.resolution import ResolvedSweep, resolve
 from jobs.planning.running_text import require_running_text
 from jobs.planning.search import Search, search_of
+from jobs.planning.task_resolution import ResolvedTask
 from jobs.planning.token_choices import token_choices
 from jobs.spec import SweepSpec
 

@@ -10,48 +10,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 
 from ampsweep.domain.choices import Mode, Vector
 from ampsweep.domain.languages import unknown_language
-from ampsweep.errors import DataUnavailable, InvalidRequest, NoNeurons
+from ampsweep.errors import InvalidRequest, NoNeurons
 from ampsweep.folders.model import ModelFolder
-from ampsweep.hashing import canonical_json
-from jobs.cell import AdapterRef, TaskRef
+from jobs.cell import AdapterRef
 from jobs.instruction import Instruction, instruction_for
 from jobs.neuron_sets.neuron_lists import read_neurons
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.neuron_choice import NeuronChoice, resolve_neurons
 from jobs.planning.operations import ResolvedOperation, check_patches, resolve_operations
-from jobs.spec import InterventionsSpec, Layers, SweepSpec, TaskSpec, VectorBaseline
-from jobs.tasks.base import Task
-from jobs.tasks.registry import releases_of, task_for
-from jobs.tasks.sampled_task import SampledTask
+from jobs.planning.task_resolution import ResolvedTask, resolve_tasks
+from jobs.spec import InterventionsSpec, Layers, SweepSpec, VectorBaseline
 
 LayerChoice = tuple[int, ...] | None
 """The layers of an intervention; None for all layers."""
 NeuronChoices = Mapping[str, tuple[tuple[int, int] | None, ...]]
 """By target language, the neurons (layer, index) that are edited one at a time; (None,) to edit all together."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ResolvedTask:
-    """A task of the spec in one mode.
-
-    Attributes:
-        targets: Target languages that the task is asked with.
-        refs: References of the task's cells, in the order of the plan.
-        warnings: Warnings about the task's data for the user.
-    """
-
-    targets: tuple[str, ...]
-    refs: tuple[TaskRef, ...]
-    warnings: tuple[str, ...]
-
-    def targets_of(self, ref: TaskRef) -> tuple[str, ...]:
-        """Return the languages that the cells of a reference are steered to."""
-        return self.targets if ref.target_language is None else (ref.target_language,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,10 +100,7 @@ def resolve(spec: SweepSpec, catalog: Catalog, neuron_sets: NeuronSets) -> Resol
     layers = _layers(interventions.layers, model, param="interventions.layers")
     _check_source(spec, neurons[spec.mode[0]])
     single_neurons = {mode: _single_neurons(interventions, neurons[mode], targets, neuron_sets) for mode in spec.mode}
-    tasks: dict[Mode, tuple[ResolvedTask, ...]] = dict.fromkeys(spec.mode, ())
-    for index, task in enumerate(spec.tasks):
-        for mode, resolved in _TaskResolver(index, task, catalog, targets).resolve(spec.mode).items():
-            tasks[mode] += (resolved,)
+    tasks = resolve_tasks(spec.tasks, catalog, targets=targets, modes=spec.mode)
     warnings: dict[str, None] = {}
     for mode in spec.mode:
         warnings |= dict.fromkeys(neurons[mode].warnings)
@@ -151,122 +125,6 @@ def _adapter(spec: SweepSpec, catalog: Catalog) -> AdapterRef | None:
         return None
     adapter = catalog.adapter(spec.adapter, model=spec.model)
     return AdapterRef(name=adapter.name, fingerprint=adapter.fingerprint)
-
-
-class _TaskResolver:
-    """Resolves one task of a spec; errors name its fields."""
-
-    def __init__(self, index: int, spec: TaskSpec, catalog: Catalog, targets: tuple[str, ...]) -> None:
-        self._param = f"tasks.{index}"
-        self._spec = spec
-        self._catalog = catalog
-        self._sweep_targets = targets
-
-    def resolve(self, modes: tuple[Mode, ...]) -> dict[Mode, ResolvedTask]:
-        """Return the task in each mode."""
-        tasks = {mode: task_for(self._spec.name, mode=mode, param=f"{self._param}.name") for mode in modes}
-        task = tasks[modes[0]]
-        self._check_options(task)
-        targets = self._targets()
-        folder = self._catalog.data_set(self._spec.data or task.default_data, param=f"{self._param}.data")
-        split = self._split(task)
-        self._check_languages(task, folder, split, targets)
-        return {mode: self._in_mode(mode, task, folder, split, targets) for mode, task in tasks.items()}
-
-    def _check_options(self, task: Task) -> None:
-        if self._spec.chat and not task.supports_chat:
-            message = f"task {task.name} scores plain text without a chat template; leave chat out"
-            raise InvalidRequest(message, param=f"{self._param}.chat")
-        if self._spec.chat_template_kwargs and not self._spec.chat:
-            param = f"{self._param}.chat_template_kwargs"
-            raise InvalidRequest(f"{param} has no effect without chat: true; add it, or leave it out", param=param)
-        if self._spec.facts is not None and not task.needs_target_language:
-            raise InvalidRequest(f"task {task.name} asks no facts; leave facts out", param=f"{self._param}.facts")
-        for name in () if isinstance(task, SampledTask) else self._spec.sampling:
-            raise InvalidRequest(
-                f"task {task.name} samples no answers; leave {name} out", param=f"{self._param}.{name}"
-            )
-
-    def _sampling(self, task: Task) -> tuple[tuple[str, int | float], ...]:
-        if not isinstance(task, SampledTask):
-            return ()
-        try:
-            return task.sampling_options(self._spec.sampling)
-        except InvalidRequest as error:
-            raise InvalidRequest(error.message, param=f"{self._param}.{error.param}") from error
-
-    def _targets(self) -> tuple[str, ...]:
-        for index, language in enumerate(self._spec.targets or ()):
-            if language not in self._sweep_targets:
-                what, param = "target language of the sweep", f"{self._param}.targets.{index}"
-                raise unknown_language(what, language, self._sweep_targets, param=param)
-        return self._sweep_targets if self._spec.targets is None else self._spec.targets
-
-    def _split(self, task: Task) -> str | None:
-        if self._spec.split is not None and task.default_split is None:
-            raise InvalidRequest(f"task {task.name} has no splits; leave split out", param=f"{self._param}.split")
-        return self._spec.split or task.default_split
-
-    def _check_languages(self, task: Task, folder: Path, split: str | None, targets: tuple[str, ...]) -> None:
-        try:
-            available = task.languages(folder, split)
-        except InvalidRequest as error:
-            field = error.param or ("data" if self._spec.split is None else "split")
-            raise InvalidRequest(error.message, param=f"{self._param}.{field}") from error
-        for index, language in enumerate(self._spec.languages):
-            if language not in available:
-                what, param = f"language of task {task.name}", f"{self._param}.languages.{index}"
-                raise unknown_language(what, language, available, param=param)
-        for language in targets if task.needs_target_language else ():
-            if language not in available:
-                what = f"target language for task {task.name}"
-                param = "interventions.languages" if self._spec.targets is None else f"{self._param}.targets"
-                raise unknown_language(what, language, available, param=param)
-
-    def _in_mode(
-        self, mode: Mode, task: Task, folder: Path, split: str | None, targets: tuple[str, ...]
-    ) -> ResolvedTask:
-        spec = self._spec
-        shares_facts = task.needs_target_language and spec.facts != "any"
-        only_targets = tuple(sorted(set(targets) - set(spec.languages)))
-        unresolved = [
-            TaskRef(
-                name=task.name,
-                version=task.version,
-                data_language=language,
-                target_language=target,
-                limit=spec.limit,
-                split=split,
-                data=spec.data or task.default_data,
-                data_hash="",
-                mode=mode,
-                chat=spec.chat,
-                chat_template_kwargs=tuple(
-                    (name, canonical_json(value)) for name, value in sorted((spec.chat_template_kwargs or {}).items())
-                ),
-                shared_by=(tuple(sorted(spec.languages)), only_targets) if shares_facts else (),
-                sampling=self._sampling(task),
-                plugins=releases_of(task),
-            )
-            for language in spec.languages
-            for target in (targets if task.needs_target_language else (None,))
-            if target != language
-        ]
-        if not unresolved:
-            message = f"task {task.name} compares two languages; none of the targets differs from its data languages"
-            raise InvalidRequest(message, param=f"{self._param}.languages")
-        refs = tuple(self._with_data(task, folder, ref) for ref in unresolved)
-        warnings = tuple(f"{self._param}: {warning}" for warning in task.warnings(folder, refs))
-        return ResolvedTask(targets=targets, refs=refs, warnings=warnings)
-
-    def _with_data(self, task: Task, folder: Path, ref: TaskRef) -> TaskRef:
-        try:
-            return task.resolve(folder, ref)
-        except DataUnavailable as error:
-            error.param = f"{self._param}.{error.param or 'data'}"
-            raise
-        except InvalidRequest as error:
-            raise InvalidRequest(error.message, param=f"{self._param}.{error.param or 'data'}") from error
 
 
 def _targets(interventions: InterventionsSpec, neurons: NeuronChoice) -> tuple[str, ...]:
