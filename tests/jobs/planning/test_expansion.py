@@ -105,7 +105,9 @@ BASELINES = st.lists(
         {"method": st.sampled_from(["diffmean", "diffmean_raw"]), "factors": some(2, 4.5)},
         optional={"layers": LAYER_CHOICES},
     ),
-    unique_by=lambda baseline: json.dumps(baseline, sort_keys=True),
+    unique_by=lambda baseline: json.dumps(
+        {"layers": "all", **baseline} if isinstance(baseline, dict) else baseline, sort_keys=True
+    ),
     max_size=3,
 )
 SECOND_OP = st.sampled_from([{"op": "set", "factor": 0}, {"op": "scale", "factor": 2}])
