@@ -73,6 +73,10 @@ class AmpsweepError(Exception):
         self.message = message
         self.param = param
 
+    def __str__(self) -> str:
+        """Return the message, also where a caller has added to it."""
+        return self.message
+
     @property
     def type(self) -> str:
         """OpenAI's error type: whether the client or the server is at fault."""

@@ -109,7 +109,6 @@ class Catalog:
             error = UnknownName("corpus", name, self.corpora, param="neurons.corpus")
             if self.corpora.keys() <= {"atlas"}:
                 error.message += "; name the folder of one of your own with --corpus NAME=FOLDER"
-                error.args = (error.message,)
             raise error
         return self.corpora[name]
 
@@ -133,7 +132,6 @@ class Catalog:
         if self.hub is None or name not in SOURCES:
             error = UnknownName("data set", name, {*folders, *(SOURCES if self.hub else ())}, param=param)
             error.message += self._own_data(name)
-            error.args = (error.message,)
             raise error
         try:
             return self.hub.folder(name)

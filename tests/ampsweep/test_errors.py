@@ -25,6 +25,12 @@ def test_a_pickled_error_comes_back_as_itself(kind: type[AmpsweepError]) -> None
     assert (type(copy), copy.message, copy.param, str(copy)) == (kind, "too much of it", "factor", "too much of it")
 
 
+def test_an_addition_to_a_message_is_in_the_text_of_the_error() -> None:
+    error = UnknownName("model", "atlas", [])
+    error.message += "; name its folder"
+    assert str(error) == str(pickle.loads(pickle.dumps(error))) == "unknown model 'atlas'; known: none; name its folder"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_code_names_its_class(kind: type[AmpsweepError]) -> None:
     assert type(from_code(kind.code, "message")) is kind
