@@ -132,8 +132,7 @@ class Batches:
             per_owner: Maximum number of batches of one owner that the leaseholder has leased at the same time.
         """
         now = self._clock.now()
-        free = sa.or_(_COLUMN.available_at.is_(None), over(_COLUMN.available_at, now))
-        available = sa.select(batches).where(_UNFINISHED, free)
+        available = sa.select(batches).where(_UNFINISHED, over(_COLUMN.available_at, now))
         with self._database.reading() as db:
             if db.execute(available.limit(1)).first() is None:
                 return None

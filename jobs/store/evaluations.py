@@ -123,7 +123,7 @@ class Evaluations:
         """
         available = sa.and_(
             _IS_UNFINISHED,
-            sa.or_(_COLUMN.available_at.is_(None), over(_COLUMN.available_at, self._clock.now())),
+            over(_COLUMN.available_at, self._clock.now()),
             sa.or_(_COLUMN.judge.is_(None), _COLUMN.judge.in_(models)),
             sweeps.c.files.is_not(None),
         )

@@ -13,11 +13,11 @@ A time that is later was written before the clock was set back. Waiting for it w
 """
 
 
-def is_over(expires_at: float, now: float) -> bool:
-    """Return whether a lease is over."""
-    return expires_at <= now or expires_at > now + LONGEST_LEASE
+def is_over(expires_at: float | None, now: float) -> bool:
+    """Return whether a lease is over; True if there was none, whose end is None."""
+    return expires_at is None or expires_at <= now or expires_at > now + LONGEST_LEASE
 
 
 def over(expires_at: sa.ColumnElement[Any], now: float) -> sa.ColumnElement[bool]:
     """Return the condition that a lease is over, as `is_over` decides."""
-    return sa.or_(expires_at <= now, expires_at > now + LONGEST_LEASE)
+    return sa.or_(expires_at.is_(None), expires_at <= now, expires_at > now + LONGEST_LEASE)

@@ -184,8 +184,7 @@ class SqlStore:
 
     def finalizing(self) -> list[str]:
         """See the protocol."""
-        expires_at = sweeps.c.finalizer_expires_at
-        unleased = sa.or_(expires_at.is_(None), over(expires_at, self._clock.now()))
+        unleased = over(sweeps.c.finalizer_expires_at, self._clock.now())
         query = sa.select(sweeps.c.id).where(sweeps.c.state == SweepState.FINALIZING, unleased).order_by(sweeps.c.seq)
         with self._database.reading() as db:
             return list(db.execute(query).scalars())

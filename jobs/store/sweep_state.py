@@ -146,7 +146,7 @@ class SweepStateMachine:
 
     def lease(self, owner: str, now: float, ttl: float) -> SweepLease | None:
         """Lease a finalizing sweep; return None if it is leased already or not finalizing."""
-        if self.state is not SweepState.FINALIZING or not is_over(self.finalizer_expires_at or 0.0, now):
+        if self.state is not SweepState.FINALIZING or not is_over(self.finalizer_expires_at, now):
             return None
         self.finalizer, self.finalizer_epoch, self.finalizer_expires_at = owner, self.finalizer_epoch + 1, now + ttl
         return SweepLease(

@@ -21,9 +21,10 @@ def clock() -> ManualClock:
 
 
 @pytest.mark.parametrize(
-    ("expires_at", "expected"), [(999.0, True), (1000.0, True), (1030.0, False), (1600.0, False), (1600.5, True)]
+    ("expires_at", "expected"),
+    [(999.0, True), (1000.0, True), (1030.0, False), (1600.0, False), (1600.5, True), (None, True)],
 )
-def test_a_lease_is_over_at_its_end_and_where_no_lease_can_end(expires_at: float, expected: bool) -> None:
+def test_a_lease_is_over_at_its_end_and_where_no_lease_can_end(expires_at: float | None, expected: bool) -> None:
     assert LONGEST_LEASE == 600
     assert is_over(expires_at, 1000.0) is expected
     with sa.create_engine("sqlite://").connect() as db:
