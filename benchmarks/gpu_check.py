@@ -5,8 +5,8 @@
 - `sanitizer`: the same on small shapes under compute-sanitizer, where it is installed.
 - `answers`: vLLM on a tiny model, compiled and with CUDA graphs, gives the results of the transformers engine for the
   mixed load of `benchmarks.mixed_load`, with each model runner, with and without asynchronous scheduling, and with a
-  cache so small that requests preempt each other; then on a tiny mixture of experts (`--unfused-experts`). Overflows in
-  float16 must change no later answer.
+  cache so small that requests preempt each other. Overflows in float16 must change no later answer.
+- `expert answers`: the same on a tiny mixture of experts (`--unfused-experts`).
 - `kernel times`: the steering kernel beside an unsteered one and a copy (`benchmarks.kernel`).
 - `operator times`: a layer's operators, idle, steered and recording (`benchmarks.operator_cost`).
 - `expert times`: a layer of experts beside vLLM's fused kernel (`benchmarks.expert_cost`).
@@ -21,7 +21,7 @@ ends the whole command in time: a stage gets what is left of it, and none begins
 The report is written again whenever a part has ended, so that killing the command loses only the part that runs. If the
 file already has stages of the same card, they are kept unless they are run again. With `--resume` their parts are kept
 too, and only those without a result are run; `--only` runs parts by their names. So the stages, and their parts, may be
-divided among several calls. `answers`, `expert times` and `rates` need vLLM.
+divided among several calls. `answers`, `expert answers`, `expert times` and `rates` need vLLM.
 
 At the end the tables of `benchmarks.gpu_report` are printed. The exit status is 1 if a stage failed, and 2 if there is
 no CUDA device. `--rehearse` runs all stages with tiny loads on a CPU, where Triton interprets the kernels, without a

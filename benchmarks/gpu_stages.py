@@ -28,7 +28,16 @@ if TYPE_CHECKING:
     from benchmarks.tiny_models import Family
     from engine.vllm.launch import VllmSettings
 
-STAGES = ("kernels", "sanitizer", "answers", "kernel times", "operator times", "expert times", "rates")
+STAGES = (
+    "kernels",
+    "sanitizer",
+    "answers",
+    "expert answers",
+    "kernel times",
+    "operator times",
+    "expert times",
+    "rates",
+)
 TRACEBACK_SIGNAL = signal.SIGUSR1
 """Makes a stage print where each of its threads is."""
 SANITIZER = "compute-sanitizer"
@@ -62,7 +71,7 @@ class GpuStages:
     def stages(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
         """Return the stages by name."""
         times = (self.kernel_times, self.operator_times, self.expert_times)
-        methods = (self.kernels, self.sanitizer, self.answers, *times, self.rates)
+        methods = (self.kernels, self.sanitizer, self.answers, self.expert_answers, *times, self.rates)
         return dict(zip(STAGES, methods, strict=True))
 
     async def kernels(self) -> None:
@@ -101,37 +110,14 @@ class GpuStages:
         return "no errors"
 
     async def answers(self) -> None:
-        """Compare vLLM with the transformers engine on the mixed load, once for each model and variant.
+        """Compare vLLM with the transformers engine on the mixed load, once for each variant.
 
         Then check that overflows in float16 change no later answer.
         """
-        from benchmarks.checksum_identifier import ChecksumIdentifier
-        from benchmarks.mixed_load import NEW_TOKENS, SETTINGS, assert_same, run_load
+        from benchmarks.mixed_load import SETTINGS
         from benchmarks.overflow_load import assert_no_trace
         from benchmarks.tiny_models import tiny_model
-        from engine.hf.engine import TransformersEngine
         from engine.vllm.engine import VllmEngine
-
-        new_tokens = REHEARSED_TOKENS if self._rehearse else NEW_TOKENS
-
-        async def compare(folder: Path, expected: dict[str, Any], settings: VllmSettings) -> str:
-            engine = await VllmEngine.open(folder, settings=settings, open_identifier=ChecksumIdentifier)
-            try:
-                assert_same(await run_load(engine, new_tokens=new_tokens), expected)
-            finally:
-                await engine.close()
-            return "as the transformers engine"
-
-        async def compare_all(family: Family, variants: dict[str, VllmSettings]) -> None:
-            if not self._parts.wants_any(variants):
-                return
-            folder = tiny_model(family, self._folder / family)
-            reference = TransformersEngine(folder, open_identifier=ChecksumIdentifier)
-            expected = await run_load(reference, new_tokens=new_tokens)
-            await reference.close()
-            for name, settings in variants.items():
-                await self._parts.run(name, partial(compare, folder, expected, settings))
-                self._free_memory()
 
         async def overflow(settings: VllmSettings) -> str:
             folder = tiny_model("qwen2", self._folder / "qwen2")
@@ -142,13 +128,44 @@ class GpuStages:
                 await engine.close()
             return "no trace"
 
-        await compare_all("qwen2", self._variants())
+        await self._compare_answers("qwen2", self._variants())
         for name, settings in self._variants().items():
             if "cache" in name or self._rehearse:
                 small = replace(settings, kv_cache_bytes=SETTINGS.kv_cache_bytes)
                 await self._parts.run(f"overflow, {name}", partial(overflow, small))
                 self._free_memory()
-        await compare_all(MIXTURE, self._mixture_variants())
+
+    async def expert_answers(self) -> None:
+        """Compare vLLM with the transformers engine on a mixture of experts."""
+        await self._compare_answers(MIXTURE, self._mixture_variants())
+
+    async def _compare_answers(self, family: Family, variants: dict[str, VllmSettings]) -> None:
+        """Run the mixed load on a tiny model, once for each variant."""
+        from benchmarks.checksum_identifier import ChecksumIdentifier
+        from benchmarks.mixed_load import NEW_TOKENS, assert_same, run_load
+        from benchmarks.tiny_models import tiny_model
+        from engine.hf.engine import TransformersEngine
+        from engine.vllm.engine import VllmEngine
+
+        if not self._parts.wants_any(variants):
+            return
+        new_tokens = REHEARSED_TOKENS if self._rehearse else NEW_TOKENS
+        folder = tiny_model(family, self._folder / family)
+        reference = TransformersEngine(folder, open_identifier=ChecksumIdentifier)
+        expected = await run_load(reference, new_tokens=new_tokens)
+        await reference.close()
+
+        async def compare(settings: VllmSettings) -> str:
+            engine = await VllmEngine.open(folder, settings=settings, open_identifier=ChecksumIdentifier)
+            try:
+                assert_same(await run_load(engine, new_tokens=new_tokens), expected)
+            finally:
+                await engine.close()
+            return "as the transformers engine"
+
+        for name, settings in variants.items():
+            await self._parts.run(name, partial(compare, settings))
+            self._free_memory()
 
     def _variants(self) -> dict[str, VllmSettings]:
         """Return the settings to compare, by name; with the small cache requests preempt each other."""

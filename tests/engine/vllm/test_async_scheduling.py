@@ -26,6 +26,7 @@ from engine.base import GenerateRequest, ScoreRequest, Steering
 from engine.neurons.neuron_set import NeuronSet
 from engine.vllm.engine import VllmEngine
 from engine.vllm.launch import VllmSettings
+from tests.engine.scheduling_ahead import schedule_ahead
 from tests.engine.vllm.pressure import BLOCK, BLOCK_BYTES, TEXT
 
 pytestmark = pytest.mark.engine
@@ -52,18 +53,11 @@ class _Event:
 
 @contextmanager
 def scheduling_ahead() -> Iterator[None]:
-    """Let vLLM schedule a step on a CPU before it has read the answer of the one before."""
+    """Let vLLM schedule ahead within the block, with stand-ins for the streams and events of CUDA."""
     import torch
-    from vllm.platforms.cpu import CpuPlatform
-
-    configure: Any = CpuPlatform.check_and_update_config.__func__
-
-    def ahead(cls: Any, vllm_config: Any) -> None:
-        configure(cls, vllm_config)
-        vllm_config.scheduler_config.async_scheduling = True
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(CpuPlatform, "check_and_update_config", classmethod(ahead))
+        schedule_ahead(patch)
         patch.setattr(torch.cuda, "Stream", _Stream)
         patch.setattr(torch.cuda, "Event", _Event)
         patch.setattr(torch.cuda, "current_stream", lambda *_: _Stream())

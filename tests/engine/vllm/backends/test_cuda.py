@@ -1,6 +1,6 @@
 """The CUDA backend in Triton's interpreter gives the answers and recordings of the reference implementation.
 
-The V1 runner uses torch.compile. The V2 runner runs eagerly, in its own process.
+The V1 runner uses torch.compile. The V2 runner runs eagerly, in its own process; it schedules ahead, as on a GPU.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ import torch
 
 from benchmarks.checksum_identifier import ChecksumIdentifier
 from benchmarks.mixed_load import SETTINGS, assert_same, run_load
+from benchmarks.tiny_adapter import tiny_adapter
+from engine.hf.engine import TransformersEngine
 from engine.vllm.engine import VllmEngine
 from engine.vllm.worker import recording
+from tests.engine.further_load import STRONG_SET, assert_same_answers, whole_answers
 
 pytest.importorskip("triton")
 pytestmark = [
@@ -56,9 +59,10 @@ def test_the_v1_runner_compiled(folder: Path, expected: dict[str, Any]) -> None:
     assert_same(asyncio.run(check()), expected)
 
 
-def test_the_v2_runner(folder: Path, expected: dict[str, Any]) -> None:
+def test_the_v2_runner(folder: Path, reference: Callable[[str], Any], expected: dict[str, Any], tmp_path: Path) -> None:
+    adapter, merged = tiny_adapter(folder, tmp_path, targets=["q_proj", "gate_proj", "down_proj"], seed=1)
     run = subprocess.run(
-        [sys.executable, "-m", "tests.engine.interpreted", str(folder)],
+        [sys.executable, "-m", "tests.engine.interpreted", str(folder), str(adapter)],
         cwd=Path(__file__).parents[4],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[4])},
         capture_output=True,
@@ -68,8 +72,21 @@ def test_the_v2_runner(folder: Path, expected: dict[str, Any]) -> None:
     assert run.returncode == 0, run.stderr[-4000:]
     answered = json.loads(run.stdout.splitlines()[-1])
     assert answered["runner"] == "vllm.v1.worker.cpu.model_runner"
+    assert answered["scheduler"] == "AsyncScheduler"
     assert answered["preempted"] > 0, "no request was dropped and added again"
     assert_same(answered, expected)
+    assert answered["slots after an abort"] == 0
+    assert answered["overflow"].startswith("the intervention is too strong")
+    assert answered["overflowed"] == [STRONG_SET], "no other request, and none of the mixed load, overflows"
+
+    async def check_whole_answers() -> None:
+        assert_same_answers(answered["whole"], await whole_answers(reference("qwen2")))
+        with_adapter = TransformersEngine(merged)
+        assert_same_answers(answered["with an adapter"], await whole_answers(with_adapter))
+        await with_adapter.close()
+        assert answered["with an adapter"]["tokens"] != answered["whole"]["tokens"]
+
+    asyncio.run(check_whole_answers())
 
 
 def test_a_mixture_of_experts(
