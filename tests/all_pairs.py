@@ -34,7 +34,9 @@ def all_pairs(
         for other in dimensions[second]
     }
     drawn: list[Chosen] = []
-    for pair in sorted(wanted, key=lambda pair: (random.random(), sorted(pair))):
+    pairs = sorted(wanted, key=sorted)  # a set has another order in each process
+    random.shuffle(pairs)
+    for pair in pairs:
         if pair not in wanted:
             continue
         candidates = [draw for _ in range(_TRIES) if goes_together(draw := _draw(dimensions, pair, random))]

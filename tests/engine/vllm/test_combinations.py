@@ -304,12 +304,12 @@ def test_every_two_choices_are_exact_together_in_one_batch(site: Site, seed: int
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_reference_implementation_is_exact_too(site: Site, seed: int) -> None:
-    cases = [case for case in combinations(site, seed) if case[0]["request"] != "form"]
+    cases = [case for case in combinations(site, seed)[::2] if case[0]["request"] != "form"]
 
     async def one_by_one() -> list[Answer]:
         return [await answer(site, site.engines[chosen["adapter"]], chosen, raw) for chosen, raw in cases]
 
-    assert _compare(site, cases, site.both.run(one_by_one())) > 10, "too few answers are switched in their middle"
+    assert _compare(site, cases, site.both.run(one_by_one())) > 5, "too few answers are switched in their middle"
 
 
 def _compare(site: Site, cases: Sequence[tuple[Chosen, dict[str, Any] | None]], answered: Sequence[Answer]) -> int:
