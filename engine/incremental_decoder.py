@@ -132,12 +132,12 @@ class IncrementalDecoder:
         if not is_byte and is_broken and ends_with_broken_bytes(self._pending, self._decode):
             return
         decoded = self._decode(self._context + self._pending)
+        new = decoded[self._context_length :]
+        self.text = self._before + new
         if decoded and decoded == self._decoded and not self._decode([token, token]):
             self._pending.pop()  # it has no text: a special token that is skipped, or an id that does not exist
             return
         self._decoded = decoded
-        new = decoded[self._context_length :]
-        self.text = self._before + new
         if new and not is_byte and not new.endswith(REPLACEMENT):
             self._begin_after_border()
 

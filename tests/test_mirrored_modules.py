@@ -42,11 +42,9 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
     "tests/ampsweep/client/test_clients.py": (
         "ampsweep/client/activations.py",
         "ampsweep/client/completions.py",
-        "ampsweep/client/evaluations.py",
         "ampsweep/client/models.py",
         "ampsweep/client/session.py",
         "ampsweep/client/sweeps.py",
-        "ampsweep/client/transport.py",
     ),
     "tests/ampsweep/domain/test_intervention.py": ("ampsweep/domain/statistic.py",),
     "tests/api/test_errors.py": ("api/http/json_body.py",),

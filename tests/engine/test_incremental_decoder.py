@@ -104,6 +104,14 @@ def test_the_text_is_that_of_all_tokens_decoded_at_each(maker: Callable[[], Any]
         settled = text[: decoder.settled]
 
 
+def test_a_skipped_token_after_a_prompt_that_ends_within_a_character_shows_what_was_finished() -> None:
+    tokenizer = made(halves_of_characters)
+    half = next(token for token in tokenizer.get_vocab().values() if tokenizer.decode([token]) == "大\ufffd")
+    decoder = IncrementalDecoder(tokenizer, [half], skip_special_tokens=True)
+    decoder.push(tokenizer.all_special_ids[0])
+    assert decoder.text.rstrip("\ufffd") == "大"
+
+
 @pytest.mark.parametrize("maker", [halves_of_characters, words_and_bytes, with_byte_fallback])
 @given(text=st.sampled_from(["大日本大日", *SCRIPTS]), cut=st.integers(0, 60))
 def test_an_answer_continues_a_prompt_that_ends_anywhere_as_one_stream_of_tokens_does(
