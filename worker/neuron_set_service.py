@@ -81,7 +81,7 @@ class PoolNeuronSetService:
         """Return the status of a running or failed identification on any server; None if there is none."""
         if neuron_set_id in self._tasks:
             progress = self._progress.get(neuron_set_id)
-            return IdentificationStatus(error=None, progress=progress, model=self._models[neuron_set_id])
+            return IdentificationStatus(error=None, progress=progress, model=self._models.get(neuron_set_id))
         return self._identifications.get(neuron_set_id)
 
     async def unfinished(self, model: str | None) -> Mapping[str, IdentificationStatus]:

@@ -159,7 +159,7 @@ async def test_an_identification_waits_for_an_engine_that_is_starting(
     monkeypatch.setattr("worker.neuron_set_service.PROGRESS_SECONDS", 0.0)
     async with running_server(installation, working=False) as server:
         pool: Any = server.pool
-        engines, looks, looked_twice = pool.engines, iter(range(3)), asyncio.Event()
+        engines, looks, looked_twice, answered = pool.engines, iter(range(3)), asyncio.Event(), asyncio.Event()
 
         def starting() -> list[Any]:
             if next(looks, None) is None:
@@ -169,11 +169,13 @@ async def test_an_identification_waits_for_an_engine_that_is_starting(
 
         async def find(_model: str, _ref: Any) -> None:
             assert looked_twice.is_set()
+            await answered.wait()
 
         monkeypatch.setattr(pool, "engines", starting)
         monkeypatch.setattr(pool, "find_neurons", find)
         created = (await server.http.post("/v1/neuron-sets", json=METHOD)).json()
         assert (created["status"], created["model"]) == ("in_progress", "tiny")
+        answered.set()
         service: Any = server.app.state.services.neuron_set_service
         await asyncio.wait_for(asyncio.gather(*service._tasks.values()), 30)
         assert looked_twice.is_set()
