@@ -18,7 +18,9 @@ from tests.engine.neuron_sets import TOO_STRONG, with_a_strong_language
 
 STRONG_SET = "ns_strong"
 LONG_PROMPT = f"{PROMPT} {PROMPT[:30]}"
-"""Tokens of several steps."""
+"""Tokens of two steps."""
+_ABORTED_PROMPT = " ".join([PROMPT] * 3)
+"""Tokens of more steps than are scheduled ahead."""
 _CHOSEN = (0, 1, 4, 7)
 """Interventions of the mixed load: on a neuron set, none, on one layer, and with a vector."""
 _SAMPLING = SamplingParams(max_tokens=4, ignore_eos=True, top_logprobs=2)
@@ -83,11 +85,12 @@ async def abort_in_prefill(engine: VllmEngine) -> int:
     """Cancel a steered request between two steps of its prompt, and return the slots in use after a further step."""
     neurons = random_neurons(engine.info)
     engine.add_neurons(neurons)
-    prompt = len(engine.encoder.prompt(LONG_PROMPT, max_tokens=1000))
+    prompt = len(engine.encoder.prompt(_ABORTED_PROMPT, max_tokens=1000))
     steering = _steering(INTERVENTIONS[3], neurons.id)
 
     async def answer() -> None:
-        async for _ in engine.generate(GenerateRequest(prompt=LONG_PROMPT, sampling=_SAMPLING, steering=steering)):
+        request = GenerateRequest(prompt=_ABORTED_PROMPT, sampling=_SAMPLING, steering=steering)
+        async for _ in engine.generate(request):
             raise AssertionError("it was not cancelled in time")
 
     def computed(llm_engine: Any) -> list[int]:
@@ -95,12 +98,12 @@ async def abort_in_prefill(engine: VllmEngine) -> int:
         return [request.num_computed_tokens for request in requests]
 
     answering = asyncio.create_task(answer())
-    while not any(await engine._loop.call(computed)):
+    while not any(tokens := await engine._loop.call(computed)):
         assert not answering.done()
-    (tokens,) = await engine._loop.call(computed)
-    assert 0 < tokens < prompt
     answering.cancel()
-    await asyncio.gather(answering, return_exceptions=True)
+    assert tokens[0] < prompt
+    (outcome,) = await asyncio.gather(answering, return_exceptions=True)
+    assert isinstance(outcome, asyncio.CancelledError)
     await engine.score(ScoreRequest(context="the", continuation=" end"))  # a step tells the workers who has ended
     return await engine.slots_in_use()
 

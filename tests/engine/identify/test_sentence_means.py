@@ -42,6 +42,6 @@ def test_a_full_disk_is_reported_with_what_is_needed(monkeypatch: pytest.MonkeyP
     with Path("/dev/full").open("wb", buffering=0) as full:
         monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: full)
         means = SentenceMeans()
-        with pytest.raises(Unavailable, match=r"free some space on that disk; average_precision needs 1.0 MiB for each"):
+        with pytest.raises(Unavailable, match=r"free some space on that disk; average_precision needs 1.0 MiB"):
             means.append("en", np.ones(2**18, dtype=np.float32))
     assert means.languages == ()
