@@ -81,14 +81,12 @@ def estimate_model(folder: Path) -> ModelEstimate:
     model.tie_weights()
     hooks = Hooks(model)
     text = config.get_text_config()
-    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     quantization = read_quantization(folder)
-    head_size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     return ModelEstimate(
         model_class=type(model).__name__,
         widths=hooks.widths,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        kv_values=2 * hooks.widths.layers * heads * head_size,
+        kv_values=_kv_values(text, hooks.widths.layers),
         quantized=0 if quantization is None else _quantized(model, quantization),
         quantization=quantization,
         shapes={
@@ -97,6 +95,18 @@ def estimate_model(folder: Path) -> ModelEstimate:
             if isinstance(module, torch.nn.Linear) and (text_name := language_model_weight(name)) is not None
         },
     )
+
+
+def _kv_values(config: Any, layers: int) -> int:
+    """Return how many numbers the layers of a language model store for a token, if each has full attention.
+
+    Heads can differ between layers (Gemma 4); Transformers then has them in the configs of the layers alone.
+    """
+    values = 0
+    for layer in getattr(config, "per_layer_config", None) or [config] * layers:
+        heads = getattr(layer, "num_key_value_heads", None) or layer.num_attention_heads
+        values += 2 * heads * (getattr(layer, "head_dim", None) or layer.hidden_size // layer.num_attention_heads)
+    return values
 
 
 def _quantized(model: Any, quantization: Quantization) -> int:

@@ -19,7 +19,7 @@ from tests.engine.neuron_sets import TOO_STRONG, with_a_strong_language
 STRONG_SET = "ns_strong"
 LONG_PROMPT = f"{PROMPT} {PROMPT[:30]}"
 """Tokens of two steps."""
-_ABORTED_PROMPT = " ".join([PROMPT] * 3)
+_ABORTED_PROMPT = f"{PROMPT} {PROMPT}"
 """Tokens of more steps than are scheduled ahead."""
 _CHOSEN = (0, 1, 4, 7)
 """Interventions of the mixed load: on a neuron set, none, on one layer, and with a vector."""

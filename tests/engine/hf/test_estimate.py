@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, MambaConfig, MixtralConfig
 from ampsweep.bundled import ATLAS_MODEL
 from ampsweep.domain.layer_widths import LayerWidths
 from ampsweep.errors import InvalidRequest, UnsupportedModel
+from benchmarks.tiny_models import tiny_config
 from engine.hf.estimate import estimate_model, measure_speed
 
 
@@ -54,3 +55,10 @@ def test_the_speed_of_this_machine_is_measured() -> None:
     speed = measure_speed("float32", seconds=0.1)
     assert speed.bytes > 1e8
     assert speed.flops > 1e8
+
+
+def test_heads_that_differ_between_layers_are_counted_in_each(tmp_path: Path) -> None:
+    config = tiny_config("gemma4_text")
+    config.per_layer_config = {1: {"head_dim": 64}, 2: {"head_dim": 64}}  # the full attention
+    config.save_pretrained(tmp_path)
+    assert estimate_model(tmp_path).kv_values == 2 * 2 * (32 + 64 + 64)  # keys and values of two heads

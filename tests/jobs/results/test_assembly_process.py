@@ -111,12 +111,13 @@ def test_a_process_that_dies_is_replaced_but_not_for_ever(
 
 PARENT = """
 import sys, time
+from pathlib import Path
 from jobs.results.assembly_process import AssemblyProcesses
 from jobs.results.writer import Results
 from jobs.storage.local import LocalStorage
 
 if __name__ == "__main__":
-    processes = AssemblyProcesses(Results(LocalStorage(sys.argv[1])), 1)
+    processes = AssemblyProcesses(Results(LocalStorage(Path(sys.argv[1]))), 1)
     processes._processes[0].start()
     print(processes._processes[0]._process.pid, flush=True)
     time.sleep(60)
