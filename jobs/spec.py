@@ -6,7 +6,6 @@ Validates the form of a spec and fills in defaults. Knows nothing of the models,
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
@@ -27,9 +26,9 @@ from ampsweep.domain.intervention import (
     check_magnitude,
     word_or_list,
 )
-from ampsweep.domain.neuron_set import METHOD_PARAMS, NEURON_SET_ID, IdentificationRequest, SpecMethod
+from ampsweep.domain.neuron_set import METHOD_PARAMS, IdentificationRequest, SpecMethod
 from ampsweep.domain.sampling import AnswerCount, MaxTokens, SamplingSeed, Temperature, TopP
-from ampsweep.domain.validation import Languages, Name, StrictModel, Unique, one_or_list, unique, validate
+from ampsweep.domain.validation import Languages, Name, NeuronSetId, StrictModel, Unique, one_or_list, unique, validate
 from jobs.instruction import PromptMethod
 
 Rate = Annotated[float, Field(gt=0, le=1)]
@@ -39,17 +38,10 @@ _SPEC_NAMES = {"neurons": "k"}
 """Parameters of identification methods that have another name in a spec."""
 
 
-def _neuron_set_id(value: Any) -> Any:
-    if isinstance(value, str) and not re.fullmatch(NEURON_SET_ID, value):
-        message = "must be the id of a neuron set, which `ampsweep neurons show FOLDER` prints (ns_...)"
-        raise PydanticCustomError("neuron_set_id", message)
-    return value
-
-
 class NeuronsById(StrictModel):
     """A neuron set that exists, by its id."""
 
-    id: Annotated[str, Field(pattern=rf"^{NEURON_SET_ID}$"), BeforeValidator(_neuron_set_id)]
+    id: NeuronSetId
 
 
 class NeuronsByMethod(StrictModel):

@@ -7,6 +7,7 @@ This module knows no particular model.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
@@ -16,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from ampsweep.domain.languages import one_language_twice, short_code, wrong_code
+from ampsweep.domain.neuron_set import NEURON_SET_ID
 from ampsweep.errors import InvalidRequest, quoted, shortened_key
 
 T = TypeVar("T")
@@ -105,6 +107,14 @@ def _each_language_once(value: object) -> object:
     return value
 
 
+def _neuron_set_id(value: object) -> object:
+    if isinstance(value, str) and not re.fullmatch(NEURON_SET_ID, value):
+        message = "must be the id of a neuron set, which `ampsweep neurons show FOLDER` prints (ns_...)"
+        raise PydanticCustomError("neuron_set_id", message)
+    return value
+
+
+NeuronSetId = Annotated[str, Field(pattern=rf"^{NEURON_SET_ID}$"), BeforeValidator(_neuron_set_id)]
 EachLanguageOnce = BeforeValidator(_each_language_once)
 """Validator of a list or an object of codes: two codes of one language are an error that names both."""
 Language = Annotated[Name, BeforeValidator(_code), AfterValidator(short_code)]
