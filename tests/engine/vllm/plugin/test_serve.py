@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,8 +25,12 @@ from benchmarks.tiny_models import tiny_model
 from engine.base import GenerateRequest, Steering
 from engine.hf.engine import TransformersEngine
 from engine.neurons.neuron_set import NeuronSet
+from tests.all_pairs import Chosen, all_pairs
 from tests.engine.both_engines import CHAT_TEMPLATE
+from tests.engine.combinations import INTERVENTION, SWITCHED, entropies, intervention, is_valid
 from tests.engine.neuron_sets import TOO_STRONG, with_a_strong_language
+from tests.engine.plain_model import PlainModel
+from tests.engine.plain_rules import Rules, in_form, strengths_of
 from tests.engine.vllm.plugin.vllm_server import START_SECONDS, VllmServer, vllm_serve
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300 + START_SECONDS)]
@@ -56,13 +61,16 @@ Answer = tuple[list[int], list[float]]
 class Site:
     """The server and the reference implementation on the same model and neuron set.
 
-    `merged` is the reference implementation on the model with the adapter merged in.
+    `merged` is the reference implementation on the model with the adapter merged in. `plain` has, for each name of a
+    model, one that shares no code of steering with the server.
     """
 
     server: VllmServer
     reference: TransformersEngine
     merged: TransformersEngine
+    plain: Mapping[str, PlainModel]
     neurons: NeuronSet
+    texts: list[str]  # of the tokens; empty for special ones
 
     def expected(self, prompt: Prompt, raw: dict[str, Any] | None, *, adapter: bool = False) -> Answer:
         async def answer() -> Answer:
@@ -101,6 +109,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     (model / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
     reference = TransformersEngine(model)
     neurons = with_a_strong_language(random_neurons(reference.info))
+    neurons = replace(neurons, entropy=entropies(neurons.widths))
     reference.add_neurons(neurons)
     neurons.save(folder / "neurons")
     adapter, merged_folder = tiny_adapter(model, folder / "style", targets=PROJECTIONS, seed=1)
@@ -115,7 +124,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     }
     lora = ("--enable-lora", "--max-loras", "2", "--max-lora-rank", "8", "--lora-modules", f"style={adapter}")
     with vllm_serve(model, folder, variables, *OPTIONS, *lora) as server:
-        yield Site(server=server, reference=reference, merged=merged, neurons=neurons)
+        plain = {"tiny": PlainModel(model), "style": PlainModel(merged_folder)}
+        texts = ["", "", *(reference.encoder.text([token]) for token in range(2, 276))]
+        yield Site(server=server, reference=reference, merged=merged, plain=plain, neurons=neurons, texts=texts)
     asyncio.run(reference.close())
     asyncio.run(merged.close())
 
@@ -292,3 +303,69 @@ def test_an_intervention_that_overflows_is_refused_and_counted(site: Site) -> No
     assert after[overflowed] - before.get(overflowed, 0) == 3
     assert after["ampsweep:slots_used"] == 0
     assert site.server.log.read_text().count("ended with an error: the intervention is too strong") == 1
+
+
+DIMENSIONS = {name: list(choices) for name, choices in INTERVENTION.items()} | {
+    "tokens": [name for name in INTERVENTION["tokens"] if name not in SWITCHED],
+    "request": ["text", "chat", "token ids", "stream"],
+    "sampling": ["greedy", "choices", "stop", "form", "penalties"],
+    "model": ["tiny", "style"],
+}
+SAMPLING: dict[str, dict[str, Any]] = {
+    "greedy": {"prompt_logprobs": 1},
+    "choices": {"n": 2, "temperature": 0.8, "seed": 7},
+    "stop": {"stop": ["never", "w"], "min_tokens": 2},
+    "form": {"structured_outputs": {"regex": "[ab ]{8}"}, "ignore_eos": False},
+    "penalties": {"repetition_penalty": 1.5, "logit_bias": {"40": 2.0}},
+}
+
+
+def test_every_two_choices_are_exact_together(site: Site) -> None:
+    """Compare all answers with hooks that follow the documentation; see `tests.engine.plain_rules`."""
+    drawn = all_pairs(DIMENSIONS, is_valid, seed=int(os.environ.get("AMPSWEEP_COMBINATION_SEED", "0")))
+    raws = [json.loads(json.dumps(intervention(chosen, site.neurons)).replace('"ja"', '"tr"')) for chosen in drawn]
+    with ThreadPoolExecutor(16) as threads:
+        answers = list(threads.map(lambda chosen, raw: _asked(site, chosen, raw), drawn, raws))
+    failures = []
+    for chosen, raw, (prompt, choices) in zip(drawn, raws, answers, strict=True):
+        for tokens, logprobs in choices:
+            ids = [*prompt, *tokens[:-1]]
+            strengths = strengths_of(raw, prompt_tokens=len(prompt), total=len(ids))
+            logits = site.plain[chosen["model"]].run(ids, Rules(raw, site.neurons), strengths).logits[len(prompt) - 1 :]
+            if chosen["sampling"] == "form":
+                logits = in_form(logits, tokens, site.texts, letters="ab ", least=8, most=8, end=1)
+            expected = logits.log_softmax(dim=-1)
+            own = expected[range(len(tokens)), tokens]
+            is_likeliest = chosen["sampling"] != "greedy" or (own > expected.max(dim=1).values - 1e-4).all()
+            if not is_likeliest or not np.allclose(logprobs, own, rtol=2e-4, atol=2e-4):
+                failures.append(f"{chosen}\n{raw}\n{tokens}\n{logprobs}\n{own.tolist()}")
+    assert not failures, f"{len(failures)} of {len(drawn)} differ:\n" + "\n\n".join(failures[:5])
+
+
+def _asked(site: Site, chosen: Chosen, raw: dict[str, Any]) -> tuple[list[int], list[Answer]]:
+    """Return the tokens of the prompt, and the answers to one request."""
+    fields = {"max_tokens": 8, "model": chosen["model"], **SAMPLING[chosen["sampling"]]}
+    if chosen["request"] == "chat":
+        answer = site.chat(raw, logprobs=True, **fields)
+        assert answer.status_code == 200, (chosen, raw, answer.text)
+        content = answer.json()
+        values = [[each["logprob"] for each in one["logprobs"]["content"]] for one in content["choices"]]
+        pairs = zip(content["choices"], values, strict=True)
+        return content["prompt_token_ids"], [(one["token_ids"], logprobs) for one, logprobs in pairs]
+    prompt: str | list[int] = PROMPT if chosen["request"] != "token ids" else [0, *range(40, 80)]
+    if chosen["request"] == "stream":
+        fields = {name: value for name, value in fields.items() if name != "prompt_logprobs"} | {"stream": True}
+    answer = site.server.post("/v1/completions", body(raw, prompt=prompt, logprobs=0, **fields))
+    assert answer.status_code == 200, (chosen, raw, answer.text)
+    if chosen["request"] != "stream":
+        choices = answer.json()["choices"]
+    else:
+        lines = answer.text.splitlines()
+        events = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: {")]
+        choices = [choice for event in events for choice in event["choices"]]
+    by_index: dict[int, Answer] = {}
+    for choice in choices:
+        tokens, logprobs = by_index.setdefault(choice["index"], ([], []))
+        tokens.extend(choice["token_ids"] or [])
+        logprobs.extend(choice["logprobs"]["token_logprobs"] if choice["logprobs"] else [])
+    return choices[0]["prompt_token_ids"], list(by_index.values())
