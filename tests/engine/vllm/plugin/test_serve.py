@@ -312,7 +312,7 @@ DIMENSIONS = {name: list(choices) for name, choices in INTERVENTION.items()} | {
     "model": ["tiny", "style"],
 }
 SAMPLING: dict[str, dict[str, Any]] = {
-    "greedy": {"prompt_logprobs": 1},
+    "greedy": {},
     "choices": {"n": 2, "temperature": 0.8, "seed": 7},
     "stop": {"stop": ["never", "w"], "min_tokens": 2},
     "form": {"structured_outputs": {"regex": "[ab ]{8}"}, "ignore_eos": False},
@@ -354,7 +354,7 @@ def _asked(site: Site, chosen: Chosen, raw: dict[str, Any]) -> tuple[list[int], 
         return content["prompt_token_ids"], [(one["token_ids"], logprobs) for one, logprobs in pairs]
     prompt: str | list[int] = PROMPT if chosen["request"] != "token ids" else [0, *range(40, 80)]
     if chosen["request"] == "stream":
-        fields = {name: value for name, value in fields.items() if name != "prompt_logprobs"} | {"stream": True}
+        fields |= {"stream": True}
     answer = site.server.post("/v1/completions", body(raw, prompt=prompt, logprobs=0, **fields))
     assert answer.status_code == 200, (chosen, raw, answer.text)
     if chosen["request"] != "stream":
