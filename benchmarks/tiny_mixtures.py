@@ -29,6 +29,15 @@ _QWEN_EXPERTS = {
     "moe_intermediate_size": 40,
     "shared_expert_intermediate_size": 56,
 }
+_ROUTED = {
+    **GROUPED,
+    "n_routed_experts": 6,
+    "num_experts_per_tok": 3,
+    "moe_intermediate_size": 40,
+    "n_shared_experts": 2,
+    "first_k_dense_replace": 1,
+    "routed_scaling_factor": 1.5,
+}
 MIXTURES: dict[str, dict[str, Any]] = {
     "lfm2_moe": {
         **LFM2,
@@ -50,13 +59,7 @@ MIXTURES: dict[str, dict[str, Any]] = {
     "olmoe": {"num_key_value_heads": 1, "intermediate_size": 48, "num_experts": 6, "num_experts_per_tok": 3},
     "qwen2_moe": {"num_key_value_heads": 1, **_QWEN_EXPERTS, "mlp_only_layers": [1]},
     "glm4_moe": {
-        **GROUPED,
-        "n_routed_experts": 6,
-        "num_experts_per_tok": 3,
-        "moe_intermediate_size": 40,
-        "n_shared_experts": 2,
-        "first_k_dense_replace": 1,
-        "routed_scaling_factor": 1.5,
+        **_ROUTED,
         "num_mtp_layers": 0,
     },
     "gemma4_text_moe": {
@@ -133,13 +136,7 @@ MIXTURES: dict[str, dict[str, Any]] = {
     },
     "hunyuan_v1_moe": {**GROUPED, "intermediate_size": 40, "num_experts": 6, "moe_topk": 3},
     "dots1": {
-        **GROUPED,
-        "n_routed_experts": 6,
-        "num_experts_per_tok": 3,
-        "moe_intermediate_size": 40,
-        "n_shared_experts": 2,
-        "first_k_dense_replace": 1,
-        "routed_scaling_factor": 1.5,
+        **_ROUTED,
         "norm_topk_prob": True,
     },
     "exaone_moe": {
