@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import string
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Hashable, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from jobs.metrics.bootstrap import Floats
 
+if TYPE_CHECKING:
+    from sacrebleu.metrics.base import Signature
 
-class CorpusMetric(Protocol):
+_ONE_REFERENCE = (("",),)
+"""References for the constructor of a metric, whose signature has their number; those of a call replace them."""
+
+
+class CorpusMetric(Hashable, Protocol):
     """A metric of sacrebleu and the counts that its score is computed from."""
 
-    @property
-    def metric(self) -> Any:
-        """The metric object of sacrebleu."""
+    def signature(self) -> Signature:
+        """Return sacrebleu's signature of the metric."""
         ...
 
     def counts(self, written: str, gold: str) -> Sequence[float]:
@@ -39,20 +44,22 @@ class Bleu:
     def __init__(self, tokenize: str) -> None:
         from sacrebleu.metrics import BLEU
 
-        self.metric = BLEU(tokenize=tokenize, force=True)
-        # With effective_order sacrebleu scores single sentences without a warning; the counts are the same.
-        self._sentence_metric = BLEU(tokenize=tokenize, force=True, effective_order=True)
+        self._metric = BLEU(tokenize=tokenize, force=True, references=_ONE_REFERENCE)
+
+    def signature(self) -> Signature:
+        """Return sacrebleu's signature, with the tokenizer and its version."""
+        return self._metric.get_signature()
 
     def counts(self, written: str, gold: str) -> Sequence[float]:
         """Return the numbers of matching n-grams for n from 1 to 4, of all n-grams, and the lengths of both texts."""
-        score = self._sentence_metric.sentence_score(written, [gold])
+        score = self._metric.corpus_score([written], [[gold]])  # `sentence_score` would warn of missing smoothing
         return [*score.counts, *score.totals, score.sys_len, score.ref_len]
 
     def score(self, totals: Floats) -> float:
         """Return BLEU with exponential smoothing, the default of sacrebleu."""
         *ngrams, written, gold = (int(count) for count in totals)
         orders = len(ngrams) // 2
-        bleu = self.metric.compute_bleu(ngrams[:orders], ngrams[orders:], written, gold, smooth_method="exp")
+        bleu = self._metric.compute_bleu(ngrams[:orders], ngrams[orders:], written, gold, smooth_method="exp")
         return float(bleu.score)
 
 
@@ -64,7 +71,12 @@ class ChrfPlus:
     def __init__(self) -> None:
         from sacrebleu.metrics import CHRF
 
-        self.metric = CHRF(char_order=self.CHARACTERS, word_order=self.WORDS, beta=self.BETA)
+        orders = {"char_order": self.CHARACTERS, "word_order": self.WORDS}
+        self._metric = CHRF(**orders, beta=self.BETA, references=_ONE_REFERENCE)
+
+    def signature(self) -> Signature:
+        """Return sacrebleu's signature, with the orders of n-grams."""
+        return self._metric.get_signature()
 
     def counts(self, written: str, gold: str) -> Sequence[float]:
         """Return for each order the numbers of n-grams in the written text, in the gold text, and in both."""
@@ -75,13 +87,14 @@ class ChrfPlus:
 
     def score(self, totals: Floats) -> float:
         """Return F2 over the orders of which both texts have n-grams, as sacrebleu does."""
-        written, gold, both = totals.reshape(-1, 3).T
-        in_both = (written > 0) & (gold > 0)
-        if not in_both.any():
+        orders, precision, recall = 0, 0.0, 0.0
+        for written, gold, both in totals.reshape(-1, 3).tolist():
+            if written and gold:
+                orders, precision, recall = orders + 1, precision + both / written, recall + both / gold
+        if not precision:
             return 0.0
-        precision, recall = (both[in_both] / written[in_both]).mean(), (both[in_both] / gold[in_both]).mean()
-        weight = self.BETA**2
-        return float(100 * (1 + weight) * precision * recall / (weight * precision + recall)) if precision else 0.0
+        precision, recall, weight = precision / orders, recall / orders, self.BETA**2
+        return 100 * ((1 + weight) * precision * recall / (weight * precision + recall))
 
     def _ngrams(self, text: str) -> Iterator[Counter[str]]:
         from sacrebleu.metrics.helpers import extract_all_char_ngrams, extract_word_ngrams

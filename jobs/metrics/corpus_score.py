@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from http.client import HTTPException
 
 import numpy as np
@@ -56,23 +56,22 @@ class CorpusScore:
             reason = str(error) or type(error).__name__
             note = f"sacrebleu could not download what {self.name} needs into its folder (SACREBLEU): {reason}"
             return MetricResult(n=len(samples), note=note)
-        value, signature = self._of_corpus(samples)
-        low, high = interval(_resampled(metric, _counts(metric, samples)))
-        return MetricResult(n=len(samples), value=value, ci_low=low, ci_high=high, signature=signature)
+        scores = _scores(metric, samples)
+        low, high = interval(scores.resampled)
+        return MetricResult(n=len(samples), value=scores.value, ci_low=low, ci_high=high, signature=_signature(metric))
 
     def compare(self, steered: pa.Table, baseline: pa.Table, rng: np.random.Generator) -> MetricResult:
         """Return the score of the corpus and its difference from the baseline's on the same sentences."""
         result = self.evaluate(steered, rng)
         if result.value is None:
             return result
-        metric = self._metric
-        differences = _resampled(metric, _counts(metric, steered)) - _resampled(metric, _counts(metric, baseline))
-        baseline_value, _ = self._of_corpus(baseline)
-        delta = result.value - baseline_value
+        before, after = _scores(self._metric, baseline), _scores(self._metric, steered)
+        delta = after.value - before.value
+        differences = after.resampled - before.resampled
         low, high = interval(differences)
         return replace(
             result,
-            baseline=baseline_value,
+            baseline=before.value,
             delta=delta,
             p_value=_p_value(np.abs(differences), abs(delta), is_point=is_point(low, high)),
             delta_ci_low=low,
@@ -83,23 +82,33 @@ class CorpusScore:
     def _metric(self) -> CorpusMetric:
         return self.make()  # an exception is not cached, so the next cell tries again
 
-    def _of_corpus(self, samples: pa.Table) -> tuple[float, str]:
-        """Return sacrebleu's score, and its signature including the bootstrap's seed and number of resamples."""
-        metric = self._metric.metric
-        score = metric.corpus_score(samples["completion"].to_pylist(), [samples["gold"].to_pylist()]).score
-        signature = metric.get_signature()
-        signature.update("seed", str(SEED))
-        signature.update("bs", RESAMPLES)
-        return float(score), str(signature)
+
+@dataclass(frozen=True)
+class _Scores:
+    """The score of a corpus, and those of the RESAMPLES corpora drawn from its sentences [RESAMPLES]."""
+
+    value: float
+    resampled: Floats
 
 
-def _counts(metric: CorpusMetric, samples: pa.Table) -> Floats:
-    return counts_of(metric, samples["completion"].to_pylist(), samples["gold"].to_pylist())
+def _scores(metric: CorpusMetric, samples: pa.Table) -> _Scores:
+    return _scores_of(metric, tuple(samples["completion"].to_pylist()), tuple(samples["gold"].to_pylist()))
 
 
-def _resampled(metric: CorpusMetric, counts: Floats) -> Floats:
-    """Return the scores of RESAMPLES corpora drawn from the sentences with these counts, [n, k]."""
-    return np.array([metric.score(totals) for drawn in _draws(len(counts)) for totals in drawn @ counts])
+@lru_cache(maxsize=16)
+def _scores_of(metric: CorpusMetric, written: tuple[str, ...], gold: tuple[str, ...]) -> _Scores:
+    """Return the scores of a corpus. Each cell is compared with the same baseline, which is scored once."""
+    counts = counts_of(metric, written, gold)
+    resampled = np.array([metric.score(totals) for drawn in _draws(len(counts)) for totals in drawn @ counts])
+    return _Scores(metric.score(counts.sum(axis=0)), resampled)
+
+
+def _signature(metric: CorpusMetric) -> str:
+    """Return sacrebleu's signature, with the bootstrap's seed and number of resamples."""
+    signature = metric.signature()
+    signature.update("seed", str(SEED))
+    signature.update("bs", RESAMPLES)
+    return str(signature)
 
 
 def _draws(sentences: int) -> Iterator[NDArray[np.int64]]:
