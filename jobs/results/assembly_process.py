@@ -23,9 +23,10 @@ from jobs.store.records import CellRecord, SweepRecord
 log = logging.getLogger(__name__)
 
 SMALL = 10_000
-"""Sweeps with at most this number of samples are assembled in the calling process.
+SMALL_CELLS = 200
+"""Sweeps with at most these numbers of samples and of cells are assembled in the calling process.
 
-That takes about a second; starting a process takes two or more.
+That takes about a second, 5 ms of it for each cell however few its samples; starting a process takes two or more.
 """
 
 MAX_DEATHS = 3
@@ -40,7 +41,7 @@ class AssemblyProcesses:
     Args:
         results: Where the results are; every process opens the same storage.
         count: The maximum number of processes.
-        small: Sweeps with at most this number of samples are assembled in the calling process.
+        small: Sweeps with at most this number of samples, and SMALL_CELLS cells, are assembled in the calling process.
     """
 
     def __init__(self, results: Results, count: int, *, small: int = SMALL) -> None:
@@ -59,7 +60,7 @@ class AssemblyProcesses:
             Unavailable: if the process died.
             EngineFailed: if the process has died with this sweep MAX_DEATHS times.
         """
-        if sum(record.rows or 0 for record in cells) <= self._small:
+        if len(cells) <= SMALL_CELLS and sum(record.rows or 0 for record in cells) <= self._small:
             return assemble(self._results, sweep, cells, epoch)
         process = self._free.get()
         try:

@@ -83,7 +83,7 @@ class SummaryBuilder:
         cell = table.cell
         metrics = task_of(cell.task).metrics
         columns = sorted({"doc_id", "answer"}.union(*(metric.columns for metric in metrics)))
-        samples = table.table.filter(pc.is_null(table.table["error"])).select(columns)
+        samples = table.table.select(columns).filter(pc.is_null(table.table["error"]))
         if cell.method is None:
             self._baselines[cell.task] = samples
         steered, baseline = _paired(samples, self._baselines.get(cell.task, samples.slice(0, 0)))

@@ -18,6 +18,7 @@ import pytest
 
 from ampsweep.errors import EngineFailed, InvalidRequest, Unavailable
 from jobs.planning.catalog import Catalog
+from jobs.results import assembly_process
 from jobs.results.assembly import assemble
 from jobs.results.assembly_process import MAX_DEATHS, AssemblyProcesses, _AssemblyProcess
 from jobs.store.transitions import SweepState
@@ -67,15 +68,18 @@ def test_a_process_that_cannot_be_started_is_started_by_the_next_call(
     assert processes(sweep, runner.store.list_cells(sweep.id).data, 1).files is not None
 
 
-def test_a_small_sweep_needs_no_process(runner: SweepRunner) -> None:
+def test_only_a_sweep_of_few_samples_and_few_cells_needs_no_process(
+    runner: SweepRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sweep = runner.submit()
     runner.compute()
     cells = runner.store.list_cells(sweep.id).data
     samples = sum(record.rows or 0 for record in cells)
-    for small in (samples, samples - 1):
+    for small, small_cells in [(samples, len(cells)), (samples - 1, len(cells)), (samples, len(cells) - 1)]:
+        monkeypatch.setattr(assembly_process, "SMALL_CELLS", small_cells)
         with closing(AssemblyProcesses(runner.results, 1, small=small)) as pool:
             assert pool(sweep, cells, 1).files is not None
-            assert (pool._processes[0]._process is None) == (small == samples)
+            assert (pool._processes[0]._process is None) == ((small, small_cells) == (samples, len(cells)))
 
 
 def test_an_error_is_raised_in_the_calling_process(runner: SweepRunner, processes: AssemblyProcesses) -> None:
