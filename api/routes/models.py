@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 from fastapi import APIRouter
@@ -26,10 +27,7 @@ async def list_models(services: ServicesDep) -> dict[str, Any]:
 @router.get("/{model:path}")
 async def get_model(services: ServicesDep, model: str) -> dict[str, Any]:
     """Return one model."""
-    for known in await asyncio.to_thread(_objects, services):
-        if known["id"] == model:
-            return known
-    raise no_model(model)
+    return await asyncio.to_thread(_object, services, model)
 
 
 def no_model(name: str) -> NotFound:
@@ -43,6 +41,17 @@ def _objects(services: ServicesDep) -> list[dict[str, Any]]:
     presets = services.presets.all()
     steered = [_steered_object(services, preset, name) for preset in presets for name in preset.names(models)]
     return [*(_model_object(services, name) for name in models), *steered]
+
+
+def _object(services: ServicesDep, name: str) -> dict[str, Any]:
+    models = services.catalog.models
+    if name in models:
+        return _model_object(services, name)
+    with suppress(NotFound):
+        preset = services.presets.get(name.rpartition("+")[2])
+        if name in preset.names(models):
+            return _steered_object(services, preset, name)
+    raise no_model(name)
 
 
 def _model_object(services: ServicesDep, name: str) -> dict[str, Any]:

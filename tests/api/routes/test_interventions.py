@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from jobs.presets import Preset, Presets
 from tests.api.running_server import Server, running_server
 from tests.worker.installation import Installation
 
@@ -107,8 +108,29 @@ async def test_models_are_listed_with_their_interventions(installation: Installa
         listed = {model["id"]: model for model in (await server.http.get("/v1/models")).json()["data"]}
         assert listed["tiny+fr"]["parent"] == "tiny"
         assert listed["tiny+fr"]["intervention"]["languages"] == ["fr"]
-        assert (await server.http.get("/v1/models/tiny+fr")).json() == listed["tiny+fr"]
         assert (await server.http.get("/v1/models/tiny+tr")).status_code == 404
+        assert (await server.http.get("/v1/models/fr")).status_code == 404, "it is not the name of a model"
+
+
+async def test_a_model_is_found_without_reading_all_interventions(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_server(installation) as server:
+        for name in ("fr", "other"):
+            await create(server, name, SCALE)
+        listed = {model["id"]: model for model in (await server.http.get("/v1/models")).json()["data"]}
+        read: list[str] = []
+        get = Presets.get
+
+        def recorded(presets: Presets, name: str) -> Preset:
+            read.append(name)
+            return get(presets, name)
+
+        monkeypatch.setattr(Presets, "get", recorded)
+        for model, files in [("tiny", []), ("tiny+fr", ["fr"])]:
+            read.clear()
+            assert (await server.http.get(f"/v1/models/{model}")).json() == listed[model]
+            assert read == files
 
 
 @pytest.mark.parametrize(
