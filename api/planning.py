@@ -74,7 +74,11 @@ class PlanningThreads:
             with suppress(RuntimeError):  # the event loop was closed meanwhile
                 loop.call_soon_threadsafe(end, set_result)
 
-        Thread(target=work, name="planning", daemon=True).start()  # a daemon, so that it delays no shutdown
+        try:
+            Thread(target=work, name="planning", daemon=True).start()  # a daemon, so that it delays no shutdown
+        except BaseException:  # the machine is out of threads
+            self._free.release()
+            raise
         return future
 
 

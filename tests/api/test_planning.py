@@ -37,6 +37,18 @@ async def test_a_slow_plan_ends_in_time_and_keeps_its_thread_until_it_is_done() 
     assert called == []
 
 
+async def test_a_thread_that_cannot_be_started_keeps_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    threads = PlanningThreads(seconds=5.0, threads=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fail)
+        with pytest.raises(RuntimeError, match="start new thread"):
+            await threads.run(lambda: "no thread")
+    assert await threads.run(lambda: "free") == "free"
+
+
 async def test_a_cancelled_call_gives_its_thread_back() -> None:
     threads, loaded = PlanningThreads(threads=1), threading.Event()
     call = asyncio.create_task(threads.run(loaded.wait))
