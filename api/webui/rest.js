@@ -63,16 +63,22 @@ export async function request(path, { method = "GET", body, yaml, headers = {}, 
 /** Send a request and return its response as JSON. */
 export const json = async (path, options) => (await request(path, options)).json();
 
-/** Return all objects of a list, page by page; `params` are its query parameters. */
-export async function listAll(path, params, { signal }) {
+/** Yield the objects of a list; each page is fetched when it is needed. `params` are the query parameters. */
+export async function* listed(path, params, { signal }) {
   const query = new URLSearchParams({ ...params, limit: 100 });
-  const items = [];
   for (;;) {
     const page = await json(`${path}?${query}`, { signal });
-    items.push(...page.data);
-    if (!page.has_more) return items;
+    yield* page.data;
+    if (!page.has_more) return;
     query.set("after", page.last_id);
   }
+}
+
+/** Return all objects of a list; see `listed`. */
+export async function listAll(path, params, options) {
+  const items = [];
+  for await (const item of listed(path, params, options)) items.push(item);
+  return items;
 }
 
 /**

@@ -6,6 +6,10 @@ export function scale(low, high, start, end) {
   return (value) => start + ((value - low) / span) * (end - start);
 }
 
+/** Return the smallest and the largest of any number of values. */
+export const extent = (values) =>
+  values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
+
 /** Return about `wanted` round numbers between two values, both ends included if they are round. */
 export function ticks(low, high, wanted = 4) {
   const span = high - low || 1;

@@ -1,7 +1,7 @@
 /** Curves of a metric over the factor or the layer, with intervals and controls: a small plot for each target. */
 
 import { h, languageName } from "../dom.js";
-import { meanInterval, meanOf } from "./axes.js";
+import { extent, meanInterval, meanOf } from "./axes.js";
 import { keptSelect } from "./choices.js";
 import { exportLinks } from "./export.js";
 import { curvesPicture, legendItems, plotPicture } from "./plots.js";
@@ -69,14 +69,13 @@ function plotModel(steered, metric, data, axis) {
   const points = plots.flatMap((plot) => plot.series.flatMap((each) => each.points));
   const ys = [...points.flatMap(({ y, low, high }) => [y, low ?? y, high ?? y]), ...plots.map((plot) => plot.line)];
   const known = ys.filter((y) => y !== null && Number.isFinite(y));
-  const xs = points.map(({ x }) => x);
   return {
     plots,
     names,
     title: `${metric}${isMean ? ", mean of the data languages" : `, on ${data}`}`,
     x: X[axis].title,
     y: metric.split(": ").at(-1),
-    limits: { x: [Math.min(...xs), Math.max(...xs)], y: [Math.min(...known), Math.max(...known)] },
+    limits: { x: extent(points.map(({ x }) => x)), y: extent(known) },
   };
 }
 

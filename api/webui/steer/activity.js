@@ -1,6 +1,7 @@
 /** The activity of each language's neurons at each token of an answer and its prompt, as a heat map below the answer. */
 
 import { errorMessage, h, languageName } from "../dom.js";
+import { extent } from "../figures/axes.js";
 import { json } from "../rest.js";
 
 const SHARE = "Number: share of a language's neurons that are active";
@@ -34,7 +35,7 @@ async function show(content, body, signal) {
 function activityTable({ languages, neurons, tokens, active, relative }) {
   const columns = languages.map((_, index) => index).filter((index) => neurons[index] > 0);
   const shares = active.flatMap((row) => columns.map((index) => row[index]));
-  const [low, high] = shares.reduce(([least, most], share) => [Math.min(least, share), Math.max(most, share)], [1, 0]);
+  const [low, high] = extent(shares);
   const strength = (share) => (high > low ? (share - low) / (high - low) : 0);
   const head = (index) =>
     h("th", { scope: "col", title: `${languageName(languages[index])}, ${neurons[index]} neurons` }, languages[index]);

@@ -5,7 +5,7 @@ import { curves } from "../figures/curves.js";
 import { exportLinks, save } from "../figures/export.js";
 import { heatMaps } from "../figures/heat_maps.js";
 import { layerProfile } from "../figures/layers.js";
-import { json, key, request } from "../rest.js";
+import { json, key, listed, request } from "../rest.js";
 import { comparison } from "./compare.js";
 import { samplesBrowser } from "./samples.js";
 
@@ -47,12 +47,14 @@ function profileOf(path, sweep, signal) {
 }
 
 async function neuronSetOf(path, sweep, signal) {
-  let { id } = sweep.spec.neurons;
-  if (!id) {
-    const { data } = await json(`${path}/cells?limit=1000`, { signal });
-    id = data.find(({ neurons }) => neurons)?.neurons;
-  }
+  const id = sweep.spec.neurons.id ?? (await firstNeurons(`${path}/cells`, signal));
   return id ? json(`v1/neuron-sets/${id}`, { signal }) : null;
+}
+
+/** Return the id of the neuron set of the first cell that has one; the baselines before it have none. */
+async function firstNeurons(path, signal) {
+  for await (const { neurons } of listed(path, {}, { signal })) if (neurons) return neurons;
+  return null;
 }
 
 /** Return a table of the best factor for each target language: the one with the best mean value, those that equal it, and those with values in fewer languages. */

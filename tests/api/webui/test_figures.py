@@ -28,6 +28,10 @@ CATCH_FILES = """(() => {
     URL.createObjectURL = (blob) => { const url = make(blob); blobs.set(url, blob); return url; };
     HTMLAnchorElement.prototype.click = function () { window.files[this.download] = blobs.get(this.href); };
 })()"""
+FEW_CELLS_A_PAGE = r"""(() => {
+    const { fetch } = window;
+    window.fetch = (url, options) => fetch(url.replace(/(\/cells\?.*limit=)\d+/, (_, before) => `${before}1`), options);
+})()"""
 AS_BASE64 = """((name) => new Promise((resolve) => {
     const reader = new FileReader();
     reader.onload = () => resolve(reader.result.split(',')[1]);
@@ -204,10 +208,19 @@ def test_csv_quotes_what_needs_it(installation: Installation, tab: Browser) -> N
     ]
 
 
+def test_the_extent_of_the_points_of_a_large_sweep_is_found(installation: Installation, tab: Browser) -> None:
+    with server_in_thread(installation) as (url, _):
+        tab.open(url)
+        values = "Array.from({ length: 300_000 }, (_, index) => index - 100_000)"
+        found = tab.run(f"import('/page/figures/axes.js').then(({{ extent }}) => extent({values}))")
+    assert found == [-100_000, 199_999]
+
+
 def test_the_layer_profile_counts_the_neurons_of_the_sweep(installation: Installation, tab: Browser) -> None:
     with server_in_thread(installation) as (url, _):
         sweep_id = httpx.post(f"{url}/v1/sweeps", json=SPEC).json()["id"]
-        tab.open(f"{url}/#sweeps/{sweep_id}")
+        with tab.before_pages(FEW_CELLS_A_PAGE):
+            tab.open(f"{url}/#sweeps/{sweep_id}")
         tab.until("document.querySelector('.profile td')")
         (neurons,) = httpx.get(f"{url}/v1/neuron-sets").json()["data"]
         by_layer = httpx.get(f"{url}/v1/neuron-sets/{neurons['id']}").json()["by_layer"]
