@@ -13,6 +13,8 @@ _TRITON_BLOCKS = frozenset({"olmo_hybrid"})
 """Language models, by `model_type`, for whose linear attention vLLM has only a Triton kernel."""
 _BFLOAT16_BLOCKS = frozenset({"qwen3_5_text", "qwen3_5_moe_text", "qwen3_next"})
 """Those for whose linear attention vLLM has only a kernel in bfloat16 on a CPU."""
+_DELTA_HEADS = (64, 128)
+"""Sizes of a head in this kernel, for keys and values alike."""
 _LATENT_ATTENTION = frozenset({"deepseek_v2", "deepseek_v3", "glm4_moe_lite"})
 """Those that vLLM computes with multi-head latent attention."""
 _LATENT_WIDTH = 576
@@ -69,9 +71,21 @@ def check_platform(
         _check_latent_width(text)
     if on_cpu and model_type == "nemotron_h" and "moe" in text.layers_block_type:
         _reject(model_type, "on a CPU vLLM runs no experts without a gate; use --engine transformers")
-    if on_cpu and model_type in _BFLOAT16_BLOCKS and dtype != "bfloat16":
+    if on_cpu and model_type in _BFLOAT16_BLOCKS:
+        _check_linear_attention(text, dtype)
+
+
+def _check_linear_attention(config: Any, dtype: str) -> None:
+    """Raise UnsupportedModel if vLLM's kernel for linear attention does not have the model's heads, or the dtype."""
+    keys, values = config.linear_key_head_dim, config.linear_value_head_dim
+    if keys != values or keys not in _DELTA_HEADS:
+        sizes = " or ".join(map(str, _DELTA_HEADS))
+        reason = f"on a CPU its linear attention has only kernels for heads of {sizes} numbers, keys and values alike"
+        heads = f"not for linear_key_head_dim {keys} and linear_value_head_dim {values}"
+        _reject(config.model_type, f"{reason}, {heads}; use --engine transformers")
+    if dtype != "bfloat16":
         reason = "on a CPU its linear attention has only a kernel for bfloat16; use --dtype bfloat16"
-        _reject(model_type, f"{reason}, or --engine transformers")
+        _reject(config.model_type, f"{reason}, or --engine transformers")
 
 
 def _check_latent_width(config: Any) -> None:

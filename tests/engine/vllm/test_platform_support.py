@@ -45,6 +45,20 @@ def test_the_language_model_decides(model_type: str) -> None:
     check_platform(_config(model_type), dtype="float32", on_cpu=False)
 
 
+@pytest.mark.parametrize("model_type", ["qwen3_5_text", "qwen3_5_moe_text", "qwen3_next"])
+@pytest.mark.parametrize(("keys", "values"), [(32, 32), (64, 128), (256, 256)])
+def test_heads_of_linear_attention_without_a_kernel_are_rejected(model_type: str, keys: int, values: int) -> None:
+    config = AutoConfig.for_model(model_type, linear_key_head_dim=keys, linear_value_head_dim=values)
+    for dtype in ("float32", "bfloat16"):
+        with pytest.raises(
+            UnsupportedModel, match=rf"{model_type} here: .*_key_head_dim {keys} .* {values}; use --engine transformers"
+        ):
+            check_platform(config, dtype=dtype, on_cpu=True)
+    check_platform(config, dtype="bfloat16", on_cpu=False, unfused_experts=True)
+    half = AutoConfig.for_model(model_type, linear_key_head_dim=64, linear_value_head_dim=64)
+    check_platform(half, dtype="bfloat16", on_cpu=True)
+
+
 @pytest.mark.parametrize("model_type", ["deepseek_v3", "glm4_moe", "glm4_moe_lite"])
 def test_models_that_vllm_scales_in_float16_are_rejected_there(model_type: str) -> None:
     with pytest.raises(UnsupportedModel, match=rf"{model_type} here: in float16 .*--dtype bfloat16"):
