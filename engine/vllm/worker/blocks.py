@@ -17,11 +17,16 @@ from engine.steering.mlp_sites import find_layers
 _MODULE = "ampsweep_residual"
 _COMPLETE = frozenset(
     {
+        "Cohere2MoeDecoderLayer",
+        "CohereCompassDecoderLayer",
         "CohereDecoderLayer",
         "StablelmDecoderLayer",
         "Exaone4DecoderLayer",
         "GraniteMoeHybridAttentionDecoderLayer",
         "GraniteMoeHybridMambaDecoderLayer",
+        "HyperCLOVAXDecoderLayer",
+        "MuseGlimmerDecoderLayer",
+        "PhiMoEDecoderLayer",
     }
 )
 """Layers that return two tensors, the first of which already is the output."""

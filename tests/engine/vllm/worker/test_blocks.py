@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +12,7 @@ import torch
 from torch import nn
 
 from engine.vllm.worker import blocks
+from tests.engine.vllm.vllm_source import VllmSource
 
 
 class Adding(nn.Module):
@@ -61,3 +65,29 @@ def test_a_second_output_that_is_none_is_not_added() -> None:
     hidden = torch.ones(1)
     assert blocks.split_output((hidden, None), complete=False) == (hidden, None)
     assert blocks.split_output((hidden,), complete=False) == (hidden, None)
+
+
+def test_every_layer_of_vllm_that_returns_its_output_and_what_it_began_with_is_known() -> None:
+    """Both would be added, unnoticed: vectors and recorded residual streams would be wrong, answers would not."""
+    source = VllmSource.installed()
+    assert source is not None
+    folder = source.root / "vllm" / "model_executor" / "models"
+    complete = {name for path in folder.glob("*.py") for name in _sums(path)}
+    assert complete == blocks._COMPLETE
+
+
+def _sums(path: Path) -> Iterator[str]:
+    """Yield the classes of layers that return a tensor and one that has just been added to it."""
+    text = path.read_text(encoding="utf-8")
+    if "+ residual" not in text and "residual +" not in text:
+        return
+    for layer in ast.parse(text).body:
+        if not isinstance(layer, ast.ClassDef) or not layer.name.endswith("DecoderLayer"):
+            continue
+        for method in layer.body:
+            if isinstance(method, ast.FunctionDef) and method.name == "forward":
+                last = [node for node in ast.walk(method) if isinstance(node, (ast.Assign, ast.Return))]
+                *_, assigned, returned = sorted(last, key=lambda node: node.lineno)
+                added = {name.id for name in ast.walk(assigned) if isinstance(name, ast.Name)}
+                if isinstance(returned.value, ast.Tuple) and ast.unparse(returned.value.elts[1]) in added:
+                    yield layer.name
