@@ -1,4 +1,4 @@
-"""Checks the CUDA backend without vLLM: steps replayed from a CUDA graph, and copies for which the host does not wait.
+"""Checks the CUDA backend without vLLM: steps replayed from a CUDA graph, and copies for which the host need not wait.
 
 A graph is captured once and replayed for steps that steer, record and add vectors differently. Each replay must give
 what the same step gives without a graph. Without CUDA the replay is a further run that launches every kernel, as a
@@ -80,11 +80,8 @@ class BackendCheck:
     def copies(self) -> int:
         """Check copies while the device is busy; return their number."""
         target = torch.zeros(_COPIES, _COPIED, dtype=torch.int32, device=self._device)
-        on_gpu = self._device.type == "cuda"
-        for busy in (False, True):  # the first time, pinned memory is allocated, for which the host may wait
-            if on_gpu and busy:
-                sleep: Any = torch.cuda._sleep  # noqa: SLF001  # PyTorch has no public function that keeps a GPU busy
-                sleep(_BUSY_CYCLES)
+        for first in (True, False):
+            self._keep_busy()
             for row in range(_COPIES):
                 values = torch.full((_COPIED,), row + 1, dtype=torch.int32)
                 host_copies.write(target[row], values)
@@ -94,13 +91,46 @@ class BackendCheck:
             copy, wait = host_copies.to_host(target[backwards])
             nothing, wait_for_nothing = host_copies.to_host(target[:0])
             target.zero_()
-            if on_gpu and busy:
-                assert not torch.cuda.current_stream().query(), "the host has waited for a copy"
+            self._assert_busy(first=first)
             wait()
             wait_for_nothing()
             assert copy[:, 0].tolist() == copy[:, -1].tolist() == list(range(_COPIES, 0, -1))
             assert nothing.shape == (0, _COPIED)
         return _COPIES
+
+    def recordings(self) -> int:
+        """Check that recorded sentences are read while a later step runs; return their number."""
+        backend = self._backend()
+        recording, activation = backend.recording, backend.activation(0, nn.Identity())
+        for first in (True, False):
+            x = self._normal(TOKENS, 2 * WIDTH)
+            rows = {key: recording.open(key, sums=True) for key in "ab"}
+            recording.clear([*rows.values()])
+            spans = (RecordedSpan(rows["a"], 0, 5, True), RecordedSpan(rows["b"], 5, TOKENS, True))
+            backend.begin_step(StepLayout(slots=np.zeros(TOKENS, dtype=np.int32), recorded=spans))
+            activation(x)
+            backend.begin_step(NOTHING)
+            self._keep_busy()
+            parts = recording.take([*rows])
+            self._assert_busy(first=first)
+            for part, (row, begin, end, *_) in zip(parts, spans, strict=True):
+                expected = (x[begin:end, :WIDTH] > 0).sum(0).tolist()
+                assert part.counts[0].tolist() == recording.counts[0, row].tolist() == expected
+                assert part.sums is not None
+                assert part.sums[0].tolist() == recording.sums[0, row].tolist()
+                assert part.sums[0].any()
+        return len(parts)
+
+    def _keep_busy(self) -> None:
+        """Let the device compute for a while, if it is not the CPU."""
+        if self._device.type == "cuda":
+            sleep: Any = torch.cuda._sleep  # noqa: SLF001  # PyTorch has no public function that keeps a GPU busy
+            sleep(_BUSY_CYCLES)
+
+    def _assert_busy(self, *, first: bool) -> None:
+        """Assert that the device still computes; the first time, memory is allocated, for which the host may wait."""
+        if self._device.type == "cuda" and not first:
+            assert not torch.cuda.current_stream().query(), "the host has waited for the device"
 
     def _captured(self, run: Callable[[], list[torch.Tensor]]) -> Callable[[], list[torch.Tensor]]:
         """Return what runs `run` again: from a CUDA graph, where there is one."""

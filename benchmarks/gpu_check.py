@@ -2,7 +2,7 @@
 
 - `kernels`: all kernels agree with float64 on random inputs (`benchmarks.kernel_check`); steps replayed from a CUDA
   graph, and copies between host and device, are as expected (`benchmarks.backend_check`).
-- `sanitizer`: the same on small shapes under compute-sanitizer, where it is installed.
+- `sanitizer`: the kernels on small shapes under compute-sanitizer, where it is installed.
 - `answers`: vLLM on a tiny model, compiled and with CUDA graphs, gives the results of the transformers engine for the
   mixed load of `benchmarks.mixed_load`, with each model runner, with and without asynchronous scheduling, and with a
   cache so small that requests preempt each other. Overflows in float16 must change no later answer.

@@ -29,7 +29,9 @@ GPU_SHAPES = ((64, 4864), (2049, 4864), (512, 11008), (2049, 18944))
 """Those that are checked on a GPU too."""
 SMALL_GPU_SHAPES = ((2049, 75),)
 """Those that are checked on a GPU if only small shapes are, for a memory checker, which is slow."""
-CHECKS = ("steering", "statistics", "recording", "residual stream", "experts", "graph replay", "host copies")
+KERNELS = ("steering", "statistics", "recording", "residual stream", "experts")
+CHECKS = (*KERNELS, "graph replay", "host copies", "recordings")
+"""Those of the kernels and of the backend that launches them."""
 ROUNDING = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
 """Largest relative error of a result that is rounded to the type."""
 STATISTICS = ("mean", "std", "max", "median", "iqr", "mad", "p12.5", "p100")
@@ -60,7 +62,7 @@ class KernelCheck:
         experts = ExpertCheck(self._device, self._random, small=self._small)
         backend = BackendCheck(self._device, self._random)
         checks = (self.steering, self.statistics, self.recording, self.residual_stream, experts.run)
-        return dict(zip(CHECKS, (*checks, backend.graphs, backend.copies), strict=True))
+        return dict(zip(CHECKS, (*checks, backend.graphs, backend.copies, backend.recordings), strict=True))
 
     def steering(self) -> int:
         """Check `steer_triton.steer`, with rows that also multiply activations by 0."""

@@ -59,8 +59,12 @@ def _serve(pipe: Connection, folder: Path, arguments: dict[str, Any]) -> None:
     os.environ["VLLM_LOGGING_LEVEL"] = "WARNING"
     os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
     from vllm import EngineArgs, LLMEngine
+    from vllm.usage.usage_lib import UsageContext
 
-    engine = LLMEngine.from_engine_args(EngineArgs(model=str(folder), disable_log_stats=True, **arguments))
+    engine = LLMEngine.from_engine_args(
+        EngineArgs(model=str(folder), disable_log_stats=True, **arguments),
+        usage_context=UsageContext.OPENAI_API_SERVER,  # as `engine.vllm.launch`
+    )
     pipe.send("ready")
     while (work := pipe.recv()) is not None:
         prompts, sampling = work

@@ -5,7 +5,7 @@ PyTorch does not use pinned memory again until the copies from it, and into it, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -34,3 +34,41 @@ def to_host(values: torch.Tensor) -> tuple[torch.Tensor, Callable[[], object]]:
     copied: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
     copied.record()
     return copy, copied.synchronize
+
+
+class SideReads:
+    """Reads tensors of a device without waiting for what is queued on its current stream after a mark.
+
+    Args:
+        device: Where the tensors are; on a CPU nothing is queued.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream: Any = None
+        if device.type == "cuda":  # its programs are few, and take their turn before those of a running step
+            self._stream = torch.cuda.Stream(device, priority=-1)  # type: ignore[no-untyped-call]
+
+    def mark(self) -> Any:
+        """Return a mark after all that is queued on the current stream."""
+        if self._stream is None:
+            return None
+        event: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record()
+        return event
+
+    def read(self, values: Callable[[], Iterable[torch.Tensor]], *, after: Iterable[Any]) -> Sequence[torch.Tensor]:
+        """Compute values and copy them to host memory, and wait for that.
+
+        Args:
+            values: Computes them. Nothing that is queued after the marks may write to what it reads.
+            after: The marks.
+        """
+        if self._stream is None:
+            return [*values()]
+        for mark in after:
+            self._stream.wait_event(mark)
+        with torch.cuda.stream(self._stream):
+            copies = [to_host(each) for each in values()]
+        for _, wait in copies:
+            wait()
+        return [copy for copy, _ in copies]

@@ -135,6 +135,7 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         import vllm
         from vllm import EngineArgs, LLMEngine, envs
         from vllm.platforms import current_platform
+        from vllm.usage.usage_lib import UsageContext
 
         from engine.checkpoint import read_config, read_quantization
         from engine.vllm import qwen3_5
@@ -182,7 +183,9 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
     report_phase("loading the model")
     model_fingerprint = fingerprint(folder)
     with _hidden_from_vllm(), _without_other_weights(folder) as shown, adapters.explained(folder):
-        engine = LLMEngine.from_engine_args(EngineArgs(model=str(shown), **arguments))
+        # As for its own server, vLLM lets steps have more tokens on a large GPU than by the default of this method.
+        context = UsageContext.OPENAI_API_SERVER
+        engine = LLMEngine.from_engine_args(EngineArgs(model=str(shown), **arguments), usage_context=context)
     try:
         adapters.load(engine)
         keep_request_ids(engine)

@@ -184,6 +184,25 @@ def test_an_error_outside_the_parts_is_in_the_report(tmp_path: Path, monkeypatch
     }
 
 
+@pytest.mark.processes
+def test_the_memory_checker_runs_kernels_and_nothing_that_needs_the_allocator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmarks.kernel_check import KERNELS
+
+    sanitizer = tmp_path / gpu_stages.SANITIZER
+    sanitizer.write_text(f'#!/bin/sh\nprintf "%s\\n" "$PYTORCH_NO_CUDA_MEMORY_CACHING" "$@" >{tmp_path}/called\n')
+    sanitizer.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    path = tmp_path / "parts.json"
+    assert gpu_stages.main(["sanitizer", "--parts", str(path)]) == 0
+    assert json.loads(path.read_text())["memcheck"]["result"] == "no errors"
+    caching, *command = (tmp_path / "called").read_text().splitlines()
+    assert caching == "1"
+    assert command[command.index("--only") + 1 :] == list(KERNELS)
+    assert {"graph replay", "host copies", "recordings"}.isdisjoint(command)
+
+
 def test_the_answers_are_compared_with_both_runners_and_while_requests_preempt_each_other(tmp_path: Path) -> None:
     stages = GpuStages(Parts(tmp_path / "parts.json"), tmp_path, model=None, rounds=1, rehearse=False)
     variants = stages._variants()

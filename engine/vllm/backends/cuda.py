@@ -145,6 +145,7 @@ class CudaBackend:
                 captured=layout.captured,
             )
         )
+        self._recording.begin_step([span.row for span in layout.recorded])
         self._slots.write(layout.slots, layout.strengths)
         if layout.recorded or self._spans_filled:
             spans = np.zeros(self._spans.shape, dtype=np.int32)

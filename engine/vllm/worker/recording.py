@@ -1,7 +1,8 @@
 """Counts, activation sums and residual sums of the sentences being recorded, one row a sentence, on the device.
 
 A row is opened when its request starts, and zeroed whenever the request starts over (a preempted request is computed
-again). It is taken or dropped once, when the request has ended. Memory: rows x layers x (8 bytes a neuron and 4 bytes a
+again). It is taken or dropped once, when the request has ended. By then a GPU may run the next step already, for which
+the host does not wait. Memory: rows x layers x (8 bytes a neuron and 4 bytes a
 number of the residual stream, 8 if it is counted too), independent of the corpus. Narrow layers take the memory of the
 widest.
 """
@@ -16,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from ampsweep.domain.layer_widths import LayerWidths
-from engine.kernels.host_copies import to_device, to_host
+from engine.kernels.host_copies import SideReads, to_device
 from engine.vllm.worker.recorded_part import RecordedPart
 from engine.vllm.worker.table import Shard
 
@@ -65,6 +66,9 @@ class Recording:
         self.rows = rows
         self._free = list(range(rows))
         self._open: dict[str, _OpenRow] = {}
+        self._reads = SideReads(device)
+        self._launched: Sequence[int] = ()  # rows of the last step
+        self._marks: dict[int, Any] = {}  # after the last step that recorded a row, once the next step has begun
 
     def open(self, key: str, *, sums: bool, residual_counts: bool = False) -> int:
         """Return the row of a sentence.
@@ -77,6 +81,7 @@ class Recording:
         assert self._free, "more sentences in flight than the recording has rows: the engine admitted too many"
         row = self._free.pop()
         self._open[key] = _OpenRow(row, sums, residual_counts)
+        self._marks.pop(row, None)
         if residual_counts and self.residual_counts is None:
             self.residual_counts = torch.zeros_like(self.residual, dtype=torch.int32)
         return row
@@ -87,6 +92,14 @@ class Recording:
         for values in (self.counts, self.sums, self.residual, self.residual_counts, self.reached):
             if values is not None:
                 values.index_fill_(1, index, 0)
+
+    def begin_step(self, rows: Sequence[int]) -> None:
+        """Begin a step that records the sentences in these rows; the step before has been launched."""
+        if self._launched:
+            self._marks.update(dict.fromkeys(self._launched, self._reads.mark()))
+        for row in rows:
+            self._marks.pop(row, None)
+        self._launched = rows
 
     def of_experts(self, name: Literal["counts", "sums"], layer: int, row: int) -> torch.Tensor:
         """Return the counts or sums of a layer's experts in one row, a view [E, F]."""
@@ -99,16 +112,20 @@ class Recording:
         for key in keys:
             self.drop(key)
         rows = [each.row for each in opened]
-        layers = self._shard.first_rows
-        counts = self._of_neurons(self.counts, rows)
-        sums = iter(self._of_neurons(self.sums, [each.row for each in opened if each.sums]))
-        residual = self._read(self.residual, rows)[layers]
-        reached = None if self.reached is None else self._read(self.reached, rows)
+        summed = [each.row for each in opened if each.sums]
         counted = [each.row for each in opened if each.residual_counts]
-        residual_counts: Iterator[NDArray[np.int32]] = iter(())
+        wanted = [(self.counts, rows), (self.sums, summed), (self.residual, rows)]
+        if self.reached is not None:
+            wanted.append((self.reached, rows))
         if counted:
             assert self.residual_counts is not None
-            residual_counts = iter(self._read(self.residual_counts, counted)[layers].transpose(1, 0, 2))
+            wanted.append((self.residual_counts, counted))
+        read = self._read(wanted, after=rows)
+        layers = self._shard.first_rows
+        counts, sums = self._of_neurons(next(read)), iter(self._of_neurons(next(read)))
+        residual = next(read)[layers]
+        reached = None if self.reached is None else next(read)
+        residual_counts: Iterator[NDArray[np.int32]] = iter(next(read)[layers].transpose(1, 0, 2) if counted else ())
         return [
             RecordedPart(
                 shard=self._shard,
@@ -134,20 +151,26 @@ class Recording:
         tokens_of_neurons: NDArray[np.int32] = np.concatenate(by_layer).reshape(self._shard.widths.shape)
         return tokens_of_neurons
 
-    def _of_neurons(self, values: torch.Tensor, rows: Sequence[int]) -> list[NDArray[Any]]:
-        """Return some rows of the shard's neurons, without the padding of narrow layers, as `RecordedPart` has them."""
-        padded, widths = self._read(values, rows), self._shard.widths
+    def _of_neurons(self, padded: NDArray[Any]) -> list[NDArray[Any]]:
+        """Return the neurons of rows [L, rows, F], without the padding of narrow layers, as `RecordedPart` has them."""
+        widths = self._shard.widths
         if isinstance(widths.width, int):
-            return [padded[:, index].copy() for index in range(len(rows))]
+            return [padded[:, index].copy() for index in range(padded.shape[1])]
         exists = np.arange(padded.shape[2]) < np.array(widths.by_layer)[:, None]
-        return [padded[:, index][exists] for index in range(len(rows))]
+        return [padded[:, index][exists] for index in range(padded.shape[1])]
 
-    def _read(self, values: torch.Tensor, rows: Sequence[int]) -> NDArray[Any]:
-        """Return some rows of `values` in host memory, [L, rows, ...]."""
-        copy, wait = to_host(values.index_select(1, self._index(rows)))
-        wait()
-        array: NDArray[Any] = copy.numpy()
-        return array
+    def _read(
+        self, wanted: Sequence[tuple[torch.Tensor, Sequence[int]]], *, after: Sequence[int]
+    ) -> Iterator[NDArray[Any]]:
+        """Return some rows of each tensor in host memory, [L, rows, ...], after the last step that recorded any."""
+        marks = {self._marks[row] for row in after if row in self._marks}
+        if any(row not in self._marks for row in after):  # no step has begun since
+            marks.add(self._reads.mark())
+
+        def selected() -> Iterator[torch.Tensor]:
+            return (values.index_select(1, self._index(rows)) for values, rows in wanted)
+
+        return (copy.numpy() for copy in self._reads.read(selected, after=marks))
 
     def _index(self, rows: Sequence[int]) -> torch.Tensor:
         return to_device(torch.tensor(rows, dtype=torch.int64), self.counts.device)

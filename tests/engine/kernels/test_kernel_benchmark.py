@@ -39,7 +39,7 @@ def test_the_kernels_agree_with_float64() -> None:
     assert tuple(cases) == CHECKS
     if DEVICE.type == "cpu":
         numbers = {"steering": 39, "statistics": 8, "recording": 39, "residual stream": 3, "experts": 2}
-        assert cases == {**numbers, "graph replay": 5, "host copies": 64}
+        assert cases == {**numbers, "graph replay": 5, "host copies": 64, "recordings": 2}
 
 
 @pytest.mark.parametrize("check", CHECKS)
@@ -52,6 +52,7 @@ def test_a_kernel_that_writes_too_little_is_found(check: str, monkeypatch: pytes
         "experts": (grouped_product_triton, "multiply"),
         "graph replay": (record_triton, "record"),
         "host copies": (host_copies, "write"),
+        "recordings": (record_triton, "record"),
     }
     module, function = kernels[check]
     monkeypatch.setattr(module, function, lambda *_arguments, **_options: None)

@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -59,6 +59,7 @@ class Launch:
         self.patched: Callable[[object], None] = lambda _: None
         self.environment: dict[str, str] = {}
         self.arguments: dict[str, Any] = {}
+        self.usage_context: object = None
         self.seen: set[str] = set()
         launch, log = self, self.log
 
@@ -67,8 +68,8 @@ class Launch:
                 self.engine_core = self
 
             @classmethod
-            def from_engine_args(cls, arguments: dict[str, Any]) -> Engine:
-                launch.arguments = arguments
+            def from_engine_args(cls, arguments: dict[str, Any], usage_context: object) -> Engine:
+                launch.arguments, launch.usage_context = arguments, usage_context
                 launch.seen = {path.name for path in Path(arguments["model"]).iterdir() if path.is_file()}
                 log.append(f"started with {os.environ['VLLM_BATCH_INVARIANT']}")
                 launch.environment = dict(os.environ)
@@ -80,6 +81,8 @@ class Launch:
         modules: list[Any] = [
             stand_in("vllm", __version__="0.32.0", EngineArgs=dict, LLMEngine=Engine, envs=self),
             stand_in("vllm.platforms", current_platform=platform),
+            stand_in("vllm.usage"),
+            stand_in("vllm.usage.usage_lib", UsageContext=SimpleNamespace(OPENAI_API_SERVER="server")),
             stand_in("vllm.config", StructuredOutputsConfig=dict),
             stand_in("engine.vllm.interactive", prefer_interactive_requests=lambda engine: None),
             stand_in(
@@ -110,6 +113,13 @@ def test_all_structured_outputs_have_the_same_backend(tmp_path: Path, monkeypatc
     launch.start(VllmSettings())
     assert launch.arguments["structured_outputs_config"] == {"backend": "xgrammar"}
     assert launch.environment["VLLM_REGEX_COMPILATION_TIMEOUT_S"] == "1"
+
+
+def test_steps_have_as_many_tokens_as_in_a_server_of_vllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    launch = Launch(tmp_path, monkeypatch, Platform("cuda", 90))
+    launch.start(VllmSettings())
+    assert launch.usage_context == "server"
+    assert launch.arguments["max_num_batched_tokens"] is None
 
 
 def test_an_engine_that_cannot_be_patched_is_shut_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

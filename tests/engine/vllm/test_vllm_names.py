@@ -42,7 +42,7 @@ SIGNATURES = {
     f"{SCHEDULER}.update_from_output": ["self", "scheduler_output"],
     f"{SCHEDULER}._preempt_request": ["self", "request", "timestamp"],
     f"{SCHEDULER}._is_blocked_waiting_status": ["status"],
-    f"{ENGINE}.from_engine_args": ["cls", "engine_args"],
+    f"{ENGINE}.from_engine_args": ["cls", "engine_args", "usage_context"],
     f"{ENGINE}.add_request": ["self", "request_id", "prompt", "params"],
     f"{ENGINE}.add_lora": ["self", "lora_request"],
     f"{ENGINE}.abort_request": ["self", "request_ids"],
@@ -129,6 +129,7 @@ MEMBERS = {
         *("language_model_only", "enable_lora", "max_loras", "max_cpu_loras", "max_lora_rank"),
         *("lora_target_modules", "attention_backend", "hf_overrides"),
     ],
+    "vllm.usage.usage_lib:UsageContext": ["OPENAI_API_SERVER"],
     "vllm.lora.request:LoRARequest": ["lora_name", "lora_int_id", "lora_path"],
     "vllm.sampling_params:SamplingParams": [
         *("max_tokens", "n", "temperature", "top_p", "top_k", "min_p", "frequency_penalty", "presence_penalty"),

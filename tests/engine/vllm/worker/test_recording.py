@@ -1,12 +1,19 @@
-"""The rows of sentences: taken together in the order of their keys, cleared together, and used again."""
+"""The rows of sentences: taken together in the order of their keys, cleared together, and used again.
+
+A GPU may run a later step when they are taken, for which the host need not wait.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
 
 from ampsweep.domain.layer_widths import LayerWidths
+from engine.kernels.host_copies import SideReads
 from engine.vllm.worker.recording import Recording
 from engine.vllm.worker.table import Shard
 
@@ -79,3 +86,69 @@ def test_the_tokens_that_reached_each_neuron_are_taken_with_their_sentence() -> 
         expected = [[row, row, row + 10, row + 10, row + 20, row + 20], [row] * 6]
         assert part.reached is not None
         assert part.reached.tolist() == expected
+
+
+class NotedReads:
+    """Stands for `SideReads` on a GPU: numbers the marks, and notes for which ones each read waits."""
+
+    def __init__(self) -> None:
+        self.marks = 0
+        self.waited: list[set[int]] = []
+
+    def mark(self) -> int:
+        self.marks += 1
+        return self.marks
+
+    def read(self, values: Callable[[], Iterable[torch.Tensor]], *, after: Iterable[int]) -> list[torch.Tensor]:
+        self.waited.append(set(after))
+        return [*values()]
+
+
+def noted(recording: Recording) -> NotedReads:
+    reads = NotedReads()
+    recording._reads = cast("SideReads", reads)
+    return reads
+
+
+def test_the_host_waits_for_the_step_that_recorded_a_sentence_and_not_for_a_later_one() -> None:
+    recording, rows = filled(LayerWidths(2, 5))
+    reads = noted(recording)
+    recording.begin_step([rows["a"], rows["b"]])
+    recording.begin_step([rows["b"], rows["c"]])
+    assert reads.marks == 1, "the first step has been launched"
+    recording.take(["a"])
+    recording.begin_step([])
+    recording.begin_step([])
+    recording.take(["c", "b"])
+    assert reads.waited == [{1}, {2}]
+    assert reads.marks == 2, "steps that record nothing are not marked"
+
+
+@pytest.mark.parametrize("steps", [[], [["d"]], [["d"], [], ["d"]]], ids=["no step", "the last step", "again"])
+def test_the_host_waits_for_everything_if_no_step_has_begun_since(steps: list[list[str]]) -> None:
+    """A sentence without a recorded token was zeroed nevertheless, in a step that nothing marks."""
+    recording, rows = filled(LayerWidths(2, 5))
+    reads = noted(recording)
+    for recorded in steps:
+        recording.begin_step([rows[key] for key in recorded])
+    marks = reads.marks
+    recording.take(["d"])
+    assert reads.waited == [{marks + 1}]
+
+
+def test_the_marks_of_a_row_end_with_its_sentence() -> None:
+    recording, rows = filled(LayerWidths(2, 5))
+    reads = noted(recording)
+    recording.begin_step([rows["a"]])
+    recording.begin_step([])
+    recording.drop("a")
+    assert recording.open("e", sums=False) == rows["a"]
+    recording.take(["e"])
+    assert reads.waited == [{2}]
+
+
+def test_nothing_is_queued_on_a_cpu() -> None:
+    values = torch.arange(3)
+    reads = SideReads(torch.device("cpu"))
+    (read,) = reads.read(lambda: [values], after=[reads.mark()])
+    assert read is values
