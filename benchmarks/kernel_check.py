@@ -17,7 +17,6 @@ import numpy as np
 import torch
 
 from ampsweep.domain.statistic import Statistic
-from benchmarks.backend_check import BackendCheck
 from benchmarks.expert_check import ExpertCheck
 from benchmarks.float64_activation import XIELU, activation_in_float64
 from engine.kernels.activation import ActivationName
@@ -59,6 +58,8 @@ class KernelCheck:
 
     def checks(self) -> Mapping[str, Callable[[], int]]:
         """Return the checks by the name of what they check."""
+        from benchmarks.backend_check import BackendCheck  # imports the kernels, for which Triton must be set up
+
         experts = ExpertCheck(self._device, self._random, small=self._small)
         backend = BackendCheck(self._device, self._random)
         checks = (self.steering, self.statistics, self.recording, self.residual_stream, experts.run)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +26,8 @@ from tests.engine.kernels.triton_modules import (
     use_interpreter,
 )
 
+ROOT = Path(__file__).parents[3]
+
 pytestmark = [pytest.mark.processes, pytest.mark.filterwarnings("ignore::RuntimeWarning")]
 
 
@@ -40,6 +44,14 @@ def test_the_kernels_agree_with_float64() -> None:
     if DEVICE.type == "cpu":
         numbers = {"steering": 39, "statistics": 8, "recording": 39, "residual stream": 3, "experts": 2}
         assert cases == {**numbers, "graph replay": 5, "host copies": 64, "recordings": 2}
+
+
+def test_the_command_interprets_the_kernels_where_there_is_no_gpu() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command = [sys.executable, "-m", "benchmarks.kernel", "--check", "--small", "--only", "host copies", "recordings"]
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert run.stdout.splitlines() == ["host copies: 64 cases as expected", "recordings: 2 cases as expected"]
 
 
 @pytest.mark.parametrize("check", CHECKS)
