@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.tiny_settings import DELTA_NET, GEMMA_4, GRANITE_4, GROUPED, LFM2, NEMOTRON_H, SLIDING
+from benchmarks.tiny_settings import DELTA_NET, GEMMA_4, GRANITE_4, GROUPED, LFM2, MUP, NEMOTRON_H, SLIDING
 
 _DEEPSEEK = {
     "num_attention_heads": 4,
@@ -129,10 +129,7 @@ MIXTURES: dict[str, dict[str, Any]] = {
         "intermediate_size": 40,
         "num_local_experts": 6,
         "num_experts_per_tok": 3,
-        "embedding_multiplier": 2.0,
-        "attention_multiplier": 0.2,
-        "residual_multiplier": 0.8,
-        "logits_scaling": 0.5,
+        **MUP,
     },
     "hunyuan_v1_moe": {**GROUPED, "intermediate_size": 40, "num_experts": 6, "moe_topk": 3},
     "dots1": {

@@ -55,4 +55,16 @@ DELTA_NET = {
     "linear_value_head_dim": 128,
     "layer_types": ["linear_attention", "full_attention", "linear_attention"],
 }
+MINICPM_3 = {
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "q_lora_rank": 48,
+    "kv_lora_rank": 32,
+    "qk_nope_head_dim": 16,
+    "qk_rope_head_dim": 16,
+    "v_head_dim": 32,
+    "scale_emb": 2.0,
+    "dim_model_base": 32,
+}
 MROPE = {"rope_type": "default", "rope_theta": 10_000.0}
+MUP = {"embedding_multiplier": 2.0, "attention_multiplier": 0.2, "residual_multiplier": 0.8, "logits_scaling": 0.5}

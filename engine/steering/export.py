@@ -53,7 +53,7 @@ _PROJECTIONS = {
                 "glm4",
                 "ministral3",
             ),
-            "arcee",
+            *("arcee", "helium", "hyperclovax", "minicpm3", "vaultgemma", "jais2"),
         ),
         "mlp.down_proj",
     ),

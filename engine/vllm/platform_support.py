@@ -9,8 +9,10 @@ from ampsweep.folders.experts import is_mixture
 from engine.quantization import Quantization
 from engine.vllm.options import UNFUSED_EXPERTS
 
+_WITHOUT_CODE = frozenset({"xglm", "diffllama"})
+"""Language models, by `model_type`, that vLLM has no code for, and whose code in Transformers it cannot run."""
 _TRITON_BLOCKS = frozenset({"olmo_hybrid"})
-"""Language models, by `model_type`, for whose linear attention vLLM has only a Triton kernel."""
+"""Those for whose linear attention vLLM has only a Triton kernel."""
 _BFLOAT16_BLOCKS = frozenset({"qwen3_5_text", "qwen3_5_moe_text", "qwen3_next"})
 """Those for whose linear attention vLLM has only a kernel in bfloat16 on a CPU."""
 _DELTA_HEADS = (64, 128)
@@ -54,6 +56,8 @@ def check_platform(
         return
     text = config.get_text_config()
     model_type = text.model_type
+    if model_type in _WITHOUT_CODE:
+        _reject(model_type, "it has no code for it, and cannot run that of Transformers; use --engine transformers")
     mixture = is_mixture(text.to_dict())
     if mixture and not on_cpu and not unfused_experts:
         reason = "on a GPU vLLM computes its experts in a fused kernel, which cannot be steered"

@@ -15,6 +15,14 @@ def _config(model_type: str) -> Any:
     return AutoConfig.for_model(model_type)
 
 
+def test_models_without_code_in_vllm_are_rejected() -> None:
+    for on_cpu in (True, False):
+        with pytest.raises(
+            UnsupportedModel, match=r"vLLM cannot run xglm here: it has no code .*--engine transformers"
+        ):
+            check_platform(_config("xglm"), dtype="bfloat16", on_cpu=on_cpu)
+
+
 def test_blocks_without_a_kernel_on_a_cpu_are_rejected() -> None:
     for dtype in ("float32", "bfloat16"):
         with pytest.raises(UnsupportedModel, match=r"vLLM cannot run olmo_hybrid here: .*--engine transformers"):

@@ -51,6 +51,7 @@ def test_adapters_are_part_of_the_memory_and_checked(tmp_path: Path) -> None:
     [
         ("olmo_hybrid", "bfloat16", 0, "vLLM cannot run olmo_hybrid here: its linear attention needs a GPU"),
         ("qwen3_5_text", "float32", 0, "use --dtype bfloat16, or --engine transformers"),
+        ("xglm", "bfloat16", 0, "vLLM cannot run xglm here: it has no code for it"),
         ("mixtral", "bfloat16", 1, "vLLM cannot run mixtral here: on a GPU vLLM computes its experts"),
     ],
 )
