@@ -11,10 +11,12 @@ wait in vLLM's scheduler.
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Generic, TypeVar
 
 MAX_OVERTAKES = 1024
@@ -22,6 +24,7 @@ MAX_OVERTAKES = 1024
 
 Waiter = TypeVar("Waiter")
 """Whoever waits for a slot, compared by identity."""
+_rank = attrgetter("rank")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,7 +50,10 @@ class SlotQueue(Generic[Waiter]):
         self._max_overtakes = max_overtakes
         self._holders: Counter[str] = Counter()
         self._sizes: dict[str, int] = {}  # entries of each admitted key
-        self._waiting: list[_Place[Waiter]] = []
+        self._entries = 0  # of all admitted keys
+        self._waiting: list[_Place[Waiter]] = []  # by rank
+        self._waiting_for: dict[str, list[_Place[Waiter]]] = {}  # by key, in order of arrival
+        self._places: dict[int, _Place[Waiter]] = {}  # by the identity of the waiter
         self._overtakes = 0  # requests admitted past the waiting ones since the last of those was admitted
         self._arrivals = 0
 
@@ -84,7 +90,10 @@ class SlotQueue(Generic[Waiter]):
             self._count_in(key, size)
             return True
         self._arrivals += 1
-        self._waiting.append(_Place(key=key, size=size, rank=(priority, self._arrivals), waiter=waiter))
+        place = _Place(key=key, size=size, rank=(priority, self._arrivals), waiter=waiter)
+        insort(self._waiting, place, key=_rank)
+        self._waiting_for.setdefault(key, []).append(place)
+        self._places[id(waiter)] = place
         return False
 
     def release(self, key: str) -> list[Waiter]:
@@ -92,46 +101,55 @@ class SlotQueue(Generic[Waiter]):
         self._holders[key] -= 1
         if self._holders[key]:
             return []
-        del self._holders[key], self._sizes[key]
+        del self._holders[key]
+        self._entries -= self._sizes.pop(key)
         return self._admit()
 
     def withdraw(self, waiter: Waiter) -> list[Waiter]:
         """Forget a request that waits, if it does, and return the waiters that this admits."""
-        left = [place for place in self._waiting if place.waiter is not waiter]
-        if len(left) == len(self._waiting):
+        place = self._places.get(id(waiter))
+        if place is None:
             return []
-        self._waiting = left
+        self._forget(place)
+        self._waiting_for[place.key].remove(place)
+        if not self._waiting_for[place.key]:
+            del self._waiting_for[place.key]
         return self._admit()
 
     def _may_enter_now(self, key: str, size: int, priority: int) -> bool:
         if not self._waiting:
             return self._fits(key, size)
-        highest = min(place.rank for place in self._waiting)[0]
+        highest, _ = self._waiting[0].rank
         return key in self._holders and (self._overtakes < self._max_overtakes or priority < highest)
 
     def _fits(self, key: str, size: int) -> bool:
         if key in self._holders:
             return True
-        return len(self._holders) < self._capacity and sum(self._sizes.values()) + size <= self._max_entries
+        return len(self._holders) < self._capacity and self._entries + size <= self._max_entries
 
     def _count_in(self, key: str, size: int) -> None:
         self._holders[key] += 1
-        self._sizes[key] = size
+        if key not in self._sizes:
+            self._sizes[key] = size
+            self._entries += size
 
     def _admit(self) -> list[Waiter]:
         """Admit the waiting requests in rank order while their keys fit, and with each all that wait for its key."""
         admitted: list[Waiter] = []
         while self._waiting:
-            first = min(self._waiting, key=lambda place: place.rank)
+            first = self._waiting[0]
             if not self._fits(first.key, first.size):
                 break
             self._overtakes = 0
-            same_key = [place for place in self._waiting if place.key == first.key]
-            self._waiting = [place for place in self._waiting if place.key != first.key]
-            for place in same_key:
+            for place in self._waiting_for.pop(first.key):
+                self._forget(place)
                 self._count_in(place.key, place.size)
                 admitted.append(place.waiter)
         return admitted
+
+    def _forget(self, place: _Place[Waiter]) -> None:
+        del self._places[id(place.waiter)]
+        del self._waiting[bisect_left(self._waiting, place.rank, key=_rank)]
 
 
 @dataclass(frozen=True, eq=False)
