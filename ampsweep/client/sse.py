@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-
-_LINE_END = re.compile(rb"\r\n|\n|\r")
-"""Line ends of the standard. `str.splitlines` and httpx split at further characters, which data may contain."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +19,7 @@ class EventReader:
     """Parses a stream that arrives in blocks. Discards an event without its final empty line, as the standard says."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._line: list[bytes] = []  # parts of a line whose end has not arrived
         self._after_return = False
         self._last_id = ""
         self._kind = ""
@@ -34,8 +30,12 @@ class EventReader:
         if self._after_return and block.startswith(b"\n"):
             block = block[1:]
         self._after_return = block.endswith(b"\r")
-        *lines, self._rest = _LINE_END.split(self._rest + block)
-        for line in lines:
+        for part in block.splitlines(keepends=True):  # of bytes: at the line ends of the standard alone
+            self._line.append(part)
+            if not part.endswith((b"\r", b"\n")):
+                return
+            line = b"".join(self._line).rstrip(b"\r\n")
+            self._line.clear()
             if line:
                 self._add_line(line.decode("utf-8", "replace"))
                 continue
