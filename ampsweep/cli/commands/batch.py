@@ -33,8 +33,10 @@ if TYPE_CHECKING:
 
 IN_FLIGHT = 512
 """Maximum number of lines in the engine at once; the engine batches them."""
+MAX_AHEAD = 8192
+"""Maximum number of lines that are begun before the first of them is answered, so that a long answer delays none."""
 ROWS_PER_CHUNK = 1024
-"""Rows per write. Bounds memory, together with IN_FLIGHT, independently of the length of the file."""
+"""Rows per write. Bounds memory, together with MAX_AHEAD, independently of the length of the file."""
 
 Row = dict[str, Any]
 
@@ -145,10 +147,14 @@ async def _answers(source: Path, engine: Engine, neurons_id: str | None) -> Asyn
     import asyncio
 
     waiting: deque[asyncio.Task[Row]] = deque()
+    window = asyncio.Semaphore(IN_FLIGHT)
     try:
         for line in _lines(source):
-            waiting.append(asyncio.create_task(_answer(line, engine, neurons_id)))
-            if len(waiting) == IN_FLIGHT:
+            await window.acquire()
+            task = asyncio.create_task(_answer(line, engine, neurons_id))
+            task.add_done_callback(lambda _: window.release())
+            waiting.append(task)
+            while waiting and (waiting[0].done() or len(waiting) == MAX_AHEAD):
                 yield await waiting.popleft()
         while waiting:
             yield await waiting.popleft()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 
 from ampsweep.cli.commands import batch
 from ampsweep.cli.options.engine import SHORT_JOB
+from engine.base import Score, ScoreRequest
+from engine.fake import FakeEngine
 from engine.neurons.neuron_set import NeuronSet
 from tests.ampsweep.cli.commands.local_commands import STEERED, call, call_batch
 
@@ -127,6 +130,31 @@ def test_a_long_batch_is_written_in_chunks(model: Path, tmp_path: Path, monkeypa
     _, rows = call_batch(model, tmp_path, lines)
     assert [row["custom_id"] for row in rows] == [str(number) for number in range(35)]
     assert pq.ParquetFile(tmp_path / "out.parquet").metadata.num_row_groups == 4
+
+
+def test_a_long_answer_does_not_delay_the_lines_behind_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "IN_FLIGHT", 4)
+    monkeypatch.setattr(batch, "MAX_AHEAD", 16)
+    begun: list[str] = []
+    twelve = asyncio.Event()
+
+    class Engine(FakeEngine):
+        async def score(self, request: ScoreRequest) -> Score:
+            begun.append(str(request.context))
+            if len(begun) == 12:
+                twelve.set()
+            if request.context == "0":
+                await twelve.wait()
+            return await super().score(request)
+
+    source = tmp_path / "in.jsonl"
+    line = {"kind": "score", "continuation": "!"}
+    source.write_text("".join(json.dumps({**line, "custom_id": str(n), "context": str(n)}) + "\n" for n in range(20)))
+
+    async def answered() -> list[str]:
+        return [row["custom_id"] async for row in batch._answers(source, Engine(), None)]
+
+    assert asyncio.run(asyncio.wait_for(answered(), 10)) == [str(n) for n in range(20)]
 
 
 def test_a_batch_that_fails_leaves_no_file(model: Path, tmp_path: Path) -> None:
