@@ -116,7 +116,7 @@ class Dispatcher:
         self._stops = asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
         self._running: dict[tuple[str, int], _Running] = {}
-        self._ended: list[_Running] = []
+        self._ended: list[tuple[_Running, CellReport]] = []  # not stored yet
         self._reporter: asyncio.Task[None] | None = None
         self._finalizing: dict[SweepLease, asyncio.Task[None]] = {}
         self._backoff_until = 0.0
@@ -296,7 +296,7 @@ class Dispatcher:
             return await self._pool.run_cell(cell, lease.epoch, exclusive=lease.exclusive)
 
     def _on_done(self, running: _Running, _task: asyncio.Task[CellFile]) -> None:
-        self._ended.append(running)
+        self._ended.append((running, self._logged_report(running)))
         if self._reporter is None or self._reporter.done():
             self._reporter = asyncio.create_task(self._report_ended())
 
@@ -304,9 +304,8 @@ class Dispatcher:
         """Report the outcomes of ended cells to the store, in batches, and retry until it accepts them."""
         while ended := self._ended:
             self._ended = []
-            reports = [self._logged_report(running) for running in ended]
             try:
-                late = await asyncio.to_thread(self._store.report, reports)
+                late = await asyncio.to_thread(self._store.report, [report for _, report in ended])
             except Unavailable as error:
                 self._warnings.warn(f"the outcomes of {len(ended)} cells could not be stored; retrying: {error}")
                 self._ended = [*ended, *self._ended]
@@ -318,7 +317,7 @@ class Dispatcher:
             self.dispatcher_stats.late += len(late)
             for lease in late:
                 log.warning("cell %s: late report discarded (epoch %d)", lease.cell.id, lease.epoch)
-            for report, running in zip(reports, ended, strict=True):
+            for running, report in ended:
                 self.dispatcher_stats.outcomes[report.outcome] += 1
                 self.dispatcher_stats.samples += 0 if report.file is None else report.file.rows
                 if report.lease.exclusive or report.outcome is CellOutcome.SUSPECT:

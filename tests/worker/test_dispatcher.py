@@ -279,7 +279,10 @@ async def test_a_cell_without_heartbeats_loses_its_lease(tmp_path: Path) -> None
     assert dispatching.store.expire_leases() == 1
 
 
-async def test_reports_are_delivered_once_the_store_is_reachable_again(tmp_path: Path) -> None:
+async def test_reports_are_delivered_once_the_store_is_reachable_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     dispatching = DispatcherSetup(tmp_path, limit=1, poll=0.01)
     sweep = dispatching.installation.submit()
     (cell_id,) = await dispatching.poll_once()
@@ -296,6 +299,7 @@ async def test_reports_are_delivered_once_the_store_is_reachable_again(tmp_path:
     dispatching.pool.succeed(cell_id)
     await dispatching.dispatcher.idle()
     assert refused == 3
+    assert caplog.messages.count("the cell ended") == 1, "it is logged once, not at each attempt"
     assert dispatching.cell(sweep.id, cell_id).state is CellState.COMPLETED
 
 
