@@ -27,12 +27,12 @@ def pull(name: str) -> NeuronSet:
         DamagedFile: The files are not those of a neuron set.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     repo, revision = _parse(name)
     try:
         folder = snapshot_download(repo, revision=revision, allow_patterns=list(FILES))
-    except (OSError, HfHubHTTPError, LocalEntryNotFoundError) as error:
+    except (OSError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
         message = f"the neuron set {name} could not be fetched from the Hub: {_reason(error)}; check the name and the"
         raise InvalidRequest(f"{message} revision, and set HF_TOKEN for a private repository", param="name") from error
     if not (Path(folder) / METADATA_FILE).is_file():
@@ -58,7 +58,7 @@ def push(folder: Path, name: str, *, private: bool = False) -> str:
     """
     from httpx import TransportError
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     repo, revision = _parse(name)
     if revision is not None:
@@ -73,11 +73,13 @@ def push(folder: Path, name: str, *, private: bool = False) -> str:
             allow_patterns=list(FILES),
             commit_message=f"Add neuron set {neuron_set.id}",
         )
-    except (OSError, HfHubHTTPError, TransportError) as error:
+    except (OSError, HfHubHTTPError, HFValidationError, TransportError) as error:
         message = f"the neuron set could not be pushed to {name}: {_reason(error)}"
-        remedy = (
-            "check the connection" if isinstance(error, TransportError) else "set HF_TOKEN to a token that may write"
-        )
+        remedy = "set HF_TOKEN to a token that may write"
+        if isinstance(error, TransportError):
+            remedy = "check the connection"
+        elif isinstance(error, HFValidationError):
+            remedy = "choose another name"
         raise InvalidRequest(f"{message}; {remedy}", param="name") from error
     return str(commit.commit_url)
 

@@ -99,7 +99,7 @@ def test_files_that_do_not_match_are_refused(hub: FakeHub, folder: Path, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", ["set", "a/b/c", "org/set@", "../up/x"])
+@pytest.mark.parametrize("name", ["set", "a/b/c", "org/set@", "../up/x", "org/my--set"])
 def test_a_name_must_be_that_of_a_repository(name: str, folder: Path) -> None:
     for attempt in (lambda: pull(name), lambda: push(folder, name)):
         with pytest.raises(InvalidRequest) as caught:
