@@ -86,9 +86,8 @@ def check_capturable(intervention: Intervention | None) -> None:
     Raises:
         InvalidRequest: It does (param "intervention.when" or "intervention.part").
     """
-    if intervention is None or not intervention.follows_text:
+    if intervention is None or (field := intervention.text_field) is None:
         return
-    field = "when" if intervention.when is not None else "part"
     raise InvalidRequest(
         f"a captured text is given, so there is no running text that {field} could follow; leave {field} out, and give "
         "the tokens of the answer that were steered (its steered_spans) as tokens with scope generation",

@@ -277,7 +277,7 @@ class Intervention:
             self._set("source", None)
         if self.tokens is not None and self.tokens == EditedTokens():
             self._set("tokens", None)
-        if self.follows_text:
+        if self.text_field is not None:
             self._set("scope", "generation")
 
     def _set(self, name: str, value: object) -> None:
@@ -377,9 +377,11 @@ class Intervention:
         return form
 
     @property
-    def follows_text(self) -> bool:
-        """Whether it depends on the running text which tokens are edited."""
-        return self.when is not None or self.part is not None
+    def text_field(self) -> Literal["when", "part"] | None:
+        """The field by which the running text decides which tokens are edited; None if it does not."""
+        if self.when is not None:
+            return "when"
+        return None if self.part is None else "part"
 
     @cached_property
     def hash(self) -> str:

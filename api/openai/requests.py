@@ -350,8 +350,7 @@ class CompletionRequest(TokenDetailFields, GenerationRequest):
             InvalidRequest: Nothing is generated, but the steering depends on the text (param `when` or `part`).
         """
         for index, call in enumerate(calls if self.max_tokens == 0 else ()):
-            if call.intervention is not None and call.intervention.follows_text:
-                name = "part" if call.intervention.when is None else "when"
+            if call.intervention is not None and (name := call.intervention.text_field) is not None:
                 message = f"with max_tokens 0 there is no running text to decide by; leave {name} out, or raise"
                 raise InvalidRequest(f"{message} max_tokens", param=f"{self.param_of(index)}.{name}")
 

@@ -16,7 +16,7 @@ from engine.base import Steering
 from engine.steering.drift import DriftSwitch
 from engine.steering.thinking import Markers, PartSwitch
 
-_WHEN, _PART = "intervention.when", "intervention.part"
+_WHEN = "intervention.when"
 
 
 class AnswerSwitch:
@@ -63,11 +63,11 @@ async def switches_of(
         InvalidRequest: There is no language identifier, or it does not know a target (param "intervention.when"), or
             the model has no thinking part (param "intervention.part").
     """
-    if steering is None or not steering.intervention.follows_text:
+    if steering is None or steering.intervention.text_field is None:
         return None
     intervention = steering.intervention
     if intervention.part is not None and markers is None:
-        raise InvalidRequest(no_parts(), param=_PART)
+        raise InvalidRequest(no_parts(), param="intervention.part")
     identifier = None
     if intervention.when is not None:
         identifier = await _identifier(intervention.languages, open_identifier)
@@ -105,7 +105,6 @@ def reject_running_text(steering: Steering | None) -> None:
 
     `param` is "intervention.when" or "intervention.part".
     """
-    if steering is not None and steering.intervention.follows_text:
-        name, field = ("when", _WHEN) if steering.intervention.when is not None else ("part", _PART)
-        message = f"a given text, to score or to look at, has no running text to decide by; leave {name} out"
-        raise InvalidRequest(message, param=field)
+    if steering is not None and (field := steering.intervention.text_field) is not None:
+        message = f"a given text, to score or to look at, has no running text to decide by; leave {field} out"
+        raise InvalidRequest(message, param=f"intervention.{field}")

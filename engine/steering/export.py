@@ -155,12 +155,9 @@ def _foldable_edits(intervention: Intervention, neurons: NeuronSet) -> Edits:
         if op not in ("scale", None):
             message = f"op {op} cannot be folded into weights, only scale; export a scale,"
             raise InvalidRequest(f"{message} or steer with an engine of Ampsweep", param=param)
-    if intervention.follows_text:
-        name = "part" if intervention.when is None else "when"
-        message = (
-            f"weights cannot depend on the text of an answer; leave {name} out, or steer with an engine of Ampsweep"
-        )
-        raise InvalidRequest(message, param=f"intervention.{name}")
+    if (field := intervention.text_field) is not None:
+        message = f"weights cannot depend on the text of an answer; leave {field} out,"
+        raise InvalidRequest(f"{message} or steer with an engine of Ampsweep", param=f"intervention.{field}")
     if intervention.scope != "all":
         message = f"scope {intervention.scope} cannot be folded into weights, which are the same for every token"
         raise InvalidRequest(

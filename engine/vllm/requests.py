@@ -26,7 +26,7 @@ def cache_salt(steering: Steering | None, prompt_tokens: int) -> str | None:
     A prompt before an answer whose steering depends on its text is not steered and has no salt;
     `engine.vllm.patches.separate_switched_blocks` separates the blocks of the answer.
     """
-    if steering is None or steering.intervention.follows_text:
+    if steering is None or steering.intervention.text_field is not None:
         return None
     key = steering_key(steering)
     return key if steering.intervention.scope == "all" else f"{key}/{prompt_tokens}"

@@ -114,8 +114,8 @@ class FrontEnd:
         return resolved
 
     def _resolved(self, intervention: Intervention, field: str) -> _Resolved:
-        if intervention.follows_text:  # this process sees the text of an answer, and the engine's core does not
-            name = "part" if intervention.when is None else "when"
+        # This process sees the text of an answer, and the engine's core does not.
+        if (name := intervention.text_field) is not None:
             message = f"vLLM's own server cannot switch steering by the text of an answer; leave {name} out, or use"
             raise InvalidRequest(f"{field}.{name}: {message} ampsweep serve", param=f"{field}.{name}")
         steering = Steering(intervention=intervention, neurons=self._neurons)

@@ -43,7 +43,7 @@ def test_a_part_comes_back_and_is_left_out_where_it_is_not_used() -> None:
     assert Intervention.restore(thinking.to_dict()) == thinking
     assert len({thinking.hash, answer.hash, Intervention.from_dict(MINIMAL).hash}) == 3
     assert "part" not in Intervention.from_dict({**MINIMAL, "part": None}).to_dict()
-    assert [each.follows_text for each in (thinking, Intervention.from_dict(MINIMAL))] == [True, False]
+    assert [each.text_field for each in (thinking, Intervention.from_dict(MINIMAL))] == ["part", None]
 
 
 @pytest.mark.parametrize("change", [{"when": "drift"}, {"part": "answer"}])
