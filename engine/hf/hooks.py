@@ -5,9 +5,8 @@ Written to be simple, not fast.
 Each layer's MLP calls an activation function, on its gate projection or on its only first projection (see
 `engine.steering.mlp_sites`). That function is replaced in each layer by one that passes its result through `Hooks`.
 The experts of a layer pass through `Hooks` as one MLP, see `engine.hf.experts`. A layer with experts and an MLP beside
-them has two parts; one without an MLP has none. The residual stream is what a layer
-returns; it passes through `Hooks` in a forward hook of the layer. Outside `steer` and `watch` blocks the model is
-unchanged.
+them has two parts; one without an MLP has none. The residual stream is what a layer returns; it passes through `Hooks`
+in a forward hook of the layer. Outside `steer` and `watch` blocks the model is unchanged.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -76,48 +76,14 @@ class Hooks:
         A statistic is that of the token's activations before the edits, or of the whole forward pass; see `Edits`. It
         is taken over the part of the layer that the edited neuron belongs to.
         """
-        rows = strengths.nonzero()
-        strength = strengths[rows]
-
-        def apply(part: Part, activation: Tensor) -> Tensor:
-            assert edits is not None
-            entries = _entries(edits, part)
-            indices, mult, add = (
-                torch.from_numpy(array[entries]).to(activation.device)
-                for array in (edits.indices - part.first, edits.mult, edits.add)
-            )
-            edited = activation.clone()
-            mult = (1 - strength) + strength * mult
-            scaled = activation[0, rows, indices].float() * mult
-            values = torch.where(mult != 0, scaled, 0.0) + strength * add  # an infinite activation times 0 would be NaN
-            if edits.statistic is not None and edits.coef is not None:
-                coef = torch.from_numpy(edits.coef[entries]).to(activation.device)
-                if edits.whole_pass:
-                    statistics = [pass_statistic(activation[0], edits.statistic, changed=indices[coef != 0])]
-                else:
-                    statistics = [row_statistic(activation[0, row], edits.statistic) for row in rows]
-                taken = coef * torch.tensor(statistics, device=activation.device).reshape(-1, 1)
-                values += strength * torch.where(coef != 0, taken, 0.0)  # the statistic may be infinite too
-            edited[0, rows, indices] = values.to(activation.dtype)
-            return edited
-
-        def shift(layer: int, residual: Tensor) -> Tensor:
-            assert edits is not None
-            assert edits.vectors is not None
-            vector = torch.from_numpy(edits.vectors[layer]).to(residual.device)
-            shifted = residual.clone()
-            if vector.any():
-                shifted[0, rows] = (residual[0, rows].float() + strength[:, :, None] * vector).to(residual.dtype)
-            return shifted
-
-        def pass_on(part: Part, activation: Tensor) -> Tensor:
-            if see is not None:
-                see(part, activation[0])
-            return activation if edits is None or edits.vectors is not None else apply(part, activation)
-
-        is_used = see is not None or (edits is not None and edits.vectors is None)
-        on_activation = pass_on if is_used else None
-        on_residual = shift if edits is not None and edits.vectors is not None else None
+        on_activation: _ChangeActivation | None = None
+        on_residual: _ChangeResidual | None = None
+        if edits is not None and edits.vectors is not None:
+            on_residual = partial(_shift, edits.vectors, strengths)
+        elif edits is not None:
+            on_activation = partial(_edit, edits, strengths)
+        if see is not None:
+            on_activation = partial(_show, see, on_activation)
         with self._within(on_activation, on_residual):
             yield
 
@@ -186,6 +152,50 @@ class Hooks:
             self._on_activation = self._on_residual = None
 
 
+def _edit(edits: Edits, strengths: Tensor, part: Part, activation: Tensor) -> Tensor:
+    """Return the activations [1, T, F] of a part of a layer with the edits of its neurons."""
+    rows = strengths.nonzero()
+    strength = strengths[rows]
+    entries = _entries(edits, part)
+    indices, mult, add = (
+        torch.from_numpy(array[entries]).to(activation.device)
+        for array in (edits.indices - part.first, edits.mult, edits.add)
+    )
+    mult = (1 - strength) + strength * mult
+    scaled = activation[0, rows, indices].float() * mult
+    values = torch.where(mult != 0, scaled, 0.0) + strength * add  # an infinite activation times 0 would be NaN
+    if edits.statistic is not None and edits.coef is not None:
+        coef = torch.from_numpy(edits.coef[entries]).to(activation.device)
+        if edits.whole_pass:
+            statistics = [pass_statistic(activation[0], edits.statistic, changed=indices[coef != 0])]
+        else:
+            statistics = [row_statistic(activation[0, row], edits.statistic) for row in rows]
+        taken = coef * torch.tensor(statistics, device=activation.device).reshape(-1, 1)
+        values += strength * torch.where(coef != 0, taken, 0.0)  # the statistic may be infinite too
+    edited = activation.clone()
+    edited[0, rows, indices] = values.to(activation.dtype)
+    return edited
+
+
+def _shift(vectors: NDArray[np.float32], strengths: Tensor, layer: int, residual: Tensor) -> Tensor:
+    """Return the residual [1, T, H] at a layer's output with the layer's vector added to it."""
+    vector = torch.from_numpy(vectors[layer]).to(residual.device)
+    shifted = residual.clone()
+    if vector.any():
+        rows = strengths.nonzero()
+        added = strengths[rows][:, :, None] * vector
+        shifted[0, rows] = (residual[0, rows].float() + added).to(residual.dtype)
+    return shifted
+
+
+def _show(
+    see: Callable[[Part, Tensor], None], change: _ChangeActivation | None, part: Part, activation: Tensor
+) -> Tensor:
+    """Pass the activations of a part of a layer to `see`, and return them with a change or without."""
+    see(part, activation[0])
+    return activation if change is None else change(part, activation)
+
+
 def pass_statistic(activations: Tensor, statistic: Statistic, *, changed: Tensor) -> float:
     """Return the statistic of all tokens' activations [T, F] together, as the published code does.
 
@@ -209,10 +219,8 @@ def row_statistic(activations: Tensor, statistic: Statistic) -> float:
         return float((values - values.median()).abs().median())
     if statistic.name == "iqr":
         return float(np.subtract(*np.percentile(values.cpu().numpy(), (75.0, 25.0))))
-    if statistic.name == "percentile":
-        return float(
-            np.percentile(values.cpu().numpy(), statistic.percent)
-        )  # torch.quantile is limited to 16 million values
+    if statistic.name == "percentile":  # torch.quantile is limited to 16 million values
+        return float(np.percentile(values.cpu().numpy(), statistic.percent))
     if statistic.name == "std":
         return float(values.std()) if len(values) > 1 else 0.0
     return float(getattr(values, statistic.name)())
