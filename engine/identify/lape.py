@@ -55,8 +55,7 @@ def belonging(
 
     See `select_lape`, which has the rule.
     """
-    candidate = (p > quantile(p, filter_rate)).any(axis=0)
-    entropy = np.where(candidate, np.round(entropy_of(p), _DECIMALS), np.inf)
+    entropy = np.where(candidates(p, filter_rate), np.round(entropy_of(p), _DECIMALS), np.inf)
     lowest = np.argsort(entropy, kind="stable")[: round(entropy.size * top_rate)]
     chosen = np.zeros(entropy.size, dtype=bool)
     chosen[lowest[np.isfinite(entropy[lowest])]] = True
@@ -70,8 +69,8 @@ def candidate_entropy(stats: ActivationStats, *, filter_rate: float) -> NDArray[
     It is float32 of the shape `stats.widths.shape`.
     """
     p = probabilities(stats)
-    candidate = (p > quantile(p, filter_rate)).any(axis=0)
-    return np.where(candidate, entropy_of(p), np.nan).astype(np.float32).reshape(stats.widths.shape)
+    entropy = np.where(candidates(p, filter_rate), entropy_of(p), np.nan)
+    return entropy.astype(np.float32).reshape(stats.widths.shape)
 
 
 def probabilities(stats: ActivationStats) -> NDArray[np.float64]:
@@ -87,6 +86,12 @@ def probabilities(stats: ActivationStats) -> NDArray[np.float64]:
         tokens = np.maximum(stats.reached.reshape(counts.shape), MIN_REACHED)
     p: NDArray[np.float64] = counts / tokens
     return p
+
+
+def candidates(p: NDArray[np.float64], filter_rate: float) -> NDArray[np.bool_]:
+    """Return which neurons are candidates, bool [N]: those whose p, [G, N], exceeds the quantile in some language."""
+    exceeding: NDArray[np.bool_] = np.any(p > quantile(p, filter_rate), axis=0)
+    return exceeding
 
 
 def quantile(values: NDArray[np.float64], rate: float) -> float:

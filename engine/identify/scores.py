@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ampsweep.domain.layer_widths import LayerWidths
 from ampsweep.domain.neuron_set import ACTIVATION_BAR, FILTER_RATE, TOP_RATE
-from engine.identify.lape import belonging, entropy_of, probabilities, quantile
+from engine.identify.lape import belonging, candidates, entropy_of, probabilities
 from engine.identify.stats import ActivationStats
 from engine.neurons.lape_scores import LapeScores, SiteScores
 
@@ -48,16 +48,10 @@ def scores_of(stats: ActivationStats, *, neuron_set: str, params: Mapping[str, f
 
 def _site_scores(p: NDArray[np.float64], widths: LayerWidths, rates: Mapping[str, float]) -> SiteScores:
     """Return the scores of a site with the probabilities p, [G, D]."""
-    candidate: NDArray[np.bool_] = np.any(p > quantile(p, rates["filter_rate"]), axis=0)
     return SiteScores(
         widths=widths,
         probability=p.astype(np.float32),
         entropy=np.where(p.any(axis=0), entropy_of(p) + 0.0, np.nan).astype(np.float32),  # + 0.0 turns -0.0 into 0.0
-        candidate=candidate,
-        selected=belonging(
-            p,
-            top_rate=rates["top_rate"],
-            filter_rate=rates["filter_rate"],
-            activation_bar=rates["activation_bar"],
-        ),
+        candidate=candidates(p, rates["filter_rate"]),
+        selected=belonging(p, **rates),
     )
