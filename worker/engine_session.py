@@ -31,7 +31,7 @@ from jobs.store.records import CellFile
 from worker.capture import capture
 from worker.engines import EngineSpec, open_engine
 from worker.neuron_set_cache import NeuronSetCache
-from worker.run_cell import Count, run_cell
+from worker.run_cell import REQUESTS_IN_FLIGHT, Count, run_cell
 
 CAPTURES_AT_ONCE = 2
 """Calls whose activations an engine computes and holds in memory at the same time; further ones wait in their order."""
@@ -45,13 +45,11 @@ class WorkerConfig:
         catalog: The models, corpora and data sets of the server.
         neurons: Address of the storage of neuron sets: the path of a folder, or a prefix in an object store.
         results: Address of the storage of results, likewise.
-        requests_in_flight: How many requests of cells the engine gets at the same time.
     """
 
     catalog: Catalog
     neurons: str
     results: str
-    requests_in_flight: int = 256
 
 
 class EngineSession(Protocol):
@@ -116,7 +114,7 @@ class LocalEngineSession:
         self._spec = spec
         self._config = config
         self._results = Results(open_storage(config.results))
-        self._requests = asyncio.Semaphore(config.requests_in_flight)
+        self._requests = asyncio.Semaphore(REQUESTS_IN_FLIGHT)
         self._captures = asyncio.Semaphore(CAPTURES_AT_ONCE)
         self._samples: dict[tuple[str, int], Count] = {}
         self._engine: Engine | None = None
@@ -167,35 +165,16 @@ class LocalEngineSession:
 
     async def stream(self, call: CompletionCall) -> AsyncGenerator[Chunk]:
         """Stream a completion."""
-        _, neuron_set_cache = self._opened()
+        engine, neuron_set_cache = self._opened()
         with neuron_set_cache.pinned(call.neurons):
-            async with aclosing(self._stream(call)) as chunks:
+            steering = None
+            if call.intervention is not None:
+                assert call.neurons is not None, "the caller resolves the default neuron set"
+                neurons = await neuron_set_cache.load(NeuronsRef(id=call.neurons))
+                steering = Steering(intervention=call.intervention, neurons=neurons)
+            async with aclosing(engine.generate(_generate_request(call, steering))) as chunks:
                 async for chunk in chunks:
                     yield chunk
-
-    async def _stream(self, call: CompletionCall) -> AsyncGenerator[Chunk]:
-        engine, neuron_set_cache = self._opened()
-        steering = None
-        if call.intervention is not None:
-            assert call.neurons is not None, "the caller resolves the default neuron set"
-            neurons = await neuron_set_cache.load(NeuronsRef(id=call.neurons))
-            steering = Steering(intervention=call.intervention, neurons=neurons)
-        request = GenerateRequest(
-            prompt=call.prompt,
-            sampling=call.sampling,
-            steering=steering,
-            adapter=call.adapter,
-            prompt_logprobs=call.prompt_logprobs,
-            return_token_ids=call.return_token_ids,
-            stream=call.stream,
-            priority=max(call.priority, Priority.BATCH if call.background else Priority.INTERACTIVE),
-            tools=call.tools,
-            parse_tools=call.parse_tools,
-            options=call.options,
-        )
-        async with aclosing(engine.generate(request)) as chunks:
-            async for chunk in chunks:
-                yield chunk
 
     async def capture(self, call: CaptureCall) -> bytes:
         """Return the activations of texts in the form that the call asks for."""
@@ -238,6 +217,22 @@ class LocalEngineSession:
         if self._engine is None or self._neuron_set_cache is None:
             raise EngineFailed("the engine is closed")
         return self._engine, self._neuron_set_cache
+
+
+def _generate_request(call: CompletionCall, steering: Steering | None) -> GenerateRequest:
+    return GenerateRequest(
+        prompt=call.prompt,
+        sampling=call.sampling,
+        steering=steering,
+        adapter=call.adapter,
+        prompt_logprobs=call.prompt_logprobs,
+        return_token_ids=call.return_token_ids,
+        stream=call.stream,
+        priority=max(call.priority, Priority.BATCH if call.background else Priority.INTERACTIVE),
+        tools=call.tools,
+        parse_tools=call.parse_tools,
+        options=call.options,
+    )
 
 
 def _tokenize(engine: Engine, call: TokenizeCall) -> PromptTokens:

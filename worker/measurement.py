@@ -9,10 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from ampsweep.concurrency import in_window
 from engine.base import Engine
 from jobs.tasks.requests import Call
-from worker.run_cell import ask
-
-REQUESTS_IN_FLIGHT = 256
-"""As many as a worker sends to an engine at the same time (`WorkerConfig.requests_in_flight`)."""
+from worker.run_cell import REQUESTS_IN_FLIGHT, ask
 
 
 async def measure_items(
@@ -35,9 +32,9 @@ async def measure_items(
     Returns:
         The rate; None if there are fewer than two items.
     """
-    for calls in items:
-        await _answer_item(calls, engine)
-        break
+    if (first := next(items, None)) is None:
+        return None
+    await _answer_item(first, engine)
     started = clock()
 
     def begun() -> Iterator[Sequence[Call]]:

@@ -177,11 +177,12 @@ def require_capacity(spec: EngineSpec) -> tuple[str, ...]:
 
 def _require_addresses(needed: Sequence[EngineMemory]) -> None:
     """Reject engines one of which needs more than a process may have by the limit on its address space."""
-    limit = address_space()
-    for memory in needed if limit is not None else ():
+    if (limit := address_space()) is None:
+        return
+    for memory in needed:
         libraries = LIBRARY_ADDRESSES.get(memory.spec.kind, 0)
         one = memory.total // memory.spec.count + libraries
-        if limit is not None and one > limit:
+        if one > limit:
             detail = f"{memory}; libraries {gib(libraries)}"
             message = f"not enough address space: {gib(one)} will be allocated, {gib(limit)} is the limit ({detail})"
             advice = f"lift it (ulimit -v unlimited), {remedy({memory.spec.dtype})}"

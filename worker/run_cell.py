@@ -32,9 +32,11 @@ from jobs.sample import Sample
 from jobs.store.records import CellFile
 from jobs.tasks.base import Item, Task
 from jobs.tasks.loading import load_items, task_of_cell
-from jobs.tasks.requests import Answer, Call, ScoreCall
+from jobs.tasks.requests import Answer, Call, GenerateCall, ScoreCall
 from worker.neuron_set_cache import NeuronSetCache
 
+REQUESTS_IN_FLIGHT = 256
+"""How many requests of cells an engine gets at the same time."""
 _SCORING = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scoring")
 """Scores one cell at a time, because not all metric libraries are thread-safe."""
 
@@ -206,9 +208,14 @@ async def _score(
 
 
 async def _generate(
-    call: Call, *, engine: Engine, steering: Steering | None, adapter: str | None, seed: int, options: PromptOptions
+    call: GenerateCall,
+    *,
+    engine: Engine,
+    steering: Steering | None,
+    adapter: str | None,
+    seed: int,
+    options: PromptOptions,
 ) -> Answer:
-    assert not isinstance(call, ScoreCall)
     sampling = SamplingParams(
         max_tokens=call.max_tokens,
         stop=call.stop,
