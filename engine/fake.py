@@ -257,16 +257,14 @@ class FakeEngine:
     async def capture(self, request: CaptureRequest) -> Capture:
         """Return activations that are hashes of the tokens, the neuron and the steering."""
         reject_running_text(request.steering)
-        ids, key, text = (
-            self.encoder.tokens(request.prompt, options=PromptOptions(add_special_tokens=True)),
-            self._key(request),
-            self.encoder.text,
-        )
-        self._check(text(ids), len(ids), "prompt")
+        ids = self.encoder.tokens(request.prompt, options=PromptOptions(add_special_tokens=True))
+        key = self._key(request)
+        self._check(self.encoder.text(ids), len(ids), "prompt")
         await self._step()
         self._tokens.prompt += len(ids)
         activations = fake_activations(ids, request.neurons, key=key)
-        return Capture(token_ids=ids, token_texts=tuple(text((token,)) for token in ids), activations=activations)
+        texts = tuple(self.encoder.text((token,)) for token in ids)
+        return Capture(token_ids=ids, token_texts=texts, activations=activations)
 
     def stats(self) -> EngineStats:
         """Return token counts and steps: a step generates one token of one answer, and there is no cache."""

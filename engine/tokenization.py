@@ -23,7 +23,7 @@ from engine.base import GenerateRequest, ScoreRequest
 from engine.chat_template import Templated, write_chat
 from engine.sampling import bad_word_tokens, check_allowed_tokens, check_room, check_special_tokens, check_token_ids
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -104,7 +104,7 @@ class TextEncoder:
         self._joined = lru_cache(maxsize=_CACHE_SIZE)(self._encode_joined)
         without_row = sorted((token, text) for text, token in tokenizer.get_vocab().items() if token >= embedding_rows)
         if without_row:
-            logger.warning(
+            log.warning(
                 "the model's embedding has %d rows and none for %d tokens of its tokenizer (%s); texts that contain "
                 "them are rejected",
                 embedding_rows,

@@ -11,10 +11,9 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
-from reprlib import repr as shortened
 from typing import TypeVar
 
-from ampsweep.errors import InvalidRequest, UnknownName
+from ampsweep.errors import InvalidRequest, UnknownName, quoted
 
 T = TypeVar("T")
 
@@ -64,8 +63,8 @@ ur Arab urd|uz Latn uzb uzn|vi Latn vie|wo Latn wol|xh Latn xho|yi Hebr yid ydd|
 """For each two-letter code (ISO 639-1): its default script in FLORES-200, and the ISO 639-3 codes that stand for it.
 
 For a macrolanguage (ISO 639-3 `zho`) these are its own code and the code of the member that FLORES-200 or FLORES+ uses
-for it (`cmn`). Other members (`yue`) are languages of their own, and so is a language in
-another than its default script.
+for it (`cmn`). Other members (`yue`) are languages of their own, and so is a language in another than its default
+script.
 """
 
 _ENTRIES = [entry.split() for entry in _LONG_CODES.replace("\n", "|").strip("|").split("|")]
@@ -213,5 +212,5 @@ def wrong_code(code: object) -> str | None:
         return f"a language must be a code, such as fr; got the number {code!r}"
     if not isinstance(code, str) or not _CODE.fullmatch(code):
         allowed = "letters, digits, _ and -, without spaces around it"
-        return f"a language must be a code of {allowed}, such as fr or zho_Hant; got {shortened(code)}"
+        return f"a language must be a code of {allowed}, such as fr or zho_Hant; got {quoted(code)}"
     return None

@@ -18,7 +18,7 @@ def thinking_pair(vocabulary: Collection[str]) -> tuple[str, str] | None:
 
 
 def has_harmony(vocabulary: Collection[str]) -> bool:
-    """Say whether a vocabulary has all tokens of harmony."""
+    """Return whether a vocabulary has all tokens of harmony."""
     return all(token in vocabulary for token in HARMONY)
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from engine.base import Capture
 from engine.capture.selection import NeuronSelection
 from engine.neurons.neuron_set import NeuronSet
+from engine.neurons.numbering import numbers_of
 
 _DIGITS = 4
 
@@ -34,10 +35,9 @@ def language_activity(capture: Capture, neurons: NeuronSelection, neuron_set: Ne
     largest = None if neuron_set.patch is None else neuron_set.patch.max
     relative = None
     if largest is not None:
-        numbers = np.array(neuron_set.widths.offsets)
         by_language = [
-            largest[language].ravel()[numbers[pairs[:, 0]] + pairs[:, 1]].sum(dtype=np.float64)
-            for language, pairs in enumerate(neuron_set.neurons.values())
+            of_language.ravel()[numbers_of(pairs, neuron_set.widths)].sum(dtype=np.float64)
+            for of_language, pairs in zip(largest, neuron_set.neurons.values(), strict=True)
         ]
         relative = [
             np.nansum(values[:, of_language], axis=1, dtype=np.float64) / most if most > 0 else None

@@ -166,14 +166,11 @@ def _batch(
     else:
         offsets = np.concatenate([[0], np.cumsum(np.tile(neurons.counts, tokens))]).astype(np.int32)
         activations = pa.ListArray.from_arrays(pa.array(offsets), flat, type=kind)
-    by_token = {
-        "position": np.arange(tokens, dtype=np.int32),
-        "token_id": np.array(capture.token_ids, dtype=np.int32),
-    }
     columns = [
         pa.array(np.full(rows, text, dtype=np.int32)),
         pa.array([text_id] * rows, pa.string()),
-        *(pa.array(np.repeat(column, layers)) for column in by_token.values()),
+        pa.array(np.repeat(np.arange(tokens, dtype=np.int32), layers)),
+        pa.array(np.repeat(np.array(capture.token_ids, dtype=np.int32), layers)),
         pa.array([token for token in capture.token_texts for _ in range(layers)], pa.string()),
         pa.array(np.tile(np.array(neurons.layers, dtype=np.int32), tokens)),
         activations,

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from reprlib import repr as shortened
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ampsweep.domain.languages import one_language_twice, read_code
-from ampsweep.errors import InvalidRequest
+from ampsweep.errors import InvalidRequest, quoted
 from ampsweep.folders.model import ModelFolder
 from engine.neurons.neuron_set import NeuronSet
 
@@ -83,7 +82,7 @@ def layer_pairs(indices: object, *, layer: int, param: str, model: ModelFolder) 
         InvalidRequest: The model has no such layer, or `indices` is not a list of distinct neuron indices.
     """
     if not isinstance(indices, Sequence) or isinstance(indices, str | bytes):
-        raise InvalidRequest(f"{param} must be a list of neuron indices; got {shortened(indices)}", param=param)
+        raise InvalidRequest(f"{param} must be a list of neuron indices; got {quoted(indices)}", param=param)
     if not 0 <= layer < model.layers:
         raise InvalidRequest(f"{param}: {model.name} has layers 0 to {model.layers - 1}", param=param)
     for index in indices:
@@ -129,13 +128,13 @@ def _of_language(code: str, layers: object, model: ModelFolder) -> NDArray[np.in
     if isinstance(layers, list | tuple) and all(isinstance(indices, list | tuple) for indices in layers):
         layers = _by_layer(layers, param, model)
     if not isinstance(layers, Mapping):
-        raise InvalidRequest(f"{param} must be an object {{layer: [index, ...]}}; got {shortened(layers)}", param=param)
+        raise InvalidRequest(f"{param} must be an object {{layer: [index, ...]}}; got {quoted(layers)}", param=param)
     numbered: dict[int, object] = {}
     for name, indices in layers.items():
         text = str(name)
         if isinstance(name, bool) or not (text.isascii() and text.isdigit() and len(text) <= _LAYER_DIGITS):
             raise InvalidRequest(
-                f"{param}: a layer must be a whole number of at least 0; got {shortened(name)}", param=param
+                f"{param}: a layer must be a whole number of at least 0; got {quoted(name)}", param=param
             )
         if int(text) in numbered:
             raise InvalidRequest(f"{param}: layer {int(text)} is listed twice", param=param)

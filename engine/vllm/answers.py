@@ -97,10 +97,9 @@ class Answers:
         self._loop = loop
         self._request = request
         self._ids = ids
-        count = range(request.sampling.n)
         self._switched = [
             None if new_switch is None else SwitchedAnswer(new_key(), new_switch(), prompt_tokens=len(ids))
-            for _ in count
+            for _ in range(request.sampling.n)
         ]
         histories = [None if switched is None else switched.history for switched in self._switched]
         self.readers = answer_readers(request, texts, ids, parsing, histories)

@@ -18,6 +18,11 @@ from engine.vllm.tool_calls import CallParsing, CallReader
 if TYPE_CHECKING:
     import vllm
 
+_RENAMED = {"top_logprobs": "logprobs"}
+_ANSWERS = "n"  # each answer is a vLLM request of its own
+_LONG = 256
+"""Tokens of an answer from which on it is read in a thread."""
+
 
 def cache_salt(steering: Steering | None, prompt_tokens: int) -> str | None:
     """Return the salt of a request's prefix-cache blocks. It is equal only where equal prefixes are steered alike.
@@ -38,12 +43,6 @@ def token_prompt(ids: tuple[int, ...], salt: str | None) -> dict[str, Any]:
     if salt is not None:
         prompt["cache_salt"] = salt
     return prompt
-
-
-_RENAMED = {"top_logprobs": "logprobs"}
-_ANSWERS = "n"  # each answer is a vLLM request of its own
-_LONG = 256
-"""Tokens of an answer from which on it is read in a thread."""
 
 
 def answer_params(

@@ -13,9 +13,8 @@ from ampsweep.cli.checks.finding import Finding, bad, note, ok
 from ampsweep.errors import InvalidRequest
 from worker.engines import EngineSpec
 from worker.gpus import Gpu, gpus
-from worker.memory import EngineMemory, available_memory, gpu_shortage, remedy, require_gpus
+from worker.memory import GIB, EngineMemory, available_memory, gpu_shortage, remedy, require_gpus
 
-GIB = 1024**3
 SHARED = Path("/dev/shm")  # noqa: S108
 MIN_OPEN_FILES = 4096
 """The lowest limit of open files that suffices for a busy server."""

@@ -82,7 +82,8 @@ def _local_server() -> list[Finding]:
     from worker.gpus import gpus
 
     findings = [*software.plugins(), software.vllm(), software.compiler()]
-    if mismatch := software.accelerator_fits(len(gpus())):
+    gpu_count = len(gpus())
+    if mismatch := software.accelerator_fits(gpu_count):
         findings.append(mismatch)
     try:
         settings = read_settings()
@@ -92,7 +93,7 @@ def _local_server() -> list[Finding]:
     engines = served_engines(settings) if settings.ray_address is None else []  # a cluster's machines check their own
     try:
         for engine in engines:
-            engine.adapter_bytes(on_cpu=software.runs_on_cpu(len(gpus())))
+            engine.adapter_bytes(on_cpu=software.runs_on_cpu(gpu_count))
     except InvalidRequest as error:
         findings.append(bad("LoRA adapters", error.message, "see docs/models.md, or leave the adapter out"))
         engines = [replace(engine, adapters={}) for engine in engines]

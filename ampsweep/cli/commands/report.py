@@ -152,9 +152,8 @@ def _report(
 
         with closing(ReportData(folder, low_resource=low_resource, partial=partial, scores=scores)) as data:
             counter.stage("answering questions", "questions")
-            from jobs.report.answers import (
-                answer_questions,
-            )  # imports Matplotlib, which missing files need not wait for
+            # They import Matplotlib, for which missing files need not wait.
+            from jobs.report.answers import answer_questions
             from jobs.report.document import document_of
 
             answers = [answer.drawn() for answer in answer_questions(data, on_question=counter.show)]

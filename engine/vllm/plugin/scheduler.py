@@ -1,10 +1,9 @@
 """Admits steered requests to vLLM's scheduler, and ends those for which the model computes NaN.
 
-They wait until the steering table has a slot for their intervention.
-
-A waiting request is known to the scheduler, so that it can be aborted and counted, but is in none of its queues. It is
-put in one when an unfinished request gives the slot up. The scheduler names that request as finished in the same output
-as the new one, or in an earlier one, and a worker reads who has finished first. A preempted request keeps its slot.
+A steered request waits until the steering table has a slot for its intervention. Meanwhile it is known to the
+scheduler, so that it can be aborted and counted, but it is in none of the scheduler's queues. It is put in one when an
+unfinished request gives a slot up. The scheduler names that request as finished in the same output as the new one, or
+in an earlier one, and a worker reads who has finished first. A preempted request keeps its slot.
 
 The workers report the steered requests that overflow. Such a request ends with vLLM's finish reason `error`, without a
 token of that step, and with the message as its stop reason.

@@ -159,7 +159,7 @@ def check_experts(site: ExpertsSite, *, beside: MlpSite | None, layer: int, mode
 
 
 def _is_beside(runner: Any, beside: MlpSite | None) -> bool:
-    """Say whether the MLP that vLLM runs together with the experts, if there is one, is the one that is steered."""
+    """Return whether the MLP that vLLM runs together with the experts, if there is one, is the one that is steered."""
     if (shared := runner.shared_experts) is None:
         return True
     layer = getattr(shared, "_layer", None)
