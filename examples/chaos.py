@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ampsweep import Client
-from ampsweep.cli.terminal.progress import Counter
+from ampsweep.cli.terminal.progress import ProgressDisplay
 from ampsweep.client.models import Sweep
 
 KILL_AT = 0.4
@@ -37,10 +37,10 @@ def follow_and_kill(client: Client, sweep: Sweep, server: int) -> Sweep:
         RuntimeError: No cell was lost with the engine, or a lost cell was not completed.
     """
     total, killed, lost, recovered = sweep.request_counts.total, 0.0, set[str](), set[str]()
-    with Counter(sweep.name or sweep.id, "cells") as counter:
+    with ProgressDisplay(sweep.name or sweep.id, "cells") as display:
         for event in client.events(sweep.id):
             done = event.data["request_counts"]["completed"]
-            counter.show(done, total, event.data["status"])
+            display.show(done, total, event.data["status"])
             if event.type == "cell.retrying":
                 lost.add(event.data["cell_id"])
             if event.type != "cell.completed":

@@ -20,7 +20,7 @@ from ampsweep.cli.options.values import read_adapters
 from ampsweep.cli.terminal.failures import describe
 from ampsweep.cli.terminal.library_messages import quiet_libraries
 from ampsweep.cli.terminal.output import AsJson, show, warn
-from ampsweep.cli.terminal.progress import Counter
+from ampsweep.cli.terminal.progress import ProgressDisplay
 from ampsweep.cli.terminal.running import run_to_end
 from ampsweep.documents import foreign_encoding
 from ampsweep.errors import AmpsweepError, InvalidRequest
@@ -106,11 +106,11 @@ async def _batch(
 
     lines = sum(1 for _ in _lines(source))
     outcome = _Outcome()
-    with Counter(source.name) as counter:
-        counter.stage("starting the engine")
+    with ProgressDisplay(source.name) as display:
+        display.stage("starting the engine")
         async with opening as engine:
-            counter.stage("answering", "requests")
-            answers = _shown(_answers(source, engine, neurons_id), counter, lines)
+            display.stage("answering", "requests")
+            answers = _shown(_answers(source, engine, neurons_id), display, lines)
             with (
                 atomic_write(target) as temporary,
                 pq.ParquetWriter(temporary, SCHEMA, write_page_checksum=True) as writer,
@@ -121,13 +121,13 @@ async def _batch(
     return outcome
 
 
-async def _shown(rows: AsyncIterator[Row], counter: Counter, lines: int) -> AsyncIterator[Row]:
+async def _shown(rows: AsyncIterator[Row], display: ProgressDisplay, lines: int) -> AsyncIterator[Row]:
     """Yield rows, and show how many have been answered."""
     done = failed = 0
     async for row in rows:
         done += 1
         failed += row["error"] is not None
-        counter.show(done, lines, f"{failed} with an error" if failed else "")
+        display.show(done, lines, f"{failed} with an error" if failed else "")
         yield row
 
 

@@ -26,7 +26,7 @@ from ampsweep.cli.options.neuron_source import read_neurons
 from ampsweep.cli.options.values import comma_separated, json_object
 from ampsweep.cli.terminal.library_messages import quiet_libraries
 from ampsweep.cli.terminal.output import AsJson, show
-from ampsweep.cli.terminal.progress import Counter
+from ampsweep.cli.terminal.progress import ProgressDisplay
 from ampsweep.cli.terminal.running import run_to_end
 from ampsweep.domain.choices import CAPTURE_DTYPES, one_of
 from ampsweep.errors import InvalidRequest
@@ -166,11 +166,11 @@ async def _capture(
     from engine.capture.run import captured
     from engine.capture.table import CaptureSource, CaptureWriter
 
-    with Counter(label) as counter:
-        counter.stage("starting the engine")
+    with ProgressDisplay(label) as display:
+        display.stage("starting the engine")
         async with opening as engine:
             neurons = _select(job.selection, engine.info.widths, neuron_set)
-            counter.stage("counting tokens")
+            display.stage("counting tokens")
             most = engine.info.max_model_len - 1
             texts = await _tokenized(job, engine.encoder, neurons, max_tokens=most, max_bytes=max_bytes)
             set_id = None if neuron_set is None else neuron_set.id
@@ -187,14 +187,14 @@ async def _capture(
             source = CaptureSource.of(
                 engine.info, adapter=job.adapter, neuron_set=set_id, intervention=job.intervention
             )
-            counter.stage("capturing", "texts")
+            display.stage("capturing", "texts")
             with atomic_write(target) as temporary, CaptureWriter(temporary, neurons, job.dtype, source) as writer:
                 async with aclosing(captured(engine, requests)) as captures:
                     done = 0
                     async for part in captures:
                         _add(writer, texts[done].id, part)
                         done += 1
-                        counter.show(done, len(texts))
+                        display.show(done, len(texts))
             return {
                 "texts": len(texts),
                 "tokens": sum(len(text.ids) for text in texts),

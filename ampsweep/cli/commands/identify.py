@@ -22,7 +22,7 @@ from ampsweep.cli.options.neuron_source import check_neuron_folder
 from ampsweep.cli.options.values import comma_separated
 from ampsweep.cli.terminal.library_messages import quiet_libraries
 from ampsweep.cli.terminal.output import AsJson, show, warn
-from ampsweep.cli.terminal.progress import Counter, follow_recording
+from ampsweep.cli.terminal.progress import ProgressDisplay, follow_recording
 from ampsweep.cli.terminal.running import run_to_end
 from ampsweep.documents import parse_yaml, unique_keys
 from ampsweep.domain.choices import one_of
@@ -89,8 +89,8 @@ def identify(
     opening = opened(
         model, kind=engine, dtype=dtype, unfused_experts=unfused_experts, allow_untested_vllm=allow_untested_vllm
     )
-    with Counter(out.name) as counter:
-        neuron_set = run_to_end(_record(opening, texts, request, out.absolute(), counter, scores=scores))
+    with ProgressDisplay(out.name) as display:
+        neuron_set = run_to_end(_record(opening, texts, request, out.absolute(), display, scores=scores))
     counts = {language: len(pairs) for language, pairs in neuron_set.neurons.items()}
     text = "".join(f"{language}  {count} neurons\n" for language, count in counts.items())
     content = {"id": neuron_set.id, "folder": str(out), "languages": counts, "warnings": list(warnings)}
@@ -126,7 +126,7 @@ async def _record(
     texts: Corpus,
     request: IdentificationRequest,
     out: Path,
-    counter: Counter,
+    display: ProgressDisplay,
     *,
     scores: bool,
 ) -> NeuronSet:
@@ -135,7 +135,7 @@ async def _record(
     from engine.identify.identification import identify as identify_neurons
     from engine.neurons.lape_scores import SCORES_FILE
 
-    counter.stage("starting the engine")
+    display.stage("starting the engine")
     async with opening as loaded:
         info = loaded.info
         complete = request.for_model(info.model, widths=info.widths)
@@ -143,12 +143,12 @@ async def _record(
         tracker = tracker_of(texts, complete)
         if scores:
             scoring = identify_with_scores(loaded, texts, complete, checkpoint=checkpoint, tracker=tracker)
-            neuron_set, scored = await follow_recording(scoring, tracker.progress, counter)
+            neuron_set, scored = await follow_recording(scoring, tracker.progress, display)
             neuron_set.save(out)
             scored.save(out)
         else:
             finding = identify_neurons(loaded, texts, complete, checkpoint=checkpoint, tracker=tracker)
-            neuron_set = await follow_recording(finding, tracker.progress, counter)
+            neuron_set = await follow_recording(finding, tracker.progress, display)
             neuron_set.save(out)
             (out / SCORES_FILE).unlink(missing_ok=True)  # of an earlier set in this folder
         checkpoint.discard()

@@ -27,7 +27,7 @@ from ampsweep.cli.server.engine_specs import local_engine
 from ampsweep.cli.terminal.library_messages import quiet_libraries
 from ampsweep.cli.terminal.option_names import about_option
 from ampsweep.cli.terminal.output import AsJson, echo, show, warn
-from ampsweep.cli.terminal.progress import Counter, duration
+from ampsweep.cli.terminal.progress import ProgressDisplay, duration
 from ampsweep.cli.terminal.running import run_to_end
 from ampsweep.documents import read_spec
 from ampsweep.errors import InvalidRequest
@@ -231,12 +231,12 @@ async def _measured(estimator: Estimator, spec: SweepSpec, catalog: Catalog, set
     engine_spec = local_engine(spec.model, catalog, settings)
     warn([*check_start(engine_spec), *require_memory([engine_spec]), *catalog.warnings])
     rates: dict[str, float] = {}
-    with Counter(spec.name) as counter:
-        counter.stage("starting the engine")
+    with ProgressDisplay(spec.name) as display:
+        display.stage("starting the engine")
         engine = await open_engine(engine_spec)
         try:
             for task, items in estimator.baselines(spec).items():
-                counter.stage(f"measuring {task}")
+                display.stage(f"measuring {task}")
                 if (rate := await measure_items(engine, items, seconds=MEASURE_SECONDS)) is not None:
                     rates[task] = rate
         finally:

@@ -13,7 +13,7 @@ from ampsweep.cli.options.client import Server, client_of
 from ampsweep.cli.options.completion import sweeps
 from ampsweep.cli.options.values import comma_separated
 from ampsweep.cli.terminal.output import AsJson, show
-from ampsweep.cli.terminal.progress import Counter
+from ampsweep.cli.terminal.progress import ProgressDisplay
 from ampsweep.client.environment import DEFAULT_URL
 from ampsweep.errors import InvalidRequest, NotFound
 from ampsweep.files import atomic_write, check_folder, output_file
@@ -146,19 +146,19 @@ def _report(
     partial: bool,
 ) -> None:
     """Answer the questions from the files in a folder, and write the report and the tables."""
-    with Counter("report") as counter:
-        counter.stage("reading the files")
+    with ProgressDisplay("report") as display:
+        display.stage("reading the files")
         from jobs.report.data import ReportData
 
         with closing(ReportData(folder, low_resource=low_resource, partial=partial, scores=scores)) as data:
-            counter.stage("answering questions", "questions")
+            display.stage("answering questions", "questions")
             # They import Matplotlib, for which missing files need not wait.
             from jobs.report.answers import answer_questions
             from jobs.report.document import document_of
 
-            answers = [answer.drawn() for answer in answer_questions(data, on_question=counter.show)]
+            answers = [answer.drawn() for answer in answer_questions(data, on_question=display.show)]
             document = document_of(data, answers)
-        counter.stage("writing")
+        display.stage("writing")
         write(document)
     if tables is not None:
         tables.mkdir(parents=True, exist_ok=True)

@@ -41,7 +41,7 @@ from ampsweep.cli.terminal.failures import fail_where_incomplete
 from ampsweep.cli.terminal.library_messages import quiet_libraries
 from ampsweep.cli.terminal.option_names import about_option
 from ampsweep.cli.terminal.output import AsJson, show, warn
-from ampsweep.cli.terminal.progress import REFRESH_SECONDS, Counter, show_recording
+from ampsweep.cli.terminal.progress import REFRESH_SECONDS, ProgressDisplay, show_recording
 from ampsweep.cli.terminal.running import run_to_end
 from ampsweep.cli.terminal.summary import show_summary
 from ampsweep.documents import read_spec
@@ -255,30 +255,30 @@ async def _compute(runtime: Runtime, sweep: SweepRecord, settings: Settings) -> 
     async with AsyncExitStack() as opened:
         opened.push_async_callback(pool.stop)
         opened.push_async_callback(dispatcher.stop)
-        counter = opened.enter_context(Counter(sweep.name))
-        await _start(pool, counter)
+        display = opened.enter_context(ProgressDisplay(sweep.name))
+        await _start(pool, display)
         missing = missing_sets(runtime, neuron_sets_of(runtime, sweep))
         dispatcher.start()
         while sweep.state not in SWEEP_ENDED:
             changed.clear()
             sweep = runtime.store.get_sweep(sweep.id)
             for recording in (recordings := await pool.recordings()).values():
-                show_recording(counter, recording)
+                show_recording(display, recording)
             if missing and not recordings:
-                counter.stage("finding neurons", "tokens")
+                display.stage("finding neurons", "tokens")
             elif not recordings:
-                show_cells(counter, sweep.state.value, sweep.request_counts)
+                show_cells(display, sweep.state.value, sweep.request_counts)
             if sweep.state not in SWEEP_ENDED:
                 await ChangeNotifier.wait(changed, seconds=REFRESH_SECONDS)
                 missing = missing_sets(runtime, missing)
     return sweep
 
 
-async def _start(pool: LocalPool, counter: Counter) -> None:
+async def _start(pool: LocalPool, display: ProgressDisplay) -> None:
     """Start the engine, and show what its start does."""
     import asyncio
 
-    counter.stage("starting the engine")
+    display.stage("starting the engine")
     await pool.start()
     starting = asyncio.create_task(pool.ready())
     try:
@@ -286,7 +286,7 @@ async def _start(pool: LocalPool, counter: Counter) -> None:
             await asyncio.wait([starting], timeout=REFRESH_SECONDS)
             (engine,) = pool.engines()
             if engine["phase"] is not None:
-                counter.stage(engine["phase"])
+                display.stage(engine["phase"])
         starting.result()
     finally:
         starting.cancel()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 import typer
 
 from ampsweep.cli.options.completion import sweeps
-from ampsweep.cli.terminal.progress import Counter, show_recording
+from ampsweep.cli.terminal.progress import ProgressDisplay, show_recording
 from ampsweep.client.environment import DEFAULT_URL, URL
 from ampsweep.domain.recording_progress import RecordingProgress
 
@@ -72,44 +72,44 @@ def follow(client: Client, sweep: Sweep) -> Sweep:
     """Show the progress of a sweep until it has ended, and return its final state."""
     from ampsweep.client.models import RequestCounts
 
-    with Counter(sweep.name or sweep.id) as counter:
-        sweep = _follow_engine(client, client.sweep(sweep.id), counter)
+    with ProgressDisplay(sweep.name or sweep.id) as display:
+        sweep = _follow_engine(client, client.sweep(sweep.id), display)
         if sweep.stage is not None and sweep.stage.progress is not None:
-            show_recording(counter, RecordingProgress.from_dict(sweep.stage.progress))
+            show_recording(display, RecordingProgress.from_dict(sweep.stage.progress))
         shown = time.monotonic()
         for event in client.events(sweep.id):
             if time.monotonic() - shown < SHOWN_SECONDS:
                 continue
             shown = time.monotonic()
             if event.type == "cell.finding_neurons":
-                show_recording(counter, RecordingProgress.from_dict(event.data))
+                show_recording(display, RecordingProgress.from_dict(event.data))
                 continue
             counts = RequestCounts.model_validate(event.data["request_counts"])
             has_begun = counts.completed or counts.failed or event.type == "cell.progress"
             if has_begun or event.data["status"] != "in_progress":  # otherwise neurons may have to be found first
-                show_cells(counter, event.data["status"], counts)
+                show_cells(display, event.data["status"], counts)
         last = client.sweep(sweep.id)
         if last.status == "completed":
-            counter.stage("writing the results", "cells")
-        show_cells(counter, last.status, last.request_counts)
+            display.stage("writing the results", "cells")
+        show_cells(display, last.status, last.request_counts)
     return last
 
 
-def _follow_engine(client: Client, sweep: Sweep, counter: Counter) -> Sweep:
+def _follow_engine(client: Client, sweep: Sweep, display: ProgressDisplay) -> Sweep:
     """Show what the engine does that a sweep waits for, and return the sweep once it does not wait for one."""
     while sweep.stage is not None and sweep.stage.name == "waiting_for_engine":
-        counter.stage(f"waiting for an engine ({sweep.stage.phase})")
+        display.stage(f"waiting for an engine ({sweep.stage.phase})")
         time.sleep(ENGINE_SECONDS)
         sweep = client.sweep(sweep.id)
     return sweep
 
 
-def show_cells(counter: Counter, status: str, counts: Counts) -> None:
+def show_cells(display: ProgressDisplay, status: str, counts: Counts) -> None:
     """Show the cells of a sweep that have ended, and its status unless that is the usual one."""
     from ampsweep.client.models import ENDED
 
     if status not in ENDED:
-        counter.stage("writing the results" if status == "finalizing" else "sweeping", "cells")
+        display.stage("writing the results" if status == "finalizing" else "sweeping", "cells")
     notes = [f"{counts.failed} failed"] if counts.failed else []
     notes += [] if status in ("in_progress", "finalizing") else [status]
-    counter.show(counts.completed + counts.failed, counts.total, ", ".join(notes))
+    display.show(counts.completed + counts.failed, counts.total, ", ".join(notes))

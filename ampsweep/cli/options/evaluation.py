@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ampsweep.cli.options.engine import model_folder
-from ampsweep.cli.terminal.progress import Counter
+from ampsweep.cli.terminal.progress import ProgressDisplay
 from ampsweep.client.environment import API_KEY
 from ampsweep.domain.choices import one_of
 from ampsweep.errors import InvalidRequest, UnknownName
@@ -155,8 +155,8 @@ async def _likelihood(options: MetricOptions, opened: AsyncExitStack) -> TextMet
             unfused_experts=options.unfused_experts,
         )
     )
-    counter = opened.enter_context(Counter("answer_nll"))
-    return AnswerLikelihood(engine, on_progress=counter.show)
+    display = opened.enter_context(ProgressDisplay("answer_nll"))
+    return AnswerLikelihood(engine, on_progress=display.show)
 
 
 async def _relevance(options: MetricOptions, opened: AsyncExitStack) -> TextMetric:
@@ -175,10 +175,10 @@ async def _relevance(options: MetricOptions, opened: AsyncExitStack) -> TextMetr
         max_tokens=MAX_TOKENS,
     )
     await opened.enter_async_context(judge)
-    counter = opened.enter_context(Counter("relevance", "ratings"))
+    display = opened.enter_context(ProgressDisplay("relevance", "ratings"))
     return Relevance(
         judge=judge,
         ratings=RatingFile(options.ratings),
         concurrency=options.judge_concurrency,
-        on_progress=counter.show,
+        on_progress=display.show,
     )

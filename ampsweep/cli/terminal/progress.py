@@ -25,7 +25,7 @@ RATE_SECONDS = 300.0
 """Period over which the rate is measured: longer than one step of any work, so that it does not jump."""
 
 
-class Counter:
+class ProgressDisplay:
     """Shows how far work is on standard error while its block runs: a label, a stage, `done` of `total` units.
 
     The phases of an engine that is started in the block are stages too.
@@ -122,16 +122,16 @@ def waiting(text: str) -> Iterator[None]:
         yield
 
 
-def show_recording(counter: Counter, progress: RecordingProgress) -> None:
+def show_recording(display: ProgressDisplay, progress: RecordingProgress) -> None:
     """Show how far the recording of a corpus is, as the stage `finding neurons`."""
-    counter.stage("finding neurons", "tokens")
+    display.stage("finding neurons", "tokens")
     language = "" if progress.language is None else f"{progress.language}, "
     note = f"{language}{progress.languages_done} of {progress.languages} languages done"
-    counter.show_rate(progress.tokens, progress.total_tokens, progress.tokens_per_second, note)
+    display.show_rate(progress.tokens, progress.total_tokens, progress.tokens_per_second, note)
 
 
 async def follow_recording(
-    identification: Coroutine[object, object, T], progress: Callable[[], RecordingProgress], counter: Counter
+    identification: Coroutine[object, object, T], progress: Callable[[], RecordingProgress], display: ProgressDisplay
 ) -> T:
     """Await an identification, and show how far its recording is."""
     import asyncio
@@ -142,9 +142,9 @@ async def follow_recording(
             await asyncio.wait([task], timeout=REFRESH_SECONDS)
             recording = progress()
             if recording.language is not None:
-                show_recording(counter, recording)
+                show_recording(display, recording)
             if not task.done() and recording.languages_done == recording.languages:
-                counter.stage("selecting neurons")
+                display.stage("selecting neurons")
         return task.result()
     finally:
         task.cancel()

@@ -120,13 +120,13 @@ def test_a_signal_ends_a_command_that_writes_a_file_and_leaves_no_half_of_it(
 PRINTS = f"""{OWN_COMMAND}
 import os
 from ampsweep.cli.terminal.output import echo, show
-from ampsweep.cli.terminal.progress import Counter
+from ampsweep.cli.terminal.progress import ProgressDisplay
 
 def say(path: str) -> None:
     number = os.open(path, os.O_WRONLY | os.O_CREAT)
     os.write(number, b"content")
-    with Counter("work") as counter:
-        counter.show(1, 2)
+    with ProgressDisplay("work") as display:
+        display.show(1, 2)
     show({{"a": 1}}, "text", as_json=True)
     echo("warning", err=True)
     os.write(1, b"from a library")

@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from ampsweep.cli.terminal import progress
-from ampsweep.cli.terminal.progress import PLAIN_SECONDS, Counter, duration, follow_recording, show_recording
+from ampsweep.cli.terminal.progress import PLAIN_SECONDS, ProgressDisplay, duration, follow_recording, show_recording
 from ampsweep.domain.recording_progress import RecordingProgress
 from ampsweep.telemetry.start_phase import report_phase, reporting_from_here
 
@@ -38,11 +38,11 @@ def lines(captured: pytest.CaptureFixture[str]) -> list[str]:
 
 def test_plain_lines_have_stage_count_rate_and_time_left(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
-    with Counter("study", clock=clock) as counter:
-        counter.stage("loading the model")
-        counter.stage("sweeping", "cells")
+    with ProgressDisplay("study", clock=clock) as display:
+        display.stage("loading the model")
+        display.stage("sweeping", "cells")
         for done in range(0, 101, 10):
-            counter.show(done, 100, "1 failed" if done else "")
+            display.show(done, 100, "1 failed" if done else "")
             clock.time += 20
     assert lines(capsys) == [
         "study: loading the model",
@@ -60,8 +60,8 @@ def test_the_phases_of_an_engine_that_is_started_are_stages(capsys: pytest.Captu
     def load() -> None:
         report_phase("loading the model")
 
-    with Counter("study", clock=Clock()) as counter:
-        counter.stage("starting the engine")
+    with ProgressDisplay("study", clock=Clock()) as display:
+        display.stage("starting the engine")
         report_phase("importing libraries")
         thread = threading.Thread(target=reporting_from_here(load))
         thread.start()
@@ -76,39 +76,39 @@ def test_the_phases_of_an_engine_that_is_started_are_stages(capsys: pytest.Captu
 
 def test_a_resumed_work_does_not_count_what_was_there_before(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
-    with Counter("study", "cells", clock=clock) as counter:
-        counter.show(80, 100)
+    with ProgressDisplay("study", "cells", clock=clock) as display:
+        display.show(80, 100)
         for done in (82, 90):
             clock.time += 1
-            counter.show(done, 100)
+            display.show(done, 100)
     assert lines(capsys)[-1] == "study: 90/100 cells, 5.0/s, 0:02 left"
 
 
 def test_slow_work_prints_a_line_from_time_to_time(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
-    with Counter("study", "cells", clock=clock) as counter:
-        counter.show(0, 10_000)
-        counter.show(1, 10_000)
+    with ProgressDisplay("study", "cells", clock=clock) as display:
+        display.show(0, 10_000)
+        display.show(1, 10_000)
         clock.time += PLAIN_SECONDS
-        counter.show(2, 10_000)
-        counter.show(3, 10_000)
+        display.show(2, 10_000)
+        display.show(3, 10_000)
         clock.time += PLAIN_SECONDS
-        counter.show(3, 10_000)
+        display.show(3, 10_000)
     shown = lines(capsys)
     assert [line.split(",")[0] for line in shown] == ["study: 0/10", "study: 2/10", "study: 3/10"]
 
 
 def test_a_stage_measures_its_own_rate(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
-    with Counter("study", clock=clock) as counter:
-        show_recording(counter, RECORDING)
+    with ProgressDisplay("study", clock=clock) as display:
+        show_recording(display, RECORDING)
         clock.time += 60
-        counter.stage("sweeping", "cells")
-        counter.show(0, 10)
-        counter.stage("sweeping", "cells")
+        display.stage("sweeping", "cells")
+        display.show(0, 10)
+        display.stage("sweeping", "cells")
         for done in (5, 10):
             clock.time += 1
-            counter.show(done, 10)
+            display.show(done, 10)
     assert lines(capsys) == [
         "study: finding neurons: 30,000/90,000 tokens, 1,000/s, 1:00 left, fr, 3 of 18 languages done",
         "study: sweeping: 0/10 cells",
@@ -122,9 +122,9 @@ def test_a_terminal_shows_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.setenv("TERM", "xterm")
-    with Counter("study") as counter:
-        counter.stage("sweeping", "cells")
-        counter.show(3, 10, "1 failed")
+    with ProgressDisplay("study") as display:
+        display.stage("sweeping", "cells")
+        display.show(3, 10, "1 failed")
     shown = terminal.getvalue()
     assert "study: sweeping" in shown
     assert "3/10 cells, 1 failed" in shown
@@ -146,7 +146,7 @@ def test_a_recording_is_followed_to_its_end(
         return "the set"
 
     async def follow() -> str:
-        return await follow_recording(identification(), now, Counter("neurons"))
+        return await follow_recording(identification(), now, ProgressDisplay("neurons"))
 
     assert asyncio.run(follow()) == "the set"
     assert lines(capsys)[0].startswith("neurons: finding neurons: 30,000/90,000 tokens")
@@ -162,7 +162,7 @@ def test_an_identification_ends_with_the_command_that_follows_it() -> None:
             ended.append(True)
 
     async def follow() -> None:
-        task = asyncio.create_task(follow_recording(identification(), lambda: RECORDING, Counter("neurons")))
+        task = asyncio.create_task(follow_recording(identification(), lambda: RECORDING, ProgressDisplay("neurons")))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         task.cancel()
