@@ -6,37 +6,20 @@ import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from jinja2.exceptions import TemplateError
 
 from ampsweep.domain.prompt import DEFAULT_OPTIONS, ChatMessage, PromptOptions, Tool
 from ampsweep.errors import InvalidRequest
+from engine.tokenizer import ChatFormatter
 
 _FILE = "chat_template.json"
 _DEFAULT = "default"
 _CONTINUES = "continue_final_message"
 
 
-class Templated(Protocol):
-    """The part of a Hugging Face tokenizer that formats chats."""
-
-    chat_template: str | dict[str, str] | None
-
-    def apply_chat_template(
-        self,
-        conversation: list[dict[str, Any]],
-        *,
-        tools: list[dict[str, Any]] | None,
-        tokenize: bool,
-        add_generation_prompt: bool,
-        **variables: Any,
-    ) -> Any:
-        """Return the text of a chat."""
-        ...
-
-
-def read_chat_template(tokenizer: Templated, folder: Path) -> None:
+def read_chat_template(tokenizer: ChatFormatter, folder: Path) -> None:
     """Give a tokenizer the template of `chat_template.json` if Transformers found none in the model's folder.
 
     Transformers reads `tokenizer_config.json`, `chat_template.jinja` and `additional_chat_templates`; the JSON file,
@@ -56,7 +39,7 @@ def read_chat_template(tokenizer: Templated, folder: Path) -> None:
 
 
 def write_chat(
-    tokenizer: Templated,
+    tokenizer: ChatFormatter,
     chat: Sequence[ChatMessage],
     *,
     tools: Sequence[Tool] = (),
@@ -118,7 +101,7 @@ def write_chat(
     return text
 
 
-def _check_template(tokenizer: Templated) -> None:
+def _check_template(tokenizer: ChatFormatter) -> None:
     if not tokenizer.chat_template:
         raise InvalidRequest(
             "the model has no chat template; send the prompt as text, or add a chat_template.jinja to its folder",
@@ -134,7 +117,7 @@ def _check_template(tokenizer: Templated) -> None:
 
 
 def _rendered(
-    tokenizer: Templated, messages: list[dict[str, Any]], *, tools: Sequence[Tool], options: PromptOptions
+    tokenizer: ChatFormatter, messages: list[dict[str, Any]], *, tools: Sequence[Tool], options: PromptOptions
 ) -> str:
     variables = dict(options.chat_template_kwargs)
     if options.continue_final_message:

@@ -7,30 +7,13 @@ sample ids that its tokenizer does not have; these have no text.
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from ampsweep.domain.chunk import PromptPart, TokenLogprob
-from engine.incremental_decoder import (
-    REPLACEMENT,
-    Decoder,
-    IncrementalDecoder,
-    PromptEnd,
-    ends_with_broken_bytes,
-)
-
-
-class Coder(Decoder, Protocol):
-    """A decoder that also encodes text."""
-
-    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
-        """Return the ids of a text."""
-        ...
-
-    def get_vocab(self) -> Mapping[str, int]:
-        """Return the id of each token."""
-        ...
+from engine.incremental_decoder import REPLACEMENT, IncrementalDecoder, PromptEnd, ends_with_broken_bytes
+from engine.tokenizer import Decoder, Tokenizer
 
 
 class StopMatch(NamedTuple):
@@ -56,7 +39,7 @@ def first_stop(text: str, stop: Sequence[str], *, after: int = 0) -> StopMatch |
 class TokenTexts:
     """The text of each token in the middle of a text, that is, with its leading space if it has one."""
 
-    def __init__(self, tokenizer: Coder) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._before = self._ordinary_token()
         self._texts: dict[int, str] = {}

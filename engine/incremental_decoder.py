@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
+
+from engine.tokenizer import Decoder
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 """What a decoder writes for bytes that are no character."""
@@ -27,18 +29,6 @@ _WRITTEN_REPLACEMENTS = (REPLACEMENT, "\u00ef\u00bf\u00bd", "<0xEF><0xBF><0xBD>"
 
 Decode = Callable[[list[int]], str]
 """Returns the text of some tokens."""
-
-
-class Decoder(Protocol):
-    """The part of a Hugging Face tokenizer that decodes tokens."""
-
-    def decode(self, ids: list[int], *, skip_special_tokens: bool, clean_up_tokenization_spaces: bool) -> str:
-        """Return the text of some tokens."""
-        ...
-
-    def convert_ids_to_tokens(self, ids: list[int]) -> list[str | None]:
-        """Return each token as the vocabulary writes it; None for an id that does not exist."""
-        ...
 
 
 class PromptEnd(NamedTuple):

@@ -3,31 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Protocol
 
 from ampsweep.domain.sampling import SamplingParams, token_ids
 from ampsweep.domain.structured_outputs import FIELD
 from ampsweep.errors import InvalidRequest
+from engine.tokenizer import Encoder, Tokenizer
 
 _MAX_BAD_TOKENS = 1024  # vLLM's limit on a GPU, where its worker ends if there are more
-
-
-class Decoder(Protocol):
-    """The part of a Hugging Face tokenizer that decodes special tokens."""
-
-    all_special_ids: list[int]
-
-    def decode(self, ids: list[int], *, skip_special_tokens: bool, clean_up_tokenization_spaces: bool) -> str:
-        """Return the text of some tokens."""
-        ...
-
-
-class Encoder(Protocol):
-    """The part of a Hugging Face tokenizer that encodes text."""
-
-    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
-        """Return the ids of a text."""
-        ...
 
 
 def check_token_ids(sampling: SamplingParams, *, vocabulary: int) -> None:
@@ -69,7 +51,7 @@ def check_allowed_tokens(
         raise InvalidRequest(f"{message}; allow another token, or lower min_tokens", param="allowed_token_ids")
 
 
-def check_special_tokens(sampling: SamplingParams, tokenizer: Decoder) -> None:
+def check_special_tokens(sampling: SamplingParams, tokenizer: Tokenizer) -> None:
     """Raise InvalidRequest if a text is to have no spaces between special tokens, and the tokenizer puts some there.
 
     All byte-level and most other tokenizers put none there, and the field has no effect.

@@ -13,15 +13,16 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from ampsweep.domain.prompt import DEFAULT_OPTIONS, Prompt, PromptOptions, ScoreText, Split, TokenIds, Tool
 from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest, PromptTooLong, UnsupportedModel
 from ampsweep.hashing import canonical_json
 from engine.base import GenerateRequest, ScoreRequest
-from engine.chat_template import Templated, write_chat
+from engine.chat_template import write_chat
 from engine.sampling import bad_word_tokens, check_allowed_tokens, check_room, check_special_tokens, check_token_ids
+from engine.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -30,32 +31,6 @@ T = TypeVar("T")
 _SAMPLE_TEXTS = ("a", "1", "\u3042")
 _THREAD_CHARACTERS = 20_000  # takes a slow tokenizer about 100 ms; for shorter texts a thread would cost more
 _CACHE_SIZE = 1024  # texts to score; the options of an item are scored together, and each is encoded once
-
-
-class Tokenizer(Templated, Protocol):
-    """The part of a Hugging Face tokenizer that encodes and decodes text."""
-
-    bos_token_id: int | None
-    eos_token_id: int | None
-    all_special_ids: list[int]
-
-    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
-        """Return the ids of a text."""
-        ...
-
-    def get_vocab(self) -> dict[str, int]:
-        """Return the id of each token, added tokens included."""
-        ...
-
-    def decode(
-        self, ids: list[int], *, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool = False
-    ) -> str:
-        """Return the text of some tokens."""
-        ...
-
-    def convert_ids_to_tokens(self, ids: list[int]) -> list[str | None]:
-        """Return tokens as the vocabulary writes them, None for ids that it does not have."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,9 +251,10 @@ class TextEncoder:
         if max(ids, default=-1) < self._rows:
             return
         token = next(token for token in ids if token >= self._rows)
+        token_text = self._tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False)
         source = "" if text is None else f" in {text[:60]!r}"
         raise InvalidRequest(
-            f"the {param} contains the token {self._tokenizer.decode([token])!r} (id {token}){source}, but the "
+            f"the {param} contains the token {token_text!r} (id {token}){source}, but the "
             f"model's embedding has {self._rows} rows; remove it from the text, or enlarge the embedding "
             "(resize_token_embeddings) and train it",
             param=param,
@@ -317,7 +293,7 @@ def _leading_tokens(tokenizer: Tokenizer) -> tuple[int, ...]:
     for text in (*_SAMPLE_TEXTS, *tokenizer.get_vocab()):
         bare = tokenizer.encode(text, add_special_tokens=False)
         if bare:
-            whole = tokenizer.encode(text)
+            whole = tokenizer.encode(text, add_special_tokens=True)
             for start in range(len(whole) - len(bare) + 1):
                 if whole[start : start + len(bare)] == bare:
                     return tuple(whole[:start])
