@@ -16,7 +16,7 @@ from ampsweep.cli.options.engine import (
     UnfusedExperts,
     Verbose,
     model_folder,
-    opened,
+    opened_engine,
 )
 from ampsweep.cli.options.neuron_source import check_neuron_folder
 from ampsweep.cli.options.values import comma_separated
@@ -70,9 +70,10 @@ def identify(
 
     A checkpoint next to OUT holds what was recorded so far; an interrupted command continues from it when run again.
     """
+    from worker.engines import EngineSpec
     from worker.gpus import has_gpu
 
-    model_folder(model)  # before anything that takes time
+    folder = model_folder(model)  # before anything that takes time
     if scores and engine == "vllm" and has_gpu():
         message = "vLLM does not score the residual stream on a GPU; leave --scores out, or add --engine transformers"
         raise InvalidRequest(message, param="scores")
@@ -86,11 +87,16 @@ def identify(
         _check_same_set(out, model, texts, request)
     warnings = language_warnings(method, texts.languages)
     warn(warnings)
-    opening = opened(
-        model, kind=engine, dtype=dtype, unfused_experts=unfused_experts, allow_untested_vllm=allow_untested_vllm
+    spec = EngineSpec(
+        model=model,
+        folder=folder,
+        kind=engine,
+        dtype=dtype,
+        unfused_experts=unfused_experts,
+        allow_untested_vllm=allow_untested_vllm,
     )
     with ProgressDisplay(out.name) as display:
-        neuron_set = run_to_end(_record(opening, texts, request, out.absolute(), display, scores=scores))
+        neuron_set = run_to_end(_record(opened_engine(spec), texts, request, out.absolute(), display, scores=scores))
     counts = {language: len(pairs) for language, pairs in neuron_set.neurons.items()}
     text = "".join(f"{language}  {count} neurons\n" for language, count in counts.items())
     content = {"id": neuron_set.id, "folder": str(out), "languages": counts, "warnings": list(warnings)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
@@ -20,6 +20,7 @@ from ampsweep.missing_path import no_folder
 if TYPE_CHECKING:
     from engine.base import Engine
     from engine.neurons.neuron_set import NeuronSet
+    from worker.engines import EngineSpec
 
 SHORT_JOB = 16
 """Number of requests up to which a model is not compiled on a CPU."""
@@ -104,43 +105,22 @@ def model_folder(model: str, *, param: str = "model") -> Path:
 
 
 @asynccontextmanager
-async def opened(
-    model: str,
-    *,
-    kind: str,
-    dtype: str,
-    neurons: NeuronSet | None = None,
-    batch_invariant: bool = False,
-    unfused_experts: bool = False,
-    allow_untested_vllm: bool = False,
-    adapters: Mapping[str, Path] | None = None,
-    compiles: bool = True,
-) -> AsyncIterator[Engine]:
-    """Open an engine with a model and its adapters, and add a neuron set; close the engine at the end of the block.
+async def opened_engine(spec: EngineSpec, *, neurons: NeuronSet | None = None) -> AsyncIterator[Engine]:
+    """Open an engine, and add a neuron set; close the engine at the end of the block.
 
     Call `quiet_libraries` first.
 
     Raises:
         InvalidRequest: The dtype is unknown, or the engine cannot be opened with these options.
     """
-    from worker.engines import EngineSpec, open_engine
+    from worker.engines import open_engine
     from worker.memory import require_memory
     from worker.start_checks import check_start
 
-    if dtype not in (dtypes := get_args(choices.Dtype)):
-        raise InvalidRequest(f"must be {choices.one_of(dtypes)}; got {dtype!r}", param="dtype")
-    spec = EngineSpec(
-        model=model,
-        folder=model_folder(model),
-        kind=kind,
-        dtype=dtype,
-        batch_invariant=batch_invariant,
-        unfused_experts=unfused_experts,
-        allow_untested_vllm=allow_untested_vllm,
-        adapters=adapters or {},
-        compile=compiles,
-    )
-    warn([*check_start(spec, neurons), *require_memory([spec]), *release_warnings(kind, allowed=allow_untested_vllm)])
+    if spec.dtype not in (dtypes := get_args(choices.Dtype)):
+        raise InvalidRequest(f"must be {choices.one_of(dtypes)}; got {spec.dtype!r}", param="dtype")
+    untested = release_warnings(spec.kind, allowed=spec.allow_untested_vllm)
+    warn([*check_start(spec, neurons), *require_memory([spec]), *untested])
     engine = await open_engine(spec)
     try:
         if neurons is not None:

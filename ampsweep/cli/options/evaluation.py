@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ampsweep.cli.options.engine import model_folder
+from ampsweep.cli.options.engine import model_folder, opened_engine
 from ampsweep.cli.terminal.progress import ProgressDisplay
 from ampsweep.client.environment import API_KEY
 from ampsweep.domain.choices import one_of
@@ -144,17 +144,18 @@ def _language_metric(name: str, options: MetricOptions) -> TextMetric:
 
 
 async def _likelihood(options: MetricOptions, opened: AsyncExitStack) -> TextMetric:
-    from ampsweep.cli.options.engine import opened as opened_engine
+    from worker.engines import EngineSpec
     from worker.evaluation.likelihood import AnswerLikelihood
 
-    engine = await opened.enter_async_context(
-        opened_engine(
-            options.nll_model or "",
-            kind=options.engine,
-            dtype=options.dtype,
-            unfused_experts=options.unfused_experts,
-        )
+    model = options.nll_model or ""
+    spec = EngineSpec(
+        model=model,
+        folder=model_folder(model),
+        kind=options.engine,
+        dtype=options.dtype,
+        unfused_experts=options.unfused_experts,
     )
+    engine = await opened.enter_async_context(opened_engine(spec))
     display = opened.enter_context(ProgressDisplay("answer_nll"))
     return AnswerLikelihood(engine, on_progress=display.show)
 

@@ -18,7 +18,8 @@ from ampsweep.cli.options.engine import (
     Kind,
     UnfusedExperts,
     Verbose,
-    opened,
+    model_folder,
+    opened_engine,
     whether_to_compile,
 )
 
@@ -53,22 +54,25 @@ class EngineOptions:
         requests: int,
         as_json: bool,
     ) -> AbstractAsyncContextManager[Engine]:
-        """Return a context manager that opens the engine for a job of so many requests; see `opened`.
+        """Return a context manager that opens the engine for a job of so many requests; see `opened_engine`.
 
         Raises:
-            InvalidRequest: The engine never compiles, but is to (param "compile").
+            InvalidRequest: There is no such model, or the engine never compiles, but is to (param "compile").
         """
-        return opened(
-            model,
+        from worker.engines import EngineSpec
+
+        spec = EngineSpec(
+            model=model,
+            folder=model_folder(model),
             kind=self.engine,
             dtype=self.dtype,
-            neurons=neurons,
             batch_invariant=self.batch_invariant,
             unfused_experts=self.unfused_experts,
             allow_untested_vllm=self.allow_untested_vllm,
+            compile=whether_to_compile(self.compiles, kind=self.engine, requests=requests, as_json=as_json),
             adapters=adapters,
-            compiles=whether_to_compile(self.compiles, kind=self.engine, requests=requests, as_json=as_json),
         )
+        return opened_engine(spec, neurons=neurons)
 
 
 def takes_engine_options(*, without: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:

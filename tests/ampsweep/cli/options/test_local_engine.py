@@ -6,10 +6,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from ampsweep.bundled import ATLAS_MODEL
 from ampsweep.cli.app import app
 from ampsweep.cli.options import local_engine
 from ampsweep.cli.options.local_engine import EngineOptions, takes_engine_options
 from ampsweep.errors import InvalidRequest
+from worker.engines import EngineSpec
 
 NAMES = ["engine", "dtype", "batch_invariant", "unfused_experts", "allow_untested_vllm", "compiles", "verbose"]
 
@@ -62,21 +64,20 @@ def test_the_commands_have_the_same_options_at_their_end(name: str, left_out: li
 
 
 def test_an_engine_is_opened_with_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
-    given: dict[str, Any] = {}
-    monkeypatch.setattr(local_engine, "opened", lambda model, **how: given.update(how, model=model))
+    given: list[EngineSpec] = []
+    monkeypatch.setattr(local_engine, "opened_engine", lambda spec, **_: given.append(spec))
     options = EngineOptions(dtype="bfloat16", batch_invariant=True, unfused_experts=True, compiles=False)
     options.opened("atlas", neurons=None, adapters={}, requests=1, as_json=True)
-    assert given == {
-        "model": "atlas",
-        "kind": "vllm",
-        "dtype": "bfloat16",
-        "neurons": None,
-        "batch_invariant": True,
-        "unfused_experts": True,
-        "allow_untested_vllm": False,
-        "adapters": {},
-        "compiles": False,
-    }
+    assert given == [
+        EngineSpec(
+            model="atlas",
+            folder=ATLAS_MODEL,
+            dtype="bfloat16",
+            batch_invariant=True,
+            unfused_experts=True,
+            compile=False,
+        )
+    ]
     with pytest.raises(InvalidRequest, match="only the engine vllm compiles"):
         EngineOptions(engine="transformers", compiles=True).opened(
             "atlas", neurons=None, adapters={}, requests=1, as_json=True
