@@ -20,7 +20,7 @@ from benchmarks.stock_vllm import StockVllm
 from benchmarks.vllm_runs import VllmRuns
 from benchmarks.workload import GeneratedItem, ScoredItem, Texts, in_turn, neuron_set
 from engine.vllm.engine import VllmEngine
-from engine.vllm.launch import VllmSettings
+from engine.vllm.settings import VllmSettings
 
 CARD_SHARE = 0.3
 """Share of the card that each stock engine may take."""

@@ -26,7 +26,7 @@ from benchmarks.parts import Parts
 
 if TYPE_CHECKING:
     from benchmarks.tiny_models import Family
-    from engine.vllm.launch import VllmSettings
+    from engine.vllm.settings import VllmSettings
 
 STAGES = (
     "kernels",
@@ -246,7 +246,7 @@ class GpuStages:
         from benchmarks.gpu_rates import CARD_SHARE, PARTS, Load, rates
         from benchmarks.random_model import QWEN2_5_1_5B, SMALL, random_model
         from benchmarks.workload import SEED
-        from engine.vllm.launch import VllmSettings
+        from engine.vllm.settings import VllmSettings
 
         if not self._parts.wants_any(PARTS):
             return

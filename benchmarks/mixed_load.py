@@ -22,7 +22,7 @@ from engine.capture.selection import of_languages
 from engine.identify.record_request import RecordRequest
 from engine.neurons.neuron_set import NeuronSet, PatchValues
 from engine.neurons.numbering import selected
-from engine.vllm.launch import VllmSettings
+from engine.vllm.settings import VllmSettings
 
 SETTINGS = VllmSettings(
     slots=3,

@@ -49,7 +49,7 @@ from engine.identify.record_request import RecordRequest
 from engine.identify.stats import ActivationStats
 from engine.neurons.neuron_set import NeuronSet
 from engine.vllm.engine import VllmEngine
-from engine.vllm.launch import VllmSettings
+from engine.vllm.settings import VllmSettings
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.planner import plan

@@ -31,7 +31,7 @@ from benchmarks.stock_vllm import StockVllm
 from benchmarks.vllm_runs import VllmRuns
 from benchmarks.workload import SEED, GeneratedItem, ScoredItem, Texts, in_turn, neuron_set
 from engine.vllm.engine import VllmEngine
-from engine.vllm.launch import VllmSettings
+from engine.vllm.settings import VllmSettings
 
 DISTINCT = (0, 1, 8, 64, 256)
 REQUESTS, PROMPT, NEW_TOKENS = 256, 16, 16

@@ -136,6 +136,7 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
     ),
     "tests/engine/vllm/test_sampling.py": ("engine/vllm/request_extras.py",),
     "tests/engine/vllm/test_engine.py": ("engine/vllm/one_pass.py",),
+    "tests/engine/vllm/test_launch.py": ("engine/vllm/settings.py",),
 }
 
 

@@ -112,7 +112,7 @@ def check_options(spec: EngineSpec) -> None:
 async def _open_vllm(spec: EngineSpec) -> Engine:
     await asyncio.to_thread(importlib.import_module, "engine.vllm.engine")  # takes seconds
     from engine.vllm.engine import VllmEngine
-    from engine.vllm.launch import VllmSettings
+    from engine.vllm.settings import VllmSettings
 
     settings = VllmSettings(
         max_model_len=spec.max_model_len,

@@ -49,7 +49,7 @@ from engine.tokenization import SentenceTokens, TextEncoder, encoded, encoded_pr
 from engine.vllm.adapters import Adapters, check_effects
 from engine.vllm.admission import SlotAdmission
 from engine.vllm.answers import Answers
-from engine.vllm.launch import VllmSettings, backend_of, describe, require_capture, start_llm_engine
+from engine.vllm.launch import backend_of, loaded_model, require_capture, start_llm_engine
 from engine.vllm.loop import EngineLoop, WorkerResult
 from engine.vllm.one_pass import OnePassRequests, count_cached
 from engine.vllm.options import table_entries
@@ -64,6 +64,7 @@ from engine.vllm.request_extras import (
     steering_key,
 )
 from engine.vllm.requests import cache_salt, is_long, token_prompt
+from engine.vllm.settings import VllmSettings
 from engine.vllm.slot_entries import EntryCounts, workers_take_statistics
 from engine.vllm.tool_calls import CallParsers
 from engine.vllm.versions import installed_release, reported_version, untested_warning
@@ -172,22 +173,22 @@ class VllmEngine:
         open_identifier: Callable[[], LanguageIdentifier] | None = None,
     ) -> VllmEngine:
         """Return the engine over a started loop, described by what vLLM reports about the model."""
-        tokenizer, model_class, max_model_len, embedding_rows, hidden_size = await loop.call(describe)
-        await asyncio.to_thread(check_tokenizer, tokenizer, shape.name)
-        await asyncio.to_thread(warn_without_bos, tokenizer, folder)
-        await asyncio.to_thread(read_chat_template, tokenizer, folder)
+        model = await loop.call(loaded_model)
+        await asyncio.to_thread(check_tokenizer, model.tokenizer, shape.name)
+        await asyncio.to_thread(warn_without_bos, model.tokenizer, folder)
+        await asyncio.to_thread(read_chat_template, model.tokenizer, folder)
         shape = await asyncio.to_thread(read_model_folder, folder, name=shape.name)  # of the files that were loaded
         adapters = await asyncio.to_thread(Adapters.read, settings.adapters, model=folder)
         info = EngineInfo(
             kind="vllm",
             model=shape.name,
             fingerprint=shape.fingerprint,
-            model_class=model_class,
+            model_class=model.model_class,
             layers=shape.layers,
             width=shape.width,
-            hidden_size=hidden_size,
+            hidden_size=model.hidden_size,
             dtype=dtype,
-            max_model_len=max_model_len,
+            max_model_len=model.max_model_len,
             versions={"vllm": reported_version(), "torch": version("torch"), "transformers": version("transformers")},
             adapters=adapters.fingerprints,
         )
@@ -195,9 +196,9 @@ class VllmEngine:
             cls,
             info,
             loop,
-            tokenizer,
+            model.tokenizer,
             settings,
-            embedding_rows=embedding_rows,
+            embedding_rows=model.embedding_rows,
             takes_statistics=await loop.call(lambda engine: workers_take_statistics(engine.vllm_config)),
             adapters=adapters,
             open_identifier=open_identifier,

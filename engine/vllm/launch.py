@@ -1,4 +1,4 @@
-"""Starts vLLM with steering: its environment, arguments and worker class. Describes the started engine.
+"""Starts vLLM with steering: its environment, arguments and worker class. Reads the model of the started engine.
 
 The engine's core runs in this process, not in one of its own. The model runner is vLLM's default on a GPU and V1 on a
 CPU.
@@ -11,9 +11,9 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.model import fingerprint
@@ -21,6 +21,7 @@ from ampsweep.folders.weights import weight_files
 from ampsweep.telemetry.start_phase import report_phase
 from ampsweep.temporary import TemporaryFolder
 from engine.vllm.options import UNFUSED_EXPERTS, BackendName, SteeringOptions
+from engine.vllm.settings import RunnerName, VllmSettings
 from engine.vllm.versions import check_version
 
 if TYPE_CHECKING:
@@ -49,67 +50,10 @@ _BATCH_INVARIANT_CAPABILITY = 80
 _CPU_BLOCK = 32
 """The smallest block of the prefix cache on a CPU, in tokens."""
 _LLVMLITE = "llvmlite.binding.ffi"
-RunnerName = Literal["v1", "v2"]
-"""vLLM's model runners."""
 _WORKERS = {  # by whether the engine runs on a CPU
     True: "engine.vllm.worker.cpu.SteeringCPUWorker",
     False: "engine.vllm.worker.gpu.SteeringGPUWorker",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class VllmSettings:
-    """How an engine is run. None leaves a value to vLLM or to the device.
-
-    Attributes:
-        slots: Most distinct interventions in flight.
-        max_model_len: Context length in tokens; None is the model's own.
-        max_num_seqs: Most requests in a batch.
-        max_num_batched_tokens: Most tokens in a step.
-        block_size: Tokens of a prefix-cache block, the least that requests can share. None is vLLM's default on a GPU,
-            and on a CPU the smallest size that it accepts, 32 instead of 128.
-        kv_cache_bytes: Memory of the KV cache; None is a share of the GPU's memory, and 1 GiB on a CPU.
-        tensor_parallel_size: Workers that share each layer.
-        pipeline_parallel_size: Groups of workers that the layers are divided among.
-        compile: Use torch.compile, and CUDA graphs with the CUDA backend.
-        backend: The steering backend; None is the one for the device.
-        runner: vLLM's model runner; None is the default.
-        prefix_caching: Whether requests share the KV cache of equal prefixes.
-        batch_invariant: Whether vLLM runs in its batch-invariant mode, in which the other requests of a batch do not
-            change the rounding of an answer. It is slower, and only for GPUs.
-        async_scheduling: Whether vLLM schedules a step while the one before still runs; None leaves it to vLLM, which
-            does so on GPUs. See docs/adr/0008-async-scheduling.md.
-        unfused_experts: Whether the experts of a mixture are computed without vLLM's fused kernel on a GPU, so that
-            they can be steered. On a CPU they always are. See docs/adr/0007-unfused-experts.md.
-        allow_untested: Whether a vLLM release may be run with which the patch was not tested.
-        adapters: The folders of LoRA adapters that requests may name.
-        tool_call_parser: vLLM's parser of tool calls; None chooses it by the chat template, `none` leaves calls in the
-            text.
-    """
-
-    slots: int = 256
-    max_model_len: int | None = None
-    max_num_seqs: int = 256
-    max_num_batched_tokens: int | None = None
-    block_size: int | None = None
-    kv_cache_bytes: int | None = None
-    tensor_parallel_size: int = 1
-    pipeline_parallel_size: int = 1
-    compile: bool = True
-    backend: BackendName | None = None
-    runner: RunnerName | None = None
-    prefix_caching: bool = True
-    batch_invariant: bool = False
-    async_scheduling: bool | None = None
-    unfused_experts: bool = False
-    allow_untested: bool = False
-    adapters: Mapping[str, Path] = field(default_factory=dict)
-    tool_call_parser: str | None = None
-
-    @property
-    def workers(self) -> int:
-        """How many workers, each with its own device, the model is divided among."""
-        return self.tensor_parallel_size * self.pipeline_parallel_size
 
 
 def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLMEngine:
@@ -263,11 +207,34 @@ def _engine_arguments(settings: VllmSettings, *, dtype: str, on_cpu: bool) -> di
     }
 
 
-def describe(engine: LLMEngine) -> tuple[Any, str, int, int, int]:
-    """Return the tokenizer, the model's class, its context length, the embedding's rows and the residual's size."""
+class LoadedModel(NamedTuple):
+    """What a started engine reports about its model.
+
+    Attributes:
+        tokenizer: Its Hugging Face tokenizer.
+        model_class: The name of its class.
+        max_model_len: Context length in tokens.
+        embedding_rows: Rows of the input embedding.
+        hidden_size: Size of the residual stream.
+    """
+
+    tokenizer: Any
+    model_class: str
+    max_model_len: int
+    embedding_rows: int
+    hidden_size: int
+
+
+def loaded_model(engine: LLMEngine) -> LoadedModel:
+    """Return what the engine reports about its model."""
     config = engine.model_config
-    sizes = config.max_model_len, config.get_vocab_size(), config.get_hidden_size()
-    return engine.get_tokenizer(), config.architectures[0], *sizes
+    return LoadedModel(
+        tokenizer=engine.get_tokenizer(),
+        model_class=config.architectures[0],
+        max_model_len=config.max_model_len,
+        embedding_rows=config.get_vocab_size(),
+        hidden_size=config.get_hidden_size(),
+    )
 
 
 def backend_of(engine: LLMEngine) -> BackendName:

@@ -17,7 +17,7 @@ from engine.base import Engine, Steering
 from engine.hf.engine import TransformersEngine
 from engine.neurons.neuron_set import NeuronSet
 from engine.vllm.engine import VllmEngine
-from engine.vllm.launch import VllmSettings
+from engine.vllm.settings import VllmSettings
 
 T = TypeVar("T")
 CHAT_TEMPLATE = (

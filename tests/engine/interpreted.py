@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from engine.vllm.launch import RunnerName
+    from engine.vllm.settings import RunnerName
 
 ADAPTER = "small"
 _version = importlib.metadata.version

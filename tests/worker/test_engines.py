@@ -8,7 +8,7 @@ import pytest
 
 from ampsweep.errors import EngineFailed, InvalidRequest, UnknownName
 from engine.vllm.engine import VllmEngine
-from engine.vllm.launch import VllmSettings
+from engine.vllm.settings import VllmSettings
 from tests.worker.installation import Installation
 from worker.engines import open_engine
 

@@ -13,7 +13,7 @@ import pytest
 from ampsweep.bundled import ATLAS_MODEL
 from ampsweep.telemetry.start_phase import phases_to
 from engine.vllm.engine import VllmEngine
-from engine.vllm.launch import VllmSettings
+from engine.vllm.settings import VllmSettings
 from tests.worker.golden import CASES, Case, answers
 
 pytestmark = pytest.mark.engine

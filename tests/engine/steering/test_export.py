@@ -28,7 +28,7 @@ from engine.neurons.neuron_set import NeuronSet
 from engine.steering.edits import resolve
 from engine.steering.export import CARD, export
 from engine.vllm.engine import VllmEngine
-from engine.vllm.launch import VllmSettings
+from engine.vllm.settings import VllmSettings
 from tests.engine.both_engines import both_engines
 from tests.engine.neuron_sets import make_neuron_set
 

@@ -13,8 +13,8 @@ import numpy as np
 from ampsweep.domain.chunk import Chunk
 from ampsweep.domain.sampling import SamplingParams
 from engine.base import Engine, GenerateRequest, Score, ScoreRequest, Steering
-from engine.vllm.launch import VllmSettings
 from engine.vllm.request_extras import RequestExtras
+from engine.vllm.settings import VllmSettings
 from tests.engine.both_engines import Both
 
 BLOCK = 32

@@ -15,9 +15,9 @@ import pytest
 from engine.base import EngineInfo
 from engine.fake import FAKE_INFO
 from engine.vllm.engine import VllmEngine
-from engine.vllm.launch import VllmSettings
 from engine.vllm.loop import WorkerResult
 from engine.vllm.request_extras import RequestExtras
+from engine.vllm.settings import VllmSettings
 from engine.vllm.worker.recorded_part import RecordedPart
 from engine.vllm.worker.table import Shard
 

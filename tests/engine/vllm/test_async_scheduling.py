@@ -25,7 +25,7 @@ from benchmarks.tiny_models import tiny_model
 from engine.base import GenerateRequest, ScoreRequest, Steering
 from engine.neurons.neuron_set import NeuronSet
 from engine.vllm.engine import VllmEngine
-from engine.vllm.launch import VllmSettings
+from engine.vllm.settings import VllmSettings
 from tests.engine.scheduling_ahead import schedule_ahead
 from tests.engine.vllm.pressure import BLOCK, BLOCK_BYTES, TEXT
 

@@ -22,10 +22,10 @@ from engine.base import GenerateRequest, Priority, ScoreRequest, Steering
 from engine.identify.record_request import RecordRequest
 from engine.vllm import engine as engine_module
 from engine.vllm.engine import VllmEngine
-from engine.vllm.launch import VllmSettings
-from engine.vllm.launch import describe as describe_engine
+from engine.vllm.launch import LoadedModel, loaded_model
 from engine.vllm.loop import EngineLoop, WorkerResult
 from engine.vllm.request_extras import RequestExtras
+from engine.vllm.settings import VllmSettings
 from tests.engine.neuron_sets import info_of, make_neuron_set
 from tests.engine.vllm.stub_vllm import stub_engine
 
@@ -175,7 +175,7 @@ def test_the_vocabulary_is_read_outside_the_event_loop(monkeypatch: pytest.Monke
     )
 
     async def call(function: object) -> Any:
-        return (tokenizer, "LlamaForCausalLM", 64, 256, 16) if function is describe_engine else True
+        return LoadedModel(tokenizer, "LlamaForCausalLM", 64, 256, 16) if function is loaded_model else True
 
     async def describe() -> VllmEngine:
         return await VllmEngine._described(loop, ATLAS_MODEL, shape, dtype="float32", settings=VllmSettings())

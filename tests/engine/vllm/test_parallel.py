@@ -19,7 +19,7 @@ from ampsweep.errors import EngineFailed
 from ampsweep.folders.corpus import Sentence
 from engine.base import Engine, GenerateRequest, ScoreRequest, Steering
 from engine.identify.record_request import RecordRequest
-from engine.vllm.launch import VllmSettings
+from engine.vllm.settings import VllmSettings
 from tests.engine.both_engines import Both, both_engines
 from tests.engine.gpus import needs_gpus
 

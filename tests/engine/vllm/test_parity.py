@@ -16,7 +16,7 @@ from benchmarks.tiny_models import FAMILIES
 from engine.base import Capture, CaptureRequest, Engine, GenerateRequest, Score, ScoreRequest, Steering
 from engine.capture.selection import NeuronSelection
 from engine.identify.record_request import RecordRequest
-from engine.vllm.launch import VllmSettings
+from engine.vllm.settings import VllmSettings
 from tests.engine.both_engines import Both, both_engines
 
 pytestmark = pytest.mark.engine

@@ -13,7 +13,7 @@ from ampsweep.domain.prompt import ChatMessage, PromptOptions
 from ampsweep.domain.sampling import SamplingParams
 from engine.base import Engine, GenerateRequest, Steering
 from engine.chat_template import write_chat
-from engine.vllm.launch import VllmSettings
+from engine.vllm.settings import VllmSettings
 from tests.engine.both_engines import Both, both_engines
 
 pytestmark = pytest.mark.engine

@@ -21,7 +21,7 @@ from ampsweep.domain.tool_calls import ToolParsing
 from ampsweep.errors import InvalidRequest
 from engine.base import Engine, GenerateRequest, Score, ScoreRequest, Steering
 from engine.steering.token_scope import TokenScope
-from engine.vllm.launch import VllmSettings
+from engine.vllm.settings import VllmSettings
 from engine.vllm.tool_calls import CallParsers
 from tests.engine.both_engines import Both, both_engines
 

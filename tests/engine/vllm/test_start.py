@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from engine.base import ScoreRequest
-from engine.vllm.launch import VllmSettings
 from engine.vllm.release_test import release_test, split_prompts
+from engine.vllm.settings import VllmSettings
 from tests.engine.both_engines import both_engines
 
 SMALL = VllmSettings(slots=4, max_num_seqs=8, kv_cache_bytes=64 * 1024**2, compile=False)

@@ -11,7 +11,7 @@ import pytest
 
 from ampsweep.domain.sampling import SamplingParams
 from engine.base import Engine, GenerateRequest, ScoreRequest, Steering
-from engine.vllm.launch import VllmSettings
+from engine.vllm.settings import VllmSettings
 from tests.engine.both_engines import Both, both_engines
 from tests.engine.gpus import needs_gpus
 
