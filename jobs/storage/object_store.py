@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 from urllib.parse import SplitResult
 
 import pyarrow as pa
@@ -113,11 +114,12 @@ class ObjectStorage:
     def check(self) -> None:
         """Upload, read and delete an object, with few retries."""
         storage = ObjectStorage(self._address, attempts=_CHECK_ATTEMPTS)
+        name = f"{CHECK_FILE}-{token_hex(4)}"  # another server that checks at the same time must not delete it
         try:
-            with storage.writing(CHECK_FILE) as path:
+            with storage.writing(name) as path:
                 path.write_bytes(b"written")
-            storage.read(CHECK_FILE)
-            storage.delete(CHECK_FILE)
+            storage.read(name)
+            storage.delete(name)
         except AmpsweepError as error:
             message = (
                 f"cannot write below {self.root}: {error.message}; the bucket must exist, and the environment "

@@ -101,6 +101,23 @@ def test_an_unreachable_service_is_reported_at_startup(server: ObjectStore) -> N
         open_storage(f"s3://ampsweep/?endpoint=http://127.0.0.1:{port}&region=us-east-1").check()
 
 
+def test_servers_that_start_at_the_same_time_check_the_storage_independently(
+    server: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.bucket("ampsweep")
+    read = ObjectStorage.read
+
+    def read_after_another_check(storage: ObjectStorage, name: str) -> bytes:
+        monkeypatch.undo()
+        give_credentials(monkeypatch)
+        hasty(server).check()
+        return read(storage, name)
+
+    monkeypatch.setattr(ObjectStorage, "read", read_after_another_check)
+    hasty(server).check()
+    assert hasty(server).names() == []
+
+
 def test_the_environment_names_the_service_and_the_region(server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     server.bucket("ampsweep")
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
