@@ -36,7 +36,9 @@ STEPS = ("plan", "submit", "lease, write and report", "finalize", "read the summ
 def main() -> None:
     """Measure a sweep of each size and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cells", type=int, nargs="+", default=[1000, 10_000], help="about this many cells")
+    parser.add_argument(
+        "--cells", type=int, nargs="+", default=[1000, 10_000], help="about this many cells, up to 24,000"
+    )
     parser.add_argument("--items", type=int, default=50, help="samples of each cell")
     options = parser.parse_args()
     print(f"| cells | {' | '.join(f'{step}, ms a cell' for step in STEPS)} |\n|---|{'---|' * len(STEPS)}")
