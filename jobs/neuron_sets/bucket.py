@@ -114,8 +114,7 @@ class BucketNeuronSets(NeuronSets):
         info = self._storage.stat(name)
         target.parent.mkdir(exist_ok=True)
         with atomic_write(target) as path:
-            with self._storage.open(name) as source, path.open("wb") as sink:
-                shutil.copyfileobj(source, sink, 1024 * 1024)
+            self._storage.download(name, path)
             os.utime(path, (info.modified, info.modified))
 
     def _put(self, source: Path, name: str) -> None:

@@ -39,8 +39,8 @@ def render_report(results: Results, sweep: SweepRecord, neurons_of: NeuronsOf) -
         Unavailable: The process died.
     """
     with TemporaryDirectory(prefix="ampsweep-report-") as folder:
-        (Path(folder) / "results.parquet").write_bytes(results.samples_file(sweep).read())
-        (Path(folder) / "summary.parquet").write_bytes(results.summary_file(sweep).read())
+        results.samples_file(sweep).download(Path(folder) / "results.parquet")
+        results.summary_file(sweep).download(Path(folder) / "summary.parquet")
         write_neurons_of(Path(folder), neurons_of)
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(1, mp_context=context) as executor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -63,6 +64,13 @@ class LocalStorage:
         """Return a file's content."""
         try:
             return self._path(name).read_bytes()
+        except FileNotFoundError:
+            raise self._missing(name) from None
+
+    def download(self, name: str, path: Path) -> None:
+        """Copy a file."""
+        try:
+            shutil.copyfile(self._path(name), path)
         except FileNotFoundError:
             raise self._missing(name) from None
 

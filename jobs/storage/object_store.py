@@ -81,6 +81,12 @@ class ObjectStorage:
         with self.open(name) as file, _storage_errors(name):
             return bytes(file.read())
 
+    def download(self, name: str, path: Path) -> None:
+        """Download an object. Each part is a request."""
+        with self.open(name) as source, path.open("wb") as sink:
+            while chunk := self._part(source, name):
+                sink.write(chunk)
+
     def stat(self, name: str) -> FileInfo:
         """Describe an object. The `etag` is that of the service."""
         with _storage_errors(name):
@@ -126,6 +132,10 @@ class ObjectStorage:
                 "must have credentials that may read, write and delete in it"
             )
             raise InvalidRequest(message, param="results") from error
+
+    def _part(self, source: pa.NativeFile, name: str) -> bytes:
+        with _storage_errors(name):
+            return bytes(source.read(_CHUNK_BYTES))
 
     def _upload(self, source: Path, target: str) -> None:
         with source.open("rb") as file:

@@ -67,6 +67,10 @@ class Storage(Protocol):
         """Return the content of a file; raise NotFound if there is none."""
         ...
 
+    def download(self, name: str, path: Path) -> None:
+        """Copy a file to a local path, in parts; raise NotFound if there is none."""
+        ...
+
     def stat(self, name: str) -> FileInfo:
         """Describe a file; raise NotFound if there is none."""
         ...
@@ -115,6 +119,10 @@ class StoredFile:
     def read(self) -> bytes:
         """Return the content of the file; raise NotFound if it is lost."""
         return self.storage.read(self.name)
+
+    def download(self, path: Path) -> None:
+        """Copy the file to a local path, in parts; raise NotFound if it is lost."""
+        self.storage.download(self.name, path)
 
 
 def is_name(name: str) -> bool:

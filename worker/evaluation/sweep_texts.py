@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,16 +41,11 @@ async def evaluate_sweep(
     """
     with TemporaryFolder("evaluation") as folder:
         results = folder / RESULTS
-        await asyncio.to_thread(_copy, samples, results)
+        await asyncio.to_thread(samples.download, results)
         needs = frozenset[str]().union(*(metric.needs for metric in metrics))
         columns, stored = await asyncio.to_thread(_read, results, request, needs)
         evaluation = await evaluate_texts(stored.texts, metrics)
         return await asyncio.to_thread(_outcome, evaluation, columns.by, stored.left_out, results.with_name("scores"))
-
-
-def _copy(samples: StoredFile, target: Path) -> None:
-    with samples.open() as source, target.open("wb") as sink:
-        shutil.copyfileobj(source, sink)
 
 
 def _read(results: Path, request: EvaluationRequest, needs: frozenset[str]) -> tuple[Columns, StoredTexts]:

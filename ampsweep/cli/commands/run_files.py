@@ -136,6 +136,6 @@ def _copy(results: Results, sweep: SweepRecord, out: Path, *, prefix: str) -> di
     sources = {"results": results.samples_file(sweep), "summary": results.summary_file(sweep)}
     copies = {name: out / f"{prefix}{name}.parquet" for name in sources}
     for name, source in sources.items():
-        with atomic_write(copies[name]) as copy, source.open() as file, copy.open("wb") as sink:
-            shutil.copyfileobj(file, sink)
+        with atomic_write(copies[name]) as copy:
+            source.download(copy)
     return copies

@@ -51,6 +51,17 @@ def test_what_is_written_is_read_whole_in_part_and_by_its_size(storage: Storage)
     assert info.modified > 1e9
 
 
+def test_a_file_is_downloaded_whole(storage: Storage, tmp_path: Path) -> None:
+    target = tmp_path / "downloaded"
+    put(storage, "empty", b"")
+    put(storage, "cells/a", b"0123456789")
+    for name in ("cells/a", "empty"):
+        storage.download(name, target)
+        assert target.read_bytes() == StoredFile(storage=storage, name=name).read()
+    with pytest.raises(NotFound, match="cells/b"):
+        storage.download("cells/b", target)
+
+
 def test_another_content_has_another_etag_and_the_same_name(storage: Storage) -> None:
     put(storage, "a", b"one")
     first = storage.stat("a")
