@@ -1,4 +1,4 @@
-"""Statistical tests of the report that SQL cannot compute: McNemar, permutation tests and effect sizes.
+"""Statistical tests of the report that SQL cannot compute: paired tests, permutation tests and effect sizes.
 
 Functions of `scipy.special` take the place of those of `scipy.stats` that call them, because that module takes a second
 to import.
@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from scipy import special
 
-from jobs.metrics.significance import holm, mcnemar
+from jobs.metrics.significance import holm, mcnemar, sign_flip
 
 STUDENT = 1000
 """The largest number of values with a quantile in `student_quantiles`."""
@@ -59,15 +60,31 @@ def with_permutation_test(table: pa.Table) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=schema)
 
 
-def with_mcnemar(counts: pa.Table) -> pa.Table:
-    """Append McNemar's exact `p` of `only_own` and `only_control`, and `p_holm`, corrected over the languages."""
-    rows = [{**row, "p": mcnemar(row["only_own"], row["only_control"])} for row in counts.to_pylist()]
+def with_sign_flips(counts: pa.Table) -> pa.Table:
+    """Replace the lists `differences` with their p-value `p` and with `p_holm`, corrected over the languages.
+
+    A list has a number for each fact: in how many base languages only the own neurons shifted it, less those in which
+    only the control did. The fact is the unit of the test, because answers about one fact in several base languages are
+    not independent. With one base language the test is McNemar's exact one, otherwise that of random flips of the signs.
+    """
+    rows = []
+    for row in counts.to_pylist():
+        differences = np.array(row.pop("differences"), dtype=np.float64)
+        rows.append({**row, "p": _paired_p(differences)})
     for control in {row["control"] for row in rows}:
         family = [row for row in rows if row["control"] == control]
         for row, corrected in zip(family, holm([row["p"] for row in family]), strict=True):
             row["p_holm"] = corrected
-    schema = pa.schema([*counts.schema, ("p", pa.float64()), ("p_holm", pa.float64())])
+    fields = [field for field in counts.schema if field.name != "differences"]
+    schema = pa.schema([*fields, ("p", pa.float64()), ("p_holm", pa.float64())])
     return pa.Table.from_pylist(rows, schema=schema)
+
+
+def _paired_p(differences: NDArray[np.float64]) -> float:
+    """Return the two-sided p-value of paired differences, exact if all are -1, 0 or 1."""
+    if (np.abs(differences) <= 1).all():
+        return mcnemar(int((differences > 0).sum()), int((differences < 0).sum()))
+    return sign_flip(differences, np.random.default_rng(0))
 
 
 def permutation(first: Sequence[float], second: Sequence[float]) -> float | None:

@@ -136,12 +136,16 @@ WITH best AS (
   SELECT target_language, data_language, doc_id, options, s.selection, s.score > b.score AS yes
   FROM best s JOIN best b USING (target_language, data_language, doc_id, options)
   WHERE s.method IS NOT NULL AND b.method IS NULL
-), counted AS (
-  SELECT target_language AS language, c.selection AS control, count(*) AS n, avg(o.yes::INT) AS own,
-         avg(c.yes::INT) AS controlled, count(*) FILTER (o.yes AND NOT c.yes) AS only_own,
-         count(*) FILTER (c.yes AND NOT o.yes) AS only_control
+), by_fact AS (
+  SELECT target_language, c.selection, doc_id, count(*) AS pairs, sum(o.yes::INT) AS own, sum(c.yes::INT) AS controlled,
+         count(*) FILTER (o.yes AND NOT c.yes) AS only_own, count(*) FILTER (c.yes AND NOT o.yes) AS only_control
   FROM shifted o JOIN shifted c USING (target_language, data_language, doc_id, options)
   WHERE o.selection IS NULL AND c.selection IS NOT NULL GROUP BY ALL
+), counted AS (
+  SELECT target_language AS language, selection AS control, count(*) AS facts, sum(pairs)::BIGINT AS n,
+         sum(own) / sum(pairs) AS own, sum(controlled) / sum(pairs) AS controlled, sum(only_own)::BIGINT AS only_own,
+         sum(only_control)::BIGINT AS only_control, list(only_own - only_control ORDER BY doc_id) AS differences
+  FROM by_fact GROUP BY ALL
 )
 SELECT *, item_range(min(n) OVER (), max(n) OVER ()) AS items FROM counted ORDER BY control, language
 """

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 from matplotlib.figure import Figure
 
-from jobs.report.comparisons import with_mcnemar, with_permutation_test
+from jobs.report.comparisons import with_permutation_test, with_sign_flips
 from jobs.report.figures.control_plots import control_and_cost, method_dots
 from jobs.report.figures.dots import control_dots, gain_and_cost, self_and_cross, strip_plot
 from jobs.report.figures.heat_maps import difference_maps, heat_map, layer_map
@@ -150,12 +150,13 @@ QUESTIONS = (
         title="Is it the language's own neurons?",
         about="LSS at the best intervention, over all facts and base languages, compared with the same intervention "
         "on as many random neurons (one of several draws) and on the neurons of another language, and with the own "
-        "neurons set to 0. Exact McNemar tests of the pairs of fact and base language that shifted with one and not "
-        "with the other, Holm-corrected over the languages. A fact that is asked in several base languages counts "
-        "several times, although these are not independent.",
+        "neurons set to 0. n is the number of pairs of fact and base language; only_own and only_control are the pairs "
+        "that shifted with one and not with the other. The test flips the signs of whole facts at random, because the "
+        "answers about one fact in several base languages are not independent; with one base language it is McNemar's "
+        "exact test. p_holm is corrected over the languages.",
         sql=OWN_OR_ANY,
         observe=controls_seen,
-        add=with_mcnemar,
+        add=with_sign_flips,
         draw=control_dots,
     ),
     Question(

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from scipy import stats
 
-from jobs.report.comparisons import hedges_g, permutation, student_quantiles, with_permutation_test
+from jobs.report.comparisons import hedges_g, permutation, student_quantiles, with_permutation_test, with_sign_flips
 
 LOW, HIGH = [0.4, 0.5, 0.9], [0.1, 0.2, 0.3, 0.15]
 
@@ -53,3 +53,21 @@ def test_a_permutation_test_replaces_the_lists_of_values() -> None:
     (row,) = compared.to_pylist()
     assert row["difference"] == pytest.approx(0.6 - 0.1875)
     assert (row["g"], row["p"]) == (hedges_g(LOW, HIGH), permutation(LOW, HIGH))
+
+
+def test_facts_are_flipped_whole_with_all_of_their_base_languages() -> None:
+    """Six facts that three base languages shift alike are six observations, not eighteen."""
+    differences = [3, 3, 3, 3, 3, -3]
+    counts = pa.table({"control": ["random"], "n": [18], "differences": [differences]})
+    (row,) = with_sign_flips(counts).to_pylist()
+    flipped = [abs(np.dot(signs, differences)) for signs in product((-1, 1), repeat=len(differences))]
+    assert row["p"] == pytest.approx(np.mean(np.array(flipped) >= sum(differences)), abs=0.02)
+    assert row["p"] > 0.05 > stats.binomtest(15, 18).pvalue, "McNemar's test of the pairs"
+    assert "differences" not in row
+
+
+def test_one_base_language_has_mcnemars_exact_test() -> None:
+    counts = pa.table({"control": ["random", "other"], "differences": [[1, 1, 1, 0, -1], [1, 1, 1, 1, 1]]})
+    first, second = with_sign_flips(counts).to_pylist()
+    assert first["p"] == pytest.approx(stats.binomtest(3, 4).pvalue)
+    assert second["p"] == second["p_holm"] == pytest.approx(stats.binomtest(5, 5).pvalue)

@@ -20,7 +20,7 @@ from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from ampsweep.errors import InvalidRequest, NotFound
 from ampsweep.hashing import canonical_json
 from jobs.report.answers import Answer, answer_questions
-from jobs.report.comparisons import with_mcnemar
+from jobs.report.comparisons import with_sign_flips
 from jobs.report.data import ReportData
 from jobs.report.neurons_file import NEURONS
 from jobs.report.queries import BEST, CURVES, EFFECTS, GAIN_COST, MATRIX, OVERLAP, OWN_OR_ANY, SEARCH, SELF_CROSS
@@ -229,7 +229,7 @@ def test_gain_is_the_mean_lss_and_cost_the_difference_elsewhere(data: ReportData
 
 
 def test_own_neurons_are_tested_against_controls_on_the_same_facts(data: ReportData) -> None:
-    by_control = {each["control"]: each for each in with_mcnemar(data.query(OWN_OR_ANY)).to_pylist()}
+    by_control = {each["control"]: each for each in with_sign_flips(data.query(OWN_OR_ANY)).to_pylist()}
     assert (by_control["random"]["n"], by_control["random"]["own"], by_control["random"]["controlled"]) == (
         10,
         1.0,

@@ -178,6 +178,32 @@ def test_own_neurons_are_compared_with_one_draw_of_random_neurons_and_with_zero(
     assert compared == {"random": (6, pytest.approx(2 / 6)), "zero": (6, pytest.approx(1 / 6))}
 
 
+def test_a_fact_of_several_base_languages_is_one_observation(tmp_path: Path) -> None:
+    steered = {"method": "neurons", "op": "add", "patch": "max", "factor": 2.0, "layers": "all"}
+    write_sweep(tmp_path, [control_row("lss", "lss", "en", "fr", value=1.0, **{**steered, "neurons": 4})])
+    shifts = {"own": {"en": "110", "ru": "100"}, "random": {"en": "001", "ru": "000"}, None: {"en": "000", "ru": "000"}}
+    facts = [
+        {
+            **dict.fromkeys(SAMPLES.names),
+            **({} if whose is None else {**steered, "selection": None if whose == "own" else whose}),
+            "task": "lss",
+            "data_language": base,
+            "target_language": "fr",
+            "doc_id": str(fact),
+            "score": float(shifted),
+        }
+        for whose, by_base in shifts.items()
+        for base, shifted_facts in by_base.items()
+        for fact, shifted in enumerate(shifted_facts)
+    ]
+    schema = pq.read_schema(tmp_path / "results.parquet")
+    pq.write_table(pa.Table.from_pylist(facts, schema=schema), tmp_path / "results.parquet")
+    with closing(ReportData(tmp_path)) as data:
+        (row,) = data.query(OWN_OR_ANY).to_pylist()
+    assert (row["n"], row["facts"], row["only_own"], row["only_control"]) == (6, 3, 3, 1)
+    assert (row["own"], row["controlled"], row["differences"]) == (pytest.approx(3 / 6), pytest.approx(1 / 6), [2, 1, -1])
+
+
 @pytest.mark.parametrize(
     ("widths", "is_share", "values"),
     [((8, 8), False, [2.0, 1.0]), ((8, 16), True, [25.0, 6.25]), ((None, None), False, [2.0, 1.0])],
