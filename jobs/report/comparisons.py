@@ -63,9 +63,10 @@ def with_permutation_test(table: pa.Table) -> pa.Table:
 def with_sign_flips(counts: pa.Table) -> pa.Table:
     """Replace the lists `differences` with their p-value `p` and with `p_holm`, corrected over the languages.
 
-    A list has a number for each fact: in how many base languages only the own neurons shifted it, less those in which
-    only the control did. The fact is the unit of the test, because answers about one fact in several base languages are
-    not independent. With one base language the test is McNemar's exact one, otherwise that of random flips of the signs.
+    A list has a number for each fact: in how many base languages the own neurons shifted it, less the mean number over
+    the draws of the control. The fact is the unit of the test, because answers about one fact in several base languages
+    are not independent. With one base language and one draw the test is McNemar's exact one, otherwise that of random
+    flips of the signs.
     """
     rows = []
     for row in counts.to_pylist():
@@ -82,7 +83,7 @@ def with_sign_flips(counts: pa.Table) -> pa.Table:
 
 def _paired_p(differences: NDArray[np.float64]) -> float:
     """Return the two-sided p-value of paired differences, exact if all are -1, 0 or 1."""
-    if (np.abs(differences) <= 1).all():
+    if np.isin(differences, (-1, 0, 1)).all():
         return mcnemar(int((differences > 0).sum()), int((differences < 0).sum()))
     return sign_flip(differences, np.random.default_rng(0))
 

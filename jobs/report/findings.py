@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
@@ -18,7 +18,7 @@ from scipy.special import stdtrit
 from jobs.metrics.shift import Shift
 from jobs.report.data import ReportData
 from jobs.report.figures.drawing import Row
-from jobs.report.queries import ARM_MEANS, DETECTABLE, MEASURED_BY, NOISE, SIGNIFICANCE, TRIED
+from jobs.report.queries import ARM_MEANS, DETECTABLE, HELD_OUT, MEASURED_BY, NOISE, SIGNIFICANCE, TRIED
 from jobs.report.wording import (
     INCONCLUSIVE,
     WITHIN_NOISE,
@@ -161,7 +161,8 @@ def _limits(data: ReportData, measured: _Measured, arm: str) -> list[str]:
     limits = []
     (tried,) = data.query(TRIED).to_pylist()
     if arm not in _INSTRUCTIONS and tried["tried"] > 1:
-        limits.append(_optimism(measured, arm, tried["tried"]))
+        held_out = {(row["arm"], row["measure"]): row["held_out"] for row in data.query(HELD_OUT).to_pylist()}
+        limits.append(_optimism(measured, arm, tried["tried"], held_out))
     targets = {row["target"] for row in measured.rows if row["arm"] == arm}
     (noise,) = data.query(NOISE).to_pylist()
     if noise["differences"] and not noise["measured"]:
@@ -171,14 +172,26 @@ def _limits(data: ReportData, measured: _Measured, arm: str) -> list[str]:
     return limits
 
 
-def _optimism(measured: _Measured, arm: str, tried: int) -> str:
-    """Return what the choice of the best interventions means for the values that it looks at."""
+def _optimism(measured: _Measured, arm: str, tried: int, held_out: Mapping[tuple[str, str], float]) -> str:
+    """Return what the choice of the best interventions means for the values that it looks at.
+
+    Args:
+        measured: The values of the ways to steer.
+        arm: The way to steer.
+        tried: Number of interventions that it was chosen from.
+        held_out: The mean over targets of each arm and measure on items that did not choose the intervention.
+    """
     measures = {"lss": "LSS", "control": "language control"}  # in the order in which the view `judged` is read
-    names = [name for measure, name in measures.items() if measured.has(arm, measure)] or ["gain"]
-    chosen = f"Each target is shown at the best of up to {tried} interventions by {names[0]}"
-    if len(names) == 1:
-        return f"{chosen}, chosen on the same items, so its {names[0]} is optimistic."
-    return f"{chosen} and, of equal ones, by {names[1]}, chosen on the same items, so both are optimistic."
+    names = {measure: name for measure, name in measures.items() if measured.has(arm, measure)} or {"gain": "gain"}
+    first, *rest = names
+    chosen = f"Each target is shown at the best of up to {tried} interventions by {names[first]}"
+    if rest:
+        text = f"{chosen} and, of equal ones, by {names[rest[0]]}, chosen on the same items, so both are optimistic"
+    else:
+        text = f"{chosen}, chosen on the same items, so its {names[first]} is optimistic"
+    if (arm, first) in held_out:
+        text += f"; chosen and measured on different items, its {names[first]} is {amount(held_out[arm, first])}"
+    return f"{text}."
 
 
 def _verdict(rows: Sequence[Row]) -> str:

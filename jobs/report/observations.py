@@ -75,6 +75,8 @@ def best_seen(table: pa.Table) -> str:
             f"{between(row['value'] for row in rows)}"
         )
         tied = sum(row["tied"] is not None for row in rows)
+        held_out = [row["held_out"] for row in rows if row["held_out"] is not None]
+        text += f", {between(held_out)} on held-out items" if held_out else ""
         text += f" (other factors are equally good for {tied} of {len(rows)})" if tied else ""
         incomplete = sum(row["incomplete"] is not None for row in rows)
         text += f" (other factors lack data languages for {incomplete} of {len(rows)})" if incomplete else ""

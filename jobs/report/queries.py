@@ -104,14 +104,21 @@ WITH means AS (
   FROM ranked GROUP BY ALL
 )
 SELECT r.panel, r.target_language, r.intervention, r.layers, r.factor, any_value(tied) AS tied,
-       any_value(incomplete) AS incomplete, r.value, r.languages, r.neurons,
+       any_value(incomplete) AS incomplete, r.value, any_value(held_out) AS held_out, r.languages, r.neurons,
        avg(c.value) FILTER (c.whose = 'random') AS random,
        min(c.value) FILTER (c.whose = 'random') AS random_min,
        max(c.value) FILTER (c.whose = 'random') AS random_max,
        any_value(c.value) FILTER (c.whose = 'other language') AS other
 FROM ranked r LEFT JOIN means c USING (panel, target_language, intervention, layers, factor)
 LEFT JOIN others USING (panel, target_language, intervention, layers)
+LEFT JOIN (FROM held_out_factor WHERE way IN ('neurons', 'difference'))
+  USING (panel, target_language, intervention, layers)
 WHERE r.position = 1 GROUP BY ALL ORDER BY ALL
+"""
+HELD_OUT = """
+SELECT way AS arm, measure, avg(held_out) AS held_out
+FROM held_out_intervention JOIN (SELECT DISTINCT panel, metric FROM compared) USING (panel) JOIN measures USING (metric)
+GROUP BY ALL
 """
 MATRIX = """
 SELECT data_language AS row, target_language AS "column", value, n,
@@ -130,21 +137,24 @@ WITH best AS (
   WHERE s.task = 'lss' AND s.error IS NULL AND s.rung IS NULL AND s.neuron_layer IS NULL
     AND (s.method IS NULL OR s.method = 'neurons' AND c.factor IS NOT NULL)
     AND s.mode IS NOT DISTINCT FROM (SELECT min(mode) FROM samples)
-  QUALIFY s.selection IS DISTINCT FROM 'random'
-    OR dense_rank() OVER (PARTITION BY s.target_language, s.data_language, s.selection ORDER BY s.random_seed) = 1
 ), shifted AS (
   SELECT target_language, data_language, doc_id, options, s.selection, s.score > b.score AS yes
   FROM best s JOIN best b USING (target_language, data_language, doc_id, options)
   WHERE s.method IS NOT NULL AND b.method IS NULL
-), by_fact AS (
-  SELECT target_language, c.selection, doc_id, count(*) AS pairs, sum(o.yes::INT) AS own, sum(c.yes::INT) AS controlled,
-         count(*) FILTER (o.yes AND NOT c.yes) AS only_own, count(*) FILTER (c.yes AND NOT o.yes) AS only_control
+), by_pair AS (
+  SELECT target_language, c.selection, doc_id, data_language, options, any_value(o.yes::INT) AS own,
+         avg(c.yes::INT) AS controlled, avg((o.yes AND NOT c.yes)::INT) AS only_own,
+         avg((c.yes AND NOT o.yes)::INT) AS only_control
   FROM shifted o JOIN shifted c USING (target_language, data_language, doc_id, options)
   WHERE o.selection IS NULL AND c.selection IS NOT NULL GROUP BY ALL
+), by_fact AS (
+  SELECT target_language, selection, doc_id, count(*) AS pairs, sum(own) AS own, sum(controlled) AS controlled,
+         sum(only_own) AS only_own, sum(only_control) AS only_control
+  FROM by_pair GROUP BY ALL
 ), counted AS (
   SELECT target_language AS language, selection AS control, count(*) AS facts, sum(pairs)::BIGINT AS n,
-         sum(own) / sum(pairs) AS own, sum(controlled) / sum(pairs) AS controlled, sum(only_own)::BIGINT AS only_own,
-         sum(only_control)::BIGINT AS only_control, list(only_own - only_control ORDER BY doc_id) AS differences
+         sum(own) / sum(pairs) AS own, sum(controlled) / sum(pairs) AS controlled, sum(only_own) AS only_own,
+         sum(only_control) AS only_control, list(own - controlled ORDER BY doc_id) AS differences
   FROM by_fact GROUP BY ALL
 )
 SELECT *, item_range(min(n) OVER (), max(n) OVER ()) AS items FROM counted ORDER BY control, language

@@ -127,7 +127,9 @@ QUESTIONS = (
         about="For language control (over data languages other than the target), LSS and accuracy: the factor with the "
         "largest mean over data languages. Of equally good factors (tied: the others) it is the one with the best "
         "language control, then with the largest relative gain in the language itself, then the smallest. A factor "
-        "with values in fewer data languages than another one comes after it (incomplete). Controls do not count; "
+        "with values in fewer data languages than another one comes after it (incomplete). The value is optimistic, "
+        "because the items that it is measured on chose the factor; held_out is not: the items are divided into five "
+        "parts, and each part is measured at the factor that is the best on the others. Controls do not count; "
         "their mean at the same factor is shown for comparison, that of random neurons with its smallest and largest "
         "value over several draws. The following sections use each target's best intervention: by LSS, then by "
         "language control, then by the relative gain in the language itself.",
@@ -149,11 +151,11 @@ QUESTIONS = (
         key="own_or_any",
         title="Is it the language's own neurons?",
         about="LSS at the best intervention, over all facts and base languages, compared with the same intervention "
-        "on as many random neurons (one of several draws) and on the neurons of another language, and with the own "
-        "neurons set to 0. n is the number of pairs of fact and base language; only_own and only_control are the pairs "
-        "that shifted with one and not with the other. The test flips the signs of whole facts at random, because the "
-        "answers about one fact in several base languages are not independent; with one base language it is McNemar's "
-        "exact test. p_holm is corrected over the languages.",
+        "on as many random neurons (the mean over their draws) and on the neurons of another language, and with the "
+        "own neurons set to 0. n is the number of pairs of fact and base language; only_own and only_control are the "
+        "pairs that shifted with one and not with the other. The test flips the signs of whole facts at random, "
+        "because the answers about one fact in several base languages are not independent; with one base language and "
+        "one draw it is McNemar's exact test. p_holm is corrected over the languages.",
         sql=OWN_OR_ANY,
         observe=controls_seen,
         add=with_sign_flips,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from ampsweep.domain.metric_names import OF_DATA, OF_TARGET, SHARES
+from jobs.report.item_views import ITEM_VIEWS
 
 ITEM_RANGE = """
 CREATE MACRO item_range(least, most) AS 'n = ' || least || CASE WHEN least < most THEN ' to ' || most ELSE '' END
@@ -334,4 +335,5 @@ VIEWS = (
     BY_CLASS,
     ARMS,
     BY_ARM,
+    *ITEM_VIEWS,
 )

@@ -1,0 +1,113 @@
+"""The value of the best factor on items that did not choose it, on samples made up for it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.report.data import ReportData
+from jobs.report.findings import findings_of
+from jobs.report.item_views import FOLDS
+from jobs.report.queries import BEST, HELD_OUT
+from jobs.results.schema import SAMPLES, SUMMARY
+from tests.jobs.report.control_sweep import control_row, write_sweep
+
+SET = {"method": "neurons", "op": "set", "patch": "max", "layers": "all"}
+Values = Mapping[tuple[float, str], list[int]]
+"""Whether each item succeeds, by factor and data language."""
+
+
+def sample(task: str, data: str, target: str | None, item: int, **values: Any) -> dict[str, Any]:
+    columns = {"task": task, "data_language": data, "target_language": target, "doc_id": str(item)}
+    return {**dict.fromkeys(SAMPLES.names), **columns, **values}
+
+
+def opened(folder: Path, task: str, metric: str, values: Values, *, target: str = "fr", **of_row: Any) -> ReportData:
+    """Open a sweep that steers to a target with some factors."""
+    samples, rows = [], []
+    for (factor, data), items in values.items():
+        for item, succeeds in enumerate(items):
+            plain = sample(task, data, target if task == "lss" else None, item)
+            answer: dict[str, Any]
+            if task == "lss":
+                plain, answer = {**plain, "score": 0.0}, {"score": 1.0 if succeeds else -1.0}
+            elif task == "xcopa":
+                answer = {"correct": bool(succeeds)}
+            else:
+                answer = {"prediction": target.split("-")[0] if succeeds else data}
+            samples += [plain, sample(task, data, target, item, **SET, factor=factor, **answer)]
+        steered = {**SET, "neurons": 4, "factor": factor, "value": float(np.mean(items)), **of_row}
+        rows.append(control_row(task, metric, data, target, **steered))
+    write_sweep(folder, rows)
+    schema = pq.read_schema(folder / "results.parquet")
+    pq.write_table(pa.Table.from_pylist(samples, schema=schema), folder / "results.parquet")
+    return ReportData(folder)
+
+
+def cross_validated(values: Values) -> float:
+    """Return the mean over data languages of what each item gets from the factor that is the best on other parts."""
+    factors, languages = sorted({factor for factor, _ in values}), sorted({data for _, data in values})
+    items = range(len(values[factors[0], languages[0]]))
+    by_hash = sorted(items, key=lambda item: hashlib.md5(str(item).encode()).hexdigest())
+    part = {item: rank % FOLDS for rank, item in enumerate(by_hash, start=1)}
+
+    def mean(factor: float, without: int) -> float:
+        of_language = [np.mean([values[factor, data][i] for i in items if part[i] != without]) for data in languages]
+        return float(np.mean(of_language))
+
+    best = {held: max(factors, key=lambda factor: (round(mean(factor, held), 12), -factor)) for held in range(FOLDS)}
+    return float(np.mean([[values[best[part[item]], data][item] for item in items] for data in languages]))
+
+
+@pytest.mark.parametrize(
+    ("task", "metric"), [("lss", "lss"), ("xcopa", "accuracy"), ("generation", "in_target_language"), ("clas", "lfs")]
+)
+def test_factors_that_differ_by_chance_gain_nothing_on_held_out_items(task: str, metric: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    cells = [(float(factor), data) for factor in range(1, 13) for data in ("en", "ru")]
+    values = {cell: rng.integers(0, 2, 60).tolist() for cell in cells}
+    with closing(opened(tmp_path, task, metric, values)) as data:
+        (best,) = data.query(BEST).to_pylist()
+    assert best["value"] > 0.57, "the best of twelve by chance"
+    assert best["held_out"] == pytest.approx(cross_validated(values))
+    assert best["held_out"] < best["value"] - 0.05
+
+
+def test_a_factor_that_is_better_everywhere_keeps_its_value(tmp_path: Path) -> None:
+    values = {(1.0, "en"): [0] * 20, (2.0, "en"): [1] * 15 + [0] * 5}
+    with closing(opened(tmp_path, "lss", "lss", values, ci_low=0.5, ci_high=0.9)) as data:
+        (best,) = data.query(BEST).to_pylist()
+        assert (best["factor"], best["value"], best["held_out"]) == (2.0, 0.75, 0.75)
+        assert data.query(HELD_OUT).to_pylist() == [{"arm": "neurons", "measure": "lss", "held_out": 0.75}]
+        assert (
+            "Each target is shown at the best of up to 2 interventions by LSS, chosen on the same items, so its LSS is "
+            "optimistic; chosen and measured on different items, its LSS is 0.75."
+        ) in findings_of(data)
+
+
+def test_language_control_ignores_texts_in_the_target_and_its_region(tmp_path: Path) -> None:
+    values = {(1.0, "en"): [0] * 10, (2.0, "en"): [1] * 10, (2.0, "pt-BR"): [1] * 10, (1.0, "pt-BR"): [1] * 10}
+    with closing(opened(tmp_path, "generation", "in_target_language", values, target="pt-BR")) as data:
+        (best,) = data.query(BEST).to_pylist()
+    assert (best["factor"], best["languages"], best["held_out"]) == (2.0, 1, 1.0)
+
+
+@pytest.mark.parametrize("case", ["one factor", "search"])
+def test_a_factor_that_was_not_chosen_on_these_items_alone_has_no_held_out_value(case: str, tmp_path: Path) -> None:
+    values = {(factor, "en"): [1] * 10 for factor in ((1.0,) if case == "one factor" else (1.0, 2.0))}
+    opened(tmp_path, "lss", "lss", values).close()
+    if case == "search":
+        summary = pq.read_table(tmp_path / "summary.parquet").to_pylist()
+        rows = [*summary, *({**row, "rung": 1} for row in summary)]
+        pq.write_table(pa.Table.from_pylist(rows, schema=SUMMARY), tmp_path / "summary.parquet")
+    with closing(ReportData(tmp_path)) as data:
+        (best,) = data.query(BEST).to_pylist()
+    assert best["held_out"] is None
