@@ -26,21 +26,25 @@ def student_quantiles() -> pa.Table:
     return pa.table({"n": pa.array(n, pa.int64()), "t": special.stdtrit(n - 1, 0.975)})
 
 
-def combined_p(p_values: Sequence[float | None] | None, deltas: Sequence[float | None] | None) -> float | None:
-    """Return the two-sided p-value of several independent differences together, by Stouffer's method.
+def combined_p(
+    p_values: Sequence[float | None] | None, deltas: Sequence[float | None] | None, widening: float
+) -> float | None:
+    """Return the two-sided p-value of several differences together, by Stouffer's method.
 
     A p-value counts for the direction of its difference. None if one of the values is missing.
 
     Args:
         p_values: Two-sided p-values of the differences.
         deltas: The differences.
+        widening: Standard error of the mean difference, divided by that of independent differences: 1 if they are
+            independent, and the root of their number if they are all the same.
     """
     pairs = list(zip(p_values or (), deltas or (), strict=True))
     increases = [p / 2 if delta > 0 else 1 - p / 2 for p, delta in pairs if p is not None and delta is not None]
     if not pairs or len(increases) < len(pairs):
         return None
     deviates = special.ndtri(np.clip(increases, 1e-300, 1 - 1e-16))
-    rise = float(special.ndtr(deviates.sum() / math.sqrt(len(deviates))))
+    rise = float(special.ndtr(deviates.sum() / math.sqrt(len(deviates)) / widening))
     return min(1.0, 2 * min(rise, 1 - rise))
 
 

@@ -87,7 +87,7 @@ class ReportData:
         self._connection.register("student", student_quantiles())
         lists = duckdb.list_type(DOUBLE)
         null = FunctionNullHandling.SPECIAL  # the function handles nulls itself
-        self._connection.create_function("combined_p", combined_p, [lists, lists], DOUBLE, null_handling=null)
+        self._connection.create_function("combined_p", combined_p, [lists, lists, DOUBLE], DOUBLE, null_handling=null)
         self._views: dict[str, str] = {}
         for statement in VIEWS:
             if view := _VIEW.match(statement):

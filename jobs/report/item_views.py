@@ -15,38 +15,71 @@ ITEM_VALUES = """
 CREATE VIEW item_values AS
 WITH answered AS (
   SELECT *, edited_tokens(tokens, "when", part) AS edited,
-         CASE WHEN task = 'lss' THEN 'lss' WHEN task = 'clas' THEN 'lfs'
+         CASE WHEN task = 'lss' THEN 'lss' WHEN task = 'perplexity' THEN 'nll' WHEN task = 'clas' THEN 'lfs'
               WHEN task = 'generation' THEN 'in_target_language' WHEN correct IS NOT NULL THEN 'accuracy' END AS metric
   FROM samples
   WHERE error IS NULL AND rung IS NULL AND neuron_layer IS NULL
     AND mode IS NOT DISTINCT FROM (SELECT min(mode) FROM samples)
 ), unsteered AS (
-  SELECT data_language, target_language, task_options, doc_id, score FROM answered WHERE task = 'lss' AND method IS NULL
+  SELECT task, task_options, data_language, target_language, doc_id, score, correct FROM answered
+  WHERE method IS NULL AND metric IN ('lss', 'nll', 'accuracy')
 )
-SELECT panel, s.data_language, s.target_language, method, selection, layers, factor, s.doc_id,
+SELECT panel, s.metric, s.task_options, s.data_language, s.target_language, method, selection, layers, factor, s.doc_id,
        CASE WHEN method = 'neurons' AND patch = 'difference' THEN 'difference' ELSE method END AS way,
        intervention_of(op, patch, statistic, edited) AS intervention,
-       avg(CASE s.metric WHEN 'lss' THEN s.score > u.score WHEN 'accuracy' THEN correct
-                         ELSE is_self(prediction, without_regions(s.target_language)) END::INT) AS value
+       avg(CASE s.metric WHEN 'lss' THEN (s.score > u.score)::INT WHEN 'nll' THEN s.score
+                         WHEN 'accuracy' THEN s.correct::INT
+                         ELSE is_self(prediction, without_regions(s.target_language))::INT END) AS value,
+       avg(CASE s.metric WHEN 'nll' THEN s.score - u.score WHEN 'accuracy' THEN s.correct::INT - u.correct::INT
+           END) AS change
 FROM answered s JOIN (SELECT DISTINCT task, task_options, metric, panel FROM compared) c
   ON s.task = c.task AND s.task_options IS NOT DISTINCT FROM c.task_options AND s.metric = c.metric
 LEFT JOIN unsteered u
-  ON s.task = 'lss' AND s.data_language = u.data_language AND s.target_language = u.target_language
- AND s.task_options IS NOT DISTINCT FROM u.task_options AND s.doc_id = u.doc_id
+  ON s.task = u.task AND s.task_options IS NOT DISTINCT FROM u.task_options AND s.data_language = u.data_language
+ AND u.target_language IS NOT DISTINCT FROM CASE s.task WHEN 'lss' THEN s.target_language END AND s.doc_id = u.doc_id
 WHERE method IS NOT NULL
   AND NOT (s.metric IN ('lfs', 'in_target_language') AND is_self(s.data_language, s.target_language))
 GROUP BY ALL HAVING value IS NOT NULL
 """
-"""The value of each item in each steered cell: of LSS, accuracy and language control, whose means over items they are.
+"""The value of each item in each steered cell: of LSS, accuracy, language control and nll, which are means over items.
 
-Language control is that of texts asked in languages other than the target. Several answers to an item are averaged.
+`change` is the difference from the unsteered model, of accuracy and nll. Language control is that of texts asked in
+languages other than the target. Several answers to an item are averaged, and so are several draws of random neurons.
+"""
+
+DEPENDENCE = """
+CREATE VIEW dependence AS
+WITH cells AS (
+  SELECT DISTINCT target_language, arm, measure, panel, task_options, method, selection, layers, factor, intervention
+  FROM arms
+), deviations AS (
+  SELECT i.target_language, arm, measure, i.panel, i.doc_id,
+         (coalesce(change, value) - avg(coalesce(change, value)) OVER cell) / count(*) OVER cell AS deviation
+  FROM item_values i JOIN cells c
+    ON i.target_language = c.target_language AND i.panel = c.panel AND i.method = c.method
+   AND i.task_options IS NOT DISTINCT FROM c.task_options AND i.selection IS NOT DISTINCT FROM c.selection
+   AND i.layers IS NOT DISTINCT FROM c.layers AND i.factor IS NOT DISTINCT FROM c.factor
+   AND i.intervention IS NOT DISTINCT FROM c.intervention
+  WINDOW cell AS (PARTITION BY i.target_language, arm, measure, i.panel, i.task_options, i.data_language)
+), by_item AS (
+  SELECT target_language, arm, measure, sum(deviation) AS together, sum(pow(deviation, 2)) AS apart
+  FROM deviations GROUP BY target_language, arm, measure, panel, doc_id
+)
+SELECT target_language AS target, arm, measure,
+       CASE WHEN sum(apart) > 1e-24 THEN greatest(1, sqrt(sum(pow(together, 2)) / sum(apart))) END AS widening
+FROM by_item GROUP BY ALL
+"""
+"""How much wider the interval of a mean over data languages is than that of independent languages (`widening`).
+
+It is the ratio of two standard errors of the mean: that over items, each with its answers in all languages, and that
+over answers; at least 1. An item is what has the same `doc_id`. Null where all items of a language are alike.
 """
 
 _HELD_OUT = """
 CREATE VIEW {name} AS
 WITH folded AS (
   SELECT *, dense_rank() OVER (PARTITION BY panel, target_language ORDER BY md5(doc_id), doc_id) % {folds} AS fold
-  FROM item_values WHERE selection IS NULL AND factor IS NOT NULL
+  FROM item_values WHERE metric <> 'nll' AND selection IS NULL AND factor IS NOT NULL
 ), sums AS (
   SELECT panel, target_language, way, intervention, layers, factor, data_language, fold, sum(value) AS total,
          count(*) AS n
@@ -87,4 +120,4 @@ counts that has the largest mean on the others; of equal ones the smallest. Ther
 and none after a search, which chose the factors on some of the same items.
 """
 
-ITEM_VIEWS = (WITHOUT_REGIONS, ITEM_VALUES, HELD_OUT_FACTOR, HELD_OUT_INTERVENTION)
+ITEM_VIEWS = (WITHOUT_REGIONS, ITEM_VALUES, DEPENDENCE, HELD_OUT_FACTOR, HELD_OUT_INTERVENTION)

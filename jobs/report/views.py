@@ -277,8 +277,8 @@ BY_ARM = """
 CREATE VIEW by_arm AS
 WITH of_draws AS (
   SELECT target_language AS target, arm, measure, panel, task_options, data_language, any_value(factor) AS factor,
-         bool_and(higher_is_better) AS rising, avg(value) AS value, mean_of_all(ci_low) AS ci_low,
-         mean_of_all(ci_high) AS ci_high, avg(baseline) AS baseline, avg(delta) AS delta,
+         bool_and(higher_is_better) AS rising, bool_and(is_share(metric)) AS is_share, avg(value) AS value,
+         mean_of_all(ci_low) AS ci_low, mean_of_all(ci_high) AS ci_high, avg(baseline) AS baseline, avg(delta) AS delta,
          mean_of_all(delta_ci_low) AS delta_ci_low, mean_of_all(delta_ci_high) AS delta_ci_high, avg(noise) AS noise,
          mean_of_all(mde) AS mde, max(p_holm) AS p_holm,
          CASE WHEN count(*) = 1 THEN max(p_value) ELSE least(1, 2 * mean_of_all(p_value)) END AS p_value
@@ -287,16 +287,28 @@ WITH of_draws AS (
   SELECT target, arm, measure, any_value(factor) AS factor, count(*) AS rows,
          avg(value) AS value, pooled_low(value, ci_low) AS value_low, pooled_high(value, ci_high) AS value_high,
          avg(baseline) AS baseline, avg(delta) AS delta, avg(noise) AS noise, bool_and(rising) AS rising,
+         bool_and(is_share) AS is_share,
          pooled_low(delta, delta_ci_low) AS delta_low, pooled_high(delta, delta_ci_high) AS delta_high,
          CASE WHEN count(mde) = count(delta) THEN sqrt(sum(pow(mde, 2))) / count(mde) END AS mde,
-         combined_p(list(p_value), list(delta)) AS p, max(p_holm) AS p_holm_of_row
+         list(p_value) AS p_values, list(delta) AS deltas, max(p_holm) AS p_holm_of_row
   FROM of_draws GROUP BY ALL
+), widened AS (
+  SELECT * REPLACE (
+           CASE WHEN value_low IS NOT NULL THEN greatest(value - w * (value - value_low), bottom) END AS value_low,
+           CASE WHEN value_high IS NOT NULL THEN least(value + w * (value_high - value), top) END AS value_high,
+           CASE WHEN delta_low IS NOT NULL THEN greatest(delta - w * (delta - delta_low), -top) END AS delta_low,
+           CASE WHEN delta_high IS NOT NULL THEN least(delta + w * (delta_high - delta), top) END AS delta_high,
+           w * mde AS mde),
+         combined_p(p_values, deltas, w) AS p
+  FROM (SELECT p.*, CASE WHEN rows = 1 THEN 1 ELSE coalesce(widening, sqrt(rows)) END AS w,
+               CASE WHEN is_share THEN 0 END AS bottom, CASE WHEN is_share THEN 1 END AS top
+        FROM pooled p LEFT JOIN dependence USING (target, arm, measure))
 ), ranked AS (
   SELECT *, p * (1 + count(p) OVER (PARTITION BY arm, measure)
                  - row_number() OVER (PARTITION BY arm, measure ORDER BY p)) AS scaled
-  FROM pooled
+  FROM widened
 ), corrected AS (
-  SELECT * EXCLUDE (rows, p, p_holm_of_row, scaled),
+  SELECT * EXCLUDE (rows, is_share, p, p_values, deltas, w, bottom, top, p_holm_of_row, scaled),
          CASE WHEN rows = 1 OR p IS NULL THEN p_holm_of_row ELSE least(1, max(scaled) OVER (
            PARTITION BY arm, measure ORDER BY p ROWS UNBOUNDED PRECEDING)) END AS p_holm
   FROM ranked
@@ -308,8 +320,10 @@ FROM corrected
 
 Language control and the quality of texts are means over the data languages other than the target. `p_holm` of a single
 data language is that of its row. That of several combines their p-values by Stouffer's method (`combined_p`) and
-corrects them by Holm's over targets. Both take languages as independent samples. Several draws of random neurons are
-not: they are averaged first, with twice the mean of their p-values (Vovk & Wang 2020, doi 10.1093/biomet/asaa027).
+corrects them by Holm's over targets. Items in several languages are not independent, such as translations: intervals
+and deviates are widened (`dependence`), where single items have no values by as much as if all languages had the same
+answers. Several draws of random neurons are averaged first, with twice the mean of their p-values (Vovk & Wang 2020,
+doi 10.1093/biomet/asaa027).
 """
 
 VIEWS = (
