@@ -1,9 +1,10 @@
-"""Overlap of two neuron sets: the Jaccard index of their neurons, by language and layer."""
+"""Overlap of neuron sets and of their languages: the Jaccard index of their neurons, by language and layer."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +15,13 @@ Neurons = Mapping[str, NDArray[np.int32]]
 
 @dataclass(frozen=True, kw_only=True)
 class Overlap:
-    """How many neurons two sets have, and how many of them are the same.
+    """How many neurons two sets or languages have, and how many of them are the same.
 
     Attributes:
-        a: Number of neurons in the first set.
-        b: Number of neurons in the second set.
+        a: Number of neurons in the first one.
+        b: Number of neurons in the second one.
         shared: Number of neurons in both.
-        by_layer: The Jaccard index in each layer; None in layers where neither set has neurons.
+        by_layer: The Jaccard index in each layer; None in layers where neither has neurons.
     """
 
     a: int
@@ -30,7 +31,7 @@ class Overlap:
 
     @property
     def jaccard(self) -> float | None:
-        """Shared neurons as a share of all neurons of both sets; None if there are none."""
+        """Shared neurons as a share of all neurons of both; None if there are none."""
         return _jaccard(self.a, self.b, self.shared)
 
 
@@ -43,6 +44,11 @@ def overlap_by_language(a: Neurons, b: Neurons, *, layers: int) -> dict[str, Ove
         layers: Number of layers of the model.
     """
     return {language: overlap(a[language], b[language], layers=layers) for language in a if language in b}
+
+
+def overlap_of_languages(neurons: Neurons, *, layers: int) -> dict[tuple[str, str], Overlap]:
+    """Compare the neurons of each language of a set with those of each language after it."""
+    return {(a, b): overlap(neurons[a], neurons[b], layers=layers) for a, b in combinations(neurons, 2)}
 
 
 def overlap(a: NDArray[np.int32], b: NDArray[np.int32], *, layers: int) -> Overlap:

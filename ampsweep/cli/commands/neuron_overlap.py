@@ -1,4 +1,4 @@
-"""`ampsweep neurons overlap`: the neurons that two sets have in common."""
+"""`ampsweep neurons overlap`: the neurons that two sets, or the languages of one set, have in common."""
 
 from __future__ import annotations
 
@@ -33,9 +33,15 @@ SetArgument = Annotated[
 ]
 
 
+OtherArgument = Annotated[
+    str | None,
+    typer.Argument(help="Another set, given likewise. Without it, the languages of A are compared with each other."),
+]
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ComparedSet:
-    """One of the two sets.
+    """A set that is compared.
 
     Attributes:
         id: Id of the set; the name of the file if it is JSON or a table.
@@ -57,16 +63,44 @@ class ComparedSet:
         return max((int(pairs[:, 0].max()) + 1 for pairs in self.neurons.values() if len(pairs)), default=0)
 
 
-def overlap(a: SetArgument, b: SetArgument, server: Server = DEFAULT_URL, as_json: AsJson = False) -> None:
-    """Compare two neuron sets: the Jaccard index of their neurons for each language, in total and by layer.
+def overlap(a: SetArgument, b: OtherArgument = None, server: Server = DEFAULT_URL, as_json: AsJson = False) -> None:
+    """Compare two neuron sets language by language, or the languages of one set, by the Jaccard index of their neurons.
 
-    The index is the number of neurons in both sets divided by the number of neurons in either. An id is looked up in
-    the home folder, then on the server.
+    The index is the number of neurons in both divided by the number of neurons in either; of two sets it is also given
+    by layer. An id is looked up in the home folder, then on the server.
     """
+    first = _read(a, server, param="a")
+    if b is None:
+        _show_languages(first, as_json=as_json)
+    else:
+        _show_sets(first, _read(b, server, param="b"), as_json=as_json)
+
+
+def _show_languages(compared: ComparedSet, *, as_json: bool) -> None:
+    """Print the Jaccard index of each pair of languages of one set."""
+    from engine.neurons.overlap import overlap_of_languages
+
+    codes = list(compared.neurons)
+    if len(codes) < 2:
+        raise InvalidRequest(f"{compared.id} has only one language; give a second set to compare it with", param="a")
+    pairs = overlap_of_languages(compared.neurons, layers=compared.layers)
+    content = {
+        "a": {"id": compared.id, "model": compared.model},
+        "neurons": {code: len(compared.neurons[code]) for code in codes},
+        "pairs": [{"languages": list(languages), **_counts(overlap)} for languages, overlap in pairs.items()],
+    }
+    lines = [f"{'':<8} {'neurons':>7}" + "".join(f" {code:>8}" for code in codes[:-1])]
+    for row, code in enumerate(codes):
+        indices = "".join(f" {_index(pairs[other, code]):>8}" for other in codes[:row])
+        lines.append(f"{code:<8} {len(compared.neurons[code]):>7}{indices}")
+    show(content, "\n".join([compared.id, *lines]), as_json=as_json)
+
+
+def _show_sets(first: ComparedSet, second: ComparedSet, *, as_json: bool) -> None:
+    """Print the Jaccard index of two sets for each language that both have."""
     from engine.neurons.overlap import all_neurons, overlap_by_language
     from engine.neurons.overlap import overlap as overlap_of
 
-    first, second = _read(a, server, param="a"), _read(b, server, param="b")
     _check_widths(first, second)
     layers = max(first.layers, second.layers)
     overlaps = overlap_by_language(first.neurons, second.neurons, layers=layers)
@@ -108,19 +142,20 @@ def _check_widths(first: ComparedSet, second: ComparedSet) -> None:
 
 
 def _content(overlap: Overlap) -> dict[str, Any]:
-    return {
-        "a": overlap.a,
-        "b": overlap.b,
-        "both": overlap.shared,
-        "jaccard": overlap.jaccard,
-        "by_layer": list(overlap.by_layer),
-    }
+    return {"a": overlap.a, "b": overlap.b, **_counts(overlap), "by_layer": list(overlap.by_layer)}
+
+
+def _counts(overlap: Overlap) -> dict[str, Any]:
+    return {"both": overlap.shared, "jaccard": overlap.jaccard}
 
 
 def _line(name: str, overlap: Overlap) -> str:
     by_layer = " ".join("-" if index is None else f"{index:.2f}" for index in overlap.by_layer)
-    jaccard = "-" if overlap.jaccard is None else f"{overlap.jaccard:.3f}"
-    return f"{name:<8} {overlap.a:>7} {overlap.b:>7} {overlap.shared:>7} {jaccard:>8}   {by_layer}"
+    return f"{name:<8} {overlap.a:>7} {overlap.b:>7} {overlap.shared:>7} {_index(overlap):>8}   {by_layer}"
+
+
+def _index(overlap: Overlap) -> str:
+    return "-" if overlap.jaccard is None else f"{overlap.jaccard:.3f}"
 
 
 def _read(name: str, server: str, *, param: str) -> ComparedSet:

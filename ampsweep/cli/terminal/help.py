@@ -60,7 +60,10 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "neurons show": ("ampsweep neurons show neurons",),
     "neurons scores": ("ampsweep neurons scores neurons --site residual --top 20",),
     "neurons export": ("ampsweep neurons export neurons --out neurons.json",),
-    "neurons overlap": ("ampsweep neurons overlap neurons neurons-of-another-corpus",),
+    "neurons overlap": (
+        "ampsweep neurons overlap neurons",
+        "ampsweep neurons overlap neurons neurons-of-another-corpus",
+    ),
     "neurons rank": ("ampsweep neurons rank study --neurons neurons --top 20 --out best",),
     "neurons pull": ("ampsweep neurons pull lab/neurons-of-qwen2 --out neurons",),
     "neurons push": ("ampsweep neurons push neurons lab/neurons-of-qwen2 --private",),

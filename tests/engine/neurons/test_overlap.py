@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from engine.neurons.overlap import all_neurons, overlap, overlap_by_language
+from engine.neurons.overlap import all_neurons, overlap, overlap_by_language, overlap_of_languages
 
 
 def pairs(*neurons: tuple[int, int]) -> NDArray[np.int32]:
@@ -32,6 +32,16 @@ def test_languages_of_both_sets_are_compared_in_the_order_of_the_first() -> None
     by_language = overlap_by_language(first, second, layers=2)
     assert {language: each.jaccard for language, each in by_language.items()} == {"tr": 0.0, "fr": 1.0}
     assert list(by_language) == ["tr", "fr"]
+
+
+def test_each_two_languages_of_a_set_are_compared_once() -> None:
+    neurons = {"id": pairs((0, 1), (0, 2), (1, 0)), "ms": pairs((0, 2), (1, 0)), "fr": pairs()}
+    compared = overlap_of_languages(neurons, layers=2)
+    assert {languages: each.jaccard for languages, each in compared.items()} == {
+        ("id", "ms"): 2 / 3,
+        ("id", "fr"): 0.0,
+        ("ms", "fr"): 0.0,
+    }
 
 
 def test_a_neuron_of_two_languages_counts_once_among_all() -> None:

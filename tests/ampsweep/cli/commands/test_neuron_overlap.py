@@ -59,6 +59,25 @@ def test_a_folder_and_a_file_are_compared_by_language_and_layer(folder: Path, tm
     assert any(line.split()[:5] == ["fr", "3", "2", "1", "0.250"] for line in text.stdout.splitlines())
 
 
+def test_the_languages_of_one_set_are_compared_with_each_other(folder: Path, tmp_path: Path) -> None:
+    neurons = {"id": {"0": [1, 2], "3": [5]}, "ms": {"0": [2], "3": [5]}, "fr": {"1": [7]}, "ja": {}}
+    result = call(write(tmp_path, neurons))
+    assert result.exit_code == 0, result.output
+    assert [line.split() for line in result.stdout.splitlines()] == [
+        ["neurons.json"],
+        ["neurons", "id", "ms", "fr"],
+        ["id", "3"],
+        ["ms", "2", "0.667"],
+        ["fr", "1", "0.000", "0.000"],
+        ["ja", "0", "0.000", "0.000", "0.000"],
+    ]
+    document = json.loads(call(folder, "--json").stdout)
+    assert document["neurons"] == {"fr": 3, "tr": 1, "ja": 0}
+    assert document["pairs"][0] == {"languages": ["fr", "tr"], "both": 0, "jaccard": 0.0}
+    alone = call(write(tmp_path, {"fr": {"0": [1]}}, "alone.json"))
+    assert (alone.exit_code, "has only one language" in alone.stderr) == (2, True)
+
+
 def test_a_table_is_compared_too(folder: Path, tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     table.write_text("language,layer,neuron\nfr,0,1\nfr,0,2\nfr,3,5\ntr,1,7\n")
