@@ -32,7 +32,7 @@ SPEC: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which `study` is a finished sweep on the fake engine."""
+    """A folder in which `study` and `other` are finished sweeps on the fake engine, with other neurons."""
     home = tmp_path_factory.mktemp("results")
     model = home / "tiny"
     for path in (model, home / "data" / "mine" / "test", home / "data" / "xcopa"):
@@ -53,10 +53,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for n in range(12)
         ]
         (home / "data" / "xcopa" / f"test.{code}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (home / "study.yaml").write_text(yaml.safe_dump({**SPEC, "model": str(model)}))
-    arguments = ["run", str(home / "study.yaml"), "--out", str(home / "study"), "--data", str(home / "data")]
-    done = CliRunner().invoke(app, [*arguments, "--engine", "fake"])
-    assert done.exit_code == 0, done.output
+    other = {**SPEC["neurons"], "top_rate": 0.1}
+    for name, neurons in (("study", SPEC["neurons"]), ("other", other)):
+        spec = home / f"{name}.yaml"
+        spec.write_text(yaml.safe_dump({**SPEC, "model": str(model), "neurons": neurons}))
+        arguments = ["run", str(spec), "--out", str(home / name), "--data", str(home / "data")]
+        done = CliRunner().invoke(app, [*arguments, "--engine", "fake"])
+        assert done.exit_code == 0, done.output
     return home
 
 
@@ -69,12 +72,15 @@ def test_the_three_answers_to_each_question_are_the_same(folder: Path, monkeypat
         exec(compile(code, str(PAGE), "exec"), names)
         if "answer" in names:
             answers.setdefault(heading, []).append(_rows(names["answer"]))
-    assert len(answers) == 4
+    assert len(answers) == 5
     for heading, (duck, pandas, polars) in answers.items():
         assert len(duck) >= 4, heading
         assert _rounded(duck) == _rounded(pandas) == _rounded(polars), heading
     gained = sum(row[2] + row[3] for row in answers["Which items changed"][0])
     assert gained > 0, "the sweep must be one in which something changes"
+    between = answers["Two sweeps on the same items"][0]
+    assert sum(row[4] + row[5] for row in between) > 0, "the sweeps must differ"
+    assert all(row[3] - row[2] == pytest.approx((row[4] - row[5]) / 24) for row in between), "24 items in each row"
 
 
 @pytest.mark.processes
