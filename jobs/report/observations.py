@@ -161,8 +161,26 @@ def self_and_cross_seen(table: pa.Table) -> str:
     def means(rows: list[Row]) -> str:
         own = [row for row in rows if row["whose"] == "own"] or rows
         shown = sum(row["conclusion"] not in (None, *INCONCLUSIVE) for row in own)
-        in_itself, elsewhere = (signed(fmean(row[side] for row in own)) for side in ("self", "cross"))
-        return f"self {in_itself}, significant for {shown} of {count_of(len(own), 'target')}; cross {elsewhere}"
+        text = f"self {signed(fmean(row['self'] for row in own))}, significant for {shown} of "
+        text += count_of(len(own), "target")
+        elsewhere = [row["cross"] for row in own if row["cross"] is not None]
+        return f"{text}; cross {signed(fmean(elsewhere))}" if elsewhere else text
+
+    return _by_panel(table, means)
+
+
+def in_itself_seen(table: pa.Table) -> str:
+    """Give the mean difference of each way to steer, and for how many of its targets it is significant."""
+
+    def means(rows: list[Row]) -> str:
+        texts = []
+        for method in distinct(rows, "method"):
+            of_method = [row for row in rows if row["method"] == method]
+            text = f"{_method(method)} {signed(fmean(row['difference'] for row in of_method))}"
+            tested = [row["conclusion"] for row in of_method if row["conclusion"] is not None]
+            shown = sum(conclusion not in INCONCLUSIVE for conclusion in tested)
+            texts.append(f"{text} ({shown} of {len(tested)} significant)" if tested else text)
+        return ", ".join(texts)
 
     return _by_panel(table, means)
 

@@ -209,7 +209,19 @@ WITH of_draws AS (
 SELECT * EXCLUDE (sd, t, n, low, high, bottom, top), wider_low("cross", t * sd / sqrt(n), low, bottom) AS cross_low,
        wider_high("cross", t * sd / sqrt(n), high, top) AS cross_high
 FROM effects LEFT JOIN student USING (n)
-WHERE self IS NOT NULL AND "cross" IS NOT NULL ORDER BY ALL
+WHERE self IS NOT NULL ORDER BY ALL
+"""
+IN_ITSELF = """
+SELECT panel, target_language AS target, arm AS method, factor, avg(value) AS value, avg(baseline) AS unsteered,
+       avg(delta) AS difference, mean_of_all(delta_ci_low) AS difference_low,
+       mean_of_all(delta_ci_high) AS difference_high, avg(effect) AS effect,
+       CASE WHEN count(*) = 1 THEN any_value(p_value) END AS p,
+       CASE WHEN count(*) = 1 THEN any_value(p_holm) END AS p_holm,
+       avg(noise) AS noise, avg(mde) AS mde, CASE WHEN count(*) = 1 THEN any_value(conclusion) END AS conclusion
+FROM best_of_ways
+WHERE delta IS NOT NULL AND is_self(data_language, target_language)
+  AND (SELECT count(DISTINCT way) > 1 FROM best_of_ways)
+GROUP BY ALL ORDER BY ALL
 """
 GAIN_COST = """
 WITH gains AS (

@@ -260,8 +260,8 @@ GROUP BY ALL
 """
 """The effect on each target language itself (LSS: the mean over base languages), with its resource class."""
 
-ARMS = """
-CREATE VIEW arms AS
+BEST_OF_WAYS = """
+CREATE VIEW best_of_ways AS
 WITH best AS (SELECT * FROM judged QUALIFY place = min(place) OVER (PARTITION BY target_language, way))
 SELECT w.*, CASE WHEN w.selection IS NULL THEN w.way WHEN w.way = 'neurons' THEN w.selection
                  ELSE w.way || ' ' || w.selection END AS arm
@@ -269,9 +269,13 @@ FROM ways w JOIN best b
   ON w.target_language = b.target_language AND w.way = b.way AND w.op IS NOT DISTINCT FROM b.op
  AND w.factor IS NOT DISTINCT FROM b.factor AND w.layers IS NOT DISTINCT FROM b.layers AND w.edited = b.edited
  AND w.patch IS NOT DISTINCT FROM b.patch AND w.statistic IS NOT DISTINCT FROM b.statistic
-WHERE w.measure IS NOT NULL
 """
-"""The measures of each way to steer (`arm`) to a target, at its best intervention, and of the controls at that one."""
+"""All metrics of each way to steer (`arm`) to a target, at its best intervention, and of the controls at that one."""
+
+ARMS = """
+CREATE VIEW arms AS SELECT * FROM best_of_ways WHERE measure IS NOT NULL
+"""
+"""The measures of each way to steer."""
 
 BY_ARM = """
 CREATE VIEW by_arm AS
@@ -347,6 +351,7 @@ VIEWS = (
     CHOSEN,
     AT_BEST,
     BY_CLASS,
+    BEST_OF_WAYS,
     ARMS,
     BY_ARM,
     *ITEM_VIEWS,

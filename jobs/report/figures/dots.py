@@ -71,7 +71,7 @@ def self_and_cross(table: pa.Table) -> Figure:
             for axes, side in zip(part.subplots(1, 2, sharey=True), ("self", "cross"), strict=True):
                 axes.axvline(0, color="0.75", linewidth=0.7, zorder=0)
                 for whose in reversed(whose_of(rows)):
-                    points = [row for row in rows if row["whose"] == whose]
+                    points = [row for row in rows if row["whose"] == whose and row[side] is not None]
                     y = [targets.index(row["target"]) for row in points]
                     axes.errorbar(
                         [row[side] for row in points],

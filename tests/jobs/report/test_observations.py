@@ -203,5 +203,7 @@ def test_the_captions_of_a_whole_report(tmp_path: Path) -> None:
     assert "lss, n = 100: the best factor is 2, with a mean of 0.8" in captions["best_factor"]
     assert "xcopa: accuracy, n = 100: the best factor is 1, with a mean of 0." in captions["best_factor"]
     assert "self -0." in captions["self_cross"]
+    assert "diffmean -0." in captions["in_itself"]
+    assert " of 2 significant), prompt in the language -0." in captions["in_itself"]
     assert "elsewhere at factor 1" in captions["gain_cost"]
     assert all(caption.endswith(".") for caption in captions.values())

@@ -20,6 +20,7 @@ from jobs.report.queries import (
     DOES_IT_WORK,
     EFFECTS,
     GAIN_COST,
+    IN_ITSELF,
     LAYERS,
     MODES,
     OWN_OR_ANY,
@@ -27,7 +28,15 @@ from jobs.report.queries import (
 )
 from jobs.results.best_factors import best_factors
 from jobs.results.schema import SAMPLES
-from tests.jobs.report.control_sweep import NEURONS, control_row, control_summary, opened, write_sweep
+from tests.jobs.report.control_sweep import (
+    NEURONS,
+    STEERED,
+    answered,
+    control_row,
+    control_summary,
+    opened,
+    write_sweep,
+)
 
 
 def test_the_best_factor_is_given_for_each_headline_metric_with_its_ties(tmp_path: Path) -> None:
@@ -335,3 +344,43 @@ def test_modes_are_compared_draw_by_draw(tmp_path: Path) -> None:
     with closing(opened(tmp_path, rows)) as data:
         (row,) = data.query(MODES).to_pylist()
     assert (row["rows"], row["difference"], row["largest"]) == (2, pytest.approx(0.1), pytest.approx(0.1))
+
+
+def test_each_way_to_steer_is_compared_in_the_language_itself(tmp_path: Path) -> None:
+    drawn = {**STEERED["random"], "factor": 2.0}
+    ways: list[tuple[dict[str, Any], float]] = [
+        ({**STEERED["neurons"], "factor": 1.0}, 0.1),
+        ({**STEERED["neurons"], "factor": 2.0}, 0.3),
+        ({**drawn, "random_seed": 0}, 0.0),
+        ({**drawn, "random_seed": 1}, 0.1),
+        ({**STEERED["diffmean"], "factor": 4.0}, 0.2),
+        (STEERED["prompt_en"], -0.1),
+    ]
+    rows = [
+        control_row("xcopa", "accuracy", data, "fr", **way, value=0.5 + delta, baseline=0.5, delta=delta, p_holm=0.01)
+        for way, of_self in ways
+        for data, delta in (("fr", of_self), ("it", 0.4))
+    ]
+    with closing(opened(tmp_path, rows)) as data:
+        found = {row["method"]: row for row in data.query(IN_ITSELF).to_pylist()}
+        assert {method: (row["factor"], row["unsteered"], row["difference"]) for method, row in found.items()} == {
+            "neurons": (2.0, 0.5, 0.3),
+            "random": (2.0, 0.5, 0.05),
+            "diffmean": (4.0, 0.5, 0.2),
+            "prompt_en": (None, 0.5, -0.1),
+        }
+        assert (found["neurons"]["p_holm"], found["random"]["p_holm"]) == (0.01, None), (
+            "one draw's p-value is no mean's"
+        )
+    with closing(opened(tmp_path, rows[:8])) as data:
+        assert data.query(IN_ITSELF).num_rows == 0, "of neurons alone the section before has all"
+
+
+def test_a_task_in_the_target_language_alone_has_no_cross(tmp_path: Path) -> None:
+    rows = [control_row("xcopa", "accuracy", "fr", "fr", **{**NEURONS, "value": 0.6, "baseline": 0.5, "delta": 0.1})]
+    with closing(opened(tmp_path, rows)) as data:
+        (row,) = data.query(SELF_CROSS).to_pylist()
+        assert (row["self"], row["cross"]) == (0.1, None)
+        shown = answered(data, "self_cross")
+        assert shown.figure
+        assert shown.observation == "xcopa: accuracy, n = 100: self +0.10, significant for 0 of 1 target."
