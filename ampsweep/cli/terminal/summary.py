@@ -13,6 +13,8 @@ from ampsweep.domain.metric_names import HEADLINES, headline_rank, metric_title
 Row = Mapping[str, Any]
 SIGNS = {"scale": "x", "set": "=", "add": "+"}
 """How the head of a factor says what the op does with it."""
+ALPHA = 0.05
+"""Differences whose corrected p-value is smaller are marked."""
 
 _SERIES = (
     *("task", "task_options", "mode", "metric", "target_language"),
@@ -24,12 +26,14 @@ def show_summary(rows: Sequence[Row], best_factors: Sequence[Row]) -> None:
     """Print mean values over the data languages by factor, one line per target language and selection of neurons.
 
     The metrics that a sweep is about come first, and they have the best factor of each line, as has the metric of
-    `best_factors`, which also says which one of equally good factors is the best and why. Rows of the rungs of a
-    search, which do not cover all items, are left out.
+    `best_factors`, which also says which one of equally good factors is the best and why. With several data languages,
+    the differences in the target language itself follow. Rows of the rungs of a search, which do not cover all items,
+    are left out.
     """
     decisive = {row["metric"] for row in best_factors}
     chosen = {tuple(row.get(name) for name in _SERIES): row for row in best_factors}
     rows = [row for row in rows if row["rung"] is None]
+    with_nll = {_table(row)[:-1] for row in rows if row["metric"] == "nll"}
     for table in sorted(dict.fromkeys(_table(row) for row in rows), key=lambda table: headline_rank(table[-1])):
         task, options, mode, metric = table
         table_rows = [row for row in rows if _table(row) == table]
@@ -37,7 +41,11 @@ def show_summary(rows: Sequence[Row], best_factors: Sequence[Row]) -> None:
         published = " as published" if mode == "paper" else ""
         better = table_rows[0]["higher_is_better"]
         lower = " (lower is better)" if better is False else ""
-        echo(f"{metric_title(task, metric, options)}{published}{lower}, mean over data languages")
+        title = f"{metric_title(task, metric, options)}{published}{lower}"
+        if not _values(table_rows):
+            echo(f"{title}: no values{_reason(table_rows)}")
+            continue
+        echo(f"{title}, mean over data languages")
         echo(f"  {'':<36}" + "".join(f"{head:>8}" for head in _heads(table_rows, factors)))
         for label, unsteered_rows in _unsteered(table_rows, metric).items():
             echo(f"  {label:<36}{unsteered_rows}")
@@ -54,6 +62,27 @@ def show_summary(rows: Sequence[Row], best_factors: Sequence[Row]) -> None:
                 mark = "   no neurons: nothing was changed"
             mark += _few(series_rows)
             echo(f"  {_label(series):<36}{''.join(map(_cell, by_factor))}{mark}")
+        if len({row["data_language"] for row in table_rows}) > 1 and not (
+            metric == "perplexity" and table[:-1] in with_nll
+        ):
+            _show_differences(table_rows, factors)
+
+
+def _show_differences(rows: Sequence[Row], factors: Sequence[float]) -> None:
+    """Print the differences from the unsteered model in the target language itself, if the data are in it."""
+    rows = [row for row in rows if _is_self(row) and row.get("delta") is not None]
+    if not rows:
+        return
+    if not any(row["delta"] for row in rows):
+        echo("  in the target language itself: no difference from unsteered")
+        return
+    echo(f"  in the target language itself, minus unsteered (*: p < {ALPHA} after Holm's correction)")
+    for row in rows:
+        if row["factor"] is None:
+            echo(f"  {row['target_language'] + ', ' + row['method']:<36}{_difference([row])}".rstrip())
+    for series, series_rows in _grouped(rows).items():
+        by_factor = [[row for row in series_rows if row["factor"] == factor] for factor in factors]
+        echo(f"  {_label(series):<36}{''.join(map(_difference, by_factor))}".rstrip())
 
 
 def _heads(rows: Sequence[Row], factors: Sequence[float]) -> list[str]:
@@ -134,6 +163,16 @@ def _few(rows: Sequence[Row]) -> str:
     return f"   intervals rest on {fewest['n']} items{left_out}"
 
 
+def _reason(rows: Sequence[Row]) -> str:
+    """Return the first note of rows without a value."""
+    return next((f" ({row['note']})" for row in rows if row["note"]), "")
+
+
+def _is_self(row: Row) -> bool:
+    """Return whether the data of a row are in the language, or in one of the languages, that it steers to."""
+    return row["data_language"] in (row["target_language"] or "").split("+")
+
+
 def _table(row: Row) -> tuple[str, str | None, str, str]:
     return row["task"], row.get("task_options"), row["mode"], row["metric"]  # older servers have no options
 
@@ -182,3 +221,12 @@ def _mean(rows: Sequence[Row]) -> float | None:
 def _cell(rows: Sequence[Row]) -> str:
     mean = _mean(rows)
     return f"{'-':>8}" if mean is None else f"{mean:>8.3f}"
+
+
+def _difference(rows: Sequence[Row]) -> str:
+    """Return the mean difference of the rows, marked if it is significant. That of several draws has no test."""
+    if not rows:
+        return f"{'-':>7} "
+    mean = round(sum(row["delta"] for row in rows) / len(rows), 3) + 0.0  # no sign of zero
+    p_holm = rows[0].get("p_holm") if len(rows) == 1 else None
+    return f"{mean:>+7.3f}{'*' if p_holm is not None and p_holm < ALPHA else ' '}"

@@ -113,6 +113,38 @@ def test_the_metric_that_a_sweep_is_about_comes_first_with_its_unsteered_value(
     assert lines[6:] == ["unsteered 20.000", "fr set max 20.000 20.000"]
 
 
+def test_differences_in_the_target_language_itself_follow_the_means(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        row(factor, 0.5 + delta, data_language=data, delta=delta, p_holm=p)
+        for data, values in (
+            ("fr", ((1.0, 0.25, 0.04), (2.0, 0.125, 0.06))),
+            ("it", ((1.0, -0.4, 0.01), (2.0, 0.0, 1.0))),
+        )
+        for factor, delta, p in values
+    ]
+    random: dict[str, Any] = {"selection": "random", "data_language": "fr", "p_holm": 0.01}
+    rows += [row(1.0, 0.5, delta=delta, random_seed=seed, **random) for seed, delta in enumerate((0.1, 0.2))]
+    prompt: dict[str, Any] = {"method": "prompt_en", "op": None, "patch": None, "layers": None, "p_holm": 0.03}
+    rows.append(row(None, 0.3, delta=-0.2, **prompt))  # type: ignore[arg-type]
+    lines = printed(capsys, rows)
+    assert lines[-4:] == [
+        "in the target language itself, minus unsteered (*: p < 0.05 after Holm's correction)",
+        "fr, prompt_en -0.200*",
+        "fr set max +0.250* +0.125",
+        "fr set max, random +0.150 -",
+    ]
+    same = [row(1.0, 0.5, data_language=data, delta=0.0) for data in ("fr", "it")]
+    assert printed(capsys, same)[-1] == "in the target language itself: no difference from unsteered"
+    assert not any("itself" in line for line in printed(capsys, same[:1])), "the mean over one language is itself"
+
+
+def test_a_metric_without_any_value_is_one_line_with_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    rows: list[dict[str, Any]] = [
+        {**row(factor, 0.0, metric="bleu"), "value": None, "note": "no model"} for factor in (1.0, 2.0)
+    ]
+    assert printed(capsys, rows) == ["xcopa: bleu: no values (no model)"]
+
+
 def test_a_metric_with_the_name_of_its_task_is_named_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert printed(capsys, [row(1.0, 1.0, task="lss", metric="lss")])[0] == "lss, mean over data languages"
     nll = row(1.0, 2.0, task="perplexity", metric="nll", higher_is_better=False)
