@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
@@ -18,7 +19,14 @@ STEERING_FIELD = "vllm_xargs.ampsweep"
 
 def _parsed(value: object) -> object:
     """Return the JSON of an intervention as an object; other values, the names of presets among them, unchanged."""
-    if not isinstance(value, str) or not value.lstrip().startswith("{"):
+    if not isinstance(value, str):
+        return value
+    if not value.lstrip().startswith("{"):
+        if not re.fullmatch(NAME_PATTERN, value):
+            message = (
+                "must be an intervention as JSON, or the name of one; a name has 1 to 64 letters from A to Z, digits,"
+            )
+            raise PydanticCustomError("no_name", f"{message} '.', '-' and '_', and begins with a letter or a digit")
         return value
     try:
         return parse_json(value)

@@ -66,6 +66,15 @@ def test_a_wrong_argument_is_refused_by_its_field(param: str, fields: dict[str, 
         assert refused.value.param == param
 
 
+@pytest.mark.parametrize("value", ["", "more-french,more-turkish", "more french"])
+def test_an_error_says_what_a_name_looks_like(value: str) -> None:
+    for call in ENDPOINTS:
+        with pytest.raises(
+            InvalidRequest, match="must be an intervention as JSON, or the name of one; a name has 1 to 64"
+        ):
+            call(vllm_xargs={"ampsweep": value})
+
+
 def test_a_list_of_interventions_is_the_only_one() -> None:
     with pytest.raises(InvalidRequest) as refused:
         of_completion(vllm_xargs={"ampsweep": SCALE}, interventions=[None, SCALE])
