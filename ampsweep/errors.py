@@ -120,7 +120,8 @@ class UnknownName(InvalidRequest):
         valid_names: The known names.
         param: The field that has the name.
         meant: The known name that was certainly meant.
-        similar: Whether a known name that is spelled alike is suggested otherwise.
+        similar: Whether the only known name that begins with `name`, or one that is spelled alike, is suggested
+            otherwise.
     """
 
     code = "unknown_name"
@@ -138,7 +139,8 @@ class UnknownName(InvalidRequest):
         names = sorted(valid_names)
         listed = ", ".join(names) or "none"
         if meant is None and similar and len(name) <= _MAX_QUOTED:
-            meant = next(iter(get_close_matches(name, names, n=1)), None)
+            begun = [known for known in names if name and known.startswith(name)]
+            meant = begun[0] if len(begun) == 1 else next(iter(get_close_matches(name, names, n=1)), None)
         hint = "" if meant is None else f". Did you mean {meant!r}?"
         super().__init__(f"unknown {what} {quoted(name)}; known: {listed}{hint}", param=param)
 

@@ -20,12 +20,20 @@ ALPHA = 0.05
 
 
 def methods_seen(table: pa.Table) -> str:
-    """Name the way to steer with the most language control, or else the largest LSS, and how random neurons do."""
+    """Name the way to steer with the most language control, or else the largest LSS, and how random neurons do.
+
+    Without either, give the mean differences in other abilities.
+    """
     rows = table.to_pylist()
     name = "control" if any(row["control"] is not None for row in rows) else "lss"
     means = _means_by(rows, "method", name)
     if not means:
-        return "Neither language control nor LSS was measured."
+        texts = ["Neither language control nor LSS was measured."]
+        for name in ("accuracy", "nll"):
+            if differences := _means_by(rows, "method", name):
+                listing = "; ".join(f"{_method(method)} {signed(mean)}" for method, (mean, _) in differences.items())
+                texts.append(f"Difference in {name}: {listing}.")
+        return " ".join(texts)
     label = "language control" if name == "control" else "LSS"
     best = max(means, key=lambda method: means[method][0])
     others = [method for method in ("neurons", "random", "prompt_native") if method in means and method != best]
@@ -180,7 +188,7 @@ def in_itself_seen(table: pa.Table) -> str:
             tested = [row["conclusion"] for row in of_method if row["conclusion"] is not None]
             shown = sum(conclusion not in INCONCLUSIVE for conclusion in tested)
             texts.append(f"{text} ({shown} of {len(tested)} significant)" if tested else text)
-        return ", ".join(texts)
+        return "; ".join(texts)
 
     return _by_panel(table, means)
 

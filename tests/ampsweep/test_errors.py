@@ -47,6 +47,13 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
     assert pickle.loads(pickle.dumps(error)).message == error.message
 
 
+def test_the_only_name_that_begins_with_an_unknown_one_was_meant() -> None:
+    columns = ["part", "target_language", "task", "task_options"]
+    assert UnknownName("column", "target", columns).message.endswith("Did you mean 'target_language'?")
+    assert UnknownName("column", "tas", columns).message.endswith("Did you mean 'task'?"), "the nearest of several"
+    assert "Did you mean" not in UnknownName("column", "", ["task"]).message
+
+
 def test_an_unknown_name_of_any_length_is_named_in_short() -> None:
     error = UnknownName("model", "m" * 1_000_000, ["atlas"])
     assert error.message.startswith("unknown model 'mmm")

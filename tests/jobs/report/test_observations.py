@@ -12,7 +12,7 @@ import pytest
 from jobs.report import observations
 from jobs.report.answers import answer_questions
 from jobs.report.data import ReportData
-from tests.jobs.report.control_sweep import control_summary, write_sweep
+from tests.jobs.report.control_sweep import answered, control_summary, opened, write_sweep
 
 
 def table(*rows: dict[str, Any]) -> pa.Table:
@@ -204,6 +204,15 @@ def test_the_captions_of_a_whole_report(tmp_path: Path) -> None:
     assert "xcopa: accuracy, n = 100: the best factor is 1, with a mean of 0." in captions["best_factor"]
     assert "self -0." in captions["self_cross"]
     assert "diffmean -0." in captions["in_itself"]
-    assert " of 2 significant), prompt in the language -0." in captions["in_itself"]
+    assert " of 2 significant); prompt in the language -0." in captions["in_itself"]
     assert "elsewhere at factor 1" in captions["gain_cost"]
     assert all(caption.endswith(".") for caption in captions.values())
+
+
+def test_without_control_and_lss_the_first_caption_gives_the_differences(tmp_path: Path) -> None:
+    rows = [row for row in control_summary(("fr",)) if row["metric"] in ("accuracy", "nll")]
+    with closing(opened(tmp_path, rows)) as data:
+        caption = answered(data, "does_it_work").observation
+    assert caption.startswith("Neither language control nor LSS was measured. Difference in accuracy: ")
+    assert "; diffmean -0." in caption
+    assert ". Difference in nll: " in caption
