@@ -106,7 +106,8 @@ def _answer(row: Mapping[str, Any]) -> str:
         return json.dumps(row["completion"], ensure_ascii=False)
     correct = {True: " (correct)", False: " (wrong)", None: ""}[row["correct"]]
     parts = [] if row["prediction"] is None else [f"{row['prediction']}{correct}"]
-    parts += [] if row["score"] is None else [f"score {row['score']:.2f}"]
+    name = "nll" if row["task"] == "perplexity" else "score"  # of other tasks a larger score is better
+    parts += [] if row["score"] is None else [f"{name} {row['score']:.2f}"]
     return ", ".join(parts)
 
 

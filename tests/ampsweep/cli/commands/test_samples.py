@@ -25,6 +25,8 @@ ROWS: list[dict[str, Any]] = [
     {**TEXT, "method": "prompt_en", "target_language": "fr", "completion": " une livre."},
     {**FACT, "prediction": "en", "correct": False, "score": -1.5},
     {**FACT, **NEURONS, "prediction": "fr", "correct": True, "score": 2.25},
+    {"task": "perplexity", "data_language": "fr", "doc_id": "0", "score": 4.125},
+    {**NEURONS, "task": "perplexity", "data_language": "fr", "doc_id": "0", "score": 4.5},
 ]
 
 
@@ -53,6 +55,10 @@ def test_answers_are_printed_under_their_item(folder: Path) -> None:
         "lss, en, item EG",
         "  unsteered (to compare with fr)  en (wrong), score -1.50",
         "  fr set max = 2                  fr (correct), score 2.25",
+        "",
+        "perplexity, fr, item 0",
+        "  unsteered       nll 4.12",
+        "  fr set max = 2  nll 4.50",
     ]
 
 
