@@ -89,11 +89,13 @@ def check_folder(folder: Path, *, param: str) -> None:
     For a folder that does not exist yet, its nearest existing parent is checked.
 
     Raises:
-        InvalidRequest: The folder cannot be written to; its `param` is `param`.
+        InvalidRequest: The folder cannot be written to, or is a broken link; its `param` is `param`.
         Unavailable: Its disk is full.
     """
     existing = folder.absolute()
     while not existing.exists() and existing != existing.parent:
+        if existing.is_symlink():
+            raise InvalidRequest(f"{existing} is a broken symbolic link; give another folder", param=param)
         existing = existing.parent
     try:
         with tempfile.TemporaryFile(dir=existing):
@@ -127,7 +129,9 @@ def output_file(path: Path, *, param: str, inputs: Iterable[Path] = ()) -> Path:
         raise InvalidRequest(f"{path} is not a regular file and would be replaced by one; {_OTHER_FILE}", param=param)
     if path.exists() and any(other.exists() and path.samefile(other) for other in inputs):
         raise InvalidRequest(f"{path} is one of the files to read; {_OTHER_FILE}", param=param)
-    target = path.resolve() if path.is_symlink() else path
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    if target.is_symlink():
+        raise InvalidRequest(f"{path} is a symbolic link that leads back to itself; {_OTHER_FILE}", param=param)
     if not target.parent.is_dir():
         raise InvalidRequest(f"the folder {target.parent} does not exist; create it first", param=param)
     check_folder(target.parent, param=param)

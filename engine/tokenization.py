@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _SAMPLE_TEXTS = ("a", "1", "\u3042")
+_TOKEN_CHARACTERS = 32  # of a text for each token that is wanted of its start; few tokens have more than 16
 _THREAD_CHARACTERS = 20_000  # takes a slow tokenizer about 100 ms; for shorter texts a thread would cost more
 _CACHE_SIZE = 1024  # texts to score; the options of an item are scored together, and each is encoded once
 
@@ -187,10 +188,16 @@ class TextEncoder:
     def sentence(self, text: str, *, max_tokens: int) -> SentenceTokens:
         """Return the first `max_tokens` tokens of a sentence, including the special tokens in front of it.
 
+        Only the start of a text without line breaks, which may be a whole book, is tokenized.
+
         Raises:
             InvalidRequest: A token has no row in the embedding (param "corpus").
         """
-        ids = self._text(text)[:max_tokens]
+        start = text[: max_tokens * _TOKEN_CHARACTERS]
+        ids = self._text(start)
+        if len(start) < len(text) and len(ids) < 2 * max_tokens:  # those at the end of the start may not be the text's
+            ids = self._text(text)
+        ids = ids[:max_tokens]
         self._check(ids, "corpus", text)
         leading = next((index for index, token in enumerate(ids) if token not in self._special), len(ids))
         return SentenceTokens(ids=ids, special=leading)

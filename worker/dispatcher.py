@@ -363,10 +363,13 @@ class Dispatcher:
         try:
             with span("sweep.finalize", {"sweep.ids": [sweep_id]}):
                 await asyncio.to_thread(self._finalize_or_fail, lease)
+        except (OSError, Unavailable) as error:
+            log.warning("sweep %s: its results cannot be written now; retrying later: %s", sweep_id, error)
+            await self._finalize_later(lease)
+            return
         except Exception:
             log.exception("sweep %s: its results cannot be written now; retrying later", sweep_id)
-            with suppress(Unavailable):
-                await asyncio.to_thread(self._store.extend_sweep_leases, [lease], ttl=FINALIZE_RETRY_SECONDS)
+            await self._finalize_later(lease)
             return
         finally:
             del self._finalizing[lease]
@@ -374,6 +377,10 @@ class Dispatcher:
         log.info("the sweep is finalized", extra={"seconds": round(asyncio.get_running_loop().time() - started_at, 3)})
         self._work_available.set()
         self._on_change()
+
+    async def _finalize_later(self, lease: SweepLease) -> None:
+        with suppress(Unavailable):
+            await asyncio.to_thread(self._store.extend_sweep_leases, [lease], ttl=FINALIZE_RETRY_SECONDS)
 
     def _finalize_or_fail(self, lease: SweepLease) -> None:
         """Finalize a sweep, or fail it.

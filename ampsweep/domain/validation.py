@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from datetime import date
 from difflib import get_close_matches
 from typing import Annotated, Any, TypeVar, get_args
 
@@ -178,7 +179,10 @@ def _message(error: ErrorDetails, path: str) -> str:
         text = "must be an object of keys and values"
     if "key" in error.get("ctx", {}) or error["type"] in ("not_unique", "language_code"):
         return f"{path}: {text}"
-    return f"{path}: {text}; got {quoted(error['input'])}{_remedy(error['type'], error['input'])}"
+    value = error["input"]
+    if isinstance(value, date):  # so YAML reads 2024-01-31 without quotes
+        return f'{path}: {text}; got the date {value}; a text needs quotes: "{value}"'
+    return f"{path}: {text}; got {quoted(value)}{_remedy(error['type'], value)}"
 
 
 def _remedy(problem: str, value: object) -> str:

@@ -82,7 +82,7 @@ class NeuronSets:
         """Return the local folder of a set with all of its files; without files if the set does not exist.
 
         Raises:
-            Unavailable: if the disk of the sets is not mounted.
+            Unavailable: if the disk of the sets is not mounted, or the folder that holds them was moved.
         """
         self._mount.check()
         return self.path(neuron_set_id)
@@ -91,7 +91,7 @@ class NeuronSets:
         """Return whether a set exists, without reading it: a damaged one does too.
 
         Raises:
-            Unavailable: if the disk of the sets is not mounted.
+            Unavailable: if the disk of the sets is not mounted, or the folder that holds them was moved.
         """
         is_there = (self.path(neuron_set_id) / METADATA_FILE).is_file()
         if not is_there:
@@ -106,7 +106,8 @@ class NeuronSets:
             write: Writes the files of the set to the folder that it is called with.
 
         Raises:
-            Unavailable: if the disk is full, not mounted or cannot be written to, which may be temporary.
+            Unavailable: if the disk is full, not mounted or cannot be written to, or if the folder that holds the
+                sets was moved, which may be temporary.
         """
         self._mount.check()
         target = self.path(neuron_set_id)
@@ -154,6 +155,7 @@ class NeuronSets:
         try:
             return (self.folder / default_name(fingerprint)).read_bytes()
         except FileNotFoundError:
+            self._mount.check()
             return None
 
     def write_default(self, fingerprint: str, content: bytes | None) -> None:
@@ -162,6 +164,7 @@ class NeuronSets:
         if content is None:
             path.unlink(missing_ok=True)
             return
+        self._mount.check()
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as temporary:
             temporary.write_bytes(content)

@@ -25,11 +25,12 @@ def is_object_store(address: str) -> bool:
     return True
 
 
-def open_storage(address: str) -> Storage:
+def open_storage(address: str, folder: str | None = None) -> Storage:
     """Open a storage.
 
     Args:
         address: The path of a folder, `s3://bucket/prefix` or `gs://bucket/prefix`.
+        folder: A subfolder, to open that instead. It is made again, with `address`, if both are deleted.
 
     Raises:
         InvalidRequest: The address is invalid.
@@ -37,8 +38,9 @@ def open_storage(address: str) -> Storage:
     if is_object_store(address):
         from jobs.storage.object_store import ObjectStorage
 
-        return ObjectStorage(urlsplit(address))
-    return LocalStorage(Path(address))
+        return ObjectStorage(urlsplit(address if folder is None else join(address, folder)))
+    root = Path(address)
+    return LocalStorage(root) if folder is None else LocalStorage(root / folder, holder=root.parent)
 
 
 def join(address: str, folder: str) -> str:

@@ -21,11 +21,16 @@ CHECK_FILE = "writable-probe"
 
 
 class LocalStorage:
-    """The files below one folder, which is created with the first file."""
+    """The files below one folder, which is created with the first file.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: The folder.
+        holder: The folder that must exist, as for `Mount`.
+    """
+
+    def __init__(self, folder: Path, *, holder: Path | None = None) -> None:
         self._folder = folder
-        self._mount = Mount(folder)
+        self._mount = Mount(folder, holder=holder)
 
     @property
     def root(self) -> str:

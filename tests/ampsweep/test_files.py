@@ -144,6 +144,18 @@ def test_what_a_link_points_to_is_written(tmp_path: Path) -> None:
     assert (tmp_path / "disk" / "out.bin").read_bytes() == b"all of it"
 
 
+def test_a_link_that_leads_nowhere_is_an_error_before_anything_is_computed(tmp_path: Path) -> None:
+    loop, broken = tmp_path / "loop", tmp_path / "broken"
+    loop.symlink_to("loop")
+    broken.symlink_to("nothing")
+    with pytest.raises(InvalidRequest, match="is a symbolic link that leads back to itself; give the path of another"):
+        output_file(loop, param="out")
+    for folder in (loop, broken, broken / "below"):
+        with pytest.raises(InvalidRequest, match="is a broken symbolic link; give another folder") as caught:
+            check_folder(folder, param="out")
+        assert caught.value.param == "out"
+
+
 def test_a_missing_folder_is_an_error_at_once(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "nowhere" / "result.bin"):
         pytest.fail("the block must not run")

@@ -1,7 +1,9 @@
-"""A disk that is unmounted is told from files that were deleted."""
+"""A disk that is unmounted, or a home folder that is moved, is told from files that were deleted."""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from ampsweep.errors import NotFound, Unavailable
 from ampsweep.mounts import Mount
 from jobs.neuron_sets.registry import NeuronSets
+from jobs.storage.factory import open_storage
 from jobs.storage.local import LocalStorage
 from tests.engine.neuron_sets import make_neuron_set
 
@@ -70,3 +73,41 @@ def test_no_neuron_set_is_identified_again_while_its_disk_is_away(tmp_path: Path
     (tmp_path / "elsewhere").rename(tmp_path / "neurons")
     disks.mounted.add(tmp_path)
     assert sets.has(found.id)
+
+
+def test_nothing_is_written_where_a_moved_home_was(tmp_path: Path) -> None:
+    """A new folder there would be in the way of the one that is moved back."""
+    home, neuron_set = tmp_path / "home", make_neuron_set({"fr": [(0, 1)]})
+    home.mkdir()
+    results, parts = open_storage(str(home / "results")), open_storage(str(home / "results"), "parts")
+    sets = NeuronSets(home / "neurons")
+    sets.publish(neuron_set.id, neuron_set.save)
+    home.rename(tmp_path / "elsewhere")
+    moved = f"the folder {home} was moved or deleted; put it back, or restart the server"
+    for storage in (results, parts):
+        with pytest.raises(Unavailable, match=moved), storage.writing("a"):
+            pass
+        with pytest.raises(Unavailable, match=moved):
+            storage.read("a")
+    calls: list[Callable[[], object]] = [
+        sets.infos,
+        lambda: sets.get(neuron_set.id),
+        lambda: sets.publish(neuron_set.id, neuron_set.save),
+        lambda: sets.read_default("f"),
+        lambda: sets.write_default("f", b"{}"),
+    ]
+    for call in calls:
+        with pytest.raises(Unavailable, match=moved):
+            call()
+    assert not home.exists()
+    (tmp_path / "elsewhere").rename(home)
+    assert sets.has(neuron_set.id)
+
+
+def test_a_folder_that_was_deleted_is_made_again(tmp_path: Path) -> None:
+    results, parts = open_storage(str(tmp_path / "results")), open_storage(str(tmp_path / "results"), "parts")
+    for storage in (results, parts):
+        storage.publish_new("a", b"1")
+    shutil.rmtree(tmp_path / "results")
+    assert parts.publish_new("a", b"2")
+    assert parts.read("a") == b"2"

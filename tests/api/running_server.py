@@ -20,7 +20,7 @@ from api.http.change_notifier import ChangeNotifier
 from api.openai.batch_rows import OpenAIRows
 from api.services import Services
 from jobs.presets import PRESETS, Presets
-from jobs.storage.factory import join, open_storage
+from jobs.storage.factory import open_storage
 from jobs.store.transitions import SWEEP_ENDED
 from tests.worker.installation import SPEC, Installation, until
 from worker.batches.service import LeasedBatchService
@@ -94,7 +94,7 @@ async def running_server(
         )
         completions = PoolCompletions(pool, catalog=installation.catalog, neuron_sets=installation.neuron_sets)
         evaluation_service = installation.evaluation_service(completions, poll=0.2)
-        presets = Presets(open_storage(join(str(installation.data / "neurons"), PRESETS)))
+        presets = Presets(open_storage(str(installation.data / "neurons"), PRESETS))
         rows = OpenAIRows(completions=completions, catalog=installation.catalog, presets=presets, limits=limits)
         batch_service = installation.batch_service(rows, poll=0.2)
         services = Services(

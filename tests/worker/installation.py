@@ -114,7 +114,7 @@ class Installation:
             neurons=neurons,
             published=results,
             neuron_sets=neuron_sets_at(neurons),
-            identifications=Identifications(open_storage(join(neurons, IDENTIFYING)), clock or SystemClock()),
+            identifications=Identifications(open_storage(neurons, IDENTIFYING), clock or SystemClock()),
             results=Results(open_storage(results)),
         )
         if own_store is not None:
@@ -153,7 +153,7 @@ class Installation:
         )
 
     def batch_service(self, answers: RowAnswers, **options: Any) -> LeasedBatchService:
-        files = BatchFiles(open_storage(join(self.published, BATCHES)))
+        files = BatchFiles(open_storage(self.published, BATCHES))
         defaults: dict[str, Any] = {"clock": SystemClock(), "owner": "test"}
         return LeasedBatchService(answers, batches=self.sql_store.batches, files=files, **{**defaults, **options})
 

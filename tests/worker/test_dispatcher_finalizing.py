@@ -114,3 +114,5 @@ async def test_finalization_is_retried_after_a_disk_error(tmp_path: Path, caplog
     await dispatching.poll_once()
     await dispatching.dispatcher.idle()
     assert caplog.text.count("cannot be written now") == 2
+    assert "no space left" in caplog.text
+    assert "Traceback" not in caplog.text

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import pytest
@@ -77,6 +78,7 @@ class Outer(StrictModel):
         ({"interventions": {"factors": 3}}, "; got 3; write a list: [3]"),
         ({"interventions": {"factors": "3"}}, "; got '3'; write a list: [3]"),
         ({"name": 3}, '; got 3; quote it: "3"'),
+        ({"name": date(2024, 1, 31)}, '; got the date 2024-01-31; a text needs quotes: "2024-01-31"'),
         ({"seed": "three"}, "; got 'three'"),
         ({"seed": "0.5"}, "; got '0.5'"),
         ({"interventions": "fr"}, "interventions: must be an object of keys and values; got 'fr'"),

@@ -121,6 +121,17 @@ def test_another_encoding_or_other_line_ends_are_refused_with_the_remedy(
     assert sentences == ["One.", "Two."]
 
 
+@pytest.mark.parametrize("name", ["tr.txt", "tr.txt.gz"])
+def test_a_line_that_may_not_fit_into_memory_is_refused(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ampsweep.folders.text._MAX_LINE", 16)
+    content = b"short\n" + 16 * b"a"
+    (folder / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    with pytest.raises(InvalidRequest, match=rf"{name}, line 2: has 64 MiB or more; write one text a line"):
+        Corpus.open(folder)
+
+
 def test_what_accompanies_a_corpus_is_no_language(folder: Path) -> None:
     before = Corpus.open(folder)
     for name in ("README.txt", "LICENSE.txt", "._fr.txt", ".tr.txt"):
@@ -140,7 +151,6 @@ def test_a_folder_or_a_broken_link_is_refused_by_its_name(folder: Path) -> None:
     (folder / "tr.txt").symlink_to(folder / "missing.txt")
     with pytest.raises(InvalidRequest, match=r"tr\.txt in .* is a folder or a broken link"):
         Corpus.open(folder)
-    (folder / "tr.txt").unlink()
     (folder / "tr.txt").mkdir()
     with pytest.raises(InvalidRequest, match=r"tr\.txt in .* is a folder or a broken link"):
         Corpus.open(folder)
