@@ -12,6 +12,7 @@ from ampsweep.client.models import Choice, Completion, Tokens
 from ampsweep.client.session import Session, post
 from ampsweep.client.transport import Request
 from ampsweep.domain.prompt import ChatMessage
+from ampsweep.errors import ConnectionLost
 
 if TYPE_CHECKING:
     from ampsweep.domain.intervention import Intervention
@@ -161,6 +162,7 @@ class CompletionMethods:
                 piece = raise_error(json.loads(event.data))
                 for choice in piece["choices"]:
                     yield _choice(choice, piece)
+        raise ConnectionLost(f"the stream of {self._session.url} ended before the text; a proxy may have cut it off")
 
 
 def intervention_json(intervention: Intervention | Mapping[str, Any] | None) -> Mapping[str, Any] | None:

@@ -13,7 +13,15 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from ampsweep.errors import AmpsweepError, ConnectionLost, InvalidRequest, NoConnection, Unavailable, from_code
+from ampsweep.errors import (
+    AmpsweepError,
+    ConnectionLost,
+    InvalidRequest,
+    NoConnection,
+    Unavailable,
+    from_code,
+    shortened,
+)
 from ampsweep.proxies import proxy_of
 
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
@@ -62,17 +70,29 @@ def raise_for_status(response: httpx.Response) -> None:
     if response.is_success:
         return
     after = retry_after(response.headers.get("Retry-After"), now=time.time())
-    try:
-        content = response.json()
-    except ValueError:
-        content = {}
-    if isinstance(content, dict):
+    if isinstance(content := json_of(response), dict):
         raise_error(content, status=response.status_code, after=after)
     kind = _FROM_PROXIES.get(response.status_code, AmpsweepError)
     proxy = _via_proxy(str(response.url))
-    error = kind(f"the server answered {response.status_code} {response.reason_phrase} to {response.url}{proxy}")
+    message = f"the server answered {response.status_code} {response.reason_phrase} to {response.url}{proxy}"
+    if response.has_redirect_location:
+        message += f"; it leads to {shortened(response.headers['Location'])}: give the URL of the server itself"
+    error = kind(message)
     error.retry_after = after
     raise error
+
+
+def json_of(response: httpx.Response) -> Any:
+    """Return the JSON value of a response; None if it is none."""
+    try:
+        return response.json()
+    except (ValueError, RecursionError):
+        return None
+
+
+def no_server(response: httpx.Response, expected: str) -> AmpsweepError:
+    """Return the error for a successful response that is not `expected`: a proxy's page, or another kind of server."""
+    return AmpsweepError(f"{response.url} is not an ampsweep server: its response is not {expected}; check the URL")
 
 
 def raise_error(content: dict[str, Any], *, status: int | None = None, after: int | None = None) -> dict[str, Any]:

@@ -14,12 +14,12 @@ from urllib.parse import quote
 
 import httpx
 
-from ampsweep.client.errors import raise_for_status, translate_errors
+from ampsweep.client.errors import json_of, no_server, raise_for_status, translate_errors
 from ampsweep.client.retries import Retries
 from ampsweep.client.sse import EventReader, ServerEvent
-from ampsweep.client.tables import TableForm, check_form, read_table
+from ampsweep.client.tables import TableForm, check_form, is_parquet, read_table
 from ampsweep.client.transport import Request, Transport
-from ampsweep.errors import AmpsweepError, InvalidRequest
+from ampsweep.errors import InvalidRequest
 from ampsweep.files import atomic_write
 
 T = TypeVar("T")
@@ -45,6 +45,8 @@ class Session:
         """Yield the server-sent events of a response; closing the iterator closes the connection."""
         response = await self._with_retries(request, self._open)
         try:
+            if not response.headers.get("Content-Type", "").startswith("text/event-stream"):
+                raise no_server(response, "a stream of events")
             reader = EventReader()
             with translate_errors(self.url):
                 async for block in self._transport.blocks(response):
@@ -65,16 +67,19 @@ class Session:
             return await self._transport.run_in_thread(read_table, file, form)
 
     async def download(self, request: Request, target: Path) -> Path:
-        """Write the body of the response to `target` atomically, and return the path."""
+        """Write the body of the response, a Parquet file, to `target` atomically, and return the path."""
         if not target.parent.is_dir():
             raise InvalidRequest(f"the folder {target.parent} does not exist; create it first", param="path")
 
         async def write_once(request: Request) -> None:
             response = await self._open(request)
             try:
-                with atomic_write(target) as temporary, temporary.open("wb") as file, translate_errors(self.url):
-                    async for block in self._transport.blocks(response):
-                        await self._transport.run_in_thread(file.write, block)
+                with atomic_write(target) as temporary:
+                    with temporary.open("wb") as file, translate_errors(self.url):
+                        async for block in self._transport.blocks(response):
+                            await self._transport.run_in_thread(file.write, block)
+                    if not is_parquet(temporary):
+                        raise no_server(response, "a Parquet file")
             finally:
                 await self._transport.discard(response)
 
@@ -109,14 +114,9 @@ class Session:
                 await self._transport.read(response)
         finally:
             await self._transport.discard(response)
-        try:
-            content = response.json()
-        except ValueError:
-            content = None
+        content = json_of(response)
         if not isinstance(content, dict):
-            raise AmpsweepError(
-                f"{response.url} is not an ampsweep server: its response is not a JSON object; check the URL"
-            )
+            raise no_server(response, "a JSON object")
         return content
 
     async def send(self, request: Request) -> None:

@@ -10,6 +10,7 @@ from ampsweep.errors import InvalidRequest
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_MAGIC = b"PAR1"
 TableForm = Literal["arrow", "pandas", "polars"]
 
 
@@ -28,6 +29,14 @@ def read_table(path: Path, form: TableForm) -> Any:
     check_form(form)
     table = pq.read_table(path)
     return table if form == "arrow" else _FRAMES[form](table)
+
+
+def is_parquet(path: Path) -> bool:
+    """Return whether a file begins and ends as a Parquet file does."""
+    with path.open("rb") as file:
+        start = file.read(4)
+        file.seek(max(0, path.stat().st_size - 4))
+        return start == file.read() == _MAGIC
 
 
 def check_form(form: str) -> None:

@@ -194,6 +194,54 @@ def test_another_kind_of_server_is_detected(serve: Callable[[Answer], Client]) -
         serve(answer).models()
 
 
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        (lambda client, _: client.results("sweep_1"), "a Parquet file"),
+        (lambda client, folder: client.download("sweep_1", folder / "samples.parquet"), "a Parquet file"),
+        (lambda client, _: list(client.stream("atlas", "The capital of France is")), "a stream of events"),
+        (lambda client, _: client.complete("atlas", "The capital of France is"), "a JSON object"),
+    ],
+    ids=["table", "download", "stream", "json"],
+)
+@pytest.mark.parametrize("page", [b"<html>Sign in</html>", b"[" * 100_000], ids=["page", "nested"])
+def test_the_page_of_a_proxy_is_no_answer(
+    call: Callable[[Client, Path], object],
+    expected: str,
+    page: bytes,
+    serve: Callable[[Answer], Client],
+    tmp_path: Path,
+) -> None:
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.rfile.read(int(request.headers["Content-Length"] or 0))
+        _head(request, "text/html", len(page))
+        request.wfile.write(page)
+
+    with pytest.raises(AmpsweepError, match=f"is not an ampsweep server: its response is not {expected}; check the"):
+        call(serve(answer), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stream_that_a_proxy_cuts_off_is_an_error(serve: Callable[[Answer], Client]) -> None:
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        body = f"data: {json.dumps({'choices': [{'text': 'Par', 'finish_reason': None}]})}\n\n".encode()
+        _head(request, "text/event-stream", len(body))
+        request.wfile.write(body)
+
+    pieces = serve(answer).stream("atlas", "The capital of France is")
+    assert next(pieces).text == "Par"
+    with pytest.raises(ConnectionLost, match="ended before the text"):
+        next(pieces)
+
+
+def test_a_redirect_names_where_it_leads(serve: Callable[[Answer], Client]) -> None:
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        _head(request, "text/html", 0, 301, {"Location": "https://ampsweep.example/v1/models"})
+
+    with pytest.raises(AmpsweepError, match=r"301 .*; it leads to https://ampsweep.example/v1/models: give the URL"):
+        serve(answer).models()
+
+
 def test_an_error_of_http_itself_keeps_its_status_and_code(serve: Callable[[Answer], Client]) -> None:
     def answer(request: BaseHTTPRequestHandler) -> None:
         _json(request, _error("body_too_large"), 413)
