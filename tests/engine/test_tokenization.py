@@ -178,7 +178,12 @@ def test_only_the_start_of_a_very_long_sentence_is_tokenized(
     text = (word * 20_000)[:20_000]
     expected, tokenized = tuple(plain.encode(text)[:10]), list[str]()
     encode = plain.encode
-    monkeypatch.setattr(plain, "encode", lambda part, **options: tokenized.append(part) or encode(part, **options))
+
+    def observed(part: str, **options: Any) -> list[int]:
+        tokenized.append(part)
+        return list(encode(part, **options))
+
+    monkeypatch.setattr(plain, "encode", observed)
     assert encoder_of(plain).sentence(text, max_tokens=10).ids == expected
     assert max(map(len, tokenized)) == characters
 
