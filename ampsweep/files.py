@@ -14,6 +14,8 @@ from ampsweep.errors import InvalidRequest, Unavailable
 _OTHER_FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".txt", ".xlsx")
 _OTHER_FILE = "give the path of another file"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+UTF8_PATHS = "rename the file or folder, or set a locale of UTF-8 (LANG=C.UTF-8)"
+"""What to do about a path that is not UTF-8, which Parquet's and others' libraries cannot open."""
 FREE_SPACE = "free some space on that disk"
 """What to do about a full disk."""
 

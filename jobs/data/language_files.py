@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from ampsweep.domain.languages import short_code
 from ampsweep.errors import InvalidRequest
 from jobs.data.rows import READERS, conversion
 
+Value = TypeVar("Value")
+
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 TEXT_SUFFIXES = (*SUFFIXES, ".txt", ".txt.gz")
 
 
+class ByLanguage(dict[str, Value]):
+    """What a folder or a file has for each language. A missing language is an error that users can act on.
+
+    A sweep is planned for languages that have data; the data of one may be deleted before its cells run.
+    """
+
+    def __init__(self, name: str, values: Mapping[str, Value]) -> None:
+        super().__init__(values)
+        self._name = name
+
+    def __missing__(self, language: str) -> Value:
+        there = ", ".join(sorted(self)) or "none"
+        raise InvalidRequest(
+            f"{self._name} has no data for {language}; put it back, or submit the sweep again without "
+            f"this language; languages there: {there}"
+        )
+
+
 def language_files(
     folder: Path, *, split: str | None = None, suffixes: Sequence[str] = SUFFIXES, other: Iterable[str] = ()
-) -> dict[str, Path]:
+) -> ByLanguage[Path]:
     """Return the files `<language>.<suffix>` in a folder, by `short_code`.
 
     Args:
@@ -28,7 +49,7 @@ def language_files(
         InvalidRequest: There is no such file (the message lists the files), there are two for one language, or one is
             a folder or a broken link.
     """
-    files: dict[str, Path] = {}
+    files = ByLanguage[Path](folder.name, {})
     entries = sorted(folder.iterdir()) if folder.is_dir() else []
     for path in entries:
         stem = stem_of(path, suffixes)

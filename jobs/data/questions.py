@@ -8,7 +8,7 @@ from pathlib import Path
 from ampsweep.domain.languages import short_code
 from ampsweep.errors import InvalidRequest
 from ampsweep.hashing import cached_hash
-from jobs.data.language_files import SUFFIXES, TEXT_SUFFIXES, language_files
+from jobs.data.language_files import SUFFIXES, TEXT_SUFFIXES, ByLanguage, language_files
 from jobs.data.rows import Reading, Row, read_rows
 from jobs.data.texts import Text, read_texts
 
@@ -30,7 +30,7 @@ def question_files(folder: Path) -> dict[str, Path]:
     table = _table(folder)
     if table is None:
         return language_files(folder, suffixes=TEXT_SUFFIXES)
-    return dict.fromkeys(_by_language(table, cached_hash(table)), table)
+    return ByLanguage(table.name, dict.fromkeys(_by_language(table, cached_hash(table)), table))
 
 
 def read_questions(folder: Path, language: str) -> Reading[Text]:
@@ -51,14 +51,14 @@ def _table(folder: Path) -> Path | None:
 
 
 @lru_cache(maxsize=8)
-def _by_language(path: Path, _hash: str) -> dict[str, tuple[Text, ...]]:
+def _by_language(path: Path, _hash: str) -> ByLanguage[tuple[Text, ...]]:
     rows = read_rows(path)
     language_column, question_column = (_column(rows[0], names) for names in (LANGUAGE_COLUMNS, QUESTION_COLUMNS))
     questions: dict[str, list[Text]] = {}
     for row in rows:
         of_language = questions.setdefault(short_code(row.full_text(language_column)), [])
         of_language.append(Text(index=len(of_language), text=row.full_text(question_column)))
-    return {language: tuple(texts) for language, texts in questions.items()}
+    return ByLanguage(path.name, {language: tuple(texts) for language, texts in questions.items()})
 
 
 def _column(row: Row, names: tuple[str, ...]) -> str:

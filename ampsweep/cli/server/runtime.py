@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ampsweep.errors import InvalidRequest
+from ampsweep.files import UTF8_PATHS
 from engine.neurons.neuron_set import NeuronSet
 from jobs.batches.files import BATCHES, BatchFiles
 from jobs.batches.retention import clean_up_batches
@@ -79,7 +80,7 @@ class Runtime:
             param: The option that named the home folder, for errors.
 
         Raises:
-            InvalidRequest: The home folder cannot be created.
+            InvalidRequest: The home folder cannot be created, or its path is not UTF-8.
             Unavailable: Another process uses the home folder.
         """
         try:
@@ -87,6 +88,11 @@ class Runtime:
         except OSError as error:
             raise InvalidRequest(f"cannot create the folder {home}: {error.strerror}", param=param) from error
         home = home.resolve()
+        try:
+            str(home).encode()
+        except UnicodeEncodeError as error:
+            message = f"the path {str(home)!a} has bytes that are not UTF-8; {UTF8_PATHS}"
+            raise InvalidRequest(message, param=param) from error
         published = str(home / "results") if results is None else _resolved(results)
         neurons = str(home / "neurons") if results is None else join(published, "neurons")
         storage = open_storage(published)

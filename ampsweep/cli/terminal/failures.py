@@ -44,7 +44,7 @@ from ampsweep.errors import (
     Unavailable,
     shortened,
 )
-from ampsweep.files import FREE_SPACE, is_full
+from ampsweep.files import FREE_SPACE, UTF8_PATHS, is_full
 from ampsweep.telemetry.library_output import library_log, own_stream
 
 TRACEBACK = "AMPSWEEP_TRACEBACK"
@@ -177,6 +177,10 @@ def _fail(error: Exception, group: TyperGroup, words: Sequence[str], *, as_json:
         raise typer.Exit(WRONG_INPUT) from error
     if isinstance(error, FileNotFoundError) and error.filename is None and not _has_current_folder():
         message = "the current folder was deleted; change to another folder"
+        _print_error(message, "invalid_request_error", None, "invalid_request", as_json=as_json)
+        raise typer.Exit(WRONG_INPUT) from error
+    if isinstance(error, UnicodeEncodeError) and error.encoding == "utf-8":  # of bytes that Python reads as surrogates
+        message = f"{shortened(ascii(error.object))} has bytes that are not UTF-8; {UTF8_PATHS}"
         _print_error(message, "invalid_request_error", None, "invalid_request", as_json=as_json)
         raise typer.Exit(WRONG_INPUT) from error
     full = isinstance(error, OSError) and (is_full(error) or error.errno == errno.EFBIG)

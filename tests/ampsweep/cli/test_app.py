@@ -204,6 +204,15 @@ def test_the_version_is_printed() -> None:
     assert (result.exit_code, result.stdout.strip()) == (0, __version__)
 
 
+def test_a_path_that_is_not_utf_8_is_named_with_the_remedy(tmp_path: Path) -> None:
+    folder = tmp_path / "caf\udce9"
+    folder.mkdir()
+    (folder / "results.parquet").write_bytes(b"PAR1")
+    result = CliRunner().invoke(app, ["samples", str(folder)])
+    assert result.exit_code == 2
+    assert "caf\\udce9/results.parquet' has bytes that are not UTF-8; rename the file or folder" in result.stderr
+
+
 @pytest.mark.processes
 @pytest.mark.parametrize(
     ("shell", "file"),

@@ -64,3 +64,11 @@ def test_a_folder_or_a_broken_link_is_refused_by_its_name(tmp_path: Path) -> Non
     (tmp_path / "fr.jsonl").mkdir()
     with pytest.raises(InvalidRequest, match=r"fr\.jsonl in .* is a folder or a broken link"):
         language_files(tmp_path)
+
+
+def test_a_file_that_was_deleted_after_planning_is_an_error_about_its_language(tmp_path: Path) -> None:
+    (tmp_path / "en.jsonl").write_text("")
+    files = language_files(tmp_path)
+    assert files.get("fr") is None
+    with pytest.raises(InvalidRequest, match=r"has no data for fr; put it back, or .* languages there: en"):
+        files["fr"]

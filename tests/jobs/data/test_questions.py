@@ -37,6 +37,13 @@ def test_a_table_of_all_languages(tmp_path: Path) -> None:
     assert texts(tmp_path, "fr") == [(0, "Qui ?"), (1, "Quoi ?")]
 
 
+def test_a_language_that_was_deleted_after_planning_is_named(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "questions.jsonl", [{"language": "en", "question": "Why?"}])
+    for read in (lambda: question_files(tmp_path)["fr"], lambda: read_questions(tmp_path, "fr")):
+        with pytest.raises(InvalidRequest, match="has no data for fr; put it back"):
+            read()
+
+
 def test_a_column_of_codes_comes_before_one_of_names(tmp_path: Path) -> None:
     rows = [
         {"language": "English", "language_code": "en", "question": "Who?"},

@@ -41,6 +41,13 @@ def test_a_server_with_an_invalid_certificate_releases_its_folder(tmp_path: Path
     open_and_close(home)
 
 
+def test_a_home_whose_path_is_not_utf_8_is_refused_at_once(tmp_path: Path) -> None:
+    """Results could not be read there, which would be seen only at the end of a sweep."""
+    with pytest.raises(InvalidRequest, match=r"caf\\udce9.* has bytes that are not UTF-8; .*LANG=C.UTF-8") as caught:
+        open_and_close(tmp_path / "caf\udce9")
+    assert caught.value.param == "home"
+
+
 @pytest.mark.parametrize(
     ("release", "allowed", "warned"), [("0.32.0", True, False), ("0.99.0", True, True), ("0.99.0", False, False)]
 )
