@@ -143,4 +143,7 @@ def _via_proxy(url: str) -> str:
 
 
 def _detail(error: httpx.RequestError) -> str:
-    return str(error) or type(error).__name__
+    text = str(error) or type(error).__name__
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        text += "; name the certificate of its authority in SSL_CERT_FILE, or correct the host of the URL"
+    return text

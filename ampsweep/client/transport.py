@@ -55,9 +55,17 @@ def _ssl_context(options: TransportOptions) -> ssl.SSLContext:
 
     A server without TLS gets one that trusts nobody, because reading the trusted certificates, which httpx does for
     each transport and proxy, takes longer than a request. It rejects a server with TLS.
+
+    Raises:
+        InvalidRequest: The certificates that the environment names cannot be read.
     """
     if urlsplit(options["base_url"]).scheme == "https":
-        return httpx.create_ssl_context()
+        try:
+            return httpx.create_ssl_context()
+        except OSError as error:  # ssl.SSLError too
+            reason = error.strerror or str(error)
+            message = f"the certificates that SSL_CERT_FILE or SSL_CERT_DIR names cannot be read: {reason}"
+            raise InvalidRequest(f"{message}; correct the variable, or unset it", param="SSL_CERT_FILE") from error
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 

@@ -170,12 +170,13 @@ def test_a_sentence_is_counted_without_its_special_tokens(tokenizer: Any) -> Non
     assert encoder_of(tokenizer).sentence("The end", max_tokens=2).ids == tokens.ids[:2]
 
 
-@pytest.mark.parametrize(("word", "characters"), [("the end in north ", 320), (" " * 40 + "th", 20_000)])
+@pytest.mark.parametrize(("characters_a_token", "characters"), [(32, 320), (1, 17_000)])
 def test_only_the_start_of_a_very_long_sentence_is_tokenized(
-    plain: Any, word: str, characters: int, monkeypatch: pytest.MonkeyPatch
+    plain: Any, characters_a_token: int, characters: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Unless its tokens are so long that the start has too few."""
-    text = (word * 20_000)[:20_000]
+    monkeypatch.setattr("engine.tokenization._TOKEN_CHARACTERS", characters_a_token)
+    text = "the end in north " * 1000
     expected, tokenized = tuple(plain.encode(text)[:10]), list[str]()
     encode = plain.encode
 

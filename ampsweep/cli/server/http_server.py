@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import socket
 import ssl
@@ -20,6 +21,9 @@ from ampsweep.telemetry.library_output import discard_output_of_lost_terminal
 STOPPING = "stopping; a second Ctrl-C does not wait for open connections"
 DRAIN_SECONDS = 5
 """Seconds that open connections have to finish after the server was told to stop."""
+
+OPEN_FILES = 65_536
+"""Number to which Ray raises the limit of open files, if the system allows so many."""
 
 STALLED_SECONDS = 60
 """Seconds until the kernel drops a connection whose client does not acknowledge data."""
@@ -41,6 +45,17 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
+def _max_connections() -> int:
+    """Return the number of open connections from which on requests are answered with 503.
+
+    The other half of the files that the process may open is for the database, results and engines: without any, the
+    process loses its engines, and asyncio logs thousands of errors a second.
+    """
+    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = OPEN_FILES if limit == resource.RLIM_INFINITY else min(limit, OPEN_FILES)
+    return max(2, files // 2)
+
+
 class HttpServer(uvicorn.Server):
     """A server that a signal shuts down gracefully (`stopped_by`); a second signal does not wait for connections."""
 
@@ -50,6 +65,7 @@ class HttpServer(uvicorn.Server):
             log_config=None,
             access_log=False,
             lifespan="off",
+            limit_concurrency=_max_connections(),
             timeout_graceful_shutdown=DRAIN_SECONDS,
             server_header=False,
             proxy_headers=False,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import httpx
 import pytest
 
 from ampsweep.cli.checks.server import server
 from ampsweep.client.chat_endpoint import ChatEndpoint
 from ampsweep.client.clients import Client
-from ampsweep.client.errors import check_url
-from ampsweep.errors import InvalidRequest
+from ampsweep.client.errors import check_url, translate_errors
+from ampsweep.errors import InvalidRequest, NoConnection
 
 WRONG = [
     "x",
@@ -39,3 +40,10 @@ def test_what_is_no_url_of_a_server_is_refused(url: str) -> None:
 @pytest.mark.parametrize("url", ["http://localhost", "http://[::1]:8700", "https://gpu.example/ampsweep"])
 def test_urls_with_a_host_are_taken(url: str) -> None:
     check_url(url)
+
+
+def test_a_certificate_that_is_not_trusted_comes_with_the_remedy() -> None:
+    failed = httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate")
+    remedy = "self-signed certificate; name the certificate of its authority in SSL_CERT_FILE"
+    with pytest.raises(NoConnection, match=remedy), translate_errors("https://gpu"):
+        raise failed

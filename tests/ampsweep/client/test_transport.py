@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ssl
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ampsweep.client.transport import _ssl_context
+from ampsweep.errors import InvalidRequest
 from tests.ampsweep.client.both_clients import KINDS, opened
 
 
@@ -27,6 +29,19 @@ def test_trusted_certificates_are_read_once_and_only_for_a_server_with_tls(
     monkeypatch.setattr(ssl, "create_default_context", noted)
     with opened(kind, url):
         assert len(read) == reads
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_certificates_that_cannot_be_read_are_named_by_the_variable(
+    content: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "root.crt"
+    if content is not None:
+        file.write_text(content)
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    with pytest.raises(InvalidRequest, match=r"SSL_CERT_FILE or .* cannot be read: .*; correct the variable") as caught:
+        _ssl_context({"base_url": "https://gpu", "headers": {}, "timeout": 1.0})
+    assert caught.value.param == "SSL_CERT_FILE"
 
 
 def test_a_server_without_tls_has_no_certificate_that_could_be_trusted() -> None:

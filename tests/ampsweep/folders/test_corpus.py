@@ -151,6 +151,7 @@ def test_a_folder_or_a_broken_link_is_refused_by_its_name(folder: Path) -> None:
     (folder / "tr.txt").symlink_to(folder / "missing.txt")
     with pytest.raises(InvalidRequest, match=r"tr\.txt in .* is a folder or a broken link"):
         Corpus.open(folder)
+    (folder / "tr.txt").unlink()
     (folder / "tr.txt").mkdir()
     with pytest.raises(InvalidRequest, match=r"tr\.txt in .* is a folder or a broken link"):
         Corpus.open(folder)

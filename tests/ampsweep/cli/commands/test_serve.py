@@ -15,10 +15,12 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from ampsweep import AsyncClient, Client
 from ampsweep.cli.server.catalog import catalog_of
 from ampsweep.cli.server.engine_specs import local_engine, served_engines
+from ampsweep.cli.server.http_server import HttpServer, listen
 from ampsweep.cli.server.serving import serve_until_stopped
 from ampsweep.cli.server.settings import read_settings
 from ampsweep.errors import Unavailable
@@ -195,3 +197,25 @@ def _attempt(
         timeout=60,
         check=False,
     )
+
+
+def test_connections_leave_half_of_the_open_files_to_the_rest_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda _: (6, 6))
+
+    async def statuses() -> list[int]:
+        with closing(listen("127.0.0.1", 0)) as listening:
+            host, port = listening.getsockname()
+            server = HttpServer(FastAPI())
+            answering = asyncio.create_task(server.serve([listening]))
+            async with httpx.AsyncClient() as client:
+                _, first = await asyncio.open_connection(host, port)
+                few = await client.get(f"http://{host}:{port}", headers={"Connection": "close"})
+                _, second = await asyncio.open_connection(host, port)
+                many = await client.get(f"http://{host}:{port}")
+            for writer in (first, second):
+                writer.close()
+            server.force_exit = server.should_exit = True
+            await answering
+        return [few.status_code, many.status_code]
+
+    assert asyncio.run(statuses()) == [404, 503]
