@@ -18,9 +18,14 @@ def run_page(page: Path, folder: Path) -> str:
     """
     commands = [block.text for block in blocks(page, "sh") if block.not_run is None]
     assert commands, f"{page.name} has no commands"
+    return run_commands("".join(commands), folder, page.name)
+
+
+def run_commands(commands: str, folder: Path, name: str) -> str:
+    """Run commands as `run_page` does; `name` is that of the page."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     ended = subprocess.run(
-        ["bash", "-e", "-o", "pipefail", "-c", "".join(commands)],
+        ["bash", "-e", "-o", "pipefail", "-c", commands],
         env={**os.environ, "PATH": path, "TORCH_COMPILE_DISABLE": "1", "VLLM_LOGGING_LEVEL": "INFO"},
         cwd=folder,
         stdin=subprocess.DEVNULL,
@@ -28,5 +33,5 @@ def run_page(page: Path, folder: Path) -> str:
         text=True,
         check=False,
     )
-    assert ended.returncode == 0, f"{page.name}: {ended.stdout[-1000:]}\n{ended.stderr[-3000:]}"
+    assert ended.returncode == 0, f"{name}: {ended.stdout[-1000:]}\n{ended.stderr[-3000:]}"
     return ended.stdout

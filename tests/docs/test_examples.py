@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
+import pyarrow.parquet as pq
+import pytest
 import yaml
 
 from ampsweep.cli.commands.batch_line import parse
@@ -12,6 +15,7 @@ from ampsweep.domain.intervention import Intervention
 from api.routes.neuron_sets import parse_neuron_set
 from jobs.spec import InterventionsSpec, parse_spec
 from tests.docs.pages import DOCS, ROOT, blocks
+from tests.docs.shell import run_commands
 
 SPEC = yaml.safe_load((ROOT / "examples" / "atlas.yaml").read_text(encoding="utf-8"))
 
@@ -27,6 +31,15 @@ def test_the_task_page_shows_a_task_of_a_spec() -> None:
         for block in blocks(DOCS / "bring-a-task.md", "yaml")
     ]
     assert "exam" in {task.get("data") for spec in specs for task in spec["tasks"]}
+
+
+@pytest.mark.processes
+def test_the_task_page_runs_a_task_of_lm_eval(tmp_path: Path) -> None:
+    """The engine is the fake one; `tests/worker/test_lm_eval.py` compares the figures of real engines."""
+    (commands,) = [block.text for block in blocks(DOCS / "bring-a-task.md", "sh") if "LM_EVAL" in block.text]
+    run_commands(commands.replace("ampsweep run", "ampsweep run --engine fake"), tmp_path, "bring-a-task.md")
+    rows = pq.read_table(tmp_path / "out" / "capitals" / "summary.parquet").to_pylist()
+    assert {(row["task"], row["metric"], row["n"]) for row in rows} == {("lm_eval:my_capitals", "acc", 2)}
 
 
 def test_the_page_on_specs_shows_valid_parts_of_specs() -> None:

@@ -109,6 +109,29 @@ def test_the_example_notebook_goes_from_results_to_figures(folder: Path, monkeyp
     names["plt"].close("all")
 
 
+@pytest.mark.processes
+def test_the_sweep_that_the_notebook_names_has_what_its_figures_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two factors and three items are enough to draw them; the engine is the fake one."""
+    notebook = json.loads((ROOT / "examples" / "results.ipynb").read_text(encoding="utf-8"))
+    code = {cell["id"]: "".join(cell["source"]) for cell in notebook["cells"]}
+    (name,) = re.findall(r"ampsweep run (examples/\S+) --out study", code["title"])
+    spec = yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))
+    spec["interventions"] |= {"languages": ["fr", "ja"], "factors": [0, 3]}
+    spec["tasks"] = [task | {"limit": 3} for task in spec["tasks"]]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    Path("spec.yaml").write_text(yaml.safe_dump(spec))
+    done = CliRunner().invoke(app, ["run", "spec.yaml", "--out", "study", "--engine", "fake"])
+    assert done.exit_code == 0, done.output
+    names: dict[str, Any] = {}
+    exec("\n".join(code[cell["id"]] for cell in notebook["cells"] if cell["cell_type"] == "code"), names)
+    assert set(names["curves"].index) == {("fr", 0.0), ("fr", 3.0), ("ja", 0.0), ("ja", 3.0)}
+    assert len(names["metrics"]) > 0
+    names["plt"].close("all")
+
+
 def test_every_column_is_explained() -> None:
     samples, summary = re.split(r"^## (?:Samples|Summary)$", prose(PAGE).split("\n## Gain")[0], flags=re.MULTILINE)[1:]
     explained = {name for row in samples.splitlines() if row.startswith("| `") for name in _names(row)}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,6 +26,8 @@ LANGUAGE, FLORES = "{language}", "{flores}"
 _OTHER_CODES = {"ja": ("jp",), "zh": ("cn",)}
 _NAME_LINE = re.compile(r"^(task|group): *[\"']?([\w.+-]+)[\"']? *$", re.MULTILINE)
 _MAX_LISTED = 20
+_MAX_COMPARED = 100
+"""Maximum length of an unknown name for which a similar one is looked for."""
 
 
 def bundled_folder() -> Path:
@@ -128,8 +131,17 @@ def group_names(folder: Path) -> frozenset[str]:
 
 
 def _unknown(name: str, folder: Path) -> UnknownName:
-    server_names = sorted({name for files in _server_files(folder).values() for name in files})
-    return UnknownName("task of lm-eval", name, server_names[:_MAX_LISTED], param="name")
+    """Suggest a name that is spelled alike, and list the tasks of the server only, because lm-eval has thousands."""
+    server_names = sorted({known for files in _server_files(folder).values() for known in files})
+    all_names = task_names(folder) | group_names(folder) if len(name) <= _MAX_COMPARED and "{" not in name else ()
+    return UnknownName(
+        "task of lm-eval",
+        name,
+        server_names[:_MAX_LISTED] or ["those of lm-eval; AMPSWEEP_LM_EVAL_TASKS names a folder with others"],
+        param="name",
+        meant=next(iter(get_close_matches(name, all_names, n=1)), None),
+        similar=False,
+    )
 
 
 def _bundled_files() -> dict[str, dict[str, Path]]:

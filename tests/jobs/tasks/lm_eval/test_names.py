@@ -42,6 +42,27 @@ def test_an_unknown_task_is_rejected_with_the_servers_tasks(folder: Path, name: 
 
 
 @pytest.mark.parametrize(
+    ("name", "end"),
+    [
+        ("tiny_choices", "Did you mean 'tiny_choice'?"),
+        ("xcopa_itt", "Did you mean 'xcopa_it'?"),
+        ("chess", "tiny_rolling, tiny_until"),
+        ("xcopa_{langage}", "tiny_rolling, tiny_until"),
+        ("xcopa_it" * 30, "tiny_rolling, tiny_until"),
+    ],
+)
+def test_a_name_that_is_spelled_alike_is_suggested(folder: Path, name: str, end: str) -> None:
+    with pytest.raises(UnknownName) as error:
+        languages_of(name, folder)
+    assert error.value.message.endswith(end)
+
+
+def test_without_a_folder_of_the_server_the_error_says_how_to_name_one() -> None:
+    with pytest.raises(UnknownName, match="AMPSWEEP_LM_EVAL_TASKS names a folder with others"):
+        languages_of("my_own", bundled_folder())
+
+
+@pytest.mark.parametrize(
     ("name", "language", "expected"),
     [
         ("xcopa_{language}", "it", "xcopa_it"),
