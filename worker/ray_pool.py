@@ -109,8 +109,16 @@ class RayPool(Pool):
                 ) from error
         else:
             cpus = max(os.cpu_count() or 1, int(self._cpus + 1))
-            with _hangup_blocked():
-                ray.init(address="local", include_dashboard=False, num_cpus=cpus, **common)
+            try:
+                with _hangup_blocked():
+                    ray.init(address="local", include_dashboard=False, num_cpus=cpus, **common)
+            except Exception as error:
+                if type(error) is not Exception:  # Ray raises this class itself, after 30 seconds
+                    raise
+                raise Unavailable(
+                    f"Ray did not start: {error} Start the server again when the machine is less busy and has memory "
+                    "to spare; Ray's logs are in /tmp/ray/session_latest/logs"
+                ) from error
         return ray
 
     def _make_session(self, spec: EngineSpec) -> EngineSession:

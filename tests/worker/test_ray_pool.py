@@ -199,6 +199,22 @@ async def test_an_unreachable_cluster_is_reported_with_its_address(
     await pool.stop()
 
 
+async def test_a_local_ray_that_does_not_start_in_time_is_reported_with_what_to_do(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    def timed_out(**_options: object) -> None:
+        raise Exception("The current node timed out during startup.")  # as Ray does
+
+    monkeypatch.setattr(ray, "init", timed_out)
+    monkeypatch.setattr("worker.ray_pool._set_auth_token", lambda: None)
+    pool = RayPool([installation.engine()], installation.worker_config)
+    with pytest.raises(Unavailable, match=r"Ray did not start: The current node .* when the machine is less busy"):
+        await pool.start()
+    await pool.stop()
+
+
 async def test_an_address_that_is_none_is_an_error_of_its_setting(installation: Installation) -> None:
     pool = RayPool([installation.engine()], installation.worker_config, address="nowhere")
     with pytest.raises(InvalidRequest, match=r"'nowhere' is not the address of a Ray cluster; .*HOST:PORT") as caught:
