@@ -12,6 +12,7 @@ import typer
 from ampsweep.cli.options.client import Server, client_of
 from ampsweep.cli.options.completion import sweeps
 from ampsweep.cli.options.neuron_source import check_neuron_folder, required_local_set
+from ampsweep.cli.options.results import results_folder
 from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.client.environment import DEFAULT_URL
 from ampsweep.errors import DamagedFile, InvalidRequest, NotFound
@@ -80,8 +81,8 @@ def rank(
 
 def _summary(sweep: str, server: str) -> tuple[str, list[dict[str, Any]]]:
     """Return the id of a sweep in a folder or on a server, and the rows of its summary."""
-    if Path(sweep).is_dir():
-        return _read(Path(sweep) / "summary.parquet")
+    if (results := results_folder(sweep)) is not None:
+        return _read(results / "summary.parquet")
     with TemporaryFolder("summary") as folder, client_of(server) as client:
         return _read(client.download_summary(sweep, folder / "summary.parquet"))
 

@@ -11,20 +11,17 @@ import typer
 
 from ampsweep.cli.options.client import Server, client_of
 from ampsweep.cli.options.completion import sweeps
+from ampsweep.cli.options.results import results_folder
 from ampsweep.cli.options.values import comma_separated
 from ampsweep.cli.terminal.output import AsJson, show
 from ampsweep.cli.terminal.progress import ProgressDisplay
 from ampsweep.client.environment import DEFAULT_URL
 from ampsweep.errors import InvalidRequest, NotFound
 from ampsweep.files import atomic_write, check_folder, output_file
-from ampsweep.missing_path import no_folder
 from ampsweep.temporary import TemporaryFolder
 
 if TYPE_CHECKING:
     from jobs.report.document import Document
-
-_SWEEP_ID = "sweep_"
-"""How the ids of sweeps begin."""
 
 
 def report(
@@ -110,11 +107,9 @@ def _check_scores(scores: Sequence[Path]) -> None:
 @contextmanager
 def _files_of(sweep: str, server: str, *, partial: bool) -> Iterator[Path]:
     """Yield the folder with a sweep's results, summary and neurons, downloaded if `sweep` is the id of a sweep."""
-    if Path(sweep).is_dir():
-        yield Path(sweep)
+    if (results := results_folder(sweep)) is not None:
+        yield results
         return
-    if not sweep.startswith(_SWEEP_ID):
-        raise NotFound(_no_folder(Path(sweep)))
     from jobs.report.neurons_file import write_neurons_of
 
     with TemporaryFolder("report") as folder, client_of(server) as client:
@@ -126,14 +121,6 @@ def _files_of(sweep: str, server: str, *, partial: bool) -> Iterator[Path]:
         client.download_summary(sweep, folder / "summary.parquet", partial=partial)
         write_neurons_of(folder, lambda neuron_set: client.neuron_set(neuron_set, neurons=True)["neurons"])
         yield folder
-
-
-def _no_folder(path: Path) -> str:
-    """Return the message for what is neither a folder nor the id of a sweep."""
-    if path.is_file():
-        return f"{path} is a file; give the folder that it is in"
-    message = no_folder(path)
-    return message if message.endswith("?") else f"{message}; give the folder that `ampsweep run --out` wrote to"
 
 
 def _report(

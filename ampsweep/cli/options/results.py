@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 
 from ampsweep.cli.options.client import client_of
+from ampsweep.errors import NotFound
+from ampsweep.missing_path import no_folder
 
 _SWEEP_ID = re.compile(r"sweep_[0-9a-z]+")
 
@@ -24,3 +26,21 @@ def local_results(source: str, server: str, folder: Path) -> Path:
         with client_of(server) as client:
             return client.download(source, folder / f"{source}.parquet")
     return results_file(path)
+
+
+def results_folder(sweep: str) -> Path | None:
+    """Return the folder that an argument names; None if it is the id of a sweep.
+
+    Raises:
+        NotFound: It is neither a folder nor an id.
+    """
+    path = Path(sweep)
+    if path.is_dir():
+        return path
+    if sweep.startswith("sweep_"):
+        return None
+    if path.is_file():
+        raise NotFound(f"{path} is a file; give the folder that it is in")
+    message = no_folder(path)
+    remedy = "" if message.endswith("?") else "; give the folder that `ampsweep run --out` wrote to"
+    raise NotFound(f"{message}{remedy}")

@@ -95,6 +95,12 @@ def test_a_folder_without_a_finished_sweep_is_refused(neurons: tuple[Path, str],
     assert "give the folder of a finished sweep" in result.stderr
 
 
+def test_a_folder_that_is_not_there_is_not_asked_of_a_server(neurons: tuple[Path, str], tmp_path: Path) -> None:
+    result = call("neurons", "rank", tmp_path / "rnu", "--neurons", neurons[0], "--top", 1, "--out", tmp_path / "best")
+    assert result.exit_code == 3
+    assert f"there is no folder {tmp_path / 'rnu'}" in result.stderr
+
+
 def test_a_summary_that_somebody_has_changed_is_refused(neurons: tuple[Path, str], tmp_path: Path) -> None:
     options = ("--neurons", neurons[0], "--top", 1, "--out", tmp_path / "top")
     table = pa.table({"metric": ["lss"], "value": [0.5]})
