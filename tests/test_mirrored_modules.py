@@ -20,6 +20,7 @@ MIN_LINES = 60
 COVERED_BY: Mapping[str, tuple[str, ...]] = {
     "tests/worker/batches/test_service.py": ("worker/leased_service.py",),
     "tests/engine/vllm/plugin/test_serve.py": ("engine/vllm/plugin/self_test.py",),
+    "tests/engine/vllm/worker/test_recording.py": ("engine/kernels/host_copies.py",),
     "tests/ampsweep/cli/checks/test_checks.py": (
         "ampsweep/cli/checks/installation.py",
         "ampsweep/cli/checks/machine.py",
