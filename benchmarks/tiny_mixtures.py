@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.tiny_settings import DELTA_NET, GEMMA_4, GRANITE_4, GROUPED, LFM2, MUP, NEMOTRON_H, SLIDING
+from benchmarks.tiny_settings import COHERE_2, DELTA_NET, GEMMA_4, GRANITE_4, GROUPED, LFM2, MUP, NEMOTRON_H, SLIDING
 
 _DEEPSEEK = {
     "num_attention_heads": 4,
@@ -144,6 +144,56 @@ MIXTURES: dict[str, dict[str, Any]] = {
         "moe_intermediate_size": 40,
         "num_shared_experts": 2,
         "routed_scaling_factor": 1.5,
+    },
+    "phimoe": {
+        **GROUPED,
+        "intermediate_size": 40,
+        "num_local_experts": 6,
+        "num_experts_per_tok": 2,
+        "attention_bias": True,
+        "lm_head_bias": True,
+    },
+    "solar_open": {**_ROUTED, "first_k_dense_replace": None},
+    "cohere2_moe": {
+        **GROUPED,
+        **COHERE_2,
+        "intermediate_size": 40,
+        "num_experts": 6,
+        "num_experts_per_tok": 3,
+        "num_shared_experts": 2,
+        "expert_selection_fn": "sigmoid",
+        "prefix_dense_intermediate_size": 96,
+        "mlp_layer_types": ["dense", "sparse", "sparse"],
+    },
+    "afmoe": {
+        **GROUPED,
+        **SLIDING,
+        "num_experts": 6,
+        "num_experts_per_tok": 3,
+        "moe_intermediate_size": 40,
+        "num_shared_experts": 2,
+        "num_dense_layers": 1,
+        "route_scale": 1.5,
+        "mup_enabled": True,
+        # settings of published checkpoints that Transformers does not read, and vLLM does
+        "score_func": "sigmoid",
+        "route_norm": True,
+        "n_group": 1,
+        "topk_group": 1,
+    },
+    "hy_v3": {
+        **GROUPED,
+        "num_experts": 6,
+        "num_experts_per_tok": 3,
+        "moe_intermediate_size": 40,
+        "num_shared_experts": 1,
+        "router_scaling_factor": 1.5,
+        "mlp_layer_types": ["dense", "sparse", "sparse"],
+        # settings of published checkpoints that Transformers does not read, and vLLM does
+        "expert_hidden_dim": 40,
+        "first_k_dense_replace": 1,
+        "route_norm": True,
+        "qk_norm": True,
     },
     "qwen3_next": {**GROUPED, **DELTA_NET, **_QWEN_EXPERTS, "mlp_only_layers": [1]},
     "qwen3_5_moe_text": {**GROUPED, **DELTA_NET, **_QWEN_EXPERTS},

@@ -93,6 +93,11 @@ Family = Literal[
     "hunyuan_v1_moe",
     "dots1",
     "exaone_moe",
+    "phimoe",
+    "solar_open",
+    "cohere2_moe",
+    "afmoe",
+    "hy_v3",
     "qwen3_next",
     "qwen3_5_moe_text",
     "olmo3",
@@ -108,6 +113,7 @@ Family = Literal[
     "jais2",
     "hyperclovax",
     "minicpm3",
+    "vaultgemma",
     "xglm",
 ]
 """`model_type` of an architecture; with `_moe`, if it is not part of it, the variant that has experts."""
@@ -180,6 +186,7 @@ _OVERRIDES: dict[str, dict[str, Any]] = {  # settings that differ from `_SHAPE`;
     "jais2": GROUPED,
     "hyperclovax": {**GROUPED, **MUP},
     "minicpm3": MINICPM_3,
+    "vaultgemma": {**GEMMA, **SLIDING, "query_pre_attn_scalar": 32},
     "xglm": {"intermediate_size": None, "ffn_dim": 96, "tie_word_embeddings": True},
     "starcoder2": {"num_key_value_heads": 1},
     "stablelm": {"num_key_value_heads": 1},
@@ -195,6 +202,8 @@ _OVERRIDES: dict[str, dict[str, Any]] = {  # settings that differ from `_SHAPE`;
     "qwen3_5": {**GROUPED, **DELTA_NET},
     **MIXTURES,
 }
+_ARCHITECTURES = {"phimoe": "PhiMoEForCausalLM"}
+"""Names that published checkpoints give their class in `config.json`, where Transformers writes another one."""
 _ONE_PLUS = ("gemma", "gemma2", "gemma3", "gemma3_text", "nemotron")  # their norms multiply by 1 + weight
 
 _MERGED = (
@@ -260,6 +269,9 @@ def tiny_model(family: Family, path: Path, seed: int = 0) -> Path:
                 bias.normal_(0.0, 0.2, generator=generator)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.save_pretrained(path)
+    if (architecture := _ARCHITECTURES.get(family)) is not None:
+        model.config.architectures = [architecture]
+        model.config.save_pretrained(path)
     return path
 
 

@@ -17,6 +17,7 @@ _MIXTURES = frozenset(
         *("lfm2_moe", "llama4_text", "glm4_moe_lite", "ernie4_5_moe", "minimax_m2"),
         *("hunyuan_v1_moe", "dots1", "exaone_moe"),
         *("deepseek_v2", "deepseek_v3", "gemma4_text", "granitemoe", "granitemoehybrid"),
+        *("phimoe", "solar_open", "cohere2_moe", "afmoe", "hy_v3"),
     }
 )
 """The `model_type` of the mixtures of experts that can be steered."""
@@ -25,6 +26,8 @@ _OTHER_EXPERTS = ("num_routed_experts",)
 """Names of the same number in the configs of mixtures that cannot be steered."""
 _OTHER_FORM = frozenset({"nemotron_h"})
 """Supported mixtures whose config gives the kind of each layer; `ampsweep.folders.model` reads them."""
+_PLAIN = ("prefix_dense_intermediate_size", "intermediate_size_mlp")
+"""Where a config gives the neurons of a plain MLP: Cohere 2 and Llama 4; `intermediate_size` in others."""
 _SHARED = ("shared_expert_intermediate_size", "shared_intermediate_size")
 _SHARED_EXPERTS = ("n_shared_experts", "moe_num_shared_experts", "num_shared_experts")
 
@@ -68,7 +71,7 @@ def _experts(config: Mapping[str, Any]) -> int:
 
 def _width(config: Mapping[str, Any], layer: int) -> int:
     if _is_plain(config, layer):
-        return int(config.get("intermediate_size_mlp") or config["intermediate_size"])
+        return int(next((config[key] for key in _PLAIN if config.get(key)), None) or config["intermediate_size"])
     of_expert = int(_of_expert(config))
     return _experts(config) * of_expert + _beside(config, of_expert)
 

@@ -23,6 +23,7 @@ from engine.vllm.versions import check_version
 from engine.vllm.worker import (
     blocks,
     language_model,  # noqa: F401  # registers a load format
+    lm_head,
     mlps,
     rotary,
     routers,
@@ -78,6 +79,7 @@ class SteeringWorkerMixin:
         self._warm_up(backend, model_mlps)
         rotary.correct(model)
         routers.correct(model)
+        lm_head.correct(model)
         rows = model_mlps.shard.first_rows
         blocks.attach(model, layers=layers, make=lambda position: backend.residual(rows[position]))
         overflow = OverflowCheck() if options.reports_overflow else None

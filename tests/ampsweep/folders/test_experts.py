@@ -49,6 +49,21 @@ EXPERTS: dict[str, Any] = {"num_hidden_layers": 4, "intermediate_size": 20, "moe
             (20, 60, 60, 60),
         ),
         ("dots1", {"n_routed_experts": 8, "n_shared_experts": 2, "first_k_dense_replace": 1}, (20, 60, 60, 60)),
+        ("phimoe", {"num_local_experts": 8, "moe_intermediate_size": None}, (160, 160, 160, 160)),
+        ("solar_open", {"n_routed_experts": 8, "n_shared_experts": 1}, (54, 54, 54, 54)),
+        ("afmoe", {"num_experts": 8, "num_shared_experts": 2, "num_dense_layers": 2}, (20, 20, 60, 60)),
+        ("hy_v3", {"num_experts": 8, "num_shared_experts": 1, "first_k_dense_replace": 1}, (20, 54, 54, 54)),
+        (
+            "cohere2_moe",
+            {
+                "num_experts": 8,
+                "num_shared_experts": 2,
+                "moe_intermediate_size": None,
+                "prefix_dense_intermediate_size": 50,
+                "first_k_dense_replace": 1,
+            },
+            (50, 200, 200, 200),
+        ),
         (
             "llama4_text",
             {
@@ -89,7 +104,7 @@ def test_a_dense_model_has_none(model_type: str, config: dict[str, Any]) -> None
 
 @pytest.mark.parametrize(
     ("model_type", "key"),
-    [("phimoe", "num_local_experts"), ("ernie4_5_vl_moe_text", "moe_num_experts"), ("jamba", "num_experts")],
+    [("mistral4", "n_routed_experts"), ("ernie4_5_vl_moe_text", "moe_num_experts"), ("jamba", "num_experts")],
 )
 def test_unsupported_mixtures_are_rejected_with_the_supported_types(model_type: str, key: str) -> None:
     with pytest.raises(ValueError, match=f"experts of type {model_type} are not supported; supported types: .*mixtral"):

@@ -27,6 +27,7 @@ from tests.engine.neuron_sets import make_neuron_set
 FAMILIES: tuple[Family, ...] = (
     *("deepseek_v2", "deepseek_v3", "glm4_moe_lite", "qwen3_next", "qwen3_5_moe_text"),
     *("ernie4_5_moe", "minimax_m2", "granitemoe", "hunyuan_v1_moe", "dots1", "exaone_moe"),
+    *("phimoe", "solar_open", "cohere2_moe", "afmoe", "hy_v3"),
 )
 IDS = torch.tensor([[0, 31, 41, 59, 26, 53, 58, 97]])
 VALUE = 3.0
