@@ -8,7 +8,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
-from ampsweep.domain.recording_progress import RecordingProgress
+from ampsweep.domain.neurons.recording_progress import RecordingProgress
 from api.auth.limits import Limits
 from api.http.change_notifier import ChangeNotifier
 from api.http.event_stream import EncodedEvent

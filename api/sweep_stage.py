@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ampsweep.domain.recording_progress import RecordingProgress
+from ampsweep.domain.neurons.recording_progress import RecordingProgress
 from ampsweep.telemetry.start_phase import start_text
 from api.services import Services
 from jobs.store.records import SweepRecord

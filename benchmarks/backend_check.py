@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ampsweep.domain.layer_widths import LayerWidths
+from ampsweep.domain.neurons.layer_widths import LayerWidths
 from ampsweep.domain.statistic import Statistic
 from engine.kernels import host_copies
 from engine.kernels.activation import MlpForm
@@ -22,7 +22,7 @@ from engine.kernels.device_table import SlotEntries
 from engine.vllm.backends.base import NOTHING, RecordedSpan, StepLayout
 from engine.vllm.backends.cuda import CudaBackend
 from engine.vllm.backends.step_needs import set_needs
-from engine.vllm.worker.recording import Recording
+from engine.vllm.worker.outputs.recording import Recording
 from engine.vllm.worker.table import Shard
 
 LAYERS, WIDTH, HIDDEN, TOKENS = 2, 75, 48, 12

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zlib import crc32
 
-from ampsweep.domain.language_identifier import Identification
+from ampsweep.domain.languages.identifier import Identification
 
 OFTEN = {"drift": {"min_characters": 4, "window": 12, "every": 3, "switch_on": 1, "switch_off": 2}}
 """The field `when` of an intervention that is switched several times in some dozen tokens."""

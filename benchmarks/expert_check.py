@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from benchmarks.float64_activation import activation_in_float64
+from engine.kernels.cuda.expert_pairs import ExpertPairs
 from engine.kernels.device_table import DeviceTable, SlotEntries
-from engine.kernels.expert_pairs import ExpertPairs
 
 SHAPES = ((9, 5, 2, 40, 36),)
 """Tokens, experts, experts of a token, size of the residual stream and neurons of an expert, on every machine."""
@@ -57,7 +57,7 @@ class ExpertCheck:
                     yield shape, dtype
 
     def _product(self, pairs: ExpertPairs, tokens: int, inputs: int, outputs: int, dtype: torch.dtype) -> None:
-        from engine.kernels import grouped_product_triton
+        from engine.kernels.cuda import grouped_product_triton
 
         x, weights = self._normal(tokens, inputs).to(dtype), self._normal(pairs.experts, outputs, inputs).to(dtype)
         biases, shares = self._normal(pairs.experts, outputs).to(dtype), self._normal(len(pairs.chosen))
@@ -71,7 +71,7 @@ class ExpertCheck:
 
     def _steering(self, pairs: ExpertPairs, tokens: int, width: int, dtype: torch.dtype) -> None:
         """Check slot 1, which scales every third neuron of every expert but the first, at half of the tokens."""
-        from engine.kernels import steer_triton
+        from engine.kernels.cuda import steer_triton
 
         neurons = np.arange(0, width, 3, dtype=np.int32)
         lengths = [0, *[len(neurons)] * (pairs.experts - 1)]
@@ -104,7 +104,7 @@ class ExpertCheck:
 
     def _recording(self, pairs: ExpertPairs, tokens: int, width: int, dtype: torch.dtype) -> None:
         """Check a sentence of all tokens but the last, and one of no tokens."""
-        from engine.kernels import record_triton
+        from engine.kernels.cuda import record_triton
 
         x = self._normal(len(pairs.chosen), 2 * width).to(dtype)
         spans = torch.tensor([[0, tokens - 1], [0, 0]], dtype=torch.int32, device=self._device)

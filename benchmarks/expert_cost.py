@@ -23,7 +23,7 @@ import torch
 from benchmarks import kernel_timing
 from benchmarks.rounds import Ratio, ratio, time_rounds
 from engine.kernels.activation import MlpForm
-from engine.vllm.worker.recording import Recording
+from engine.vllm.worker.outputs.recording import Recording
 from engine.vllm.worker.table import Shard
 
 _LEAST_SECONDS = 0.2

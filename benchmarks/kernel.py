@@ -74,7 +74,7 @@ def token_slots(tokens: int, slots: int, device: torch.device) -> torch.Tensor:
 def measure(tokens: int, width: int, tables: dict[float, DeviceTable], dtype: torch.dtype) -> dict[str, Any]:
     """Time the kernel and its references at one shape, with the same buffers, on the device of the tables."""
     from benchmarks import kernel_references
-    from engine.kernels import steer_triton
+    from engine.kernels.cuda import steer_triton
 
     device = tables[SHARES[0]].buffers.offsets.device
     layers = torch.arange(LAYERS, dtype=torch.int32, device=device)

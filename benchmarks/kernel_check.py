@@ -67,7 +67,7 @@ class KernelCheck:
 
     def steering(self) -> int:
         """Check `steer_triton.steer`, with rows that also multiply activations by 0."""
-        from engine.kernels import steer_triton
+        from engine.kernels.cuda import steer_triton
 
         cases = 0
         for tokens, width, dtype, name, gated in self._cases():
@@ -82,7 +82,7 @@ class KernelCheck:
 
     def statistics(self) -> int:
         """Check `statistic_triton.take`, and that the steering kernel adds its share of the result."""
-        from engine.kernels import statistic_triton, steer_triton
+        from engine.kernels.cuda import statistic_triton, steer_triton
 
         cases = 0
         for (tokens, width), word in itertools.product(self._shapes, STATISTICS):
@@ -106,7 +106,7 @@ class KernelCheck:
 
     def recording(self) -> int:
         """Check `record_triton.record`, twice into the same rows."""
-        from engine.kernels import record_triton
+        from engine.kernels.cuda import record_triton
 
         cases, rows = 0, 3
         for tokens, width, dtype, name, gated in self._cases():
@@ -126,7 +126,7 @@ class KernelCheck:
 
     def residual_stream(self) -> int:
         """Check `residual_triton.add` and `residual_triton.record`, on a residual stream as wide as the layers."""
-        from engine.kernels import residual_triton
+        from engine.kernels.cuda import residual_triton
 
         cases, rows = 0, 3
         for (tokens, width), dtype in itertools.product(self._shapes, ROUNDING):

@@ -16,8 +16,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ampsweep.domain.language_identifier import LanguageIdentifier
-from ampsweep.domain.languages import FLORES_CODES
+from ampsweep.domain.languages.codes import FLORES_CODES
+from ampsweep.domain.languages.identifier import LanguageIdentifier
 from ampsweep.errors import AmpsweepError
 from ampsweep.folders.text import read_lines
 from jobs.language_control.identifiers import open_identifier

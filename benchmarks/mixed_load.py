@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ampsweep.domain.chunk import joined_spans
+from ampsweep.domain.generation.chunk import joined_spans
+from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.sampling import SamplingParams
 from ampsweep.folders.corpus import Sentence
 from benchmarks.checksum_identifier import OFTEN
 from engine.base import CaptureRequest, Engine, EngineInfo, GenerateRequest, ScoreRequest, Steering

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from ampsweep.domain.layer_widths import LayerWidths
+from ampsweep.domain.neurons.layer_widths import LayerWidths
 from benchmarks import kernel, kernel_references, kernel_timing
 from engine.kernels.activation import MlpForm
 from engine.vllm.backends.base import NOTHING, RecordedSpan, StepLayout
 from engine.vllm.backends.cuda import CudaBackend
-from engine.vllm.worker.recording import Recording, recording_rows
+from engine.vllm.worker.outputs.recording import Recording, recording_rows
 from engine.vllm.worker.table import Shard
 
 WIDTHS = {4864: 896, 18944: 3584}

@@ -36,9 +36,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.neuron_set import IdentificationRequest
-from ampsweep.domain.sampling import SamplingParams
+from ampsweep.domain.neurons.neuron_set import IdentificationRequest
 from ampsweep.folders.corpus import Corpus, Sentence
 from benchmarks.answer_differences import Answered, Expected, compare_answers, rounding
 from benchmarks.plain_model import Change, PlainModel, Recorded, unchanged

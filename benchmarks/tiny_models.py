@@ -126,7 +126,7 @@ TRANSFORMERS_ONLY: tuple[Family, ...] = (
     "qwen3_next",
     "qwen3_5_moe_text",
 )
-"""The families that the `vllm` engine does not run on a CPU in float32; see `engine.vllm.platform_support`."""
+"""The families that the `vllm` engine does not run on a CPU in float32; see `engine.vllm.models.platform_support`."""
 FAMILIES: tuple[Family, ...] = ("qwen2", "llama", "gemma2", "mistral")
 """The families whose forward pass `tests.engine.forward` computes independently of any engine."""
 LAYERS = 3

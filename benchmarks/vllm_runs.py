@@ -7,7 +7,7 @@ from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any
 
-from ampsweep.domain.sampling import SamplingParams
+from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.folders.corpus import Sentence
 from benchmarks.stock_vllm import run_plain
 from benchmarks.workload import GeneratedItem, ScoredItem, steering

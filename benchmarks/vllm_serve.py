@@ -32,7 +32,7 @@ from typing import Any
 import httpx
 import psutil
 
-from ampsweep.domain.layer_widths import LayerWidths
+from ampsweep.domain.neurons.layer_widths import LayerWidths
 from ampsweep.folders.model import read_model_folder
 from benchmarks.random_model import random_model
 from benchmarks.rounds import Variants, ratio, time_rounds

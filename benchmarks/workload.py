@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.layer_widths import LayerWidths
+from ampsweep.domain.neurons.layer_widths import LayerWidths
 from engine.base import EngineInfo, Steering
 from engine.neurons.neuron_set import NeuronSet
 

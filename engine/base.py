@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ampsweep.domain.choices import Mode
-from ampsweep.domain.chunk import Chunk
+from ampsweep.domain.generation.chunk import Chunk
+from ampsweep.domain.generation.prompt import DEFAULT_OPTIONS, Prompt, PromptOptions, ScoreText, Split, TokenIds, Tool
+from ampsweep.domain.generation.sampling import SamplingParams
+from ampsweep.domain.generation.tool_calls import ToolParsing
 from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.layer_widths import LayerWidths, Width
-from ampsweep.domain.prompt import DEFAULT_OPTIONS, Prompt, PromptOptions, ScoreText, Split, TokenIds, Tool
-from ampsweep.domain.sampling import SamplingParams
-from ampsweep.domain.tool_calls import ToolParsing
+from ampsweep.domain.neurons.layer_widths import LayerWidths, Width
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.corpus import Sentence
 from engine.capture.selection import NeuronSelection

@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2.exceptions import TemplateError
 
-from ampsweep.domain.prompt import DEFAULT_OPTIONS, ChatMessage, PromptOptions, Tool
+from ampsweep.domain.generation.prompt import DEFAULT_OPTIONS, ChatMessage, PromptOptions, Tool
 from ampsweep.errors import InvalidRequest
 from engine.tokenizer import ChatFormatter
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
-from ampsweep.domain.chunk import PromptPart, TokenLogprob
+from ampsweep.domain.generation.chunk import PromptPart, TokenLogprob
 from engine.incremental_decoder import REPLACEMENT, IncrementalDecoder, PromptEnd, ends_with_broken_bytes
 from engine.tokenizer import Decoder, Tokenizer
 

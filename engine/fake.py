@@ -13,10 +13,10 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from ampsweep.domain.chunk import Chunk, PromptPart, TokenLogprob
-from ampsweep.domain.language_identifier import LanguageIdentifier
-from ampsweep.domain.prompt import PromptOptions, TokenIds
-from ampsweep.domain.sampling import SamplingParams
+from ampsweep.domain.generation.chunk import Chunk, PromptPart, TokenLogprob
+from ampsweep.domain.generation.prompt import PromptOptions, TokenIds
+from ampsweep.domain.generation.sampling import SamplingParams
+from ampsweep.domain.languages.identifier import LanguageIdentifier
 from ampsweep.errors import EngineFailed, InvalidRequest, PromptTooLong, UnknownName
 from ampsweep.folders.corpus import Sentence
 from ampsweep.hashing import canonical_json

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from ampsweep.domain.prompt import DEFAULT_OPTIONS, Prompt, PromptOptions, TokenIds, Tool
+from ampsweep.domain.generation.prompt import DEFAULT_OPTIONS, Prompt, PromptOptions, TokenIds, Tool
 from ampsweep.errors import InvalidRequest
 
 _SPECIAL = 256

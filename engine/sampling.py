@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from ampsweep.domain.sampling import SamplingParams, token_ids
-from ampsweep.domain.structured_outputs import FIELD
+from ampsweep.domain.generation.sampling import SamplingParams, token_ids
+from ampsweep.domain.generation.structured_outputs import FIELD
 from ampsweep.errors import InvalidRequest
 from engine.tokenizer import Encoder, Tokenizer
 

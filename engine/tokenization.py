@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TypeVar
 
-from ampsweep.domain.prompt import DEFAULT_OPTIONS, Prompt, PromptOptions, ScoreText, Split, TokenIds, Tool
-from ampsweep.domain.sampling import SamplingParams
+from ampsweep.domain.generation.prompt import DEFAULT_OPTIONS, Prompt, PromptOptions, ScoreText, Split, TokenIds, Tool
+from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest, PromptTooLong, UnsupportedModel
 from ampsweep.hashing import canonical_json
 from engine.base import GenerateRequest, ScoreRequest

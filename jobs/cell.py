@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from ampsweep.domain.choices import Mode, Vector
 from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.neuron_set import NeuronsRef
+from ampsweep.domain.neurons.neuron_set import NeuronsRef
 from ampsweep.hashing import canonical_json, text_hash
 from jobs.instruction import Instruction, PromptMethod
 

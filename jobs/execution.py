@@ -9,21 +9,21 @@ from typing import Any, Literal, Protocol
 
 from ampsweep.domain.capture import CapturedText, CaptureSelection
 from ampsweep.domain.choices import CaptureDtype
-from ampsweep.domain.chunk import Chunk
+from ampsweep.domain.generation.chunk import Chunk
+from ampsweep.domain.generation.prompt import Prompt, PromptOptions, PromptTokens, TokenIds, Tool
+from ampsweep.domain.generation.sampling import SamplingParams
+from ampsweep.domain.generation.tool_calls import ToolParsing
 from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.neuron_set import NeuronsRef
-from ampsweep.domain.prompt import Prompt, PromptOptions, PromptTokens, TokenIds, Tool
-from ampsweep.domain.recording_progress import RecordingProgress
-from ampsweep.domain.sampling import SamplingParams
-from ampsweep.domain.tool_calls import ToolParsing
+from ampsweep.domain.neurons.neuron_set import NeuronsRef
+from ampsweep.domain.neurons.recording_progress import RecordingProgress
 from ampsweep.errors import AmpsweepError
 from jobs.batches.files import BatchFiles
 from jobs.batches.records import BatchRecord
 from jobs.evaluation.records import EvaluationRecord
 from jobs.evaluation.request import EvaluationRequest
-from jobs.store.batches import Batches
-from jobs.store.evaluations import Evaluations
 from jobs.store.records import CellOutcome, SweepRecord
+from jobs.store.sql.batches import Batches
+from jobs.store.sql.evaluations import Evaluations
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,9 @@ from importlib.resources import files
 from typing import Literal
 
 from ampsweep.documents import parse_yaml
-from ampsweep.domain.language_names import english_name
-from ampsweep.domain.languages import unknown_language
-from ampsweep.domain.prompt import ChatMessage, Prompt
+from ampsweep.domain.generation.prompt import ChatMessage, Prompt
+from ampsweep.domain.languages.codes import unknown_language
+from ampsweep.domain.languages.names import english_name
 
 PromptMethod = Literal["prompt_en", "prompt_native"]
 """Whether an instruction is in English or in the language that it asks for."""

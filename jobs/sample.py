@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ampsweep.domain.chunk import Span
+from ampsweep.domain.generation.chunk import Span
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,10 +12,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from ampsweep.domain.chat_template import TemplateVariables
 from ampsweep.domain.choices import Mode, Op, Patch, Scope, Selection, Vector
 from ampsweep.domain.drift import Part, When, check_when
 from ampsweep.domain.edited_tokens import EditedTokens, check_tokens
+from ampsweep.domain.generation.chat_template import TemplateVariables
+from ampsweep.domain.generation.sampling import AnswerCount, MaxTokens, SamplingSeed, Temperature, TopP
 from ampsweep.domain.intervention import (
     Factor,
     LayerList,
@@ -26,8 +27,7 @@ from ampsweep.domain.intervention import (
     check_magnitude,
     word_or_list,
 )
-from ampsweep.domain.neuron_set import METHOD_PARAMS, IdentificationRequest, SpecMethod
-from ampsweep.domain.sampling import AnswerCount, MaxTokens, SamplingSeed, Temperature, TopP
+from ampsweep.domain.neurons.neuron_set import METHOD_PARAMS, IdentificationRequest, SpecMethod
 from ampsweep.domain.validation import Languages, Name, NeuronSetId, StrictModel, Unique, one_or_list, unique, validate
 from jobs.instruction import PromptMethod
 

@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from jobs.clock import Clock
-from jobs.store.sql import SqlStore, random_id
+from jobs.store.sql.store import SqlStore, random_id
 
 _FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "listen_addresses": "''"}
 

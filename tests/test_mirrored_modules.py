@@ -1,8 +1,8 @@
 """Every larger module has its test at the mirrored path, or is listed here with the test that covers it.
 
-The test of `jobs/store/sql.py` is `tests/jobs/store/test_sql.py`. A module without one is listed in `COVERED_BY`, below
-the test files that exercise it through the interface of which it is a part. An entry that is no longer needed fails the
-test, so that the list cannot outlive its reasons.
+The test of `jobs/store/sql/store.py` is `tests/jobs/store/sql/test_store.py`. A module without one is listed in
+`COVERED_BY`, below the test files that exercise it through the interface of which it is a part. An entry that is no
+longer needed fails the test, so that the list cannot outlive its reasons.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MIN_LINES = 60
 COVERED_BY: Mapping[str, tuple[str, ...]] = {
     "tests/worker/batches/test_service.py": ("worker/leased_service.py",),
     "tests/engine/vllm/plugin/test_serve.py": ("engine/vllm/plugin/self_test.py",),
-    "tests/engine/vllm/worker/test_recording.py": ("engine/kernels/host_copies.py",),
+    "tests/engine/vllm/worker/outputs/test_recording.py": ("engine/kernels/host_copies.py",),
     "tests/ampsweep/cli/checks/test_checks.py": (
         "ampsweep/cli/checks/installation.py",
         "ampsweep/cli/checks/machine.py",
@@ -50,14 +50,14 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
     "tests/ampsweep/domain/test_intervention.py": ("ampsweep/domain/statistic.py",),
     "tests/api/test_errors.py": ("api/http/json_body.py",),
     "tests/api/test_app.py": ("api/services.py",),
-    "tests/engine/test_chat_template.py": ("ampsweep/domain/prompt.py",),
+    "tests/engine/test_chat_template.py": ("ampsweep/domain/generation/prompt.py",),
     "tests/api/routes/test_health.py": ("api/routes/models.py",),
     "tests/api/routes/test_interventions.py": ("api/model_names.py",),
     "tests/api/routes/test_tokenization.py": ("api/openai/tokenization.py",),
     "tests/api/routes/test_activations.py": ("api/auth/stream_limit.py", "api/openai/captured_text.py"),
     "tests/api/routes/test_evaluations.py": ("worker/evaluation/sweep_texts.py",),
-    "tests/jobs/store/test_evaluations.py": ("jobs/evaluation/records.py",),
-    "tests/jobs/store/test_batches.py": ("jobs/batches/records.py",),
+    "tests/jobs/store/sql/test_evaluations.py": ("jobs/evaluation/records.py",),
+    "tests/jobs/store/sql/test_batches.py": ("jobs/batches/records.py",),
     "tests/worker/batches/test_run_rows.py": ("jobs/batches/rows.py",),
     "tests/api/routes/test_results.py": (
         "api/http/range_response.py",
@@ -85,7 +85,7 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
     "tests/jobs/planning/test_resolution.py": ("jobs/planning/task_resolution.py",),
     "tests/jobs/data/test_hub.py": ("jobs/data/hub_sources.py",),
     "tests/api/openai/test_completions.py": ("jobs/execution.py", "worker/completions.py"),
-    "tests/jobs/metrics/test_corpus_score.py": ("jobs/metrics/corpus_metrics.py",),
+    "tests/jobs/metrics/corpus/test_corpus_score.py": ("jobs/metrics/corpus/corpus_metrics.py",),
     "tests/jobs/report/test_page.py": (
         "jobs/report/answers.py",
         "jobs/report/document.py",
@@ -102,25 +102,25 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
     "tests/jobs/storage/test_protocol.py": ("jobs/storage/local.py",),
     "tests/jobs/store/test_*_contract.py": (
         "jobs/store/protocol.py",
-        "jobs/store/queries.py",
+        "jobs/store/sql/queries.py",
         "jobs/store/records.py",
-        "jobs/store/rows.py",
-        "jobs/store/transaction.py",
+        "jobs/store/sql/rows.py",
+        "jobs/store/sql/transaction.py",
     ),
-    "tests/jobs/store/test_migrations.py": ("jobs/store/tables.py",),
+    "tests/jobs/store/test_migrations.py": ("jobs/store/sql/tables.py",),
     "tests/jobs/tasks/test_*.py": ("jobs/tasks/base.py",),
     "tests/jobs/tasks/lm_eval/test_loaded_task.py": ("jobs/tasks/lm_eval/task.py",),
     "tests/jobs/tasks/test_xcopa.py": ("jobs/tasks/file_task.py",),
     "tests/worker/test_cell_calls.py": ("jobs/tasks/requests.py",),
-    "tests/worker/test_local_pool.py": ("worker/engine_session.py",),
+    "tests/worker/pool/test_local_pool.py": ("worker/pool/engine_session.py",),
     "tests/api/routes/test_neuron_sets.py": ("worker/neuron_set_service.py",),
-    "tests/engine/kernels/test_take_statistics.py": (
-        "engine/kernels/statistic_numba.py",
-        "engine/kernels/statistic_triton.py",
+    "tests/engine/kernels/cpu/test_take_statistics.py": (
+        "engine/kernels/cpu/statistic_numba.py",
+        "engine/kernels/cuda/statistic_triton.py",
     ),
-    "tests/engine/kernels/test_steer_cpu.py": (
-        "engine/kernels/steer_numba.py",
-        "engine/kernels/steer_torch.py",
+    "tests/engine/kernels/cpu/test_steer_cpu.py": (
+        "engine/kernels/cpu/steer_numba.py",
+        "engine/kernels/cpu/steer_torch.py",
     ),
     "tests/engine/identify/test_recorder.py": ("engine/identify/stats.py",),
     "tests/engine/test_families.py": ("engine/steering/mlp_sites.py",),
@@ -135,8 +135,8 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
         "engine/vllm/backends/device_buffers.py",
         "engine/vllm/backends/device_residual.py",
     ),
-    "tests/engine/vllm/test_sampling.py": ("engine/vllm/request_extras.py",),
-    "tests/engine/vllm/test_engine.py": ("engine/vllm/one_pass.py",),
+    "tests/engine/vllm/test_sampling.py": ("engine/vllm/requests/request_extras.py",),
+    "tests/engine/vllm/test_engine.py": ("engine/vllm/requests/one_pass.py",),
     "tests/engine/vllm/test_launch.py": ("engine/vllm/settings.py",),
 }
 

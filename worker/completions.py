@@ -9,14 +9,14 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import TypeVar
 
-from ampsweep.domain.chunk import Chunk
-from ampsweep.domain.prompt import PromptTokens
+from ampsweep.domain.generation.chunk import Chunk
+from ampsweep.domain.generation.prompt import PromptTokens
 from ampsweep.errors import InvalidRequest, NotFound
 from jobs.execution import CaptureCall, CompletionCall, TokenizeCall
 from jobs.neuron_sets.default import chosen_neuron_set
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
-from worker.pool import Pool
+from worker.pool.pool import Pool
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from functools import partial
 
 import structlog
 
-from ampsweep.domain.recording_progress import RecordingProgress
+from ampsweep.domain.neurons.recording_progress import RecordingProgress
 from ampsweep.errors import AmpsweepError, Conflict, EngineLost, NotFound, Unavailable
 from ampsweep.files import is_full
 from ampsweep.telemetry.traces import span
@@ -25,7 +25,7 @@ from jobs.execution import DispatcherStats
 from jobs.store.protocol import Store
 from jobs.store.records import CellFile, CellOutcome, CellReport, Heartbeat, Lease, SweepLease
 from worker.polling import poll_forever
-from worker.pool import Pool
+from worker.pool.pool import Pool
 from worker.repeated_warnings import RepeatedWarnings
 
 log = logging.getLogger(__name__)

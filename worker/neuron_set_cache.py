@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from weakref import WeakValueDictionary
 
-from ampsweep.domain.neuron_set import IdentificationRequest, NeuronsRef
-from ampsweep.domain.recording_progress import RecordingProgress
+from ampsweep.domain.neurons.neuron_set import IdentificationRequest, NeuronsRef
+from ampsweep.domain.neurons.recording_progress import RecordingProgress
 from ampsweep.errors import Conflict, NotFound
 from ampsweep.folders.corpus import Corpus
 from engine.base import Engine, Steering

@@ -7,17 +7,17 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 
-from ampsweep.domain.neuron_set import NeuronsRef
-from ampsweep.domain.recording_progress import RecordingProgress
+from ampsweep.domain.neurons.neuron_set import NeuronsRef
+from ampsweep.domain.neurons.recording_progress import RecordingProgress
 from ampsweep.errors import AmpsweepError, EngineFailed, Unavailable
 from ampsweep.folders.model import read_model_folder
-from engine.neurons.neuron_json import from_json, to_json
+from engine.neurons.formats.neuron_json import from_json, to_json
 from engine.neurons.neuron_set import NeuronSet
 from jobs.execution import IdentificationStatus
 from jobs.neuron_sets.identifications import HEARTBEAT_SECONDS, Identifications
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
-from worker.pool import Pool
+from worker.pool.pool import Pool
 
 log = logging.getLogger(__name__)
 

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from ampsweep.concurrency import in_window
-from ampsweep.domain.chunk import joined_spans
-from ampsweep.domain.prompt import PromptOptions
-from ampsweep.domain.sampling import SamplingParams
+from ampsweep.domain.generation.chunk import joined_spans
+from ampsweep.domain.generation.prompt import PromptOptions
+from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.errors import Conflict, InvalidRequest, UnknownName
 from ampsweep.telemetry.traces import span
 from ampsweep.version import __version__

@@ -16,7 +16,7 @@ import httpx
 from ampsweep.client.errors import check_key, check_url, retry_after, translate_errors
 from ampsweep.client.retries import Retries
 from ampsweep.client.transport import AsyncTransport, Request
-from ampsweep.domain.prompt import ChatMessage
+from ampsweep.domain.generation.prompt import ChatMessage
 from ampsweep.errors import AmpsweepError, Forbidden, InvalidRequest, PromptTooLong, RateLimited, Unavailable
 
 TIMEOUT = 120.0

@@ -11,7 +11,7 @@ from ampsweep.client.errors import raise_error
 from ampsweep.client.models import Choice, Completion, Tokens
 from ampsweep.client.session import Session, post
 from ampsweep.client.transport import Request
-from ampsweep.domain.prompt import ChatMessage
+from ampsweep.domain.generation.prompt import ChatMessage
 from ampsweep.errors import ConnectionLost
 
 if TYPE_CHECKING:

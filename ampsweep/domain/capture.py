@@ -12,8 +12,8 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from ampsweep.domain.choices import CaptureDtype
+from ampsweep.domain.generation.prompt import Prompt, TokenIds
 from ampsweep.domain.intervention import Intervention, LayerList, NeuronIndex
-from ampsweep.domain.prompt import Prompt, TokenIds
 from ampsweep.domain.validation import Languages, StrictModel, unique
 from ampsweep.errors import CaptureTooLarge, InvalidRequest
 

@@ -19,7 +19,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from ampsweep.domain.choices import FACTOR_OPS, VALUE_OPS, Op, Patch, Scope, Selection, Vector, one_of
 from ampsweep.domain.drift import Drift, Part, When, check_when, drift_of
 from ampsweep.domain.edited_tokens import EditedTokens, check_tokens
-from ampsweep.domain.layer_widths import MAX_LAYERS
+from ampsweep.domain.neurons.layer_widths import MAX_LAYERS
 from ampsweep.domain.statistic import EXAMPLES, Statistic
 from ampsweep.domain.validation import EachLanguageOnce, Language, Languages, StrictModel, Unique, validate
 from ampsweep.hashing import content_hash
@@ -204,7 +204,7 @@ class Intervention:
     sets `seed` to 0 unless neurons are drawn, and `scope` to `generation` with `when` or `part`.
 
     Attributes:
-        languages: Codes of the target languages, sorted, each once (see `ampsweep.domain.languages.short_code`).
+        languages: Codes of the target languages, sorted, each once (see `ampsweep.domain.languages.codes.short_code`).
         op: What happens to an activation.
         factor: The magnitude, or what multiplies the patch value or the statistic.
         weights: One for each language, None if all are 1. A weight w applies a part of the op, or more than all of

@@ -17,8 +17,8 @@ from typing import Annotated, Any, TypeVar, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from ampsweep.domain.languages import one_language_twice, short_code, wrong_code
-from ampsweep.domain.neuron_set import NEURON_SET_ID
+from ampsweep.domain.languages.codes import one_language_twice, short_code, wrong_code
+from ampsweep.domain.neurons.neuron_set import NEURON_SET_ID
 from ampsweep.errors import InvalidRequest, quoted, shortened_key
 
 T = TypeVar("T")

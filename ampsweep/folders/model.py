@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ampsweep.domain.layer_widths import LayerWidths, Width
+from ampsweep.domain.neurons.layer_widths import LayerWidths, Width
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.experts import mixture_widths
 from ampsweep.folders.hub_model import source_of

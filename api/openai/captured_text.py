@@ -8,7 +8,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from ampsweep.domain.capture import CapturedText
-from ampsweep.domain.prompt import TokenIds
+from ampsweep.domain.generation.prompt import TokenIds
 from ampsweep.domain.validation import Name, StrictModel
 from api.openai.messages import ChatTurn, chat_length, chat_messages
 from api.openai.requests import Text, Tokens

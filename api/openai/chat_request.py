@@ -9,9 +9,9 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from ampsweep.domain.chat_template import ReasoningEffort
-from ampsweep.domain.prompt import PromptOptions
-from ampsweep.domain.structured_outputs import FIELD, StructuredOutputs
+from ampsweep.domain.generation.chat_template import ReasoningEffort
+from ampsweep.domain.generation.prompt import PromptOptions
+from ampsweep.domain.generation.structured_outputs import FIELD, StructuredOutputs
 from ampsweep.domain.validation import validate
 from api.auth.limits import Limits
 from api.openai.messages import (

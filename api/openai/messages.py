@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from ampsweep.domain.prompt import ChatMessage, Tool
+from ampsweep.domain.generation.prompt import ChatMessage, Tool
 from ampsweep.domain.validation import Name, StrictModel
 from ampsweep.errors import InvalidRequest
 from api.http.json_body import parse_json

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from ampsweep.domain.chat_template import ReasoningEffort, TemplateVariables, template_variables
-from ampsweep.domain.prompt import PromptOptions, TruncationSide
+from ampsweep.domain.generation.chat_template import ReasoningEffort, TemplateVariables, template_variables
+from ampsweep.domain.generation.prompt import PromptOptions, TruncationSide
 from ampsweep.domain.validation import StrictModel
 
 Documents = Annotated[tuple[dict[str, str], ...], Field(strict=False, max_length=1000)]

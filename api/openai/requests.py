@@ -22,10 +22,10 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from ampsweep.domain.generation.prompt import Prompt, TokenIds, Tool
+from ampsweep.domain.generation.sampling import SAMPLING_TYPES, SamplingParams, TokenId
+from ampsweep.domain.generation.structured_outputs import FIELD, StructuredOutputs
 from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.prompt import Prompt, TokenIds, Tool
-from ampsweep.domain.sampling import SAMPLING_TYPES, SamplingParams, TokenId
-from ampsweep.domain.structured_outputs import FIELD, StructuredOutputs
 from ampsweep.domain.validation import Name, StrictModel, one_or_list, validate
 from ampsweep.errors import InvalidRequest
 from api.auth.limits import Limits

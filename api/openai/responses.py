@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
-from ampsweep.domain.chunk import Chunk, PromptPart, TokenLogprob, joined_spans
-from ampsweep.domain.tool_calls import CallPart
+from ampsweep.domain.generation.chunk import Chunk, PromptPart, TokenLogprob, joined_spans
+from ampsweep.domain.generation.tool_calls import CallPart
 from ampsweep.errors import AmpsweepError
 from api.errors import error_body
 from api.openai.chat_request import ChatRequest

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ampsweep.domain.chunk import Chunk
-from ampsweep.domain.tool_calls import CallPart
+from ampsweep.domain.generation.chunk import Chunk
+from ampsweep.domain.generation.tool_calls import CallPart
 from ampsweep.errors import AmpsweepError
 from api.errors import error_body
 from api.openai.responses import spans_object, token_objects

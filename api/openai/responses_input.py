@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
-from ampsweep.domain.prompt import ChatMessage, Tool
+from ampsweep.domain.generation.prompt import ChatMessage, Tool
 from ampsweep.domain.validation import Name, StrictModel
 from api.openai.messages import Function, ToolMode, choice_kind, parse_arguments, text_of_parts
 

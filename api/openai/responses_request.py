@@ -13,10 +13,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Strict, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from ampsweep.domain.chat_template import ReasoningEffort, TemplateVariables, template_variables
-from ampsweep.domain.prompt import PromptOptions
-from ampsweep.domain.sampling import TopLogprobs
-from ampsweep.domain.structured_outputs import FIELD, StructuredOutputs
+from ampsweep.domain.generation.chat_template import ReasoningEffort, TemplateVariables, template_variables
+from ampsweep.domain.generation.prompt import PromptOptions
+from ampsweep.domain.generation.sampling import TopLogprobs
+from ampsweep.domain.generation.structured_outputs import FIELD, StructuredOutputs
 from ampsweep.domain.validation import Name, StrictModel, validate
 from api.auth.limits import Limits
 from api.openai.messages import Metadata, chat_length

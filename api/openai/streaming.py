@@ -17,7 +17,7 @@ from fastapi import Request
 from sse_starlette.event import ServerSentEvent
 from starlette.responses import Response
 
-from ampsweep.domain.chunk import Chunk
+from ampsweep.domain.generation.chunk import Chunk
 from ampsweep.errors import AmpsweepError, EngineFailed, InvalidRequest
 from api.errors import CLIENT_GONE
 from api.http.event_stream import EventStream

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, model_validator
 from pydantic_core import PydanticCustomError
 
-from ampsweep.domain.chunk import Chunk, PromptPart
-from ampsweep.domain.sampling import TopLogprobs
+from ampsweep.domain.generation.chunk import Chunk, PromptPart
+from ampsweep.domain.generation.sampling import TopLogprobs
 from ampsweep.domain.validation import StrictModel
 
 _LOWEST = -9999.0

@@ -7,8 +7,8 @@ from typing import Annotated
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from ampsweep.domain.prompt import PromptOptions, TokenIds
-from ampsweep.domain.sampling import TokenId
+from ampsweep.domain.generation.prompt import PromptOptions, TokenIds
+from ampsweep.domain.generation.sampling import TokenId
 from ampsweep.domain.validation import Name, StrictModel
 from api.auth.limits import Limits
 from api.openai.messages import ChatTurn, Tools, chat_length, chat_messages, tool_dicts

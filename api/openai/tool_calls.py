@@ -15,10 +15,10 @@ from typing import Any
 
 from pydantic_core import PydanticCustomError
 
-from ampsweep.domain.chunk import Chunk
-from ampsweep.domain.prompt import Tool
-from ampsweep.domain.structured_outputs import StructuredOutputs
-from ampsweep.domain.tool_calls import CallPart, ParsedText
+from ampsweep.domain.generation.chunk import Chunk
+from ampsweep.domain.generation.prompt import Tool
+from ampsweep.domain.generation.structured_outputs import StructuredOutputs
+from ampsweep.domain.generation.tool_calls import CallPart, ParsedText
 from ampsweep.errors import InvalidRequest
 from jobs.execution import CompletionCall
 

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import Discriminator, Field, Tag
 from starlette.responses import JSONResponse
 
-from ampsweep.domain.neuron_set import NeuronsRef, language_warnings
+from ampsweep.domain.neurons.neuron_set import NeuronsRef, language_warnings
 from ampsweep.domain.validation import Name, StrictModel, validate
 from ampsweep.errors import NotFound
 from api.http.json_body import JsonBody, json_response

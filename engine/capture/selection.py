@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ampsweep.domain.capture import CaptureSelection
-from ampsweep.domain.layer_widths import LayerWidths
+from ampsweep.domain.neurons.layer_widths import LayerWidths
 from ampsweep.errors import InvalidRequest, NoNeurons, UnknownName
 from engine.neurons.neuron_set import NeuronSet
 

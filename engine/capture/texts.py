@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ampsweep.domain.capture import MAX_TEXT_BYTES, CapturedText, check_capture_size
+from ampsweep.domain.generation.prompt import PromptOptions, TokenIds
 from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.prompt import PromptOptions, TokenIds
 from ampsweep.errors import InvalidRequest, PromptTooLong
 from engine.base import CaptureRequest, Priority, PromptEncoder, Steering
 from engine.capture.selection import NeuronSelection

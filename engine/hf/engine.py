@@ -15,8 +15,8 @@ from typing import TypeVar
 
 import torch
 
-from ampsweep.domain.chunk import Chunk
-from ampsweep.domain.language_identifier import LanguageIdentifier
+from ampsweep.domain.generation.chunk import Chunk
+from ampsweep.domain.languages.identifier import LanguageIdentifier
 from ampsweep.errors import EngineFailed
 from ampsweep.folders.corpus import Sentence
 from engine.base import (

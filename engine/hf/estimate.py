@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import transformers
 
-from ampsweep.domain.layer_widths import LayerWidths
+from ampsweep.domain.neurons.layer_widths import LayerWidths
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.weights import language_model_weight
 from engine.checkpoint import auto_model, read_quantization

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ampsweep.domain.chunk import Chunk, FinishReason, PromptPart, TokenLogprob
-from ampsweep.domain.sampling import SamplingParams
+from ampsweep.domain.generation.chunk import Chunk, FinishReason, PromptPart, TokenLogprob
+from ampsweep.domain.generation.sampling import SamplingParams
 from engine.detokenizer import TextOffsets, TextStream, prompt_part
 from engine.hf.model import TransformersModel
 from engine.hf.sampler import Sampler

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from ampsweep.domain.layer_widths import LayerWidths
+from ampsweep.domain.neurons.layer_widths import LayerWidths
 from ampsweep.domain.statistic import Statistic
 from ampsweep.errors import UnsupportedModel
 from engine.hf.experts import HookedExperts, HookedLlama4Activation, Part, experts_width

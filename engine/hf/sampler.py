@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import Tensor
 
-from ampsweep.domain.sampling import SamplingParams
+from ampsweep.domain.generation.sampling import SamplingParams
 
 _LEAST_TEMPERATURE = 1e-6
 """Lower temperatures mean the same, but divided by them logits become infinite."""

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ampsweep.domain.neuron_set import FILTER_RATE, IdentificationRequest
+from ampsweep.domain.neurons.neuron_set import FILTER_RATE, IdentificationRequest
 from ampsweep.folders.corpus import Corpus
 from ampsweep.hashing import content_hash
 from engine.base import Engine, EngineInfo

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ampsweep.domain.neuron_set import ACTIVATION_BAR, FILTER_RATE, TOP_RATE
+from ampsweep.domain.neurons.neuron_set import ACTIVATION_BAR, FILTER_RATE, TOP_RATE
 from engine.identify.stats import ActivationStats
 from engine.neurons.numbering import selected
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ampsweep.domain.prompt import ChatMessage
-from ampsweep.domain.sampling import SamplingParams
+from ampsweep.domain.generation.prompt import ChatMessage
+from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest
 from engine.base import Engine, GenerateRequest, ScoreRequest
 from engine.identify.stats import ActivationStats

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ampsweep.domain.layer_widths import LayerWidths
+from ampsweep.domain.neurons.layer_widths import LayerWidths
 from ampsweep.errors import InvalidRequest
 from engine.identify.checkpoint import Arrays
 from engine.identify.record_request import RecordRequest

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from ampsweep.domain.layer_widths import LayerWidths
-from ampsweep.domain.neuron_set import ACTIVATION_BAR, FILTER_RATE, TOP_RATE
+from ampsweep.domain.neurons.layer_widths import LayerWidths
+from ampsweep.domain.neurons.neuron_set import ACTIVATION_BAR, FILTER_RATE, TOP_RATE
 from engine.identify.lape import belonging, candidates, entropy_of, probabilities
 from engine.identify.stats import ActivationStats
 from engine.neurons.lape_scores import LapeScores, SiteScores

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ampsweep.domain.layer_widths import LayerWidths, Width
+from ampsweep.domain.neurons.layer_widths import LayerWidths, Width
 from ampsweep.domain.statistic import NONE, Statistic
 from ampsweep.errors import Unavailable
 from engine.kernels import host_copies

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ampsweep.domain.neuron_set import METADATA_FILE, TENSORS_FILE
+from ampsweep.domain.neurons.neuron_set import METADATA_FILE, TENSORS_FILE
 from ampsweep.errors import InvalidRequest, NotFound
 from ampsweep.folders.hub_model import split_hub_name
 from engine.neurons.neuron_set import NeuronSet

@@ -18,10 +18,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from ampsweep.domain.choices import RECORDED_PATCHES, Patch, RecordedPatch
-from ampsweep.domain.languages import with_short_codes
-from ampsweep.domain.layer_widths import LayerWidths, Width
-from ampsweep.domain.neuron_set import METADATA_FILE, TENSORS_FILE
-from ampsweep.domain.neuron_set_metadata import FORMAT, NeuronSetMetadata
+from ampsweep.domain.languages.codes import with_short_codes
+from ampsweep.domain.neurons.layer_widths import LayerWidths, Width
+from ampsweep.domain.neurons.neuron_set import METADATA_FILE, TENSORS_FILE
+from ampsweep.domain.neurons.neuron_set_metadata import FORMAT, NeuronSetMetadata
 from ampsweep.errors import DamagedFile, InvalidRequest, NotFound
 from ampsweep.files import atomic_write
 from ampsweep.hashing import content_hash, file_hash

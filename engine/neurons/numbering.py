@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ampsweep.domain.layer_widths import LayerWidths
+from ampsweep.domain.neurons.layer_widths import LayerWidths
 
 
 def numbers_of(pairs: NDArray[np.integer], widths: LayerWidths) -> NDArray[np.int64]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from ampsweep.domain.language_identifier import LanguageIdentifier
-from ampsweep.domain.languages import without_region
+from ampsweep.domain.languages.codes import without_region
+from ampsweep.domain.languages.identifier import LanguageIdentifier
 from ampsweep.domain.text_parts import no_parts
 from ampsweep.errors import InvalidRequest
 from engine.base import Steering

@@ -8,10 +8,10 @@ from collections.abc import Collection
 import numpy as np
 from numpy.typing import NDArray
 
-from ampsweep.domain.chunk import Span
 from ampsweep.domain.drift import Drift
-from ampsweep.domain.language_identifier import LanguageIdentifier, has_letters
-from ampsweep.domain.languages import without_region
+from ampsweep.domain.generation.chunk import Span
+from ampsweep.domain.languages.codes import without_region
+from ampsweep.domain.languages.identifier import LanguageIdentifier, has_letters
 
 
 class SwitchHistory:

@@ -14,10 +14,10 @@ from typing import Protocol
 import numpy as np
 
 from ampsweep.domain.choices import Scope
-from ampsweep.domain.chunk import Chunk
+from ampsweep.domain.generation.chunk import Chunk
+from ampsweep.domain.generation.prompt import Prompt, TokenIds
+from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.prompt import Prompt, TokenIds
-from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import SteeringNotInstalled
 from engine.base import Engine, EngineInfo, GenerateRequest, ScoreRequest, Steering
 from engine.neurons.neuron_set import NeuronSet

@@ -77,7 +77,7 @@ class SlotQueue(Generic[Waiter]):
 
         Args:
             waiter: Stands for the request.
-            key: What fills the slot, see `engine.vllm.request_extras.steering_key`.
+            key: What fills the slot, see `engine.vllm.requests.request_extras.steering_key`.
             size: Entries that the key takes; at most `max_entries`.
             priority: The smaller, the sooner the request is admitted.
 

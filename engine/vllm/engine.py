@@ -1,7 +1,7 @@
 """The product's engine: vLLM, in which every request of a batch carries its own intervention.
 
 A request's prefix-cache blocks are salted by its intervention, so steered and unsteered prefixes never mix.
-`engine.vllm.requests` builds what is sent to vLLM, `engine.vllm.worker` holds what runs inside its workers.
+`engine.vllm.requests.conversion` builds what is sent to vLLM, `engine.vllm.worker` holds what runs inside its workers.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ampsweep.concurrency import task_group
-from ampsweep.domain.chunk import Chunk
-from ampsweep.domain.language_identifier import LanguageIdentifier
+from ampsweep.domain.generation.chunk import Chunk
+from ampsweep.domain.languages.identifier import LanguageIdentifier
 from ampsweep.errors import EngineFailed, InvalidRequest
 from ampsweep.folders.corpus import Sentence
 from ampsweep.folders.model import ModelFolder, read_model_folder
@@ -48,14 +48,15 @@ from engine.steering.thinking import markers_of
 from engine.tokenization import SentenceTokens, TextEncoder, encoded, encoded_prompt
 from engine.vllm.adapters import Adapters, check_effects
 from engine.vllm.admission import SlotAdmission
-from engine.vllm.answers import Answers
 from engine.vllm.launch import backend_of, loaded_model, require_capture, start_llm_engine
 from engine.vllm.loop import EngineLoop, WorkerResult
-from engine.vllm.one_pass import OnePassRequests, count_cached
 from engine.vllm.options import table_entries
 from engine.vllm.recording import RecordingThread
 from engine.vllm.release_test import release_test, split_prompts
-from engine.vllm.request_extras import (
+from engine.vllm.requests.answers import Answers
+from engine.vllm.requests.conversion import cache_salt, is_long, token_prompt
+from engine.vllm.requests.one_pass import OnePassRequests, count_cached
+from engine.vllm.requests.request_extras import (
     CaptureArgs,
     RecordingArgs,
     RequestExtras,
@@ -63,13 +64,12 @@ from engine.vllm.request_extras import (
     steering_args,
     steering_key,
 )
-from engine.vllm.requests import cache_salt, is_long, token_prompt
+from engine.vllm.requests.slot_entries import EntryCounts, workers_take_statistics
+from engine.vllm.requests.tool_calls import CallParsers
 from engine.vllm.settings import VllmSettings
-from engine.vllm.slot_entries import EntryCounts, workers_take_statistics
-from engine.vllm.tool_calls import CallParsers
 from engine.vllm.versions import installed_release, reported_version, untested_warning
-from engine.vllm.worker.capturing import join_captured
-from engine.vllm.worker.recording import recording_rows
+from engine.vllm.worker.outputs.capturing import join_captured
+from engine.vllm.worker.outputs.recording import recording_rows
 
 log = logging.getLogger(__name__)
 

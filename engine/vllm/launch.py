@@ -82,11 +82,13 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         from vllm.usage.usage_lib import UsageContext
 
         from engine.checkpoint import read_config, read_quantization
-        from engine.vllm import qwen3_5
         from engine.vllm.adapters import Adapters
-        from engine.vllm.deepseek import deepseek_arguments
         from engine.vllm.interactive import prefer_interactive_requests
-        from engine.vllm.language_model import language_model_arguments
+        from engine.vllm.models import qwen3_5
+        from engine.vllm.models.deepseek import deepseek_arguments
+        from engine.vllm.models.language_model import language_model_arguments
+        from engine.vllm.models.platform_support import check_platform
+        from engine.vllm.models.quantization import CpuKernels, check_quantization
         from engine.vllm.patches import (
             begin_texts_after_prompts,
             keep_request_ids,
@@ -94,8 +96,6 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
             separate_switched_blocks,
             skip_logprob_texts,
         )
-        from engine.vllm.platform_support import check_platform
-        from engine.vllm.quantization import CpuKernels, check_quantization
 
     check_version(vllm.__version__, allow_untested=settings.allow_untested)
     if settings.batch_invariant:

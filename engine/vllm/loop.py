@@ -19,16 +19,16 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ampsweep.domain.structured_outputs import FIELD
+from ampsweep.domain.generation.structured_outputs import FIELD
 from ampsweep.errors import AmpsweepError, EngineFailed, InvalidRequest
 from engine.out_of_memory import death_of_engine
-from engine.vllm.worker.results import ResultKind
+from engine.vllm.worker.outputs.results import ResultKind
 
 if TYPE_CHECKING:
     from vllm import LLMEngine, RequestOutput, SamplingParams
     from vllm.lora.request import LoRARequest
 
-    from engine.vllm.answers import SwitchedAnswer
+    from engine.vllm.requests.answers import SwitchedAnswer
 
 log = logging.getLogger(__name__)
 

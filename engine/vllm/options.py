@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ampsweep.domain.layer_widths import LayerWidths
+from ampsweep.domain.neurons.layer_widths import LayerWidths
 
 UNFUSED_EXPERTS = "--unfused-experts"
 """The option of commands for `SteeringOptions.unfused_experts`."""

@@ -18,7 +18,7 @@ from vllm.v1.engine.logprobs import LogprobsProcessor
 from vllm.v1.request import Request
 
 from engine.incremental_decoder import CHARACTER_BYTES, REPLACEMENT, PromptEnd
-from engine.vllm.request_extras import KEY
+from engine.vllm.requests.request_extras import KEY
 
 _from_new_request = LogprobsProcessor.from_new_request.__func__
 _begin_detokenizer = FastIncrementalDetokenizer.__init__

@@ -13,14 +13,14 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from ampsweep.domain.layer_widths import LayerWidths
+from ampsweep.domain.neurons.layer_widths import LayerWidths
 from ampsweep.folders.corpus import Sentence
 from engine.identify.batches import in_batches, run_in
 from engine.identify.record_request import RecordRequest
 from engine.identify.recorder import AdmittedSentence, Recorder
 from engine.identify.stats import ActivationStats
 from engine.tokenization import SentenceTokens, TextEncoder
-from engine.vllm.worker.recorded_part import RecordedPart, join_parts, join_reached, join_residual_counts
+from engine.vllm.worker.outputs.recorded_part import RecordedPart, join_parts, join_reached, join_residual_counts
 
 Admitted = tuple[AdmittedSentence, SentenceTokens]
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import SteeringNotInstalled
 from engine.base import Engine, GenerateRequest, ScoreRequest, Steering
 from engine.neurons.neuron_set import NeuronSet

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.neuron_set import IdentificationRequest
-from ampsweep.domain.sampling import SamplingParams
+from ampsweep.domain.neurons.neuron_set import IdentificationRequest
 from ampsweep.folders.corpus import Corpus
 from engine.base import GenerateRequest, Steering
 from engine.hf.engine import TransformersEngine

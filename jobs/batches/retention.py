@@ -6,7 +6,7 @@ import logging
 
 from ampsweep.errors import NotFound
 from jobs.batches.files import BatchFiles
-from jobs.store.batches import Batches
+from jobs.store.sql.batches import Batches
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-from ampsweep.domain.languages import short_code
+from ampsweep.domain.languages.codes import short_code
 from ampsweep.errors import InvalidRequest
 from ampsweep.hashing import files_hash
 from jobs.data.language_files import language_files, stem_of

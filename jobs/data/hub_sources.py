@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from ampsweep.domain.language_names import ENGLISH_NAMES
-from ampsweep.domain.languages import FLORES_CODES
+from ampsweep.domain.languages.codes import FLORES_CODES
+from ampsweep.domain.languages.names import ENGLISH_NAMES
 
 Layout = Literal["split.language", "language", "split/language", "parallel facts"]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from ampsweep.domain.languages import short_code
+from ampsweep.domain.languages.codes import short_code
 from ampsweep.errors import InvalidRequest
 from jobs.data.rows import READERS, conversion
 

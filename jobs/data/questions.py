@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from ampsweep.domain.languages import short_code
+from ampsweep.domain.languages.codes import short_code
 from ampsweep.errors import InvalidRequest
 from ampsweep.hashing import cached_hash
 from jobs.data.language_files import SUFFIXES, TEXT_SUFFIXES, ByLanguage, language_files

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ampsweep.documents import parse_json
-from ampsweep.domain.languages import one_language_twice, short_code
+from ampsweep.domain.languages.codes import one_language_twice, short_code
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.text import read_all_lines
 

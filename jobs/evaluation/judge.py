@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ampsweep.domain.prompt import ChatMessage
+from ampsweep.domain.generation.prompt import ChatMessage
 from ampsweep.hashing import content_hash
 
 PROMPT_VERSION = 1

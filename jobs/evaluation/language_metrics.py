@@ -9,8 +9,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from ampsweep.domain.language_identifier import UNKNOWN, LanguageIdentifier, has_letters
-from ampsweep.domain.languages import without_region
+from ampsweep.domain.languages.codes import without_region
+from ampsweep.domain.languages.identifier import UNKNOWN, LanguageIdentifier, has_letters
 from jobs.evaluation.metric import Scores, TextMetric, TextScore, Values, defined, mean_with_interval, note_on
 from jobs.evaluation.texts import StoredText
 from jobs.language_control.identifiers import require_languages

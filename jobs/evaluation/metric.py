@@ -9,10 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from jobs.evaluation.texts import StoredText
-from jobs.metrics.bootstrap import bootstrap_mean
 from jobs.metrics.item_sums import evaluate_answers
 from jobs.metrics.result import FEW, MetricResult
-from jobs.metrics.wilson import share_interval
+from jobs.statistics.bootstrap import bootstrap_mean
+from jobs.statistics.wilson import share_interval
 
 Values = dict[str, Any]
 """The values of one group by name, as JSON shows them."""

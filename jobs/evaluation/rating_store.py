@@ -1,6 +1,7 @@
 """Stored ratings of judges, so that no answer is rated twice.
 
-The command line stores them in a file. A server stores them in its database (`jobs.store.ratings`), which it may share.
+The command line stores them in a file. A server stores them in its database
+(`jobs.store.sql.ratings`), which it may share.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ampsweep.domain.languages import is_usual_code
+from ampsweep.domain.languages.codes import is_usual_code
 from ampsweep.errors import InvalidRequest
 from jobs.evaluation.request import EvaluationRequest
 from jobs.evaluation.texts import RESULTS, Columns, columns_of

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ampsweep.domain.languages import is_usual_code, short_code, wrong_code
+from ampsweep.domain.languages.codes import is_usual_code, short_code, wrong_code
 from ampsweep.errors import InvalidRequest
 from ampsweep.missing_path import no_file
 from jobs.data.rows import read_rows

@@ -9,8 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ampsweep.domain.language_identifier import UNKNOWN, Identification, LanguageIdentifier, has_letters
-from ampsweep.domain.languages import short_code, without_region
+from ampsweep.domain.languages.codes import short_code, without_region
+from ampsweep.domain.languages.identifier import UNKNOWN, Identification, LanguageIdentifier, has_letters
 from ampsweep.errors import InvalidRequest, UnknownName
 from ampsweep.hashing import file_hash
 

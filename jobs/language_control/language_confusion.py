@@ -11,7 +11,7 @@ from __future__ import annotations
 import string
 from dataclasses import dataclass
 
-from ampsweep.domain.language_identifier import LanguageIdentifier
+from ampsweep.domain.languages.identifier import LanguageIdentifier
 from jobs.language_control.words import word_splitter
 
 MIN_WORDS = 5

@@ -6,7 +6,7 @@ from functools import cache, lru_cache
 
 import regex
 
-from ampsweep.domain.languages import script_of
+from ampsweep.domain.languages.codes import script_of
 
 _PROPERTIES = {
     "Arab": ("Arabic",),

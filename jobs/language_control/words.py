@@ -8,7 +8,7 @@ from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
 
-from ampsweep.domain.language_names import ENGLISH_NAMES
+from ampsweep.domain.languages.names import ENGLISH_NAMES
 from ampsweep.errors import InvalidRequest
 
 Splitter = Callable[[str], list[str]]

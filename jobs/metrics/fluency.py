@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from jobs.metrics.bootstrap import Floats
 from jobs.metrics.item_sums import compare_answers, evaluate_answers, has_several_answers
 from jobs.metrics.mean import compare_means, evaluate_mean
 from jobs.metrics.result import MetricResult
+from jobs.statistics.bootstrap import Floats
 
 NGRAM = 4
 _UNSPACED = r"\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff"  # Thai, kana and Han, whose units are characters

@@ -13,12 +13,12 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from jobs.metrics.bootstrap import RESAMPLES, Floats, batches, interval, is_point
 from jobs.metrics.result import MetricResult
 from jobs.metrics.share import Truths
-from jobs.metrics.significance import FLIPS
-from jobs.metrics.tango import widened
-from jobs.metrics.wilson import at_bound
+from jobs.statistics.bootstrap import RESAMPLES, Floats, batches, interval, is_point
+from jobs.statistics.significance import FLIPS
+from jobs.statistics.tango import widened
+from jobs.statistics.wilson import at_bound
 
 Score = Callable[[Floats], Floats]
 """Returns the scores [...] of totals [..., k], NaN where they are undefined."""

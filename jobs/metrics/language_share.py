@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from ampsweep.domain.languages import without_region
+from ampsweep.domain.languages.codes import without_region
 from jobs.language_control.scripts import is_in_script_of
 from jobs.metrics.item_sums import compare_answers, evaluate_answers, has_several_answers
 from jobs.metrics.result import MetricResult

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from jobs.metrics.bootstrap import Floats, interval
 from jobs.metrics.mean import compare_means, evaluate_mean
 from jobs.metrics.result import MetricResult
+from jobs.statistics.bootstrap import Floats, interval
 
 Aggregate = Callable[[list[Any]], float]
 _NOT_FINITE = ("NaN", "Infinity", "-Infinity")

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.metrics.bootstrap import Floats, interval, is_point, resampled_means
 from jobs.metrics.lm_eval import (
     LmEvalMetric,
     aggregation_function,
@@ -22,9 +21,10 @@ from jobs.metrics.lm_eval import (
     with_intervals,
 )
 from jobs.metrics.result import MetricResult
-from jobs.metrics.significance import cohens_dz, sign_flip
-from jobs.metrics.tango import widened
-from jobs.metrics.wilson import at_bound, is_binary
+from jobs.statistics.bootstrap import Floats, interval, is_point, resampled_means
+from jobs.statistics.significance import cohens_dz, sign_flip
+from jobs.statistics.tango import widened
+from jobs.statistics.wilson import at_bound, is_binary
 
 _BY_SIZE, _EQUAL = "by_size:", "unweighted:"
 """Prefixes of the aggregation of a group's metric."""

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from jobs.metrics.bootstrap import Floats, bootstrap_mean, is_point
 from jobs.metrics.result import BASELINE_NOT_FINITE, NOT_FINITE, MetricResult
-from jobs.metrics.significance import cohens_dz, sign_flip
-from jobs.metrics.tango import widened
-from jobs.metrics.wilson import is_binary, share_interval
+from jobs.statistics.bootstrap import Floats, bootstrap_mean, is_point
+from jobs.statistics.significance import cohens_dz, sign_flip
+from jobs.statistics.tango import widened
+from jobs.statistics.wilson import is_binary, share_interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ def compare_means(values: Floats, plain: Floats, rng: np.random.Generator, *, is
     """Return the mean of `values` [n] and its difference from that of `plain` [n], values of the same items.
 
     Arguments as for `evaluate_mean`. The interval of the difference is the bootstrap's, or that of a share where all
-    values are 0 or 1 (`jobs.metrics.tango`).
+    values are 0 or 1 (`jobs.statistics.tango`).
     """
     result = evaluate_mean(values, rng, is_share=is_share)
     if result.value is None:

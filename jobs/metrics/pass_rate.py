@@ -12,15 +12,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ampsweep.domain.languages import without_region
+from ampsweep.domain.languages.codes import without_region
 from ampsweep.errors import InvalidRequest
 from jobs.language_control.identifiers import DEFAULT, PACKAGED_FASTTEXT, open_identifier, require_languages
 from jobs.language_control.language_confusion import MIN_WORDS, WORD_LANGUAGES, check_answer
-from jobs.metrics.bootstrap import Floats
 from jobs.metrics.item_sums import Score, compare_sums, evaluate_sums, sums_by_item
 from jobs.metrics.language_share import wanted_language
 from jobs.metrics.result import MetricResult
-from jobs.metrics.wilson import wilson
+from jobs.statistics.bootstrap import Floats
+from jobs.statistics.wilson import wilson
 
 IDENTIFIER = PACKAGED_FASTTEXT
 """The benchmark's identifier, fastText's lid.176, in the compressed form that a package contains."""

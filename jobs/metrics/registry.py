@@ -10,9 +10,9 @@ import pyarrow as pa
 from ampsweep.errors import UnknownName
 from jobs.metrics.accuracy import Accuracy
 from jobs.metrics.base import Metric
-from jobs.metrics.corpus_score import BLEU_13A, BLEU_FLORES200, CHRF_PLUS
+from jobs.metrics.corpus.corpus_score import BLEU_13A, BLEU_FLORES200, CHRF_PLUS
+from jobs.metrics.corpus.language_penalty import CHRF_PLUS_IN_LANGUAGE
 from jobs.metrics.fluency import LENGTH, REPETITION
-from jobs.metrics.language_penalty import CHRF_PLUS_IN_LANGUAGE
 from jobs.metrics.language_share import IN_DATA, IN_DATA_SCRIPT, IN_TARGET, IN_TARGET_SCRIPT, LFS
 from jobs.metrics.mean import NLL, PERPLEXITY
 from jobs.metrics.pass_rate import (

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jobs.metrics.bootstrap import is_point
+from jobs.statistics.bootstrap import is_point
 
 FEW = 20
 """An interval over fewer items gets a note: it is wide, and a percentile bootstrap of few items is too narrow."""

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.metrics.bootstrap import bootstrap_mean
 from jobs.metrics.power import mcnemar_standard_error
 from jobs.metrics.result import MetricResult
-from jobs.metrics.significance import cohens_g, discordant, mcnemar, mcnemar_mid
-from jobs.metrics.tango import widened
-from jobs.metrics.wilson import wilson
+from jobs.statistics.bootstrap import bootstrap_mean
+from jobs.statistics.significance import cohens_g, discordant, mcnemar, mcnemar_mid
+from jobs.statistics.tango import widened
+from jobs.statistics.wilson import wilson
 
 Truths = NDArray[np.bool_]
 

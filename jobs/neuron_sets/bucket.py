@@ -16,8 +16,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from ampsweep.domain.neuron_set import METADATA_FILE
-from ampsweep.domain.neuron_set_metadata import NeuronSetMetadata
+from ampsweep.domain.neurons.neuron_set import METADATA_FILE
+from ampsweep.domain.neurons.neuron_set_metadata import NeuronSetMetadata
 from ampsweep.errors import DamagedFile, NotFound
 from ampsweep.files import atomic_write
 from ampsweep.temporary import TemporaryFolder

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from ampsweep.domain.recording_progress import RecordingProgress
+from ampsweep.domain.neurons.recording_progress import RecordingProgress
 from ampsweep.errors import AmpsweepError, EngineFailed, NotFound, from_code
 from jobs.clock import Clock
 from jobs.execution import IdentificationStatus

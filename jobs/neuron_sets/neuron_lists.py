@@ -7,8 +7,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from ampsweep.domain.languages import with_short_codes
-from ampsweep.domain.neuron_set import TENSORS_FILE
+from ampsweep.domain.languages.codes import with_short_codes
+from ampsweep.domain.neurons.neuron_set import TENSORS_FILE
 from ampsweep.errors import DamagedFile
 
 _PREFIX = "neurons."

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ampsweep.domain.languages import with_short_codes
-from ampsweep.domain.layer_widths import Width
-from ampsweep.domain.neuron_set import METADATA_FILE, NEURON_SET_ID
-from ampsweep.domain.neuron_set_metadata import NeuronSetMetadata
+from ampsweep.domain.languages.codes import with_short_codes
+from ampsweep.domain.neurons.layer_widths import Width
+from ampsweep.domain.neurons.neuron_set import METADATA_FILE, NEURON_SET_ID
+from ampsweep.domain.neurons.neuron_set_metadata import NeuronSetMetadata
 from ampsweep.errors import DamagedFile, NotFound, Unavailable
 from ampsweep.files import atomic_write, sync_folder, write_problem
 from ampsweep.mounts import Mount

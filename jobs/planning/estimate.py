@@ -20,7 +20,7 @@ from jobs.tasks.options import task_options
 from jobs.tasks.requests import Call, GenerateCall
 
 if TYPE_CHECKING:
-    from jobs.store.history import History
+    from jobs.store.sql.history import History
 
 Rates = Mapping[str, float]
 """Items per second of each task."""

@@ -1,6 +1,6 @@
 """Resolves `neurons` of a spec to a neuron set: an existing one, or the one that a method will identify.
 
-The id of a set is known before it is identified (`ampsweep.domain.neuron_set`), so nothing is identified here.
+The id of a set is known before it is identified (`ampsweep.domain.neurons.neuron_set`), so nothing is identified here.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ampsweep.domain.choices import RECORDED_PATCHES, Mode
-from ampsweep.domain.neuron_set import NeuronsRef, language_warnings
+from ampsweep.domain.neurons.neuron_set import NeuronsRef, language_warnings
 from ampsweep.errors import DamagedFile, InvalidRequest, NotFound, UnknownName
 from ampsweep.folders.corpus import Corpus
 from ampsweep.folders.model import ModelFolder

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from ampsweep.domain.language_names import english_name
-from ampsweep.domain.languages import FLORES_CODES
+from ampsweep.domain.languages.codes import FLORES_CODES
+from ampsweep.domain.languages.names import english_name
 from ampsweep.errors import AmpsweepError
 from ampsweep.folders.corpus import corpus_languages
 from jobs.data.hub_sources import SOURCES

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ampsweep.domain.prompt import Prompt
+from ampsweep.domain.generation.prompt import Prompt
 from ampsweep.errors import InvalidRequest
 from jobs.tasks.requests import Call, ScoreCall
 

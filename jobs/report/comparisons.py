@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy import special
 
-from jobs.metrics.significance import holm, mcnemar, sign_flip
+from jobs.statistics.significance import holm, mcnemar, sign_flip
 
 STUDENT = 1000
 """The largest number of values with a quantile in `student_quantiles`."""

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from jobs.metrics.result import FEW
 from jobs.report.answers import Answer
 from jobs.report.data import ReportData
-from jobs.report.findings import findings_of
 from jobs.report.grid import Grid, plain_grid
-from jobs.report.methods import methods_paragraph
+from jobs.report.prose.findings import findings_of
+from jobs.report.prose.methods import methods_paragraph
+from jobs.report.prose.wording import count_of
 from jobs.report.provenance import Provenance
 from jobs.report.queries import ALIKE, LITTLE
 from jobs.report.views import VIEWS
-from jobs.report.wording import count_of
 
 _EXPECTED_CONTROLS = ("random", "other")
 """Controls that show whether an effect is due to the language's own neurons."""
@@ -37,7 +37,7 @@ class Document:
         title: Name of the sweep.
         subtitle: Model and id of the sweep.
         missing: What the numbers do not contain: cells that failed or were not computed, samples that failed.
-        findings: What was found, in sentences (`jobs.report.findings`).
+        findings: What was found, in sentences (`jobs.report.prose.findings`).
         caveats: What limits the numbers: few items, missing controls, warnings of the plan.
         answers: The sections: a question each, with its figure, table and query.
         views: The SQL views that the queries share.

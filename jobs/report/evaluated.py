@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 
 from ampsweep.errors import DamagedFile, InvalidRequest
 from ampsweep.hashing import content_hash
-from jobs.metrics.bootstrap import bootstrap_mean
 from jobs.metrics.result import MetricResult
-from jobs.metrics.wilson import share_interval
 from jobs.results.schema import SUMMARY
+from jobs.statistics.bootstrap import bootstrap_mean
+from jobs.statistics.wilson import share_interval
 
 HIGHER_IS_BETTER: Mapping[str, bool] = {"relevance": True, "answer_nll": False}
 """The metrics that the report reads from scores, and whether higher values are better."""

@@ -16,7 +16,7 @@ from jobs.report.figures.control_plots import control_and_cost, method_dots
 from jobs.report.figures.dots import control_dots, gain_and_cost, self_and_cross, strip_plot
 from jobs.report.figures.heat_maps import difference_maps, heat_map, layer_map
 from jobs.report.figures.lines import curves
-from jobs.report.observations import (
+from jobs.report.prose.observations import (
     best_seen,
     classes_seen,
     controls_seen,

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import pyarrow as pa
 
-from ampsweep.domain.languages import read_code
+from ampsweep.domain.languages.codes import read_code
 
 CLASSES = {
     **dict.fromkeys(("en", "et", "fr", "id", "it", "ja", "ms", "nl", "pt", "ru", "sw", "th", "tr", "vi", "zh"), "high"),

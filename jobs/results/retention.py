@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from jobs.evaluation.records import UNFINISHED, EvaluationRecord, EvaluationState
 from jobs.results.score_files import ScoreFileName
 from jobs.results.writer import Results
-from jobs.store.evaluations import Evaluations
 from jobs.store.protocol import Store
+from jobs.store.sql.evaluations import Evaluations
 
 log = logging.getLogger(__name__)
 

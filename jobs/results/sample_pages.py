@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ampsweep.domain.languages import short_code
+from ampsweep.domain.languages.codes import short_code
 from ampsweep.json_text import finite
 from jobs.results.schema import SAMPLES
 from jobs.storage.protocol import StoredFile

@@ -20,7 +20,6 @@ from jobs.cell import Cell, TaskRef
 from jobs.metrics.base import Metric, SourcedMetric
 from jobs.metrics.power import NO_VARIATION, minimum_detectable_effect
 from jobs.metrics.result import RESTS_ON, MetricResult, too_few
-from jobs.metrics.significance import holm
 from jobs.planning.search import DEFAULT_METRIC, Search
 from jobs.results.best_factors import best_factors
 from jobs.results.cell_table import CellTable
@@ -28,6 +27,7 @@ from jobs.results.metadata_keys import PARTIAL, read_metadata
 from jobs.results.noise import NoiseFloor
 from jobs.results.schema import EDIT, SUMMARY, cell_columns
 from jobs.results.writer import Results
+from jobs.statistics.significance import holm
 from jobs.store.records import SweepRecord
 from jobs.tasks.registry import task_of
 

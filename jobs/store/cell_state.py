@@ -5,7 +5,7 @@ engine survived. If an engine dies with several cells in flight, each of them is
 then on, so that a cell that kills engines cannot fail its neighbours. An expired lease is the fault of its owner; it
 counts as an expiration, and more expirations than attempts are allowed. Every way to fail is bounded.
 
-This module knows no database. `jobs.store.rows` converts between state machines and rows.
+This module knows no database. `jobs.store.sql.rows` converts between state machines and rows.
 """
 
 from __future__ import annotations

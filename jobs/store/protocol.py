@@ -1,8 +1,8 @@
 """Interface of the store of sweeps, cells, leases and events.
 
-`jobs.store.sql` implements it on SQLite and on PostgreSQL. The tests have an independent reference implementation that
-the SQL store must agree with. Each method is one transaction. Writes under a lease are conditional on its epoch: a late
-write changes nothing.
+`jobs.store.sql.store` implements it on SQLite and on PostgreSQL. The tests have an independent reference implementation
+that the SQL store must agree with. Each method is one transaction. Writes under a lease are conditional on its epoch: a
+late write changes nothing.
 """
 
 from __future__ import annotations

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ampsweep.domain.language_names import english_name
+from ampsweep.domain.languages.names import english_name
 from jobs.cell import TaskRef
 from jobs.data.texts import Text, read_aligned, read_texts
 from jobs.metrics.base import Metric
-from jobs.metrics.batch_bleu import BATCH_BLEU
-from jobs.metrics.corpus_score import BLEU_13A, BLEU_FLORES200, CHRF_PLUS
-from jobs.metrics.language_penalty import CHRF_PLUS_IN_LANGUAGE
+from jobs.metrics.corpus.batch_bleu import BATCH_BLEU
+from jobs.metrics.corpus.corpus_score import BLEU_13A, BLEU_FLORES200, CHRF_PLUS
+from jobs.metrics.corpus.language_penalty import CHRF_PLUS_IN_LANGUAGE
 from jobs.sample import Sample
 from jobs.tasks.base import Item, ItemSet
 from jobs.tasks.file_task import TextFileTask

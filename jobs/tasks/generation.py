@@ -8,8 +8,8 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from ampsweep.domain.language_identifier import has_letters
-from ampsweep.domain.sampling import SamplingParams
+from ampsweep.domain.generation.sampling import SamplingParams
+from ampsweep.domain.languages.identifier import has_letters
 from ampsweep.errors import InvalidRequest
 from ampsweep.hashing import content_hash
 from jobs.cell import TaskRef

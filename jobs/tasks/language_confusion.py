@@ -9,8 +9,8 @@ from functools import lru_cache
 from itertools import chain, zip_longest
 from pathlib import Path
 
-from ampsweep.domain.language_identifier import has_letters
-from ampsweep.domain.sampling import SamplingParams
+from ampsweep.domain.generation.sampling import SamplingParams
+from ampsweep.domain.languages.identifier import has_letters
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.text import read_lines
 from ampsweep.hashing import cached_hash, content_hash, files_hash

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ampsweep.domain.languages import script_of
+from ampsweep.domain.languages.codes import script_of
 from ampsweep.errors import InvalidRequest
 from ampsweep.hashing import files_hash
 from jobs.cell import TaskRef

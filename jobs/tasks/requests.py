@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ampsweep.domain.chunk import Span
-from ampsweep.domain.prompt import Prompt, ScoreText, Split
+from ampsweep.domain.generation.chunk import Span
+from ampsweep.domain.generation.prompt import Prompt, ScoreText, Split
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ampsweep.domain.prompt import Prompt
-from ampsweep.domain.sampling import SamplingParams
+from ampsweep.domain.generation.prompt import Prompt
+from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest
 from ampsweep.hashing import content_hash
 from jobs.cell import TaskRef

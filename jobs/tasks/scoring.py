@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ampsweep.domain.chunk import Span
+from ampsweep.domain.generation.chunk import Span
 from jobs.sample import Sample
 from jobs.tasks.base import Item
 from jobs.tasks.requests import Answer, GenerateCall

@@ -26,8 +26,8 @@ from tests.worker.installation import SPEC, Installation, until
 from worker.batches.service import LeasedBatchService
 from worker.completions import PoolCompletions
 from worker.dispatcher import Dispatcher
-from worker.local_pool import LocalPool
 from worker.neuron_set_service import PoolNeuronSetService
+from worker.pool.local_pool import LocalPool
 
 LIMITS = Limits(body_bytes=100_000, requests_a_minute=None)
 

@@ -10,7 +10,7 @@ from socket import SO_SNDBUF, SOL_SOCKET
 from typing import Any
 
 from ampsweep.cli.server import http_server
-from ampsweep.domain.chunk import Chunk
+from ampsweep.domain.generation.chunk import Chunk
 from engine.base import GenerateRequest
 from tests.api.running_server import Server
 

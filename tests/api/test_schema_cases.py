@@ -17,7 +17,7 @@ from hypothesis.errors import Unsatisfiable
 
 from api.auth.api_keys import KeyScope
 from jobs.clock import SystemClock
-from jobs.store.sql import SqlStore
+from jobs.store.sql.store import SqlStore
 from tests.api.threaded_server import server_in_thread
 from tests.worker.installation import SPEC, Installation
 

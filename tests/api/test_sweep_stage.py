@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ampsweep.domain.recording_progress import RecordingProgress
+from ampsweep.domain.neurons.recording_progress import RecordingProgress
 from tests.api.running_server import Server, running_server
 from tests.worker.installation import Installation
 

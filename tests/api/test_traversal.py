@@ -14,7 +14,7 @@ import pytest
 
 from api.auth.api_keys import KeyScope
 from jobs.clock import SystemClock
-from jobs.store.sql import SqlStore
+from jobs.store.sql.store import SqlStore
 from tests.api.running_server import running_server
 from tests.worker.installation import SPEC, Installation
 

@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from ampsweep.domain.layer_widths import LayerWidths
+from ampsweep.domain.neurons.layer_widths import LayerWidths
 from benchmarks.vllm_serve import (
     DISTINCT,
     IDLE,

@@ -17,7 +17,7 @@ from ampsweep.cli.server.engine_specs import served_engines
 from ampsweep.cli.server.settings import PREFIX, Settings, read_settings
 from tests.deploy.commands import parse
 from tests.deploy.dockerfile import ROOT, read_stages
-from worker.gpus import require_own_gpus
+from worker.resources.gpus import require_own_gpus
 
 DEPLOY = ROOT / "deploy"
 TEXT = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")

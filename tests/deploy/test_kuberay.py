@@ -19,7 +19,7 @@ from ampsweep.cli.server.settings import PREFIX, Settings
 from ampsweep.errors import InvalidRequest
 from tests.deploy.commands import parse
 from tests.deploy.dockerfile import ROOT
-from worker.gpus import require_own_gpus
+from worker.resources.gpus import require_own_gpus
 
 FOLDER = ROOT / "deploy" / "kuberay"
 KUSTOMIZATION: dict[str, Any] = yaml.safe_load((FOLDER / "kustomization.yaml").read_text(encoding="utf-8"))

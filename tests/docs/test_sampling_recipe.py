@@ -25,7 +25,7 @@ USE_THE_FIELD = """
 import asyncio, json, sys
 from pathlib import Path
 from ampsweep.cli.commands.batch_line import parse
-from ampsweep.domain.sampling import SamplingParams
+from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest
 from api.app import openapi_document
 from api.auth.limits import Limits

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ampsweep.domain.layer_widths import LayerWidths
+from ampsweep.domain.neurons.layer_widths import LayerWidths
 from benchmarks.checksum_identifier import OFTEN
 from engine.neurons.neuron_set import NeuronSet, PatchValues
 from engine.neurons.numbering import selected

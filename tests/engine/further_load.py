@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest
 from benchmarks.mixed_load import INTERVENTIONS, PROMPT, random_neurons
 from engine.base import Engine, GenerateRequest, ScoreRequest, Steering

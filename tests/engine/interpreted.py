@@ -88,7 +88,7 @@ async def answers(folder: Path, adapter: Path, runner: RunnerName) -> dict[str, 
     from benchmarks.checksum_identifier import ChecksumIdentifier
     from benchmarks.mixed_load import SETTINGS, run_load
     from engine.vllm.engine import VllmEngine
-    from engine.vllm.worker import recording
+    from engine.vllm.worker.outputs import recording
     from tests.engine.further_load import abort_in_prefill, overflow, whole_answers
 
     recording.RECORDING_BYTES = 60_000  # eight sentences: the interpreter runs a program for each

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ampsweep.domain.layer_widths import LayerWidths, Width
+from ampsweep.domain.neurons.layer_widths import LayerWidths, Width
 from engine.base import EngineInfo
 from engine.neurons.neuron_set import NeuronSet, PatchValues
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ampsweep.domain.language_identifier import LanguageIdentifier
+from ampsweep.domain.languages.identifier import LanguageIdentifier
 from engine.neurons.neuron_set import NeuronSet
 from engine.neurons.random_selection import draw_neurons
 from engine.steering.vectors import random_directions

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from ampsweep.domain.chunk import Chunk, joined_spans
+from ampsweep.domain.generation.chunk import Chunk, joined_spans
 from engine.base import Steering
 from engine.hf.engine import TransformersEngine
 

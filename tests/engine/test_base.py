@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from ampsweep.domain.sampling import SamplingParams
+from ampsweep.domain.generation.sampling import SamplingParams
 from benchmarks.tiny_models import Family
 from engine.base import Engine, EngineStats, GenerateRequest, ScoreRequest
 from engine.fake import FakeEngine

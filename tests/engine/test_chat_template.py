@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from ampsweep.domain.prompt import ChatMessage, PromptOptions
+from ampsweep.domain.generation.prompt import ChatMessage, PromptOptions
 from ampsweep.errors import InvalidRequest
 from benchmarks.tiny_models import tiny_model
 from engine.base import ScoreRequest

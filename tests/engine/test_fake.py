@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ampsweep.domain.chunk import Chunk, joined_spans
+from ampsweep.domain.generation.chunk import Chunk, joined_spans
+from ampsweep.domain.generation.prompt import ChatMessage, Prompt
+from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.prompt import ChatMessage, Prompt
-from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import EngineFailed, InvalidRequest, UnknownName
 from ampsweep.folders.corpus import Sentence
 from benchmarks.checksum_identifier import OFTEN, ChecksumIdentifier

@@ -20,8 +20,8 @@ import pytest
 from numpy.typing import NDArray
 
 from ampsweep.bundled import ATLAS_MODEL
+from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest
 from benchmarks.mixed_load import SETTINGS, random_neurons
 from benchmarks.overflow_load import STRONG, assert_no_trace

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ampsweep.domain.sampling import SamplingParams
+from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest
 from engine.sampling import bad_word_tokens, check_allowed_tokens, check_room, check_special_tokens, check_token_ids
 from engine.tokenization import TextEncoder

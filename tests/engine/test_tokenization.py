@@ -11,7 +11,7 @@ import pytest
 from tokenizers import Tokenizer, models
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from ampsweep.domain.prompt import ChatMessage, PromptOptions, ScoreText, Split, TokenIds
+from ampsweep.domain.generation.prompt import ChatMessage, PromptOptions, ScoreText, Split, TokenIds
 from ampsweep.errors import InvalidRequest, PromptTooLong, UnsupportedModel
 from benchmarks.tiny_models import Family
 from engine.base import ScoreRequest

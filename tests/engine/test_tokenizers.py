@@ -12,8 +12,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ampsweep.domain.chunk import Chunk
-from ampsweep.domain.sampling import SamplingParams
+from ampsweep.domain.generation.chunk import Chunk
+from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.corpus import Sentence
 from benchmarks.tiny_models import tiny_model

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ampsweep.domain.neuron_set_metadata import NeuronSetMetadata
+from ampsweep.domain.neurons.neuron_set_metadata import NeuronSetMetadata
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 

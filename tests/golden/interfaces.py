@@ -18,7 +18,7 @@ import ampsweep
 from ampsweep.cli.app import app
 from ampsweep.cli.server.settings import Settings
 from ampsweep.cli.terminal.failures import exit_code
-from ampsweep.domain.recording_progress import RecordingProgress
+from ampsweep.domain.neurons.recording_progress import RecordingProgress
 from ampsweep.errors import AmpsweepError, from_code
 from api.app import openapi_document
 from jobs.store.records import CellOutcome, Heartbeat

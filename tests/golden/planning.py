@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from ampsweep.domain.neuron_set import IdentificationRequest
-from engine.neurons.neuron_json import from_json
+from ampsweep.domain.neurons.neuron_set import IdentificationRequest
+from engine.neurons.formats.neuron_json import from_json
 from jobs.cell import Cell
 from jobs.language_control.identifiers import open_identifier
 from jobs.planning.planner import plan

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.neuron_set import NeuronsRef
+from ampsweep.domain.neurons.neuron_set import NeuronsRef
 from jobs.cell import Cell, TaskRef
 from jobs.clock import Clock
 from jobs.neuron_sets.registry import NeuronSets
@@ -24,9 +24,9 @@ from jobs.planning.catalog import Catalog
 from jobs.planning.planner import MAX_CELLS, Plan, plan
 from jobs.sample import Sample
 from jobs.spec import parse_spec
-from jobs.store.database import sqlite_engine
 from jobs.store.records import CellFile, CellOutcome, CellReport, Lease
-from jobs.store.sql import SqlStore
+from jobs.store.sql.database import sqlite_engine
+from jobs.store.sql.store import SqlStore
 
 LANGUAGES = ("en", "fr", "tr", "zh")
 CAPITALS = {
@@ -102,11 +102,13 @@ def quick_sql_store(folder: Path, clock: Clock, new_id: Callable[[str], str] | N
     """The SQL store without waiting for the disk, migrating a new database and compiling its statements."""
     path = folder / "store.db"
     with ExitStack() as patches:
-        patches.enter_context(patch("jobs.store.database.sqlite_engine", _quick_engine))
+        patches.enter_context(patch("jobs.store.sql.database.sqlite_engine", _quick_engine))
         if not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
             path.write_bytes(_empty_database())
-            patches.enter_context(patch("jobs.store.database._open", lambda engine: engine))  # it is of this revision
+            patches.enter_context(
+                patch("jobs.store.sql.database._open", lambda engine: engine)
+            )  # it is of this revision
         return SqlStore(f"sqlite:///{path}", clock, new_id or CountingIds())
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from ampsweep.documents import parse_yaml
-from ampsweep.domain.language_names import ENGLISH_NAMES
-from ampsweep.domain.languages import FLORES_CODES
-from ampsweep.domain.prompt import ChatMessage
+from ampsweep.domain.generation.prompt import ChatMessage
+from ampsweep.domain.languages.codes import FLORES_CODES
+from ampsweep.domain.languages.names import ENGLISH_NAMES
 from ampsweep.errors import UnknownName
 from jobs.cell import Cell
 from jobs.instruction import Instruction, instruction_for

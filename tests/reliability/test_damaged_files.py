@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.clock import SystemClock
-from jobs.store.sql import SqlStore
+from jobs.store.sql.store import SqlStore
 from tests.api.running_server import Server, running_server
 from tests.worker.installation import Installation
 

@@ -20,7 +20,7 @@ from ampsweep.errors import Unavailable
 from api.http.change_notifier import ChangeNotifier
 from jobs.clock import SystemClock
 from jobs.store.records import SweepRecord
-from jobs.store.sql import SqlStore
+from jobs.store.sql.store import SqlStore
 from jobs.store.transitions import SWEEP_ENDED, SweepState
 from tests.worker.installation import Installation, until
 from worker.dispatcher import Dispatcher

@@ -21,7 +21,7 @@ from ampsweep.cli.server import http_server
 from api.routes import events
 from jobs.clock import SystemClock
 from jobs.store.records import CellFile
-from jobs.store.sql import SqlStore
+from jobs.store.sql.store import SqlStore
 from tests.api.running_server import Server, running_server
 from tests.api.socket_server import server_on_socket
 from tests.jobs.cluster import a_cell, completed

@@ -14,7 +14,7 @@ import pytest
 from jobs.results.retention import clean_up
 from jobs.results.writer import Results
 from jobs.storage.local import LocalStorage
-from jobs.store.sql import SqlStore
+from jobs.store.sql.store import SqlStore
 from jobs.store.transitions import CellState
 from tests.jobs.cluster import CountingIds, ManualClock, a_cell, a_sample, completed
 from tests.postgres import empty_store
@@ -26,7 +26,7 @@ import os, signal, sys
 from pathlib import Path
 from jobs.results.writer import Results
 from jobs.storage.local import LocalStorage
-from jobs.store.sql import SqlStore
+from jobs.store.sql.store import SqlStore
 from tests.jobs.cluster import CountingIds, ManualClock, a_cell, a_sample, completed
 
 def write(folder, point, at):
@@ -131,7 +131,7 @@ from pathlib import Path
 from jobs.clock import SystemClock
 from jobs.results.writer import Results
 from jobs.storage.local import LocalStorage
-from jobs.store.sql import SqlStore
+from jobs.store.sql.store import SqlStore
 from tests.jobs.cluster import a_sample, completed
 
 store = SqlStore(sys.argv[1], SystemClock())

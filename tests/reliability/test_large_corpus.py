@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ampsweep.domain.neuron_set import IdentificationRequest
+from ampsweep.domain.neurons.neuron_set import IdentificationRequest
 from ampsweep.folders.corpus import Corpus
 from engine.identify.checkpoint import Checkpoint
 from engine.identify.identification import identify

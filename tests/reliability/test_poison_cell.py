@@ -14,13 +14,13 @@ from jobs.cell import Cell
 from jobs.clock import SystemClock
 from jobs.store.cell_state import MAX_ATTEMPTS
 from jobs.store.records import CellFile
-from jobs.store.sql import SqlStore
+from jobs.store.sql.store import SqlStore
 from jobs.store.transitions import SWEEP_ENDED, CellState, SweepState
 from tests.ampsweep.processes import descendants
 from tests.worker.installation import Installation
-from worker.engine_session import EngineSession
-from worker.ray_pool import RayPool
-from worker.supervisor import Supervisor
+from worker.pool.engine_session import EngineSession
+from worker.pool.ray_pool import RayPool
+from worker.pool.supervisor import Supervisor
 
 pytestmark = [
     pytest.mark.anyio,

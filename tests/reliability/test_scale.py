@@ -15,7 +15,7 @@ from jobs.clock import SystemClock
 from jobs.planning.planner import plan
 from jobs.spec import parse_spec
 from jobs.store.records import CellFile, SweepFiles
-from jobs.store.sql import SqlStore
+from jobs.store.sql.store import SqlStore
 from jobs.store.transitions import SWEEP_ENDED
 from tests.jobs.cluster import a_cell
 from tests.worker.installation import SPEC, Installation

@@ -19,8 +19,8 @@ import sqlalchemy as sa
 
 from ampsweep import Client
 from jobs.clock import SystemClock
-from jobs.store.sql import SqlStore
-from jobs.store.tables import sweeps
+from jobs.store.sql.store import SqlStore
+from jobs.store.sql.tables import sweeps
 from jobs.store.transitions import SWEEP_ENDED
 from tests.ampsweep.client.server_process import ServerProcess, server_process
 from tests.postgres import postgres_server

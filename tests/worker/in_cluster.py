@@ -16,7 +16,7 @@ from pathlib import Path
 from api.http.change_notifier import ChangeNotifier
 from jobs.store.transitions import SWEEP_ENDED
 from tests.worker.installation import Installation
-from worker.ray_pool import RayPool
+from worker.pool.ray_pool import RayPool
 
 ENGINES = 2
 

@@ -39,16 +39,16 @@ from jobs.spec import parse_spec
 from jobs.storage.factory import join, open_storage
 from jobs.store.protocol import Store
 from jobs.store.records import SweepLease, SweepRecord
-from jobs.store.sql import SqlStore, random_id
+from jobs.store.sql.store import SqlStore, random_id
 from tests.jobs.cluster import quick_sql_store
 from worker.batches.service import LeasedBatchService
 from worker.dispatcher import Dispatcher
-from worker.engine_session import WorkerConfig
 from worker.engines import EngineSpec
 from worker.evaluation.service import LeasedEvaluationService
-from worker.local_pool import LocalPool
-from worker.pool import Pool
-from worker.supervisor import RestartPolicy
+from worker.pool.engine_session import WorkerConfig
+from worker.pool.local_pool import LocalPool
+from worker.pool.pool import Pool
+from worker.pool.supervisor import RestartPolicy
 
 ATLAS = Path(ampsweep.__file__).parent / "atlas"
 SENTENCES = 80

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from worker.supervisor import Timing
+from worker.pool.supervisor import Timing
 
 
 class StubClock:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from ampsweep.domain.recording_progress import RecordingProgress
+from ampsweep.domain.neurons.recording_progress import RecordingProgress
 from api.http.change_notifier import ChangeNotifier
 from jobs.cell import Cell
 from jobs.store.records import CellFile
-from worker.engine_session import EngineSession
 from worker.engines import EngineSpec
-from worker.pool import Pool
+from worker.pool.engine_session import EngineSession
+from worker.pool.pool import Pool
 
 
 class StubPool(Pool):

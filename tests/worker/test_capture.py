@@ -23,7 +23,7 @@ from tests.engine.neuron_sets import make_neuron_set
 from tests.worker.installation import Installation, until
 from worker.capture import capture
 from worker.completions import PoolCompletions
-from worker.engine_session import CAPTURES_AT_ONCE
+from worker.pool.engine_session import CAPTURES_AT_ONCE
 
 pytestmark = pytest.mark.anyio
 

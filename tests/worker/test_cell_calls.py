@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from ampsweep.domain.chunk import Chunk, joined_spans
 from ampsweep.domain.drift import drift_of
+from ampsweep.domain.generation.chunk import Chunk, joined_spans
+from ampsweep.domain.generation.prompt import ChatMessage
+from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.prompt import ChatMessage
-from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import UnknownName
 from benchmarks.checksum_identifier import OFTEN, ChecksumIdentifier
 from engine.base import GenerateRequest, Steering

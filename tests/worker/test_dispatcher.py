@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ampsweep.domain.recording_progress import RecordingProgress
+from ampsweep.domain.neurons.recording_progress import RecordingProgress
 from ampsweep.errors import EngineFailed, EngineLost, InvalidRequest, Unavailable
 from jobs.store.cell_state import MAX_ATTEMPTS
 from jobs.store.records import CellFile, Lease, SweepLease

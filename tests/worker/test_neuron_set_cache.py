@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from ampsweep.domain.neuron_set import NeuronsRef
+from ampsweep.domain.neurons.neuron_set import NeuronsRef
 from ampsweep.errors import Conflict, DamagedFile, NotFound, Unavailable
 from ampsweep.folders.corpus import Sentence
 from engine.fake import FakeEngine
 from engine.identify.record_request import RecordRequest
 from engine.identify.stats import ActivationStats
-from engine.neurons.neuron_json import from_json
+from engine.neurons.formats.neuron_json import from_json
 from engine.neurons.neuron_set import NeuronSet
 from tests.worker.installation import Installation
 from worker.neuron_set_cache import NeuronSetCache

@@ -12,7 +12,7 @@ import pytest
 from ampsweep.errors import Conflict
 from engine.base import EngineInfo, Score, ScoreRequest
 from engine.fake import FAKE_INFO, FakeEngine
-from engine.neurons.neuron_json import from_json
+from engine.neurons.formats.neuron_json import from_json
 from jobs.cell import AdapterRef, Cell
 from jobs.results.cell_table import CellTable
 from jobs.results.summary import SummaryBuilder

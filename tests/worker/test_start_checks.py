@@ -13,7 +13,7 @@ from ampsweep.bundled import ATLAS_MODEL
 from ampsweep.domain.intervention import Intervention
 from ampsweep.errors import AmpsweepError, InvalidRequest, NoNeurons, PromptTooLong, UnknownName
 from ampsweep.folders.model import context_length, read_model_folder
-from engine.neurons.neuron_json import from_json
+from engine.neurons.formats.neuron_json import from_json
 from engine.neurons.neuron_set import NeuronSet
 from worker.engines import EngineSpec
 from worker.start_checks import check_prompts, check_start, check_steering, most_tokens

@@ -16,7 +16,7 @@ from jobs.batches.files import BatchFiles
 from jobs.batches.records import BatchLease, BatchRecord, BatchState, RowCounts
 from jobs.batches.rows import RowAnswers
 from jobs.clock import Clock
-from jobs.store.batches import Batches
+from jobs.store.sql.batches import Batches
 from worker.batches.run_rows import Assembled, Sleep, assemble, run_rows
 from worker.leased_service import LeasedService, Running
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import aclosing
 
-from ampsweep.domain.prompt import ChatMessage
-from ampsweep.domain.sampling import SamplingParams
+from ampsweep.domain.generation.prompt import ChatMessage
+from ampsweep.domain.generation.sampling import SamplingParams
 from jobs.evaluation.judge import MAX_TOKENS
 from jobs.execution import CompletionCall, Completions
 

@@ -24,9 +24,9 @@ from jobs.language_control.identifiers import open_identifier
 from jobs.planning.catalog import Catalog
 from jobs.results.writer import Results
 from jobs.storage.protocol import StoredFile
-from jobs.store.evaluations import Evaluations
 from jobs.store.protocol import Store
 from jobs.store.records import SweepRecord
+from jobs.store.sql.evaluations import Evaluations
 from worker.evaluation.judge import EngineJudge
 from worker.evaluation.sweep_texts import evaluate_sweep
 from worker.leased_service import LeasedService, Running

@@ -111,7 +111,7 @@ def database(settings: Settings) -> Finding:
         return ok("database", "a file in the home folder")
     import sqlalchemy as sa
 
-    from jobs.store.database import postgres_engine
+    from jobs.store.sql.database import postgres_engine
 
     try:
         url = sa.make_url(settings.database_url)

@@ -12,8 +12,8 @@ from pathlib import Path
 from ampsweep.cli.checks.finding import Finding, bad, note, ok
 from ampsweep.errors import InvalidRequest
 from worker.engines import EngineSpec
-from worker.gpus import Gpu, gpus
-from worker.memory import GIB, EngineMemory, available_memory, gpu_shortage, remedy, require_gpus
+from worker.resources.gpus import Gpu, gpus
+from worker.resources.memory import GIB, EngineMemory, available_memory, gpu_shortage, remedy, require_gpus
 
 SHARED = Path("/dev/shm")  # noqa: S108
 MIN_OPEN_FILES = 4096

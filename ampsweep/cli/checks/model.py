@@ -41,7 +41,7 @@ def model(name: str, *, dtype: str, adapters: Sequence[Path] = ()) -> list[Findi
     subject = f"model {name}"
     from ampsweep.folders.adapter import read_adapter
     from engine.vllm.adapters import Adapters
-    from worker.gpus import gpus
+    from worker.resources.gpus import gpus
 
     on_cpu = runs_on_cpu(len(gpus()))
     try:
@@ -69,8 +69,8 @@ def _checked(folder: Path, *, dtype: str, on_cpu: bool) -> ModelEstimate:
     from ampsweep.folders.model import folder_widths
     from engine.checkpoint import read_config
     from engine.hf.estimate import estimate_model
-    from engine.vllm.platform_support import check_platform
-    from engine.vllm.quantization import CpuKernels, check_quantization
+    from engine.vllm.models.platform_support import check_platform
+    from engine.vllm.models.quantization import CpuKernels, check_quantization
 
     estimate = estimate_model(folder)
     folder_widths(folder)
@@ -83,7 +83,7 @@ def _checked(folder: Path, *, dtype: str, on_cpu: bool) -> ModelEstimate:
 def _memory(estimate: ModelEstimate, adapter_bytes: int | None, *, dtype: str) -> Finding:
     """Compare the memory that an engine of the model needs with the free memory of this machine."""
     from engine.vllm.options import table_entries
-    from worker.memory import GIB, KV_CACHE_BYTES, PROCESS_BYTES, available_memory
+    from worker.resources.memory import GIB, KV_CACHE_BYTES, PROCESS_BYTES, available_memory
 
     size = _SIZES[dtype]
     weights, cached = estimate.weight_bytes(size), estimate.kv_values * size

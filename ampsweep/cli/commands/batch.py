@@ -28,7 +28,7 @@ from ampsweep.files import atomic_write, parquet_output
 from ampsweep.missing_path import no_file
 
 if TYPE_CHECKING:
-    from ampsweep.domain.chunk import Span
+    from ampsweep.domain.generation.chunk import Span
     from engine.base import Engine
 
 IN_FLIGHT = 512
@@ -167,7 +167,7 @@ async def _answers(source: Path, engine: Engine, neurons_id: str | None) -> Asyn
 async def _answer(line: bytes, engine: Engine, neurons_id: str | None) -> Row:
     """Return the row of a line; an error of the line goes into the column `error`."""
     from ampsweep.cli.commands.batch_line import ScoreLine, empty_row, parse
-    from ampsweep.domain.chunk import joined_spans
+    from ampsweep.domain.generation.chunk import joined_spans
 
     row: Row = empty_row(line)
     try:

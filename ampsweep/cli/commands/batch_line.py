@@ -11,8 +11,8 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from ampsweep.documents import parse_json
+from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest
 from engine.base import GenerateRequest, ScoreRequest, Steering
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ampsweep.domain.capture import CaptureSelection
     from ampsweep.domain.choices import CaptureDtype
     from ampsweep.domain.intervention import Intervention
-    from ampsweep.domain.layer_widths import LayerWidths
+    from ampsweep.domain.neurons.layer_widths import LayerWidths
     from engine.base import Capture, Engine, PromptEncoder
     from engine.capture.selection import NeuronSelection
     from engine.capture.table import CaptureWriter
@@ -113,7 +113,7 @@ def capture(
     if server is not None:
         outcome = capture_on_server(server, model, job, writable, neurons=neurons)
     else:
-        from worker.gpus import has_gpu
+        from worker.resources.gpus import has_gpu
 
         if options.compiles is None and options.engine == "vllm" and has_gpu():
             options = replace(options, compiles=False)  # CUDA graphs have no place for it

@@ -79,7 +79,7 @@ def _local_server() -> list[Finding]:
     from ampsweep.cli.checks.machine import machine
     from ampsweep.cli.server.engine_specs import served_engines
     from ampsweep.cli.server.settings import read_settings
-    from worker.gpus import gpus
+    from worker.resources.gpus import gpus
 
     findings = [*software.plugins(), software.vllm(), software.compiler()]
     gpu_count = len(gpus())

@@ -49,7 +49,7 @@ def export(
 
 def _neuron_set(source: str, folder: Path, model: str) -> NeuronSet:
     from ampsweep.folders.model import read_model_folder
-    from engine.neurons.neuron_json import from_json
+    from engine.neurons.formats.neuron_json import from_json
     from engine.neurons.neuron_set import NeuronSet
 
     path = Path(source)

@@ -31,7 +31,7 @@ from ampsweep.cli.terminal.progress import waiting
 from ampsweep.cli.terminal.running import run_to_end
 from ampsweep.cli.terminal.text_printer import TextPrinter
 from ampsweep.domain.choices import OPS, PATCHES, VALUE_OPS, VECTORS, one_of
-from ampsweep.domain.sampling_defaults import (
+from ampsweep.domain.generation.sampling_defaults import (
     DEFAULT_TEMPERATURE,
     DEFAULT_TOKENS,
     LEAST_TEMPERATURE,
@@ -42,7 +42,7 @@ from ampsweep.telemetry.library_output import undiverted
 
 if TYPE_CHECKING:
     from ampsweep.client.clients import Client
-    from ampsweep.domain.sampling import SamplingParams
+    from ampsweep.domain.generation.sampling import SamplingParams
     from engine.base import Engine
     from engine.neurons.neuron_set import NeuronSet
 
@@ -90,7 +90,7 @@ def generate(
     as_json: AsJson = False,
 ) -> None:
     """Continue a prompt, steered or not, and print the text as it is generated (with --json: at its end)."""
-    from ampsweep.domain.sampling import SamplingParams
+    from ampsweep.domain.generation.sampling import SamplingParams
 
     _check_prompt(prompt, interactive=interactive, intervention=intervention)
     check_text(prefill or "", param="prefill")
@@ -230,8 +230,8 @@ async def _ask(
     as_json: bool,
 ) -> None:
     """Print the answer of an engine in this process."""
+    from ampsweep.domain.generation.prompt import DEFAULT_OPTIONS
     from ampsweep.domain.intervention import Intervention
-    from ampsweep.domain.prompt import DEFAULT_OPTIONS
     from engine.base import GenerateRequest, Steering
 
     use = None

@@ -26,7 +26,13 @@ from ampsweep.cli.terminal.progress import ProgressDisplay, follow_recording
 from ampsweep.cli.terminal.running import run_to_end
 from ampsweep.documents import parse_yaml, unique_keys
 from ampsweep.domain.choices import one_of
-from ampsweep.domain.neuron_set import MAX_TOKENS, METADATA_FILE, IdentificationRequest, SpecMethod, language_warnings
+from ampsweep.domain.neurons.neuron_set import (
+    MAX_TOKENS,
+    METADATA_FILE,
+    IdentificationRequest,
+    SpecMethod,
+    language_warnings,
+)
 from ampsweep.errors import InvalidRequest
 from ampsweep.files import check_folder
 from ampsweep.missing_path import no_folder
@@ -71,7 +77,7 @@ def identify(
     A checkpoint next to OUT holds what was recorded so far; an interrupted command continues from it when run again.
     """
     from worker.engines import EngineSpec
-    from worker.gpus import has_gpu
+    from worker.resources.gpus import has_gpu
 
     folder = model_folder(model)  # before anything that takes time
     if scores and engine == "vllm" and has_gpu():

@@ -70,7 +70,7 @@ def init(
     """Write a commented spec of a sweep for a model, its languages and the data that is found, as a start."""
     from ampsweep.cli.server.catalog import catalog_of
     from ampsweep.cli.server.settings import read_settings
-    from ampsweep.domain.languages import read_code
+    from ampsweep.domain.languages.codes import read_code
     from ampsweep.folders.corpus import Corpus
 
     if out.exists() and not overwrite:

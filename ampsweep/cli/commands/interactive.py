@@ -14,8 +14,8 @@ from ampsweep.cli.options.chat import check_text
 from ampsweep.cli.options.values import comma_separated
 from ampsweep.cli.terminal.failures import describe
 from ampsweep.cli.terminal.output import echo
+from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import AmpsweepError, InvalidRequest
 
 _BYTE_ORDER_MARK = "\ufeff"

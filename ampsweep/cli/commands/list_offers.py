@@ -16,7 +16,7 @@ from ampsweep.cli.options.neuron_source import home_address
 from ampsweep.cli.terminal.output import AsJson, show
 from ampsweep.client.environment import DEFAULT_URL, URL
 from ampsweep.domain.choices import one_of
-from ampsweep.domain.recording_progress import RecordingProgress
+from ampsweep.domain.neurons.recording_progress import RecordingProgress
 from ampsweep.errors import InvalidRequest, UnknownName
 
 if TYPE_CHECKING:

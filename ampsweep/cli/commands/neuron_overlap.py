@@ -13,7 +13,7 @@ from ampsweep.cli.options.client import Server
 from ampsweep.cli.options.neuron_source import fetched_set, local_set
 from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.client.environment import DEFAULT_URL
-from ampsweep.domain.layer_widths import LayerWidths
+from ampsweep.domain.neurons.layer_widths import LayerWidths
 from ampsweep.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def _read(name: str, server: str, *, param: str) -> ComparedSet:
 
 
 def _read_file(path: Path, *, param: str) -> ComparedSet:
-    from engine.neurons.neuron_text import read_text
+    from engine.neurons.formats.neuron_text import read_text
 
     raw = read_text(path, param=param, otherwise=" (convert it with `ampsweep neurons import`)")
     return ComparedSet(id=path.name, model=None, widths=None, neurons=_pairs(raw, name=path.name))
@@ -182,7 +182,7 @@ def _read_file(path: Path, *, param: str) -> ComparedSet:
 def _pairs(raw: object, *, name: str) -> Mapping[str, NDArray[np.int32]]:
     """Return the neurons of a JSON object, for a model of any shape."""
     from ampsweep.folders.model import ModelFolder
-    from engine.neurons.neuron_json import read_neurons
+    from engine.neurons.formats.neuron_json import read_neurons
 
     return read_neurons(raw, model=ModelFolder(name=name, fingerprint="", layers=_ANY, width=_ANY))
 

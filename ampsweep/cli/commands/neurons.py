@@ -74,14 +74,14 @@ def import_(
 ) -> None:
     """Create a neuron set from neurons that another tool identified."""
     from ampsweep.folders.model import read_model_folder
-    from engine.neurons.neuron_file import read_neuron_file
+    from engine.neurons.formats.neuron_file import read_neuron_file
 
     if means is not None and values_from is not None:
         raise InvalidRequest("give --means or --values-from, not both", param="values_from")
     shape = read_model_folder(model_folder(model), name=model)
     neurons = read_neuron_file(file, model=shape, languages=_order(languages, languages_from))
     if means is not None:
-        from engine.neurons.mean_activations import with_mean_activations
+        from engine.neurons.formats.mean_activations import with_mean_activations
 
         neurons = with_mean_activations(neurons, means)
     if values_from is not None:
@@ -101,7 +101,7 @@ def import_(
 @app.command(name="show")
 def show_(neuron_set: SetArgument, server: Server = DEFAULT_URL, as_json: AsJson = False) -> None:
     """Print how a neuron set was identified, and the number of neurons of each language and layer."""
-    from ampsweep.domain.layer_widths import LayerWidths
+    from ampsweep.domain.neurons.layer_widths import LayerWidths
 
     described = _described(neuron_set, server)
     corpus = f" on {described['corpus']}" if described["corpus"] else ""
@@ -156,7 +156,7 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write a neuron set as JSON {language: {layer: [index, ...]}}."""
-    from engine.neurons.neuron_json import to_json
+    from engine.neurons.formats.neuron_json import to_json
     from engine.neurons.neuron_set import NeuronSet
 
     with local_set(neuron_set, param="neuron_set") as folder:
@@ -208,7 +208,7 @@ def _order(languages: str | None, languages_from: Path | None) -> Sequence[str] 
         return [code.strip() for code in languages.split(",")]
     if languages_from is None:
         return None
-    from engine.neurons.lape_lists import read_language_order
+    from engine.neurons.formats.lape_lists import read_language_order
 
     return read_language_order(languages_from)
 

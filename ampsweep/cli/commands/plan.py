@@ -140,7 +140,7 @@ def plan_here(
     as_json: bool,
 ) -> None:
     """Plan a sweep on this machine and print what it costs; see `plan` for the arguments."""
-    from worker.memory import EngineMemory
+    from worker.resources.memory import EngineMemory
 
     memory = EngineMemory.of(local_engine(spec.model, catalog, settings)).total or None
     with _estimator(spec, out, catalog, neurons=neurons, memory=memory) as estimator:
@@ -225,7 +225,7 @@ async def _measured(estimator: Estimator, spec: SweepSpec, catalog: Catalog, set
     """Load the model, and return the items per second of each task."""
     from worker.engines import open_engine
     from worker.measurement import measure_items
-    from worker.memory import require_memory
+    from worker.resources.memory import require_memory
     from worker.start_checks import check_start
 
     engine_spec = local_engine(spec.model, catalog, settings)

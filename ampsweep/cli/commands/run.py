@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from jobs.cell import Cell
     from jobs.spec import SweepSpec
     from jobs.store.records import SweepRecord
-    from worker.local_pool import LocalPool
+    from worker.pool.local_pool import LocalPool
 
 LEASE_SECONDS = 600.0
 """Lease of a sweep during finalization, in seconds; no other process has the store of the folder open."""
@@ -237,10 +237,10 @@ async def _compute(runtime: Runtime, sweep: SweepRecord, settings: Settings) -> 
     from jobs.results.assembly import assemble
     from jobs.results.finalization import finalize
     from jobs.store.transitions import SWEEP_ENDED
-    from worker.local_pool import LocalPool
-    from worker.memory import require_memory
+    from worker.pool.local_pool import LocalPool
+    from worker.pool.supervisor import COMMAND_POLICY
+    from worker.resources.memory import require_memory
     from worker.start_checks import check_start
-    from worker.supervisor import COMMAND_POLICY
 
     assemble_here = partial(assemble, runtime.results)
     while lease := runtime.store.lease_sweep(sweep.id, runtime.owner, ttl=LEASE_SECONDS):

@@ -47,7 +47,7 @@ def without_empty_run(out: Path, *, given: str | None) -> Iterator[None]:
 
 def _remove_empty_run(out: Path, given: str | None, *, existed: bool) -> None:
     """Remove a run's files, unless there is something to continue from, or another run has begun there meanwhile."""
-    from jobs.store.database import DATABASE_FILE, FileLock
+    from jobs.store.sql.database import DATABASE_FILE, FileLock
 
     try:
         lock = FileLock(out / DATABASE_FILE)

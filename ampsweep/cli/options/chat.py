@@ -12,7 +12,7 @@ from ampsweep.cli.options.values import json_object
 from ampsweep.errors import InvalidRequest, quoted
 
 if TYPE_CHECKING:
-    from ampsweep.domain.prompt import ChatMessage, PromptOptions
+    from ampsweep.domain.generation.prompt import ChatMessage, PromptOptions
 
 Chat = Annotated[
     bool, typer.Option("--chat", help="Send the prompt as a message of the user, through the model's chat template.")
@@ -39,7 +39,7 @@ class ChatForm:
 
     def messages(self, prompt: str) -> tuple[ChatMessage, ...]:
         """Return the chat in which the user says `prompt`."""
-        from ampsweep.domain.prompt import ChatMessage
+        from ampsweep.domain.generation.prompt import ChatMessage
 
         question = ChatMessage(role="user", content=prompt)
         if self.prefill is None:
@@ -48,7 +48,7 @@ class ChatForm:
 
     def options(self) -> PromptOptions:
         """Return the options of a request to an engine."""
-        from ampsweep.domain.prompt import PromptOptions
+        from ampsweep.domain.generation.prompt import PromptOptions
 
         continues = self.prefill is not None
         return PromptOptions(continue_final_message=continues, chat_template_kwargs=self.variables)
@@ -85,7 +85,7 @@ def check_text(text: str, *, param: str) -> None:
 def _checked(variables: dict[str, Any]) -> dict[str, Any]:
     from pydantic import TypeAdapter, ValidationError
 
-    from ampsweep.domain.chat_template import TemplateVariables
+    from ampsweep.domain.generation.chat_template import TemplateVariables
 
     try:
         checked: dict[str, Any] = TypeAdapter(TemplateVariables).validate_python(variables)

@@ -10,7 +10,7 @@ import typer
 from ampsweep.cli.options.completion import sweeps
 from ampsweep.cli.terminal.progress import ProgressDisplay, show_recording
 from ampsweep.client.environment import DEFAULT_URL, URL
-from ampsweep.domain.recording_progress import RecordingProgress
+from ampsweep.domain.neurons.recording_progress import RecordingProgress
 
 if TYPE_CHECKING:
     from ampsweep.client.clients import Client

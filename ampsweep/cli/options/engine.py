@@ -114,7 +114,7 @@ async def opened_engine(spec: EngineSpec, *, neurons: NeuronSet | None = None) -
         InvalidRequest: The dtype is unknown, or the engine cannot be opened with these options.
     """
     from worker.engines import open_engine
-    from worker.memory import require_memory
+    from worker.resources.memory import require_memory
     from worker.start_checks import check_start
 
     if spec.dtype not in (dtypes := get_args(choices.Dtype)):
@@ -145,7 +145,7 @@ def whether_to_compile(wanted: bool | None, *, kind: str, requests: int, as_json
     Raises:
         InvalidRequest: The engine never compiles (param "compile").
     """
-    from worker.gpus import has_gpu
+    from worker.resources.gpus import has_gpu
 
     if kind != "vllm":
         if wanted is not None:

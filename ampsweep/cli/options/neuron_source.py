@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ampsweep.cli.options.client import client_of
-from ampsweep.domain.neuron_set import METADATA_FILE, NEURON_SET_ID
-from ampsweep.domain.neuron_set_metadata import NeuronSetMetadata
+from ampsweep.domain.neurons.neuron_set import METADATA_FILE, NEURON_SET_ID
+from ampsweep.domain.neurons.neuron_set_metadata import NeuronSetMetadata
 from ampsweep.errors import Conflict, InvalidRequest, NotFound, Unavailable, UnknownName
 from ampsweep.missing_path import no_folder
 

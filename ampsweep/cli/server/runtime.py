@@ -28,13 +28,13 @@ from jobs.results.finalization import finalize
 from jobs.results.retention import clean_up
 from jobs.results.writer import Results
 from jobs.storage.factory import is_object_store, join, open_storage
-from jobs.store.database import DATABASE_FILE
-from jobs.store.sql import SqlStore
+from jobs.store.sql.database import DATABASE_FILE
+from jobs.store.sql.store import SqlStore
 from worker.batches.service import LeasedBatchService
 from worker.dispatcher import Dispatcher
-from worker.engine_session import WorkerConfig
 from worker.evaluation.service import LeasedEvaluationService
-from worker.pool import Pool
+from worker.pool.engine_session import WorkerConfig
+from worker.pool.pool import Pool
 
 UNFINISHED_SECONDS = 3600.0
 """Seconds without a write after which an unfinished file counts as abandoned, if other processes may be writing."""

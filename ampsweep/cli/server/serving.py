@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from worker.engines import EngineSpec
     from worker.evaluation.service import LeasedEvaluationService
     from worker.neuron_set_service import PoolNeuronSetService
-    from worker.pool import Pool
+    from worker.pool.pool import Pool
 
 _UNCHECKED = (
     "whether they fit is checked there when each engine starts, by the machine's total memory and with the other "
@@ -77,7 +77,7 @@ def run_server(settings: Settings, *, verbose: bool, as_json: bool) -> signal.Si
 
 def _memory_warnings(settings: Settings) -> list[str]:
     """Return warnings about memory; raise an error if an engine cannot start, or all do not fit into this machine."""
-    from worker.memory import require_memory
+    from worker.resources.memory import require_memory
     from worker.start_checks import check_start
 
     if settings.ray_address is None:
@@ -206,7 +206,7 @@ def _open_runtime(settings: Settings) -> Runtime:
 
 def _make_pool(settings: Settings, runtime: Runtime, telemetry: Telemetry, *, verbose: bool) -> Pool:
     """Return the pool of all engines; `start` starts them."""
-    from worker.ray_pool import RayPool
+    from worker.pool.ray_pool import RayPool
 
     return RayPool(
         served_engines(settings),
@@ -239,7 +239,7 @@ async def start_engines(
         What has shown the starts, and can show those that follow.
     """
     from ampsweep.cli.terminal.engine_starts import EngineStarts
-    from worker.supervisor import is_permanent
+    from worker.pool.supervisor import is_permanent
 
     host, port = listening.getsockname()[:2]
     address = f"{'http' if settings.tls_cert is None else 'https'}://{host}:{port}"
@@ -273,7 +273,7 @@ async def start_engines(
 
 def _memory_of(engines: Sequence[EngineSpec], model: str) -> int | None:
     """Return the memory that the engines of a model take, in bytes; None where it is that of a GPU."""
-    from worker.memory import EngineMemory
+    from worker.resources.memory import EngineMemory
 
     return sum(EngineMemory.of(spec).total for spec in engines if spec.model == model) or None
 

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from ampsweep.cli.terminal.output import echo
-from ampsweep.domain.recording_progress import RecordingProgress
+from ampsweep.domain.neurons.recording_progress import RecordingProgress
 from ampsweep.telemetry.library_output import own_stream
 from ampsweep.telemetry.start_phase import phases_to
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ampsweep.cli.terminal.output import echo, show
-from ampsweep.domain.chunk import Span, joined_spans
+from ampsweep.domain.generation.chunk import Span, joined_spans
 
 
 class TextPrinter:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from engine.kernels.device_table import SlotEntries
-from engine.vllm.worker.capturing import CapturedSpan
-from engine.vllm.worker.recording import Recording
+from engine.vllm.worker.outputs.capturing import CapturedSpan
+from engine.vllm.worker.outputs.recording import Recording
 
 
 class RecordedSpan(NamedTuple):
@@ -89,7 +89,7 @@ class SteeringBackend(Protocol):
     def residual(self, layer: int) -> nn.Module:
         """Return a module that records and steers the residual stream at the output of the worker's layer `layer`.
 
-        It is called with the layer's output, see `engine.vllm.worker.blocks`.
+        It is called with the layer's output, see `engine.vllm.worker.model.blocks`.
         """
         ...
 

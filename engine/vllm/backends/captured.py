@@ -11,7 +11,7 @@ import torch
 
 from engine.kernels.activation import MlpForm, activate
 from engine.vllm.backends.experts import ExpertRows
-from engine.vllm.worker.capturing import CapturedSpan
+from engine.vllm.worker.outputs.capturing import CapturedSpan
 
 
 def capture(spans: Sequence[CapturedSpan], layer: int, form: MlpForm, x: torch.Tensor) -> None:

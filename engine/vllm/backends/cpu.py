@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from ampsweep.domain.layer_widths import Width
-from engine.kernels import record_numba, residual_cpu, steer_numba, steer_torch
+from ampsweep.domain.neurons.layer_widths import Width
 from engine.kernels.activation import MlpForm, activate
+from engine.kernels.cpu import record_numba, residual_cpu, steer_numba, steer_torch
+from engine.kernels.cpu.take_statistics import take_statistics
 from engine.kernels.device_table import SlotEntries
-from engine.kernels.take_statistics import take_statistics
 from engine.vllm.backends.activation import SteeredActivation, set_step
 from engine.vllm.backends.base import RecordedSpan, StepLayout
 from engine.vllm.backends.captured import capture, capture_experts
 from engine.vllm.backends.experts import ExpertRows, SequentialExperts
 from engine.vllm.backends.residual import SteeredResidual
-from engine.vllm.worker.capturing import CapturedSpan
-from engine.vllm.worker.recording import Recording
+from engine.vllm.worker.outputs.capturing import CapturedSpan
+from engine.vllm.worker.outputs.recording import Recording
 from engine.vllm.worker.table import CpuTable, TableRows
 
 Gather = Callable[[torch.Tensor], torch.Tensor]

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from ampsweep.domain.layer_widths import LayerWidths, Width
+from ampsweep.domain.neurons.layer_widths import LayerWidths, Width
 from engine.kernels import host_copies
 from engine.kernels.activation import MlpForm
+from engine.kernels.cuda.expert_pairs import MANY_PAIRS
+from engine.kernels.cuda.steer_triton import LONG_BATCH
 from engine.kernels.device_table import DeviceTable, SlotEntries
-from engine.kernels.expert_pairs import MANY_PAIRS
-from engine.kernels.steer_triton import LONG_BATCH
 from engine.kernels.token_slots import TokenSlots
 from engine.vllm.backends.base import StepLayout
 from engine.vllm.backends.device_buffers import DeviceBuffers
@@ -26,7 +26,7 @@ from engine.vllm.backends.device_experts import DeviceExperts
 from engine.vllm.backends.device_residual import DeviceResidual
 from engine.vllm.backends.fused_activation import FusedActivation
 from engine.vllm.backends.step_needs import StepNeeds, set_needs
-from engine.vllm.worker.recording import Recording
+from engine.vllm.worker.outputs.recording import Recording
 
 
 class CudaBackend:

@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-from engine.kernels import grouped_product_triton, record_triton, statistic_triton, steer_triton
 from engine.kernels.activation import ActivationName, MlpForm
+from engine.kernels.cuda import grouped_product_triton, record_triton, statistic_triton, steer_triton
+from engine.kernels.cuda.expert_pairs import ExpertPairs
 from engine.kernels.device_table import TableBuffers
-from engine.kernels.expert_pairs import ExpertPairs
 from engine.vllm.backends.captured import capture_experts
 from engine.vllm.backends.device_buffers import DeviceModule, table_of
 from engine.vllm.backends.experts import ExpertRows, arrange

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from engine.kernels import residual_triton
+from engine.kernels.cuda import residual_triton
 from engine.kernels.device_table import VectorBuffers
 from engine.vllm.backends.operators import define_operator, trace_nothing
 from engine.vllm.backends.residual import rows_of

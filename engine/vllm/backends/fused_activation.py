@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from engine.kernels import record_triton, statistic_triton, steer_triton
 from engine.kernels.activation import ActivationName, MlpForm
+from engine.kernels.cuda import record_triton, statistic_triton, steer_triton
 from engine.vllm.backends.captured import capture
 from engine.vllm.backends.device_buffers import DeviceModule, table_of
 from engine.vllm.backends.operators import define_operator

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from engine.vllm.worker.capturing import CapturedSpan
+from engine.vllm.worker.outputs.capturing import CapturedSpan
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from ampsweep.errors import InvalidRequest, SteeringNotInstalled, UnsupportedMod
 from ampsweep.folders.model import ModelFolder, read_widths
 from ampsweep.vllm_plugin import NEURONS
 from engine.base import EngineInfo
-from engine.neurons.neuron_file import read_neuron_file
+from engine.neurons.formats.neuron_file import read_neuron_file
 from engine.neurons.neuron_set import NeuronSet
 from engine.vllm.options import UNFUSED_EXPERTS_VARIABLE, SteeringOptions
 from engine.vllm.versions import check_version

@@ -17,9 +17,9 @@ from ampsweep.errors import InvalidRequest, UnknownName
 from engine.base import EngineInfo, Steering
 from engine.neurons.neuron_set import NeuronSet
 from engine.vllm.plugin.configuration import describe, read_neurons, read_presets
-from engine.vllm.request_extras import KEY, RequestExtras, steering_args
-from engine.vllm.requests import cache_salt
-from engine.vllm.slot_entries import EntryCounts, workers_take_statistics
+from engine.vllm.requests.conversion import cache_salt
+from engine.vllm.requests.request_extras import KEY, RequestExtras, steering_args
+from engine.vllm.requests.slot_entries import EntryCounts, workers_take_statistics
 
 _FIELD = f"vllm_xargs.{KEY}"
 _SALT = "ampsweep/"

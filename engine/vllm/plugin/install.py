@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from ampsweep.errors import InvalidRequest
 from engine.vllm.plugin import metrics, scheduler
 from engine.vllm.plugin.configuration import configure, describe, is_steered, read_neurons
-from engine.vllm.request_extras import KEY
+from engine.vllm.requests.request_extras import KEY
 
 _PROCESSES = ("vllm.engine.arg_utils", "vllm.v1.engine.core")
 """Modules without which a process is neither a front end nor an engine's core."""

@@ -19,7 +19,7 @@ from engine.vllm.admission import SlotQueue
 from engine.vllm.options import table_entries
 from engine.vllm.plugin.configuration import describe
 from engine.vllm.plugin.metrics import OVERFLOWED, SLOTS, STEERED, USED, WAITING
-from engine.vllm.request_extras import RequestExtras, SteeringArgs
+from engine.vllm.requests.request_extras import RequestExtras, SteeringArgs
 
 log = logging.getLogger(__name__)
 

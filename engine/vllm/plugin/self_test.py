@@ -9,15 +9,15 @@ import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from ampsweep.domain.chunk import Chunk, TokenLogprob
-from ampsweep.domain.prompt import TokenIds
+from ampsweep.domain.generation.chunk import Chunk, TokenLogprob
+from ampsweep.domain.generation.prompt import TokenIds
 from engine.base import EngineInfo, GenerateRequest
 from engine.neurons.neuron_set import NeuronSet
 from engine.steering.self_test import Decoded, run_self_test
 from engine.vllm.plugin.configuration import describe
 from engine.vllm.plugin.front_end import FrontEnd
-from engine.vllm.request_extras import KEY
-from engine.vllm.slot_entries import workers_take_statistics
+from engine.vllm.requests.request_extras import KEY
+from engine.vllm.requests.slot_entries import workers_take_statistics
 
 _PROMPT_TOKENS = 12
 

@@ -10,29 +10,23 @@ import vllm
 from vllm.distributed.communication_op import tensor_model_parallel_all_gather
 from vllm.distributed.parallel_state import get_tensor_model_parallel_rank, get_tensor_model_parallel_world_size
 
-from ampsweep.domain.layer_widths import LayerWidths
+from ampsweep.domain.neurons.layer_widths import LayerWidths
 from ampsweep.errors import UnsupportedModel
 from ampsweep.folders.model import read_widths
 from ampsweep.telemetry.start_phase import report_phase
 from engine.neurons.neuron_set import NeuronSet
-from engine.vllm import qwen3_5
 from engine.vllm.backends.base import SteeringBackend
 from engine.vllm.backends.cpu import CpuBackend
+from engine.vllm.models import qwen3_5
 from engine.vllm.options import SteeringOptions, table_entries
 from engine.vllm.versions import check_version
-from engine.vllm.worker import (
-    blocks,
-    language_model,  # noqa: F401  # registers a load format
-    lm_head,
-    mlps,
-    rotary,
-    routers,
-)
-from engine.vllm.worker.experts import SteerableExperts
+from engine.vllm.worker import lm_head
+from engine.vllm.worker.model import blocks, mlps, rotary, routers
+from engine.vllm.worker.model.experts import SteerableExperts
+from engine.vllm.worker.outputs.recording import Recording, recording_rows
+from engine.vllm.worker.outputs.results import ResultKind
+from engine.vllm.worker.outputs.scoring import Scoring
 from engine.vllm.worker.overflow import OverflowCheck
-from engine.vllm.worker.recording import Recording, recording_rows
-from engine.vllm.worker.results import ResultKind
-from engine.vllm.worker.scoring import Scoring
 from engine.vllm.worker.steering import WorkerSteering
 
 

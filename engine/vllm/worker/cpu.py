@@ -6,8 +6,9 @@ from vllm.distributed.parallel_state import get_pp_group
 from vllm.v1.worker.cpu_worker import CPUWorker
 
 from engine.vllm.options import SteeringOptions
-from engine.vllm.worker import experts, stale_blocks
+from engine.vllm.worker import stale_blocks
 from engine.vllm.worker.base import SteeringWorkerMixin
+from engine.vllm.worker.model import experts
 
 experts.install()
 

@@ -8,8 +8,8 @@ import torch
 from vllm.v1.worker.gpu_worker import Worker
 
 from engine.vllm.options import SteeringOptions
-from engine.vllm.worker import experts
 from engine.vllm.worker.base import SteeringWorkerMixin
+from engine.vllm.worker.model import experts
 
 
 class SteeringGPUWorker(SteeringWorkerMixin, Worker):  # type: ignore[misc]

@@ -20,11 +20,11 @@ from engine.steering.drift import SwitchHistory
 from engine.steering.edits import resolve
 from engine.steering.token_scope import EVERY_TOKEN, TokenScope
 from engine.vllm.backends.base import NOTHING, RecordedSpan, SteeringBackend, StepLayout
-from engine.vllm.request_extras import RequestExtras, SteeringArgs
-from engine.vllm.worker.capturing import CapturedRow, CapturedSpan, Capturing
+from engine.vllm.requests.request_extras import RequestExtras, SteeringArgs
+from engine.vllm.worker.outputs.capturing import CapturedRow, CapturedSpan, Capturing
+from engine.vllm.worker.outputs.results import ResultKind, WorkerResults
+from engine.vllm.worker.outputs.scoring import ScoredChunk, Scoring
 from engine.vllm.worker.overflow import OverflowCheck
-from engine.vllm.worker.results import ResultKind, WorkerResults
-from engine.vllm.worker.scoring import ScoredChunk, Scoring
 from engine.vllm.worker.slots import Slots
 from engine.vllm.worker.table import Shard
 

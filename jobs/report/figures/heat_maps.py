@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 
 from ampsweep.domain.metric_names import is_share
 from jobs.report.figures.drawing import Row, context, distinct, metric_of, panels
-from jobs.report.wording import INCONCLUSIVE
+from jobs.report.prose.wording import INCONCLUSIVE
 
 SHARE_SPAN = 0.5
 """The difference of shares that has the full colour."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ampsweep.domain.prompt import ChatMessage
+from ampsweep.domain.generation.prompt import ChatMessage
 from ampsweep.errors import InvalidRequest
 from ampsweep.hashing import content_hash
 from jobs.tasks.lm_eval.loading_errors import loading_error

@@ -16,8 +16,8 @@ from typing import Any
 
 import yaml
 
-from ampsweep.domain.language_names import english_name
-from ampsweep.domain.languages import FLORES_CODES, flores_codes, is_usual_code, short_code
+from ampsweep.domain.languages.codes import FLORES_CODES, flores_codes, is_usual_code, short_code
+from ampsweep.domain.languages.names import english_name
 from ampsweep.errors import InvalidRequest, UnknownName
 from ampsweep.hashing import cached_hash, files_hash
 

@@ -28,7 +28,7 @@ from ampsweep.errors import (
     UnknownName,
 )
 from ampsweep.folders.model import read_model_folder
-from engine.neurons.neuron_json import from_json
+from engine.neurons.formats.neuron_json import from_json
 
 SPEC = {
     "name": "two languages",

@@ -52,7 +52,7 @@ def run(module: str, arguments: list[str]) -> subprocess.CompletedProcess[str]:
         ("typer", ["--version"]),
         ("ampsweep.cli.commands.run", ["run", "spec.yaml", "--out", "out"]),
         ("jobs.spec", ["run", "spec.yaml", "--out", "out"]),
-        ("worker.memory", GENERATE),
+        ("worker.resources.memory", GENERATE),
         ("transformers", GENERATE),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 
 from ampsweep.client.chat_endpoint import ChatEndpoint
 from ampsweep.client.retries import Retries
-from ampsweep.domain.prompt import ChatMessage
+from ampsweep.domain.generation.prompt import ChatMessage
 from ampsweep.errors import (
     AmpsweepError,
     Forbidden,

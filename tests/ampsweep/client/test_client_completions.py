@@ -8,8 +8,8 @@ import pytest
 
 from ampsweep import Client
 from ampsweep.client.models import Choice, Sweep
+from ampsweep.domain.generation.prompt import ChatMessage
 from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.prompt import ChatMessage
 from ampsweep.errors import InvalidRequest, UnknownName
 
 pytestmark = pytest.mark.processes

@@ -328,7 +328,7 @@ def test_weights_of_1_are_the_plain_list_and_others_are_not() -> None:
 @pytest.mark.processes
 def test_no_torch_is_imported() -> None:
     command = (
-        "import sys, ampsweep.domain.intervention, engine.fake, engine.neurons.neuron_json;"
+        "import sys, ampsweep.domain.intervention, engine.fake, engine.neurons.formats.neuron_json;"
         "import engine.identify.identification;"
         "print('torch' in sys.modules)"
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ampsweep.domain.languages import FLORES_CODES
+from ampsweep.domain.languages.codes import FLORES_CODES
 from ampsweep.errors import InvalidRequest, UnknownName
 from ampsweep.folders.corpus import Corpus, Sentence
 

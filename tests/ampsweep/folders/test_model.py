@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ampsweep.bundled import ATLAS_MODEL
-from ampsweep.domain.layer_widths import LayerWidths, Width
+from ampsweep.domain.neurons.layer_widths import LayerWidths, Width
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.model import fingerprint, read_model_folder, read_widths, supports_chat
 

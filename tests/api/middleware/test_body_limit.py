@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ampsweep.domain.chunk import Chunk
+from ampsweep.domain.generation.chunk import Chunk
 from api.auth.limits import Limits
 from api.openai.responses import CompletionFormatter
 from tests.api.running_server import running_server

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ampsweep.domain.chunk import Chunk, FinishReason
-from ampsweep.domain.tool_calls import CallPart, ParsedText
+from ampsweep.domain.generation.chunk import Chunk, FinishReason
+from ampsweep.domain.generation.tool_calls import CallPart, ParsedText
 
 
 def chunk(text: str, finish_reason: FinishReason | None = None, *, parsed: ParsedText | None = None) -> Chunk:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ampsweep.domain.chunk import Chunk, Span
-from ampsweep.domain.prompt import PromptOptions
+from ampsweep.domain.generation.chunk import Chunk, Span
+from ampsweep.domain.generation.prompt import PromptOptions
 from ampsweep.errors import EngineFailed, InvalidRequest, NotFound, UnknownName
 from api.auth.limits import Limits
 from api.openai.batch_rows import OpenAIRows

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ampsweep.domain.chunk import Chunk
+from ampsweep.domain.generation.chunk import Chunk
 from ampsweep.errors import EngineFailed
 from jobs.execution import CompletionCall
 from tests.api.openai.completion import REQUEST, SCALE, pieces

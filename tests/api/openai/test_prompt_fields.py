@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ampsweep.domain.prompt import PromptOptions
+from ampsweep.domain.generation.prompt import PromptOptions
 from ampsweep.errors import InvalidRequest, PromptTooLong
 from api.auth.limits import Limits
 from api.openai.chat_request import parse_chat

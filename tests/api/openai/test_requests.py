@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from ampsweep.domain.sampling import SamplingParams
-from ampsweep.domain.structured_outputs import StructuredOutputs
+from ampsweep.domain.generation.sampling import SamplingParams
+from ampsweep.domain.generation.structured_outputs import StructuredOutputs
 from ampsweep.errors import InvalidRequest
 from api.auth.limits import Limits
 from api.openai.chat_request import parse_chat

@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 from math import inf, nan
 
-from ampsweep.domain.chunk import TokenLogprob
+from ampsweep.domain.generation.chunk import TokenLogprob
 from api.openai.chat_request import parse_chat
 from api.openai.requests import parse_completion
 from api.openai.responses import ChatFormatter, CompletionFormatter

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ampsweep.domain.chunk import Chunk
+from ampsweep.domain.generation.chunk import Chunk
 from ampsweep.errors import EngineFailed
 from api.auth.limits import Limits
 from api.openai.responses_formatter import ResponsesFormatter

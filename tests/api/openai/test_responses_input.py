@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from ampsweep.domain.prompt import ChatMessage
-from ampsweep.domain.structured_outputs import StructuredOutputs
+from ampsweep.domain.generation.prompt import ChatMessage
+from ampsweep.domain.generation.structured_outputs import StructuredOutputs
 from ampsweep.errors import InvalidRequest
 from api.auth.limits import Limits
 from api.openai.responses_request import parse_response_request

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ampsweep.domain.chunk import Chunk, PromptPart, TokenLogprob
+from ampsweep.domain.generation.chunk import Chunk, PromptPart, TokenLogprob
 from ampsweep.errors import InvalidRequest
 from api.auth.limits import Limits
 from api.openai.chat_request import parse_chat

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from ampsweep.domain.prompt import ChatMessage
-from ampsweep.domain.sampling import SamplingParams
-from ampsweep.domain.structured_outputs import StructuredOutputs
-from ampsweep.domain.tool_calls import ParsedText
+from ampsweep.domain.generation.prompt import ChatMessage
+from ampsweep.domain.generation.sampling import SamplingParams
+from ampsweep.domain.generation.structured_outputs import StructuredOutputs
+from ampsweep.domain.generation.tool_calls import ParsedText
 from ampsweep.errors import InvalidRequest
 from api.openai.tool_calls import Call, CallReader, ForcedCall, joined, with_parsing
 from jobs.execution import CompletionCall

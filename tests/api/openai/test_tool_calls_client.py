@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ampsweep.domain.chunk import Chunk
+from ampsweep.domain.generation.chunk import Chunk
 from engine.base import GenerateRequest
 from engine.fake import FakeEngine
 from tests.api.openai.answer_chunks import TWO_CALLS

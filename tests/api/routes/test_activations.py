@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ampsweep.bundled import ATLAS_MODEL
+from ampsweep.domain.generation.prompt import TokenIds
 from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.prompt import TokenIds
 from api.auth.api_keys import KeyScope
 from api.auth.limits import Limits
 from api.http.change_notifier import ChangeNotifier

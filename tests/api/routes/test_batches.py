@@ -9,7 +9,7 @@ import pytest
 
 from api.auth.api_keys import KeyScope
 from api.routes import batches
-from jobs.store import batches as store_of_batches
+from jobs.store.sql import batches as store_of_batches
 from tests.api.openai.completion import REQUEST, SCALE
 from tests.api.routes.test_files import created, upload
 from tests.api.running_server import Server, running_server

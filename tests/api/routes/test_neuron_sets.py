@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ampsweep.domain.recording_progress import RecordingProgress
+from ampsweep.domain.neurons.recording_progress import RecordingProgress
 from ampsweep.errors import InvalidRequest
 from jobs.neuron_sets.bucket import neuron_sets_at
 from jobs.neuron_sets.identifications import LEASE

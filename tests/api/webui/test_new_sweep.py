@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from ampsweep.domain.choices import OPS, VECTORS, Scope, Selection
-from ampsweep.domain.neuron_set import SpecMethod
+from ampsweep.domain.neurons.neuron_set import SpecMethod
 from jobs.instruction import PromptMethod
 from jobs.planning.offers import OFFERS
 from jobs.spec import parse_spec

@@ -11,8 +11,8 @@ import pytest
 
 from ampsweep.domain.choices import OPS, PATCHES, VECTORS, Scope, Selection
 from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.neuron_set import SpecMethod
-from ampsweep.domain.recording_progress import RecordingProgress
+from ampsweep.domain.neurons.neuron_set import SpecMethod
+from ampsweep.domain.neurons.recording_progress import RecordingProgress
 from ampsweep.domain.statistic import EXAMPLES
 from api.auth.api_keys import KeyScope
 from api.auth.authentication import ALWAYS_OPEN

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ampsweep.domain.layer_widths import Width
+from ampsweep.domain.neurons.layer_widths import Width
 from engine.base import Capture
 from engine.capture.activity import language_activity
 from engine.capture.selection import of_languages

@@ -9,7 +9,7 @@ from contextlib import aclosing
 import numpy as np
 import pytest
 
-from ampsweep.domain.prompt import TokenIds
+from ampsweep.domain.generation.prompt import TokenIds
 from ampsweep.errors import EngineFailed
 from engine.base import Capture, CaptureRequest
 from engine.capture.run import TEXTS_IN_FLIGHT, captured

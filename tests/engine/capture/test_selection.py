@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ampsweep.domain.capture import CaptureSelection
-from ampsweep.domain.layer_widths import LayerWidths
+from ampsweep.domain.neurons.layer_widths import LayerWidths
 from ampsweep.domain.validation import validate
 from ampsweep.errors import InvalidRequest, NoNeurons, UnknownName
 from engine.capture.selection import NeuronSelection, select

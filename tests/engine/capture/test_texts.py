@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ampsweep.domain.capture import CapturedText
+from ampsweep.domain.generation.prompt import ChatMessage, Prompt, TokenIds
 from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.prompt import ChatMessage, Prompt, TokenIds
 from ampsweep.errors import CaptureTooLarge, InvalidRequest, PromptTooLong
 from engine.capture.selection import NeuronSelection
 from engine.capture.texts import TokenizedText, check_scope, check_text_size, tokenized

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from ampsweep.domain.choices import Mode
-from ampsweep.domain.chunk import Chunk
+from ampsweep.domain.generation.chunk import Chunk
+from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.sampling import SamplingParams
 from benchmarks.tiny_models import LAYERS, WIDTH, Family
 from engine.base import GenerateRequest, Score, ScoreRequest, Steering
 from engine.hf.engine import TransformersEngine

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ampsweep.domain.chunk import Chunk
+from ampsweep.domain.generation.chunk import Chunk
+from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import EngineFailed, InvalidRequest, UnknownName
 from ampsweep.folders.corpus import Sentence
 from benchmarks.tiny_models import MAX_MODEL_LEN, Family

@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.layer_widths import LayerWidths
+from ampsweep.domain.neurons.layer_widths import LayerWidths
 from ampsweep.folders.corpus import Sentence
 from benchmarks.tiny_models import Family
 from engine.hf.engine import TransformersEngine

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from ampsweep.domain.chunk import Chunk
+from ampsweep.domain.generation.chunk import Chunk
+from ampsweep.domain.generation.sampling import SamplingParams
+from ampsweep.domain.generation.structured_outputs import StructuredOutputs
 from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.sampling import SamplingParams
-from ampsweep.domain.structured_outputs import StructuredOutputs
 from ampsweep.errors import InvalidRequest
 from benchmarks.checksum_identifier import OFTEN, ChecksumIdentifier
 from benchmarks.mixed_load import random_neurons

@@ -36,7 +36,7 @@ from transformers import (
 from transformers.activations import ACT2FN
 
 from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.layer_widths import LayerWidths
+from ampsweep.domain.neurons.layer_widths import LayerWidths
 from ampsweep.errors import UnsupportedModel
 from benchmarks.tiny_models import Family
 from engine.hf.engine import TransformersEngine

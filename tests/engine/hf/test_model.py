@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from ampsweep.domain.chunk import Chunk
+from ampsweep.domain.generation.chunk import Chunk
+from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.corpus import Sentence
 from benchmarks.tiny_models import LAYERS, WIDTH, Family

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from ampsweep.domain.sampling import SamplingParams
+from ampsweep.domain.generation.sampling import SamplingParams
 from engine.hf.sampler import Sampler
 
 LOGITS = torch.tensor([2.0, 1.9, 1.0, -1.0, -4.0])

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ampsweep.domain.layer_widths import LayerWidths
+from ampsweep.domain.neurons.layer_widths import LayerWidths
 from engine.identify.stats import ActivationStats
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ampsweep.domain.layer_widths import LayerWidths
+from ampsweep.domain.neurons.layer_widths import LayerWidths
 from engine.identify import average_precision
 from engine.identify.average_precision import select_average_precision
 from engine.identify.sentence_means import SentenceMeans

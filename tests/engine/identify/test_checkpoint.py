@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ampsweep.domain.neuron_set import IdentificationRequest
+from ampsweep.domain.neurons.neuron_set import IdentificationRequest
 from ampsweep.folders.corpus import Corpus, Sentence
 from engine.fake import FakeEngine
 from engine.identify.checkpoint import Checkpoint

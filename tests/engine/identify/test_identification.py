@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from ampsweep.domain.layer_widths import LayerWidths
-from ampsweep.domain.neuron_set import IdentificationRequest
+from ampsweep.domain.neurons.layer_widths import LayerWidths
+from ampsweep.domain.neurons.neuron_set import IdentificationRequest
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.corpus import Corpus
 from benchmarks.tiny_models import FAMILIES, Family

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ampsweep.domain.layer_widths import LayerWidths
+from ampsweep.domain.neurons.layer_widths import LayerWidths
 from engine.identify.lape import MIN_REACHED, candidate_entropy, probabilities, quantile, select_lape
 from engine.identify.stats import ActivationStats
 from tests.engine.identify.counts import make_stats

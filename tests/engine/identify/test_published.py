@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ampsweep.domain.neuron_set import IdentificationRequest
+from ampsweep.domain.neurons.neuron_set import IdentificationRequest
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.corpus import Corpus
 from benchmarks.tiny_models import tiny_model

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ampsweep.domain.layer_widths import LayerWidths
+from ampsweep.domain.neurons.layer_widths import LayerWidths
 from ampsweep.errors import InvalidRequest
 from engine.identify.checkpoint import Checkpoint
 from engine.identify.record_request import RecordRequest

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from ampsweep.domain.neuron_set import IdentificationRequest
+from ampsweep.domain.neurons.neuron_set import IdentificationRequest
 from ampsweep.folders.corpus import Corpus
 from benchmarks.tiny_models import Family
 from engine.hf.engine import TransformersEngine

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ampsweep.domain.layer_widths import LayerWidths
+from ampsweep.domain.neurons.layer_widths import LayerWidths
 from engine.identify.selections import select_act_prob, select_activated, select_random
 from tests.engine.identify.counts import make_stats
 

@@ -20,7 +20,7 @@ from triton import knobs
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from engine.kernels import grouped_product_triton, record_triton, residual_triton, statistic_triton, steer_triton
+from engine.kernels.cuda import grouped_product_triton, record_triton, residual_triton, statistic_triton, steer_triton
 
 SHAPE = {"width": 18944, "blocks": 19, "line": 28 * 19 + 1, "activation": "silu"}
 TABLE = {"slots": "*i32", "offsets": "*i32", "layer": "*i32", "constants": "*fp32"}

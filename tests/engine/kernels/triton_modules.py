@@ -54,11 +54,11 @@ def multiply_bfloat16() -> None:
 multiply_bfloat16()
 with pytest.MonkeyPatch.context() as _patch:
     use_interpreter(_patch)
-    grouped_product_triton = importlib.import_module("engine.kernels.grouped_product_triton")
-    steer_triton = importlib.import_module("engine.kernels.steer_triton")
-    statistic_triton = importlib.import_module("engine.kernels.statistic_triton")
-    record_triton = importlib.import_module("engine.kernels.record_triton")
-    residual_triton = importlib.import_module("engine.kernels.residual_triton")
+    grouped_product_triton = importlib.import_module("engine.kernels.cuda.grouped_product_triton")
+    steer_triton = importlib.import_module("engine.kernels.cuda.steer_triton")
+    statistic_triton = importlib.import_module("engine.kernels.cuda.statistic_triton")
+    record_triton = importlib.import_module("engine.kernels.cuda.record_triton")
+    residual_triton = importlib.import_module("engine.kernels.cuda.residual_triton")
 
 
 def kernel_constants(name: ActivationName) -> torch.Tensor | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ampsweep.domain.layer_widths import LayerWidths
+from ampsweep.domain.neurons.layer_widths import LayerWidths
 from ampsweep.errors import DamagedFile, NotFound
 from engine.neurons.lape_scores import SCORES_FILE, LapeScores, SiteScores
 

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.layer_widths import LayerWidths
+from ampsweep.domain.neurons.layer_widths import LayerWidths
 from ampsweep.errors import DamagedFile, InvalidRequest, NotFound
 from engine.neurons.neuron_set import NeuronSet, PatchValues
 from engine.steering.edits import resolve

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ampsweep.domain.layer_widths import LayerWidths
+from ampsweep.domain.neurons.layer_widths import LayerWidths
 from engine.neurons.random_selection import _lowest, draw_neurons
 
 DRAWN = [[0, 0], [0, 7], [0, 29], [2, 2], [2, 9]]

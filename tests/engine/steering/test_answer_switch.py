@@ -9,7 +9,7 @@ import pytest
 
 from ampsweep.domain.drift import Drift
 from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.language_identifier import Identification
+from ampsweep.domain.languages.identifier import Identification
 from ampsweep.errors import InvalidRequest
 from engine.base import Steering
 from engine.steering.answer_switch import AnswerSwitch, reject_running_text, switches_of

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ampsweep.domain.drift import Drift
-from ampsweep.domain.language_identifier import UNKNOWN, Identification
+from ampsweep.domain.languages.identifier import UNKNOWN, Identification
 from engine.steering.drift import DriftSwitch, SwitchHistory
 
 EAGER = Drift(min_characters=1, window=10, every=1, switch_on=1, switch_off=1)

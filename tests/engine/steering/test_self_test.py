@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 
 import pytest
 
-from ampsweep.domain.chunk import Chunk, TokenLogprob
+from ampsweep.domain.generation.chunk import Chunk, TokenLogprob
 from ampsweep.errors import SteeringNotInstalled
 from engine.base import GenerateRequest, Score, ScoreRequest
 from engine.fake import FakeEngine

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ampsweep.domain.chunk import Chunk
-from ampsweep.domain.sampling import SamplingParams
+from ampsweep.domain.generation.chunk import Chunk
+from ampsweep.domain.generation.sampling import SamplingParams
 from engine.base import Engine, GenerateRequest, Score, ScoreRequest, Steering
-from engine.vllm.request_extras import RequestExtras
+from engine.vllm.requests.request_extras import RequestExtras
 from engine.vllm.settings import VllmSettings
 from tests.engine.both_engines import Both
 

@@ -16,9 +16,9 @@ from engine.base import EngineInfo
 from engine.fake import FAKE_INFO
 from engine.vllm.engine import VllmEngine
 from engine.vllm.loop import WorkerResult
-from engine.vllm.request_extras import RequestExtras
+from engine.vllm.requests.request_extras import RequestExtras
 from engine.vllm.settings import VllmSettings
-from engine.vllm.worker.recorded_part import RecordedPart
+from engine.vllm.worker.outputs.recorded_part import RecordedPart
 from engine.vllm.worker.table import Shard
 
 
@@ -91,7 +91,7 @@ class StubLoop:
 
 def stub_engine(monkeypatch: pytest.MonkeyPatch, info: EngineInfo = FAKE_INFO) -> tuple[VllmEngine, Any, Any]:
     """Return the engine, its loop and its tokenizer."""
-    monkeypatch.setattr("engine.vllm.one_pass.one_pass_params", lambda extras: extras)
+    monkeypatch.setattr("engine.vllm.requests.one_pass.one_pass_params", lambda extras: extras)
     loop, tokenizer = StubLoop(info), WordTokenizer()
     stub: Any = loop
     engine = VllmEngine(info, stub, tokenizer, VllmSettings(), embedding_rows=2**32, takes_statistics=True)

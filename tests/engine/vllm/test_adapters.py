@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 from ampsweep.bundled import ATLAS_MODEL
+from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest, UnknownName
 from benchmarks.mixed_load import PROMPT, SETTINGS, random_neurons
 from benchmarks.tiny_adapter import tiny_adapter

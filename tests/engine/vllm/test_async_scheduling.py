@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ampsweep.domain.chunk import Span, joined_spans
+from ampsweep.domain.generation.chunk import Span, joined_spans
+from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.sampling import SamplingParams
 from benchmarks.checksum_identifier import OFTEN, ChecksumIdentifier
 from benchmarks.mixed_load import random_neurons
 from benchmarks.tiny_models import tiny_model

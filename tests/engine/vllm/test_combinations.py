@@ -22,11 +22,11 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from ampsweep.domain.chunk import Chunk, joined_spans
+from ampsweep.domain.generation.chunk import Chunk, joined_spans
+from ampsweep.domain.generation.prompt import ChatMessage, Prompt, TokenIds
+from ampsweep.domain.generation.sampling import SamplingParams
+from ampsweep.domain.generation.structured_outputs import StructuredOutputs
 from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.prompt import ChatMessage, Prompt, TokenIds
-from ampsweep.domain.sampling import SamplingParams
-from ampsweep.domain.structured_outputs import StructuredOutputs
 from benchmarks.checksum_identifier import ChecksumIdentifier
 from benchmarks.mixed_load import random_neurons
 from benchmarks.tiny_adapter import tiny_adapter

@@ -14,8 +14,8 @@ import pytest
 
 from ampsweep.bundled import ATLAS_MODEL
 from ampsweep.domain.choices import Mode
+from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.sampling import SamplingParams
 from ampsweep.errors import AmpsweepError, EngineFailed, InvalidRequest, UnknownName, UnsupportedModel
 from ampsweep.folders.model import read_model_folder
 from engine.base import GenerateRequest, Priority, ScoreRequest, Steering
@@ -24,7 +24,7 @@ from engine.vllm import engine as engine_module
 from engine.vllm.engine import VllmEngine
 from engine.vllm.launch import LoadedModel, loaded_model
 from engine.vllm.loop import EngineLoop, WorkerResult
-from engine.vllm.request_extras import RequestExtras
+from engine.vllm.requests.request_extras import RequestExtras
 from engine.vllm.settings import VllmSettings
 from tests.engine.neuron_sets import info_of, make_neuron_set
 from tests.engine.vllm.stub_vllm import stub_engine
@@ -201,7 +201,7 @@ def test_submitted_answers_are_aborted_if_a_later_one_fails(monkeypatch: pytest.
 
     engine, loop, _ = stub_engine(monkeypatch)
     aborted: list[str] = []
-    monkeypatch.setattr("engine.vllm.answers.answer_params", params)
+    monkeypatch.setattr("engine.vllm.requests.answers.answer_params", params)
     monkeypatch.setattr(loop, "abort", aborted.append)
     with pytest.raises(ValueError, match="vLLM refuses"):
         asyncio.run(asyncio.wait_for(ask(), timeout=5))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ampsweep.domain.sampling import SamplingParams
+from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.errors import EngineFailed
 from ampsweep.folders.corpus import Sentence
 from engine.base import Engine, GenerateRequest, ScoreRequest, Steering

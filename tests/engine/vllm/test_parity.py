@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ampsweep.domain.chunk import Chunk
-from ampsweep.domain.sampling import SamplingParams
+from ampsweep.domain.generation.chunk import Chunk
+from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.folders.corpus import Sentence
 from benchmarks.tiny_models import FAMILIES
 from engine.base import Capture, CaptureRequest, Engine, GenerateRequest, Score, ScoreRequest, Steering

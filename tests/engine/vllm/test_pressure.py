@@ -16,9 +16,9 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from ampsweep.domain.chunk import Chunk, joined_spans
-from ampsweep.domain.neuron_set import NeuronsRef
-from ampsweep.domain.prompt import TokenIds
+from ampsweep.domain.generation.chunk import Chunk, joined_spans
+from ampsweep.domain.generation.prompt import TokenIds
+from ampsweep.domain.neurons.neuron_set import NeuronsRef
 from ampsweep.errors import UnknownName
 from ampsweep.folders.corpus import Sentence
 from benchmarks.checksum_identifier import OFTEN

@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from ampsweep.domain.chunk import Chunk
+from ampsweep.domain.generation.chunk import Chunk
 from ampsweep.errors import SteeringNotInstalled
 from benchmarks.mixed_load import random_neurons
 from engine.base import EngineStats, GenerateRequest, Score, ScoreRequest, Steering

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ampsweep.domain.chunk import Chunk
-from ampsweep.domain.prompt import ChatMessage, PromptOptions
-from ampsweep.domain.sampling import SamplingParams
+from ampsweep.domain.generation.chunk import Chunk
+from ampsweep.domain.generation.prompt import ChatMessage, PromptOptions
+from ampsweep.domain.generation.sampling import SamplingParams
 from engine.base import Engine, GenerateRequest, Steering
 from engine.chat_template import write_chat
 from engine.vllm.settings import VllmSettings

@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ampsweep.domain.chunk import Chunk, PromptPart
-from ampsweep.domain.prompt import ChatMessage, Prompt
-from ampsweep.domain.sampling import SamplingParams
-from ampsweep.domain.structured_outputs import StructuredOutputs
-from ampsweep.domain.tool_calls import ToolParsing
+from ampsweep.domain.generation.chunk import Chunk, PromptPart
+from ampsweep.domain.generation.prompt import ChatMessage, Prompt
+from ampsweep.domain.generation.sampling import SamplingParams
+from ampsweep.domain.generation.structured_outputs import StructuredOutputs
+from ampsweep.domain.generation.tool_calls import ToolParsing
 from ampsweep.errors import InvalidRequest
 from engine.base import Engine, GenerateRequest, Score, ScoreRequest, Steering
 from engine.steering.token_scope import TokenScope
+from engine.vllm.requests.tool_calls import CallParsers
 from engine.vllm.settings import VllmSettings
-from engine.vllm.tool_calls import CallParsers
 from tests.engine.both_engines import Both, both_engines
 
 pytestmark = pytest.mark.engine

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ampsweep.domain.sampling import SamplingParams
+from ampsweep.domain.generation.sampling import SamplingParams
 from engine.base import Engine, GenerateRequest, ScoreRequest, Steering
 from engine.vllm.settings import VllmSettings
 from tests.engine.both_engines import Both, both_engines

@@ -9,9 +9,9 @@ import pytest
 from jobs.batches.files import BatchFiles
 from jobs.batches.retention import clean_up_batches
 from jobs.storage.local import LocalStorage
-from jobs.store.batches import Batches
+from jobs.store.sql.batches import Batches
 from tests.jobs.cluster import ManualClock, quick_sql_store
-from tests.jobs.store.test_batches import created, leased, uploaded
+from tests.jobs.store.sql.test_batches import created, leased, uploaded
 
 
 @pytest.fixture

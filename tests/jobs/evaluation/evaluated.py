@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from ampsweep.domain.language_identifier import LanguageIdentifier
+from ampsweep.domain.languages.identifier import LanguageIdentifier
 from jobs.evaluation.evaluation import evaluate_texts
 from jobs.evaluation.language_metrics import LANGUAGE_METRICS
 from jobs.evaluation.metric import Values

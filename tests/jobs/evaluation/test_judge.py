@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from ampsweep.domain.prompt import ChatMessage
+from ampsweep.domain.generation.prompt import ChatMessage
 from jobs.evaluation import judge
 from jobs.evaluation.judge import judge_identity, judge_messages, parse_rating, rating_key
 

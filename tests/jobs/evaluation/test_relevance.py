@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ampsweep.domain.prompt import ChatMessage
+from ampsweep.domain.generation.prompt import ChatMessage
 from ampsweep.errors import PromptTooLong, Unavailable
 from jobs.evaluation.evaluation import evaluate_texts
 from jobs.evaluation.metric import TextScore

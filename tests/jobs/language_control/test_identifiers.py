@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ampsweep.domain.language_identifier import UNKNOWN, Identification, has_letters
+from ampsweep.domain.languages.identifier import UNKNOWN, Identification, has_letters
 from ampsweep.errors import InvalidRequest, UnknownName
 from jobs.language_control import identifiers
 from jobs.language_control.identifiers import open_identifier, require_languages

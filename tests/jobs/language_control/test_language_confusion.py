@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ampsweep.domain.language_identifier import Identification
+from ampsweep.domain.languages.identifier import Identification
 from jobs.language_control.identifiers import open_identifier
 from jobs.language_control.language_confusion import (
     WORD_LANGUAGES,

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from jobs.metrics.accuracy import Accuracy
-from jobs.metrics.tango import tango
+from jobs.statistics.tango import tango
 
 
 def correctness(text: str) -> pa.Table:

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pytest
 import sacrebleu
 
-from jobs.metrics.batch_bleu import BATCH, BATCH_BLEU
+from jobs.metrics.corpus.batch_bleu import BATCH, BATCH_BLEU
 from jobs.metrics.fluency import LENGTH, REPETITION, repetition
-from jobs.metrics.wilson import wilson
+from jobs.statistics.wilson import wilson
 
 RNG = np.random.default_rng(3)
 

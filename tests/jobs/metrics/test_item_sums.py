@@ -8,7 +8,6 @@ import pyarrow as pa
 import pytest
 import scipy.stats
 
-from jobs.metrics.bootstrap import Floats, bootstrap_mean
 from jobs.metrics.item_sums import (
     compare_answers,
     compare_sums,
@@ -18,8 +17,9 @@ from jobs.metrics.item_sums import (
     mean_of,
     sums_by_item,
 )
-from jobs.metrics.tango import tango
-from jobs.metrics.wilson import wilson
+from jobs.statistics.bootstrap import Floats, bootstrap_mean
+from jobs.statistics.tango import tango
+from jobs.statistics.wilson import wilson
 
 VALUES = np.array([1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 0.0])
 

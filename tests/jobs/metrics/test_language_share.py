@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from jobs.metrics.language_share import IN_DATA, IN_DATA_SCRIPT, IN_TARGET, IN_TARGET_SCRIPT, LFS
-from jobs.metrics.significance import mcnemar
+from jobs.statistics.significance import mcnemar
 
 RNG = np.random.default_rng(3)
 

@@ -11,7 +11,7 @@ import pytest
 from jobs.metrics.lm_eval import LmEvalMetric, measured, measures_json
 from jobs.metrics.mean import compare_means
 from jobs.metrics.result import NOT_FINITE
-from jobs.metrics.wilson import wilson
+from jobs.statistics.wilson import wilson
 
 RNG = np.random.default_rng
 

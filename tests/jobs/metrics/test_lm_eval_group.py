@@ -9,8 +9,8 @@ import pytest
 from jobs.metrics.base import SourcedMetric
 from jobs.metrics.lm_eval import LmEvalMetric
 from jobs.metrics.lm_eval_group import group_aggregation, lm_eval_metric
-from jobs.metrics.tango import tango
-from jobs.metrics.wilson import wilson
+from jobs.statistics.tango import tango
+from jobs.statistics.wilson import wilson
 
 RNG = np.random.default_rng
 ANSWERS = {"a": [1.0, 0.0], "b": [1.0, 1.0, 1.0, 0.0, 1.0, 1.0]}

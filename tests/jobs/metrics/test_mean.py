@@ -6,7 +6,7 @@ import pytest
 
 from jobs.metrics.mean import NLL, PERPLEXITY, compare_means
 from jobs.metrics.result import MetricResult
-from jobs.metrics.tango import tango
+from jobs.statistics.tango import tango
 
 
 def scores(*values: float) -> pa.Table:

@@ -22,7 +22,7 @@ from jobs.metrics.pass_rate import (
     TARGET_WPR,
     WPR,
 )
-from jobs.metrics.wilson import wilson
+from jobs.statistics.wilson import wilson
 from tests.jobs.evaluation.evaluated import evaluated
 
 FRENCH = "Le chat dort sur le canapé depuis ce matin."

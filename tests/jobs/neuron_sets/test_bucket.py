@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ampsweep.domain.neuron_set_metadata import NeuronSetMetadata
+from ampsweep.domain.neurons.neuron_set_metadata import NeuronSetMetadata
 from ampsweep.errors import DamagedFile, NotFound, Unavailable
 from jobs.neuron_sets.bucket import BucketNeuronSets, neuron_sets_at
 from jobs.neuron_sets.registry import NeuronSets

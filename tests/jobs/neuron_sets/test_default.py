@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ampsweep.errors import DamagedFile, InvalidRequest, NotFound
-from engine.neurons.neuron_json import from_json
+from engine.neurons.formats.neuron_json import from_json
 from jobs.neuron_sets.bucket import neuron_sets_at
 from jobs.neuron_sets.default import chosen_neuron_set, default_neuron_set, set_default_neuron_set
 from jobs.neuron_sets.registry import NeuronSets

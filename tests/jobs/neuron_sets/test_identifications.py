@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ampsweep.domain.recording_progress import RecordingProgress
+from ampsweep.domain.neurons.recording_progress import RecordingProgress
 from ampsweep.errors import InvalidRequest
 from jobs.execution import IdentificationStatus
 from jobs.neuron_sets.identifications import LEASE, Identifications

@@ -9,7 +9,7 @@ import pytest
 
 from ampsweep.domain.intervention import Intervention
 from ampsweep.errors import InvalidRequest
-from engine.neurons.neuron_json import from_json
+from engine.neurons.formats.neuron_json import from_json
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.controls import other_language

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from ampsweep.domain.intervention import Intervention
 from ampsweep.errors import InvalidRequest, SweepTooLarge
-from engine.neurons.neuron_json import from_json
+from engine.neurons.formats.neuron_json import from_json
 from engine.neurons.neuron_set import NeuronSet, PatchValues
 from engine.steering.edits import resolve
 from jobs.neuron_sets.registry import NeuronSets

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ampsweep.domain.prompt import ChatMessage
+from ampsweep.domain.generation.prompt import ChatMessage
 from ampsweep.errors import InvalidRequest
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog

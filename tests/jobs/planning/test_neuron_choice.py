@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ampsweep.domain.neuron_set import IdentificationRequest
+from ampsweep.domain.neurons.neuron_set import IdentificationRequest
 from ampsweep.errors import DamagedFile, InvalidRequest, UnknownName
 from ampsweep.folders.corpus import Corpus
 from ampsweep.folders.model import fingerprint

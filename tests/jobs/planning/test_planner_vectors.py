@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ampsweep.errors import InvalidRequest, SweepTooLarge
-from engine.neurons.neuron_json import from_json
+from engine.neurons.formats.neuron_json import from_json
 from jobs.cell import Cell
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog

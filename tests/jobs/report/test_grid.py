@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from jobs.report.grid import Grid, grid_of, plain_grid
-from jobs.report.wording import amount, between, signed
+from jobs.report.prose.wording import amount, between, signed
 
 
 def shown(grid: Grid) -> list[dict[str, str]]:

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.report.data import ReportData
-from jobs.report.findings import findings_of
 from jobs.report.item_views import FOLDS
+from jobs.report.prose.findings import findings_of
 from jobs.report.queries import BEST, HELD_OUT
 from jobs.results.schema import SAMPLES, SUMMARY
 from tests.jobs.report.control_sweep import control_row, write_sweep

@@ -14,10 +14,10 @@ import pytest
 from scipy.stats import norm
 
 from ampsweep.domain.metric_names import CONTROL
-from jobs.metrics.significance import holm
 from jobs.report.data import ReportData
 from jobs.report.queries import BEST, CURVES, DOES_IT_WORK, GAIN_COST, SELF_CROSS, SIGNIFICANCE, TRIED
 from jobs.results.schema import SUMMARY
+from jobs.statistics.significance import holm
 from tests.jobs.report.control_sweep import NEURONS, control_row, control_summary, opened, write_sweep
 
 

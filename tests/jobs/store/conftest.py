@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jobs.store.protocol import Store
-from jobs.store.sql import SqlStore
+from jobs.store.sql.store import SqlStore
 from tests.jobs.cluster import CountingIds, ManualClock, quick_sql_store
 from tests.jobs.store.reference_store import ReferenceStore
 from tests.postgres import empty_store

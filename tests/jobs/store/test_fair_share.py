@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobs.store.protocol import Store
-from jobs.store.sql import SqlStore
+from jobs.store.sql.store import SqlStore
 from tests.jobs.cluster import ManualClock, completed
 from tests.jobs.store.calls import FILE, lease, send
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from ampsweep.domain.recording_progress import RecordingProgress
+from ampsweep.domain.neurons.recording_progress import RecordingProgress
 from jobs.store.cell_state import MAX_ATTEMPTS, MAX_EXPIRATIONS
 from jobs.store.protocol import Store
 from jobs.store.records import CellFile, CellOutcome, Heartbeat

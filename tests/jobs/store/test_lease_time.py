@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from jobs.evaluation.request import parse_evaluation
 from jobs.store.lease_time import LONGEST_LEASE, is_over, over
 from jobs.store.records import CellFile, Heartbeat, SweepFiles
-from jobs.store.sql import SqlStore
+from jobs.store.sql.store import SqlStore
 from tests.jobs.cluster import ManualClock, completed
 from tests.jobs.store.calls import complete, lease, send
 

@@ -10,9 +10,9 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.script import ScriptDirectory
 
-from jobs.store.database import MIGRATIONS, migration_config, postgres_engine, sqlite_engine
 from jobs.store.records import CellFile
-from jobs.store.sql import SqlStore
+from jobs.store.sql.database import MIGRATIONS, migration_config, postgres_engine, sqlite_engine
+from jobs.store.sql.store import SqlStore
 from jobs.store.transitions import CellState, SweepState
 from tests.jobs.cluster import CountingIds, ManualClock, a_cell, completed
 

@@ -15,7 +15,7 @@ import pytest
 from ampsweep.errors import NotFound, Unavailable
 from jobs.clock import SystemClock
 from jobs.store.records import CellOutcome, CellReport
-from jobs.store.sql import SqlStore
+from jobs.store.sql.store import SqlStore
 from tests.jobs.cluster import a_cell
 from tests.postgres import empty_store
 
@@ -24,7 +24,7 @@ WORKER = """
 import sys
 from jobs.clock import SystemClock
 from jobs.store.records import CellFile, CellOutcome, CellReport
-from jobs.store.sql import SqlStore
+from jobs.store.sql.store import SqlStore
 
 store = SqlStore(sys.argv[1], SystemClock())
 print("ready", flush=True)
@@ -37,7 +37,7 @@ while leases := store.lease_cells(sys.argv[2], models=["tiny"], limit=3, ttl=60)
 """
 STALLED = """
 import sys
-from jobs.store.database import open_database
+from jobs.store.sql.database import open_database
 
 with open_database(sys.argv[1]).writing():
     print("ready", flush=True)

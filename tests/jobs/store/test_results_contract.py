@@ -97,8 +97,8 @@ def test_a_cell_that_has_another_file_by_now_is_not_reset(store: Store) -> None:
 def test_more_results_than_one_transaction_takes_expire_at_once(
     store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.store.removal.RESET_CHUNK", 10)
-    monkeypatch.setattr("jobs.store.transaction.CHUNK", 20)
+    monkeypatch.setattr("jobs.store.sql.removal.RESET_CHUNK", 10)
+    monkeypatch.setattr("jobs.store.sql.transaction.CHUNK", 20)
     old = send(store, 45)
     files = [(held, CellFile(name=f"{held.cell.seed}", rows=1, sha256="s")) for held in lease(store, 45)]
     assert store.report([completed(held, file) for held, file in files]) == []

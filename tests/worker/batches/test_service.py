@@ -13,7 +13,7 @@ import pytest
 
 from jobs.batches.files import PART_ROWS
 from jobs.batches.records import BatchRecord, BatchState
-from jobs.store.batches import WINDOW
+from jobs.store.sql.batches import WINDOW
 from tests.jobs.cluster import ManualClock
 from tests.worker.batches.stub_rows import StubRows
 from tests.worker.installation import Installation

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ampsweep.domain.chunk import Chunk
+from ampsweep.domain.generation.chunk import Chunk
 from ampsweep.errors import EngineLost, InvalidRequest, Unavailable
 from jobs.evaluation.records import EvaluationRecord, EvaluationState
 from jobs.evaluation.request import parse_evaluation

@@ -18,8 +18,8 @@ from ampsweep.cli.checks import installation, machine, server, software
 from ampsweep.cli.server.settings import Settings
 from api.auth.api_keys import KeyFile, KeyScope
 from worker.engines import EngineSpec
-from worker.gpus import Gpu
-from worker.memory import GIB, EngineMemory, available_memory
+from worker.resources.gpus import Gpu
+from worker.resources.memory import GIB, EngineMemory, available_memory
 
 GPU = Gpu(name="NVIDIA H200", driver="570.86.10", total=143771, free=140000)
 

@@ -12,9 +12,9 @@ from transformers import AutoConfig
 from ampsweep.bundled import ATLAS_MODEL
 from ampsweep.cli.checks.model import model
 from benchmarks.tiny_adapter import tiny_adapter
-from engine.vllm.quantization import CpuKernels
-from worker import memory
-from worker.gpus import Gpu
+from engine.vllm.models.quantization import CpuKernels
+from worker.resources import memory
+from worker.resources.gpus import Gpu
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +58,7 @@ def test_adapters_are_part_of_the_memory_and_checked(tmp_path: Path) -> None:
 def test_doctor_rejects_what_vllm_rejects_at_its_start(
     model_type: str, dtype: str, gpus: int, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.gpus.gpus", lambda: [Gpu(name="H200", driver="1", total=1, free=1)] * gpus)
+    monkeypatch.setattr("worker.resources.gpus.gpus", lambda: [Gpu(name="H200", driver="1", total=1, free=1)] * gpus)
     monkeypatch.setattr("ampsweep.cli.checks.software.installed", lambda _name: None)
     AutoConfig.for_model(model_type).save_pretrained(tmp_path)
     (finding,) = model(str(tmp_path), dtype=dtype)

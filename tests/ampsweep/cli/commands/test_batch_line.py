@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from ampsweep.cli.commands.batch_line import parse
-from ampsweep.domain.sampling import SamplingParams
-from ampsweep.domain.structured_outputs import StructuredOutputs
+from ampsweep.domain.generation.sampling import SamplingParams
+from ampsweep.domain.generation.structured_outputs import StructuredOutputs
 from ampsweep.errors import InvalidRequest
 from engine.base import GenerateRequest
 

@@ -10,7 +10,7 @@ import pytest
 
 from ampsweep.bundled import ATLAS_MODEL
 from ampsweep.folders.model import read_model_folder
-from engine.neurons.neuron_json import from_json
+from engine.neurons.formats.neuron_json import from_json
 from tests.ampsweep.cli.commands.local_commands import call
 
 SCALE = {"op": "scale", "factor": 2, "languages": ["fr"]}

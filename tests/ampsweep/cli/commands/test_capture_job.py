@@ -6,7 +6,7 @@ import pytest
 
 from ampsweep.cli.commands.capture_job import read_texts
 from ampsweep.domain.capture import CapturedText
-from ampsweep.domain.prompt import ChatMessage, TokenIds
+from ampsweep.domain.generation.prompt import ChatMessage, TokenIds
 from ampsweep.errors import InvalidRequest
 
 

@@ -17,7 +17,7 @@ from ampsweep.cli.server.serving import follow_engines, start_engines
 from ampsweep.cli.server.settings import Settings, read_settings
 from ampsweep.errors import UnsupportedModel
 from tests.ampsweep.client.server_process import ServerProcess
-from tests.worker.test_pool import StubSession, StubSessionPool, pool_of
+from tests.worker.pool.test_pool import StubSession, StubSessionPool, pool_of
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from ampsweep.cli.app import app
 from ampsweep.folders.model import fingerprint, read_model_folder
 from benchmarks.tiny_models import tiny_model
-from engine.neurons.neuron_json import from_json
+from engine.neurons.formats.neuron_json import from_json
 
 NEURONS = {"fr": {"0": [1, 5, 90], "2": [3]}, "tr": {"1": [7], "2": [3, 4]}}
 SCALE: dict[str, Any] = {"languages": {"fr": 1, "tr": 0.5}, "op": "scale", "factor": 6}

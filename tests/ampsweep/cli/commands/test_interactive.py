@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from ampsweep.cli.app import app
 from ampsweep.cli.commands.interactive import Conversation, converse
-from ampsweep.domain.sampling import SamplingParams
+from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.errors import EngineFailed, InvalidRequest
 from engine.neurons.neuron_set import NeuronSet
 

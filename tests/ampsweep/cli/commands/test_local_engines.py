@@ -244,7 +244,7 @@ def test_a_short_job_on_a_cpu_is_not_compiled_unless_the_user_says_so(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("worker.gpus.has_gpu", lambda: gpu)
+    monkeypatch.setattr("worker.resources.gpus.has_gpu", lambda: gpu)
     assert whether_to_compile(wanted, kind="vllm", requests=requests, as_json=False) is expected
     is_told = wanted is None and not expected
     assert capsys.readouterr().err == ("note: a short job: vLLM does not compile the model (--compile)\n" * is_told)

@@ -11,7 +11,7 @@ import typer
 from ampsweep.cli.commands.run_files import missing_sets, without_empty_run, write_neurons
 from ampsweep.errors import EngineFailed, Unavailable
 from jobs.neuron_sets.registry import NeuronSets
-from jobs.store.database import FileLock
+from jobs.store.sql.database import FileLock
 from tests.engine.neuron_sets import make_neuron_set
 from tests.jobs.cluster import a_cell
 

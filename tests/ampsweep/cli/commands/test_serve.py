@@ -27,7 +27,7 @@ from ampsweep.errors import Unavailable
 from ampsweep.telemetry.context import Telemetry
 from tests.ampsweep.client.server_process import server_process
 from tests.ampsweep.processes import descendants, living
-from worker.ray_pool import RayPool
+from worker.pool.ray_pool import RayPool
 
 pytestmark = pytest.mark.processes
 

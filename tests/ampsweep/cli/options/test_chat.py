@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from ampsweep.cli.options.chat import chat_form
-from ampsweep.domain.chunk import Chunk
-from ampsweep.domain.prompt import ChatMessage, PromptOptions
+from ampsweep.domain.generation.chunk import Chunk
+from ampsweep.domain.generation.prompt import ChatMessage, PromptOptions
 from ampsweep.errors import InvalidRequest
 from engine.base import GenerateRequest
 from engine.fake import FakeEngine

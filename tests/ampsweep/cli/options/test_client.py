@@ -12,7 +12,7 @@ from ampsweep.cli.options import client as client_module
 from ampsweep.cli.options.client import client_of, follow, line
 from ampsweep.client.clients import Client
 from ampsweep.client.models import Event, RequestCounts, Sweep, SweepStage
-from ampsweep.domain.recording_progress import RecordingProgress
+from ampsweep.domain.neurons.recording_progress import RecordingProgress
 
 RECORDING = RecordingProgress(
     language="fr", languages=2, languages_done=1, tokens=300, total_tokens=400, tokens_per_second=50.0

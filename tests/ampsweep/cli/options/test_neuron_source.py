@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from ampsweep.cli.app import app
 from ampsweep.folders.model import read_model_folder
-from engine.neurons.neuron_json import from_json
+from engine.neurons.formats.neuron_json import from_json
 from jobs.neuron_sets.registry import NeuronSets
 from tests.ampsweep.cli.commands.local_commands import call as run
 from tests.ampsweep.client.server_process import ServerProcess

@@ -11,7 +11,7 @@ import pytest
 
 from ampsweep.cli.terminal import progress
 from ampsweep.cli.terminal.progress import PLAIN_SECONDS, ProgressDisplay, duration, follow_recording, show_recording
-from ampsweep.domain.recording_progress import RecordingProgress
+from ampsweep.domain.neurons.recording_progress import RecordingProgress
 from ampsweep.telemetry.start_phase import report_phase, reporting_from_here
 
 RECORDING = RecordingProgress(

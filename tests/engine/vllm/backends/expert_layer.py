@@ -11,14 +11,14 @@ import torch
 from torch import nn
 
 from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.layer_widths import LayerWidths
+from ampsweep.domain.neurons.layer_widths import LayerWidths
 from engine.kernels.activation import MlpForm
 from engine.kernels.device_table import SlotEntries
 from engine.steering.edits import resolve
 from engine.vllm.backends.base import NOTHING, RecordedSpan, SteeringBackend, StepLayout
-from engine.vllm.request_extras import CaptureArgs
-from engine.vllm.worker.capturing import CapturedSpan, Capturing
-from engine.vllm.worker.recorded_part import join_reached
+from engine.vllm.requests.request_extras import CaptureArgs
+from engine.vllm.worker.outputs.capturing import CapturedSpan, Capturing
+from engine.vllm.worker.outputs.recorded_part import join_reached
 from engine.vllm.worker.table import Shard
 from tests.engine.neuron_sets import make_neuron_set
 

@@ -23,7 +23,7 @@ from benchmarks.mixed_load import SETTINGS, assert_same, run_load
 from benchmarks.tiny_adapter import tiny_adapter
 from engine.hf.engine import TransformersEngine
 from engine.vllm.engine import VllmEngine
-from engine.vllm.worker import recording
+from engine.vllm.worker.outputs import recording
 from tests.engine.further_load import STRONG_SET, assert_same_answers, whole_answers
 
 pytest.importorskip("triton")

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from ampsweep.domain.layer_widths import LayerWidths
+from ampsweep.domain.neurons.layer_widths import LayerWidths
 from engine.kernels.activation import MlpForm
 from engine.vllm.backends import step_needs
 from engine.vllm.backends.base import NOTHING, RecordedSpan, StepLayout
-from engine.vllm.worker.recording import Recording
+from engine.vllm.worker.outputs.recording import Recording
 from engine.vllm.worker.table import Shard
 from tests.engine.kernels.triton_modules import DEVICE, use_interpreter
 from tests.engine.vllm.backends import expert_layer
@@ -112,7 +112,7 @@ def test_the_plain_mlp_of_a_mixture_is_steered_and_its_tokens_are_counted() -> N
 
 def test_long_batches_have_two_pairs_a_program_and_large_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernels give the same as for short batches, up to the rounding of their sums."""
-    from engine.kernels import expert_pairs, steer_triton
+    from engine.kernels.cuda import expert_pairs, steer_triton
 
     layer, backend = Layer.drawn(torch.float32), make_backend(FORMS, SHARD, (7, REACHED * WIDTH))
     expert_layer.write_slots(backend)
@@ -133,7 +133,7 @@ def test_all_layers_have_one_graph_of_their_experts() -> None:
 
 
 def test_every_kernel_of_the_experts_is_compiled_before_a_step(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from engine.kernels import expert_pairs
+    from engine.kernels.cuda import expert_pairs
     from engine.vllm.backends import cuda
 
     monkeypatch.setattr(cuda, "LONG_BATCH", 6)

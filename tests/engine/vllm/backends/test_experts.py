@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from ampsweep.domain.layer_widths import LayerWidths
+from ampsweep.domain.neurons.layer_widths import LayerWidths
 from engine.vllm.backends.activation import set_step
 from engine.vllm.backends.cpu import CpuBackend
 from engine.vllm.backends.experts import ExpertRows, SequentialExperts
-from engine.vllm.worker.recorded_part import join_reached
-from engine.vllm.worker.recording import Recording
+from engine.vllm.worker.outputs.recorded_part import join_reached
+from engine.vllm.worker.outputs.recording import Recording
 from engine.vllm.worker.table import Shard
 from tests.engine.vllm.backends import expert_layer
 from tests.engine.vllm.backends.expert_layer import FORMS, HIDDEN, REACHED, SHARD, SLOTS_IN_TABLE, WIDTH, Layer

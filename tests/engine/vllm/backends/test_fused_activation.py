@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from ampsweep.domain.layer_widths import LayerWidths
+from ampsweep.domain.neurons.layer_widths import LayerWidths
 from ampsweep.domain.statistic import Statistic
 from engine.kernels.activation import MlpForm
 from engine.kernels.device_table import DeviceTable, SlotEntries
 from engine.vllm.backends import step_needs
 from engine.vllm.backends.base import NOTHING, RecordedSpan, StepLayout
-from engine.vllm.worker.recording import Recording
+from engine.vllm.worker.outputs.recording import Recording
 from engine.vllm.worker.table import Shard
 from tests.engine.kernels.triton_modules import (
     DEVICE,

@@ -11,7 +11,7 @@ import pytest
 from ampsweep.domain.intervention import Intervention
 from ampsweep.errors import InvalidRequest
 from engine.vllm.plugin.front_end import FrontEnd
-from engine.vllm.request_extras import RequestExtras
+from engine.vllm.requests.request_extras import RequestExtras
 from tests.engine.neuron_sets import info_of, make_neuron_set
 
 NEURONS = make_neuron_set({"fr": [(0, 1), (1, 5)], "tr": [(2, 0)]}, patch=False)

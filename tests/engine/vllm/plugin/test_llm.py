@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.sampling import SamplingParams
 from benchmarks.mixed_load import random_neurons
 from benchmarks.tiny_models import tiny_model
 from engine.base import GenerateRequest, Steering

@@ -17,7 +17,7 @@ from ampsweep.domain.intervention import Intervention
 from engine.base import Steering
 from engine.vllm.admission import SlotQueue
 from engine.vllm.plugin.scheduler import SteeredScheduling
-from engine.vllm.request_extras import RequestExtras, steering_args
+from engine.vllm.requests.request_extras import RequestExtras, steering_args
 
 Request = Any
 

@@ -16,9 +16,9 @@ import numpy as np
 import openai
 import pytest
 
+from ampsweep.domain.generation.prompt import ChatMessage, Prompt
+from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.prompt import ChatMessage, Prompt
-from ampsweep.domain.sampling import SamplingParams
 from benchmarks.mixed_load import random_neurons
 from benchmarks.tiny_adapter import tiny_adapter
 from benchmarks.tiny_models import tiny_model

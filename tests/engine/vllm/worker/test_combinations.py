@@ -19,15 +19,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ampsweep.domain.intervention import Intervention
-from ampsweep.domain.layer_widths import LayerWidths
+from ampsweep.domain.neurons.layer_widths import LayerWidths
 from engine.base import Steering
 from engine.kernels.activation import MlpForm
 from engine.neurons.neuron_set import NeuronSet
 from engine.vllm.backends.base import SteeringBackend
 from engine.vllm.backends.cpu import CpuBackend
-from engine.vllm.request_extras import RequestExtras, steering_args
-from engine.vllm.worker.recording import Recording
-from engine.vllm.worker.scoring import Scoring
+from engine.vllm.requests.request_extras import RequestExtras, steering_args
+from engine.vllm.worker.outputs.recording import Recording
+from engine.vllm.worker.outputs.scoring import Scoring
 from engine.vllm.worker.steering import WorkerSteering
 from engine.vllm.worker.table import Shard
 from tests.all_pairs import Chosen, all_pairs

@@ -32,8 +32,9 @@ def test_what_steering_allocates_is_added_to_the_memory_of_the_model(monkeypatch
 def test_the_form_of_the_experts_is_chosen_before_the_model_is_loaded(
     unfused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from engine.vllm.worker import experts, gpu
+    from engine.vllm.worker import gpu
     from engine.vllm.worker.base import SteeringWorkerMixin
+    from engine.vllm.worker.model import experts
 
     done: list[str] = []
     monkeypatch.setattr(experts, "install", lambda: done.append("unfused"))

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from ampsweep.domain.layer_widths import LayerWidths
+from ampsweep.domain.neurons.layer_widths import LayerWidths
 from engine.vllm.backends.cpu import CpuBackend
-from engine.vllm.request_extras import RequestExtras, ScoringArgs
+from engine.vllm.requests.request_extras import RequestExtras, ScoringArgs
+from engine.vllm.worker.outputs.recording import Recording
+from engine.vllm.worker.outputs.scoring import Scoring
 from engine.vllm.worker.overflow import OverflowCheck
-from engine.vllm.worker.recording import Recording
-from engine.vllm.worker.scoring import Scoring
 from engine.vllm.worker.steering import WorkerSteering
 from engine.vllm.worker.table import Shard
 from tests.engine.vllm.worker.one_layer import FORMS, HIDDEN, NEURONS, WIDTH, head, steer

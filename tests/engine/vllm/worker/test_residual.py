@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.vllm.request_extras import RecordingArgs, RequestExtras
+from engine.vllm.requests.request_extras import RecordingArgs, RequestExtras
 from tests.engine.vllm.worker.one_layer import DIFFERENCE, FORMS, HIDDEN, SiluAndMul, Worker, make_worker, steer
 
 VECTOR = {"op": "add", "vector": "diffmean_raw"}

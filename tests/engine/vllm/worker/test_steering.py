@@ -11,13 +11,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ampsweep.domain.layer_widths import LayerWidths
+from ampsweep.domain.neurons.layer_widths import LayerWidths
 from engine.kernels.activation import MlpForm
 from engine.kernels.xielu import Xielu, XieluConstants
 from engine.vllm.backends.cpu import CpuBackend
-from engine.vllm.request_extras import RecordingArgs, RequestExtras, ScoringArgs
-from engine.vllm.worker.recording import Recording
-from engine.vllm.worker.scoring import Scoring
+from engine.vllm.requests.request_extras import RecordingArgs, RequestExtras, ScoringArgs
+from engine.vllm.worker.outputs.recording import Recording
+from engine.vllm.worker.outputs.scoring import Scoring
 from engine.vllm.worker.steering import WorkerSteering
 from engine.vllm.worker.table import Shard
 from tests.engine.vllm.worker.one_layer import (

@@ -6,7 +6,7 @@ import pytest
 
 from ampsweep.domain.intervention import Intervention
 from engine.base import Steering
-from engine.vllm.request_extras import RequestExtras, steering_args
+from engine.vllm.requests.request_extras import RequestExtras, steering_args
 from tests.engine.vllm.worker.one_layer import FORMS, SiluAndMul, make_worker, run_layer, steer, steered_tokens
 
 

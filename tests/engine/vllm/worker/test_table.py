@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ampsweep.domain.layer_widths import LayerWidths
+from ampsweep.domain.neurons.layer_widths import LayerWidths
 from ampsweep.domain.statistic import Statistic
 from engine.steering.edits import Edits
 from engine.vllm.worker.table import CpuTable, Shard, TableRows

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from matplotlib.figure import Figure
 
-from ampsweep.domain.languages import FLORES_CODES
+from ampsweep.domain.languages.codes import FLORES_CODES
 from jobs.report.answers import answer_questions
 from jobs.report.data import ReportData
 from jobs.report.figures.control_plots import control_and_cost, method_dots

@@ -9,7 +9,7 @@ import datasets
 import numpy as np
 import pytest
 
-from ampsweep.domain.prompt import ChatMessage
+from ampsweep.domain.generation.prompt import ChatMessage
 from ampsweep.errors import DataUnavailable, InvalidRequest
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog

@@ -1,0 +1,1 @@
+"""Codes and names of languages, and the protocol of language identifiers."""

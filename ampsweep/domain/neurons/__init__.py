@@ -1,0 +1,1 @@
+"""Neuron sets by name: references, requests to identify them, their metadata."""

@@ -1,0 +1,1 @@
+"""The kernels for CPUs, compiled by Numba or in torch operations."""

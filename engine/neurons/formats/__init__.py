@@ -1,0 +1,1 @@
+"""Files of neurons: those of other projects, tables and JSON."""

@@ -1,0 +1,1 @@
+"""What vLLM needs to be told about some models, and models and weights that it cannot run here."""

@@ -1,0 +1,1 @@
+"""Requests in vLLM's form, and their answers."""

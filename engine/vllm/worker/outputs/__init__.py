@@ -1,0 +1,1 @@
+"""What workers compute for requests besides tokens: scores, recordings and captures."""

@@ -1,0 +1,1 @@
+"""Metrics of whole corpora: BLEU and chrF++."""

@@ -1,0 +1,1 @@
+"""Sentences that a report writes from its numbers."""

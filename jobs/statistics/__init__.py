@@ -1,0 +1,1 @@
+"""Intervals, significance tests and effect sizes of paired samples."""

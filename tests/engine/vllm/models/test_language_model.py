@@ -1,0 +1,83 @@
+"""What vLLM is told to load of a multimodal checkpoint: the language model alone, under the names that it has there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from ampsweep.folders.weights import language_model_weight
+from benchmarks.tiny_models import LAYERS, Family
+from benchmarks.tiny_multimodal import WRAPPERS
+from engine.vllm.models.language_model import LOAD_FORMAT, language_model_arguments
+
+MULTIMODAL = [family for family in get_args(Family) if family in WRAPPERS]
+
+
+@pytest.mark.parametrize("family", MULTIMODAL)
+def test_the_renamed_weights_are_those_of_the_architecture(
+    family: Family, model_folder: Callable[[Family], Path]
+) -> None:
+    folder = model_folder(family)
+    arguments = language_model_arguments(folder)
+    config = arguments["hf_overrides"](AutoConfig.from_pretrained(folder))
+    assert (config.num_hidden_layers, arguments["load_format"]) == (LAYERS, LOAD_FORMAT)
+    assert "mrope_section" not in config.rope_parameters
+    names = {language_model_weight(name) for name in load_file(folder / "model.safetensors")} - {None}
+    plain = "qwen2" if family == "qwen2_5_vl" else "qwen3" if family == "qwen3_vl" else None
+    text = AutoConfig.for_model(plain, **shape_of(config)) if plain else config
+    text_model = AutoModelForCausalLM.from_config(text)
+    assert config.architectures == [type(text_model).__name__]
+    parameters = {name for name, _ in text_model.named_parameters()} | {
+        name for name in names if "layer_scalar" in str(name)
+    }
+    assert names == parameters
+
+
+def shape_of(config: object) -> dict[str, int]:
+    """Return the numbers that decide which weights a Qwen model has."""
+    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+    return {name: getattr(config, name) for name in (*names, "vocab_size")}
+
+
+@pytest.mark.parametrize(
+    ("name", "text_name"),
+    [
+        ("model.language_model.layers.0.mlp.up_proj.weight", "model.layers.0.mlp.up_proj.weight"),
+        ("language_model.model.embed_tokens.weight", "model.embed_tokens.weight"),
+        ("language_model.lm_head.weight", "lm_head.weight"),
+        ("lm_head.weight", "lm_head.weight"),
+        ("model.layers.3.input_layernorm.weight", "model.layers.3.input_layernorm.weight"),
+        ("visual.blocks.0.mlp.down_proj.weight", None),
+        ("model.vision_tower.transformer.layers.0.feed_forward.down_proj.weight", None),
+        ("multi_modal_projector.linear_1.weight", None),
+    ],
+)
+def test_weights_are_renamed_whichever_release_stored_them(name: str, text_name: str | None) -> None:
+    assert language_model_weight(name) == text_name
+
+
+def test_a_stored_head_is_used_whatever_the_config_says(model_folder: Callable[[Family], Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(model_folder("mistral3"), tmp_path / "model"))
+    raw = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**raw, "tie_word_embeddings": True}))
+    overrides = language_model_arguments(folder)["hf_overrides"]
+    assert not overrides(AutoConfig.from_pretrained(folder)).tie_word_embeddings
+    weights = load_file(folder / "model.safetensors")
+    without_head = {name: weight for name, weight in weights.items() if not name.endswith("lm_head.weight")}
+    save_file(without_head, folder / "model.safetensors", metadata={"format": "pt"})
+    overrides = language_model_arguments(folder)["hf_overrides"]
+    assert overrides(AutoConfig.from_pretrained(folder)).tie_word_embeddings
+
+
+def test_a_text_model_is_loaded_as_it_is(model_folder: Callable[[Family], Path]) -> None:
+    assert language_model_arguments(model_folder("gemma3_text")) == {}
+    overrides = language_model_arguments(model_folder("gemma3"))["hf_overrides"]
+    placeholder = AutoConfig.for_model("llama")
+    assert overrides(placeholder) is placeholder

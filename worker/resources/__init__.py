@@ -1,0 +1,1 @@
+"""What engines take of memory and GPUs, and what each machine has."""
