@@ -14,8 +14,8 @@ from typing import Literal
 
 from ampsweep.documents import parse_yaml
 from ampsweep.domain.generation.prompt import ChatMessage, Prompt
-from ampsweep.domain.languages.codes import unknown_language
 from ampsweep.domain.languages.names import english_name
+from ampsweep.domain.languages.unknown import unknown_language
 
 PromptMethod = Literal["prompt_en", "prompt_native"]
 """Whether an instruction is in English or in the language that it asks for."""

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from ampsweep.domain.languages.codes import one_language_twice, short_code, unknown_language, wrong_code
+from ampsweep.domain.languages.codes import one_language_twice, short_code, wrong_code
+from ampsweep.domain.languages.unknown import unknown_language
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.text import read_lines
 from ampsweep.hashing import content_hash

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ampsweep.domain.choices import Op, Patch
 from ampsweep.domain.intervention import Intervention, NonTarget
-from ampsweep.domain.languages.codes import unknown_language
+from ampsweep.domain.languages.unknown import unknown_language
 from ampsweep.domain.statistic import Statistic
 from ampsweep.errors import InvalidRequest, NoNeurons
 from engine.neurons.neuron_set import NeuronSet

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from ampsweep.domain.choices import Mode, Vector
-from ampsweep.domain.languages.codes import unknown_language
+from ampsweep.domain.languages.unknown import unknown_language
 from ampsweep.errors import InvalidRequest, NoNeurons
 from ampsweep.folders.model import ModelFolder
 from jobs.cell import AdapterRef

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ampsweep.domain.choices import Mode
-from ampsweep.domain.languages.codes import unknown_language
+from ampsweep.domain.languages.unknown import unknown_language
 from ampsweep.errors import DataUnavailable, InvalidRequest
 from ampsweep.hashing import canonical_json
 from jobs.cell import TaskRef

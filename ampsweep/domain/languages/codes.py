@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
 from typing import TypeVar
 
-from ampsweep.errors import InvalidRequest, UnknownName, quoted
+from ampsweep.errors import InvalidRequest, quoted
 
 T = TypeVar("T")
 
@@ -185,13 +185,6 @@ def one_language_twice(codes: Iterable[object]) -> str | None:
         if isinstance(code, str) and (first := by_meaning.setdefault(_meaning(code), code)) != code:
             return f"{first} and {code} are one language; give it under one code"
     return None
-
-
-def unknown_language(what: str, code: str, valid_codes: Iterable[str], *, param: str | None = None) -> UnknownName:
-    """Return the error for an unknown language. It suggests the valid code that was probably meant."""
-    names = tuple(valid_codes)
-    # A code that is spelled alike may be that of another language.
-    return UnknownName(what, code, names, param=param, meant=meant_code(code, names), similar=False)
 
 
 def _meaning(code: str) -> str:

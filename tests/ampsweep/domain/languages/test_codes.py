@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ampsweep.domain.languages.codes import (
-    FLORES_CODES,
-    flores_codes,
-    meant_code,
-    short_code,
-    unknown_language,
-    with_short_codes,
-)
+from ampsweep.domain.languages.codes import FLORES_CODES, flores_codes, meant_code, short_code, with_short_codes
+from ampsweep.domain.languages.unknown import unknown_language
 
 
 @pytest.mark.parametrize(
