@@ -26,12 +26,13 @@ class CpuKernels:
     Attributes:
         int4: Weights of 4 bits; on x86-64 they need AVX-512.
         int8: Weights and inputs of 8-bit integers; without VNNI, their kernel on x86-64 overflows 16-bit sums.
-        fp8_blocks: Weights of 8-bit floats with a scale for a block; they need AMX.
+        amx: Those that need AMX: weights of 8-bit floats with a scale for a block, and another kernel for 8-bit
+            integers, which vLLM prefers.
     """
 
     int4: bool
     int8: bool
-    fp8_blocks: bool
+    amx: bool
 
     @classmethod
     def of_this_machine(cls) -> CpuKernels:
@@ -40,7 +41,7 @@ class CpuKernels:
         return cls(
             int4=x86 and torch.cpu._is_avx512_supported(),  # noqa: SLF001
             int8=not x86 or torch.cpu._is_vnni_supported(),  # noqa: SLF001
-            fp8_blocks=x86 and torch.cpu._is_amx_tile_supported(),  # noqa: SLF001
+            amx=x86 and torch.cpu._is_amx_tile_supported(),  # noqa: SLF001
         )
 
 
@@ -56,10 +57,22 @@ def check_quantization(quantization: Quantization, *, dtype: str, cpu: CpuKernel
         UnsupportedModel: It cannot; the message names the format, the reason and what to do (param "model").
     """
     reason = None if cpu is None else _reason_on_cpu(quantization, cpu)
-    if reason is None and quantization.method in _ONLY_16_BITS and dtype == "float32":
+    if reason is None and dtype == "float32" and _is_16_bits_only(quantization, cpu):
         reason = "vLLM computes them in 16 bits only; choose --dtype bfloat16"
     if reason is not None:
         raise UnsupportedModel(f"the weights of the model are quantized with {quantization}: {reason}", param="model")
+
+
+def _is_16_bits_only(quantization: Quantization, cpu: CpuKernels | None) -> bool:
+    """Return whether vLLM computes quantized weights in 16 bits only.
+
+    The CPU build's kernel for weights of 4 bits does, and its kernel with AMX for 8-bit integers. vLLM uses the latter
+    only for some shapes of projections, which models for practical use have.
+    """
+    if quantization.method in _ONLY_16_BITS:
+        return True
+    integers = [] if cpu is None else [scheme for scheme in quantization.schemes if not scheme.floating]
+    return any(scheme.bits == 4 or (cpu is not None and cpu.amx) for scheme in integers)
 
 
 def _reason_on_cpu(quantization: Quantization, cpu: CpuKernels) -> str | None:
@@ -76,7 +89,7 @@ def _reason_on_cpu(quantization: Quantization, cpu: CpuKernels) -> str | None:
 def _reason_for_floats(scheme: Scheme, cpu: CpuKernels) -> str | None:
     if scheme.grouping == "tensor":
         return f"vLLM's CPU build cannot give the joined projections of a layer one scale; {_ON_GPU}"
-    if scheme.grouping == "block" and not cpu.fp8_blocks:
+    if scheme.grouping == "block" and not cpu.amx:
         return f"their kernel for blocks needs a processor with AMX; {_ON_GPU}"
     return None
 

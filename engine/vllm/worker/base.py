@@ -20,8 +20,7 @@ from engine.vllm.backends.cpu import CpuBackend
 from engine.vllm.models import qwen3_5
 from engine.vllm.options import SteeringOptions, table_entries
 from engine.vllm.versions import check_version
-from engine.vllm.worker import lm_head
-from engine.vllm.worker.model import blocks, mlps, rotary, routers
+from engine.vllm.worker.model import blocks, language_model, lm_head, mlps, rotary, routers
 from engine.vllm.worker.model.experts import SteerableExperts
 from engine.vllm.worker.outputs.recording import Recording, recording_rows
 from engine.vllm.worker.outputs.results import ResultKind
@@ -47,6 +46,7 @@ class SteeringWorkerMixin:
         """
         options = SteeringOptions(**self.vllm_config.additional_config["ampsweep"])
         check_version(vllm.__version__, allow_untested=options.allow_untested)
+        language_model.register()
         qwen3_5.register(self.vllm_config.model_config.hf_text_config.model_type)  # a worker may have its own process
         super().load_model(*args, **kwargs)  # type: ignore[misc]
         report_phase("compiling and warming up")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from vllm.model_executor.model_loader import register_model_loader
@@ -13,7 +14,6 @@ from ampsweep.folders.weights import language_model_weight
 from engine.vllm.models.language_model import LOAD_FORMAT
 
 
-@register_model_loader(LOAD_FORMAT)
 class LanguageModelLoader(DefaultModelLoader):  # type: ignore[misc]
     """Reads safetensors files, renames the weights of the language model, and leaves out those of the vision tower."""
 
@@ -26,3 +26,9 @@ class LanguageModelLoader(DefaultModelLoader):  # type: ignore[misc]
         for name, weight in super().get_all_weights(model_config, model):
             if (name_alone := language_model_weight(name)) is not None:
                 yield name_alone, weight
+
+
+@cache
+def register() -> None:
+    """Let vLLM load checkpoints in the load format `LOAD_FORMAT` in this process."""
+    register_model_loader(LOAD_FORMAT)(LanguageModelLoader)

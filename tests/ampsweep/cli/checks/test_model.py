@@ -102,7 +102,7 @@ def test_a_model_that_cannot_be_steered_gets_its_reason(config: object, reason: 
 def test_a_quantized_model_is_described_or_refused(
     dtype: str, states: list[str], detail: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kernels = CpuKernels(int4=True, int8=True, fp8_blocks=False)
+    kernels = CpuKernels(int4=True, int8=True, amx=False)
     monkeypatch.setattr(CpuKernels, "of_this_machine", lambda: kernels)
     config = json.loads((ATLAS_MODEL / "config.json").read_text())
     config["quantization_config"] = {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True}

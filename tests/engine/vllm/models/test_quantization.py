@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,9 @@ from engine.vllm.engine import VllmEngine
 from engine.vllm.models.quantization import CpuKernels, check_quantization
 
 SMALL = replace(SETTINGS, backend="cpu", kv_cache_bytes=8 * 1024**2)
-AVX2 = CpuKernels(int4=False, int8=False, fp8_blocks=False)
-AMX = CpuKernels(int4=True, int8=True, fp8_blocks=True)
+AVX2 = CpuKernels(int4=False, int8=False, amx=False)
+AVX512 = CpuKernels(int4=True, int8=True, amx=False)
+AMX = CpuKernels(int4=True, int8=True, amx=True)
 HERE = CpuKernels.of_this_machine()
 needs_avx512 = pytest.mark.skipif(not HERE.int4, reason="vLLM's 4-bit kernel needs AVX-512")
 needs_vnni = pytest.mark.skipif(not HERE.int8, reason="vLLM's 8-bit integer kernel is wrong without VNNI")
@@ -44,13 +45,17 @@ BLOCKS = Scheme(bits=8, floating=True, grouping="block", input_bits=8)
 @pytest.mark.parametrize(
     ("quantization", "dtype", "cpu", "complaint"),
     [
-        (of(INT8), "float32", AMX, None),
+        (of(INT8), "float32", AVX512, None),
+        (of(INT8), "float32", AMX, "8-bit integers.*16 bits only; choose --dtype bfloat16"),
+        (of(INT8), "bfloat16", AMX, None),
         (of(INT8), "float32", AVX2, "without VNNI, .* overflow, and its results are wrong; use a GPU"),
         (of(INT8), "float32", None, None),
         (of(FP8), "float32", AVX2, None),
         (of(replace(FP8, grouping="tensor"), method="fp8"), "bfloat16", AMX, "cannot give the joined projections"),
         (of(replace(FP8, grouping="tensor"), method="fp8"), "bfloat16", None, None),
-        (of(INT4), "float32", AMX, None),
+        (of(INT4), "float32", AVX512, "4-bit integers.*16 bits only; choose --dtype bfloat16"),
+        (of(INT4), "float32", None, None),
+        (of(INT4), "bfloat16", AVX512, None),
         (of(INT4), "float32", AVX2, r"compressed-tensors \(4-bit .* of 128\): their kernel needs .* with AVX-512; use"),
         (of(INT4, method="awq"), "bfloat16", AVX2, "AWQ .* needs a processor with AVX-512; use a GPU"),
         (of(INT4, method="awq"), "float32", AVX2, "AWQ .* needs a processor with AVX-512; use a GPU"),
@@ -87,23 +92,29 @@ def round_inputs(reference: TransformersEngine, rounded: Callable[[Tensor], Tens
             module.register_forward_pre_hook(lambda _, inputs: (rounded(inputs[0]), *inputs[1:]))
 
 
+def rms(values: Sequence[Any]) -> float:
+    """Return the root mean square of all numbers in arrays of different lengths."""
+    return float(np.sqrt(np.mean(np.square(np.concatenate([np.ravel(each) for each in values])))))
+
+
 @pytest.mark.engine
 @pytest.mark.parametrize(
     ("form", "family", "dtype", "tolerance"),
     [
-        pytest.param("int8", "qwen2", "float32", 0.2, marks=needs_vnni),
-        ("fp8", "llama", "float32", 0.1),
-        pytest.param("int4", "llama", "float32", 0.01, marks=needs_avx512),
-        pytest.param("gptq", "llama", "bfloat16", 0.3, marks=needs_avx512),
-        pytest.param("awq", "llama", "bfloat16", 0.3, marks=needs_avx512),
+        pytest.param("int8", "qwen2", "bfloat16" if HERE.amx else "float32", 0.15, marks=needs_vnni),
+        ("fp8", "llama", "float32", 0.02),
+        pytest.param("int4", "llama", "bfloat16", 0.15, marks=needs_avx512),
+        pytest.param("gptq", "llama", "bfloat16", 0.15, marks=needs_avx512),
+        pytest.param("awq", "llama", "bfloat16", 0.15, marks=needs_avx512),
     ],
 )
 def test_a_quantized_model_is_steered_and_recorded_as_the_reference_with_its_rounded_weights(
     form: Format, family: Family, dtype: str, tolerance: float, tmp_path: Path
 ) -> None:
-    """A value next to the border between two rounded ones may be rounded differently, hence the tolerance.
+    """The root mean square of the differences is far below that of what the interventions change.
 
-    It is far below what the interventions change.
+    A value next to the border between two rounded ones may be rounded differently, and the reference computes in
+    float32 where vLLM computes in 16 bits.
     """
     folder, rounded_folder = quantized_model(form, tmp_path, family=family)
 
@@ -118,14 +129,14 @@ def test_a_quantized_model_is_steered_and_recorded_as_the_reference_with_its_rou
             results = await run_load(engine)
         finally:
             await engine.close()
-        for logprobs, wanted in zip(results["scored"], expected["scored"], strict=True):
-            np.testing.assert_allclose(logprobs, wanted, rtol=0, atol=tolerance)
         unsteered = expected["scored"][INTERVENTIONS.index(None)]
-        effects = [np.abs(np.subtract(logprobs, unsteered)).max() for logprobs in expected["scored"]]
-        assert sorted(effects)[1] > 2 * tolerance, "each of the interventions changes more than the tolerance"
-        for name in ("means", "residuals"):
-            np.testing.assert_allclose(results[name], expected[name], rtol=0, atol=tolerance)
-        assert np.mean(np.not_equal(results["counts"], expected["counts"])) < 0.02
+        effects = [np.subtract(logprobs, unsteered) for logprobs in expected["scored"]]
+        assert rms(effects) > 4 * tolerance, "the interventions change far more than the tolerance"
+        for name in ("scored", "means", "residuals"):
+            differences = [np.subtract(*pair) for pair in zip(results[name], expected[name], strict=True)]
+            assert rms(differences) < tolerance, name
+        counts = np.asarray(expected["counts"], dtype=np.float64)
+        assert np.abs(results["counts"] - counts).sum() < 0.03 * counts.sum()
 
     asyncio.run(check())
 

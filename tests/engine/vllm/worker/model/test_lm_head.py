@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from engine.vllm.worker import lm_head
+from engine.vllm.worker.model import lm_head
 
 
 class LogitsProcessor(nn.Module):
