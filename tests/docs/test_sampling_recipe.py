@@ -85,7 +85,8 @@ assert "allowed_token_ids" not in str(openapi_document())
 @pytest.mark.processes
 def test_the_recipe_for_a_sampling_field_is_complete(tmp_path: Path) -> None:
     copy_packages(tmp_path)
-    domain, sampler = tmp_path / "ampsweep" / "domain" / "sampling.py", tmp_path / "engine" / "hf" / "sampler.py"
+    domain = tmp_path / "ampsweep" / "domain" / "generation" / "sampling.py"
+    sampler = tmp_path / "engine" / "hf" / "sampler.py"
     field, use = textwrap.indent(FIELD, "    "), textwrap.indent(USE, "        ")
     for path, code in ((domain, field), (sampler, use)):
         replace_once(path, re.escape(code), "")

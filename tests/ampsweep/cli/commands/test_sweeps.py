@@ -64,7 +64,7 @@ def test_a_run_and_its_report_as_json(local: Path, tmp_path: Path) -> None:
     written = call("report", out, "--out", page, "--json")
     assert json.loads(written.stdout) == {"report": str(page), "figures": None, "tables": None}
     assert page.is_file()
-    assert re.findall(r"report: answering questions: (\d+)/(\d+) questions", written.stderr)[-1] == ("17", "17")
+    assert re.findall(r"report: answering questions: (\d+)/(\d+) questions", written.stderr)[-1] == ("18", "18")
 
 
 @pytest.mark.parametrize(("suffix", "figures"), [("md", "svg"), ("tex", "pdf"), ("ipynb", None)])
