@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -119,7 +120,8 @@ def specs(draw: st.DrawFn) -> dict[str, Any]:
     generates = draw(st.booleans())
     interventions: dict[str, Any] = draw(TEXT if generates and draw(st.booleans()) else TOKENS)
     if draw(st.booleans()):
-        interventions["ops"] = draw(st.lists(OPERATIONS, min_size=1, max_size=3, unique_by=repr))
+        unordered = partial(json.dumps, sort_keys=True)
+        interventions["ops"] = draw(st.lists(OPERATIONS, min_size=1, max_size=3, unique_by=unordered))
     else:
         interventions |= draw(OPERATIONS)
     one_by_one = draw(st.integers(0, 5)) == 0
