@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from ampsweep.domain.languages.codes import FLORES_CODES, flores_codes, meant_code, short_code, with_short_codes
-from ampsweep.domain.languages.unknown import unknown_language
 
 
 @pytest.mark.parametrize(
@@ -42,13 +41,6 @@ def test_every_flores_code_of_the_paper_means_its_short_code() -> None:
     assert {short: meant_code(flores, FLORES_CODES) for short, flores in FLORES_CODES.items()} == {
         short: short for short in FLORES_CODES
     }
-
-
-def test_the_error_asks_whether_the_likely_code_was_meant() -> None:
-    error = unknown_language("language", "jp", ["ja", "fr"], param="languages.0")
-    assert (error.code, error.param) == ("unknown_name", "languages.0")
-    assert error.message == "unknown language 'jp'; known: fr, ja. Did you mean 'ja'?"
-    assert unknown_language("language", "xx", ["ja"]).message == "unknown language 'xx'; known: ja"
 
 
 @pytest.mark.parametrize(
