@@ -69,10 +69,9 @@ def _is_16_bits_only(quantization: Quantization, cpu: CpuKernels | None) -> bool
     The CPU build's kernel for weights of 4 bits does, and its kernel with AMX for 8-bit integers. vLLM uses the latter
     only for some shapes of projections, which models for practical use have.
     """
-    if quantization.method in _ONLY_16_BITS:
-        return True
-    integers = [] if cpu is None else [scheme for scheme in quantization.schemes if not scheme.floating]
-    return any(scheme.bits == 4 or (cpu is not None and cpu.amx) for scheme in integers)
+    if cpu is None or quantization.method in _ONLY_16_BITS:
+        return quantization.method in _ONLY_16_BITS
+    return any(not scheme.floating and (scheme.bits == 4 or cpu.amx) for scheme in quantization.schemes)
 
 
 def _reason_on_cpu(quantization: Quantization, cpu: CpuKernels) -> str | None:
