@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from ampsweep.domain.languages.codes import is_target
 from ampsweep.domain.metric_names import CONTROL
 from jobs.planning.search import DEFAULT_METRIC
 from jobs.results.schema import EDIT
@@ -115,7 +116,7 @@ def _relative_gains(rows: Sequence[Row]) -> Iterator[tuple[Key, float]]:
 
 def _is_self(row: Row) -> bool:
     """Return whether a row's data are in the target language, or in one of several (`fr+it`)."""
-    return row["data_language"] in row["target_language"].split("+")
+    return is_target(row["data_language"], row["target_language"])
 
 
 def _rank(values: Sequence[float], sign: int = 1) -> tuple[int, float]:

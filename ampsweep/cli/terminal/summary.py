@@ -8,6 +8,7 @@ from typing import Any
 
 from ampsweep.cli.terminal.output import echo
 from ampsweep.domain.choices import VECTORS
+from ampsweep.domain.languages.codes import is_target
 from ampsweep.domain.metric_names import HEADLINES, headline_rank, metric_title
 
 Row = Mapping[str, Any]
@@ -70,7 +71,9 @@ def show_summary(rows: Sequence[Row], best_factors: Sequence[Row]) -> None:
 
 def _show_differences(rows: Sequence[Row], factors: Sequence[float]) -> None:
     """Print the differences from the unsteered model in the target language itself, if the data are in it."""
-    rows = [row for row in rows if _is_self(row) and row.get("delta") is not None]
+    rows = [
+        row for row in rows if is_target(row["data_language"], row["target_language"]) and row.get("delta") is not None
+    ]
     if not rows:
         return
     if not any(row["delta"] for row in rows):
@@ -166,11 +169,6 @@ def _few(rows: Sequence[Row]) -> str:
 def _reason(rows: Sequence[Row]) -> str:
     """Return the first note of rows without a value."""
     return next((f" ({row['note']})" for row in rows if row["note"]), "")
-
-
-def _is_self(row: Row) -> bool:
-    """Return whether the data of a row are in the language, or in one of the languages, that it steers to."""
-    return row["data_language"] in (row["target_language"] or "").split("+")
 
 
 def _table(row: Row) -> tuple[str, str | None, str, str]:

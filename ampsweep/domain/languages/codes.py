@@ -178,6 +178,11 @@ def meant_code(code: str, valid_codes: Iterable[str]) -> str | None:
     return None if meant == code else meant
 
 
+def is_target(language: str, target: str | None) -> bool:
+    """Return whether a language is the target, or one of the languages of the target (`fr+it`)."""
+    return target is not None and language in target.split("+")
+
+
 def one_language_twice(codes: Iterable[object]) -> str | None:
     """Return an error message if two of the codes mean one language, such as `fr` and `fra_Latn`; None otherwise."""
     by_meaning: dict[str, str] = {}

@@ -11,6 +11,7 @@ from statistics import fmean, median
 
 import pyarrow as pa
 
+from ampsweep.domain.languages.codes import is_target
 from ampsweep.domain.metric_names import metric_title
 from jobs.report.figures.control_plots import METHOD_LABELS
 from jobs.report.figures.drawing import Row, distinct, panels
@@ -289,7 +290,7 @@ def modes_seen(table: pa.Table) -> str:
 
 def _is_self(row: Row) -> bool:
     """Return whether the data of a row are in the language of its column, or in one of several (`fr+it`)."""
-    return row["row"] in row["column"].split("+")
+    return is_target(row["row"], row["column"])
 
 
 def _effect(rows: list[Row], value: float) -> str:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from ampsweep.domain.languages.codes import FLORES_CODES, flores_codes, meant_code, short_code, with_short_codes
+from ampsweep.domain.languages.codes import (
+    FLORES_CODES,
+    flores_codes,
+    is_target,
+    meant_code,
+    short_code,
+    with_short_codes,
+)
 
 
 @pytest.mark.parametrize(
@@ -81,3 +88,11 @@ def test_a_two_letter_code_has_the_flores_codes_that_stand_for_it() -> None:
 def test_what_is_stored_under_two_codes_of_a_language_keeps_them() -> None:
     assert with_short_codes({"deu_Latn": 1, "en": 2}) == {"de": 1, "en": 2}
     assert with_short_codes({"fr": 1, "fra_Latn": 2, "deu": 3}) == {"fr": 1, "fra_Latn": 2, "deu": 3}
+
+
+@pytest.mark.parametrize(
+    ("language", "target", "expected"),
+    [("fr", "fr", True), ("it", "fr+it", True), ("de", "fr+it", False), ("fr", None, False), ("f", "fr", False)],
+)
+def test_a_target_is_one_language_or_several(language: str, target: str | None, expected: bool) -> None:
+    assert is_target(language, target) is expected
