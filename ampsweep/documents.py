@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ampsweep.errors import InvalidRequest, quoted, shortened, shortened_key
+from ampsweep.files import read_bounded
 from ampsweep.missing_path import no_file
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ _POWER_OF_TEN = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
 """Numbers of JSON and YAML 1.2 that PyYAML reads as texts."""
 _MAX_PROBLEM = 300
 """Characters of what a parser says about a text, part of which it may quote."""
+_MAX_SPEC = 64 * 1024**2
+"""Bytes of a spec in YAML or JSON at most."""
 _AMBIGUOUS_NUMBER = re.compile(r"[-+]?(0[0-9_]+|[0-9_]+(:[0-9]+)+)")
 """Octal and sexagesimal numbers of YAML 1.1."""
 _BYTE_ORDER_MARKS = (
@@ -138,12 +141,12 @@ def read_spec(path: Path, *, param: str = "spec") -> dict[str, Any]:
         param: The field that named the file, for errors.
 
     Raises:
-        InvalidRequest: The file cannot be read, is not YAML or JSON, holds no mapping, or has a duplicate key.
+        InvalidRequest: The file cannot be read, has more than 64 MiB, is not YAML or JSON, holds no mapping, or has a duplicate key.
     """
     import yaml
 
     try:
-        encoded = path.read_bytes()
+        encoded = read_bounded(path, limit=_MAX_SPEC, param=param)
         if foreign := foreign_encoding(encoded):
             raise InvalidRequest(f"{path} is not UTF-8 text ({foreign}); save it as UTF-8", param=param)
         content = parse_yaml(encoded.decode("utf-8-sig"), source=str(path), param=param)

@@ -11,7 +11,7 @@ from ampsweep.documents import foreign_encoding
 from ampsweep.errors import InvalidRequest
 
 _FOREIGN = {"\0": "a NUL character, as text in UTF-16 has", "\r": "a carriage return between two texts"}
-_MAX_LINE = 64 * 1024 * 1024
+MAX_LINE = 64 * 1024 * 1024
 """Bytes of a line. A few kilobytes of gzip can hold a line that does not fit into memory."""
 _REMEDY = "save the file in UTF-8, with line feeds at the ends of lines"
 
@@ -33,8 +33,8 @@ def read_all_lines(path: Path) -> Iterator[str]:
     number = 0
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            for number, line in enumerate(iter(lambda: file.readline(_MAX_LINE), b""), 1):
-                if len(line) == _MAX_LINE:
+            for number, line in enumerate(iter(lambda: file.readline(MAX_LINE), b""), 1):
+                if len(line) == MAX_LINE:
                     raise InvalidRequest(f"{path.name}, line {number}: has 64 MiB or more; write one text a line")
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
                 reject_foreign(text, place=f"{path.name}, line {number}")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ampsweep.documents import foreign_encoding
 from ampsweep.errors import InvalidRequest
-from ampsweep.folders.text import reject_foreign
+from ampsweep.folders.text import MAX_LINE, reject_foreign
 
 if TYPE_CHECKING:
     from ampsweep.domain.capture import CapturedText, CaptureSelection
@@ -72,11 +72,17 @@ def read_texts(source: Path) -> list[SourceText]:
         raise InvalidRequest(message, param="TEXTS")
     read = _read_object if suffix in (".jsonl", ".ndjson") else _read_text
     with source.open("rb") as file:
-        lines = ((number, line.removeprefix(codecs.BOM_UTF8 * (number == 1))) for number, line in enumerate(file, 1))
-        texts = [read(number, line) for number, line in lines if line.strip()]
+        texts = [read(number, line) for number, line in _lines(file) if line.strip()]
     if not texts:
         raise InvalidRequest(f"{source} has no text", param="TEXTS")
     return texts
+
+
+def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    for number, line in enumerate(iter(lambda: file.readline(MAX_LINE), b""), 1):
+        if len(line) == MAX_LINE:
+            raise InvalidRequest("has 64 MiB or more; give a shorter text", param=f"TEXTS.{number}")
+        yield number, line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
 
 
 def _read_text(number: int, line: bytes) -> SourceText:

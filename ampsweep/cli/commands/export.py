@@ -14,7 +14,7 @@ from ampsweep.cli.options.values import json_object
 from ampsweep.cli.terminal.output import AsJson, show
 from ampsweep.documents import parse_json
 from ampsweep.errors import InvalidRequest
-from ampsweep.files import check_folder
+from ampsweep.files import check_folder, read_bounded
 
 if TYPE_CHECKING:
     from engine.neurons.neuron_set import NeuronSet
@@ -50,12 +50,13 @@ def export(
 def _neuron_set(source: str, folder: Path, model: str) -> NeuronSet:
     from ampsweep.folders.model import read_model_folder
     from engine.neurons.formats.neuron_json import from_json
+    from engine.neurons.formats.neuron_text import MAX_BYTES
     from engine.neurons.neuron_set import NeuronSet
 
     path = Path(source)
     if path.is_file():
         try:
-            raw = parse_json(path.read_bytes(), source=str(path), param="neurons")
+            raw = parse_json(read_bounded(path, limit=MAX_BYTES, param="neurons"), source=str(path), param="neurons")
         except ValueError as error:
             raise InvalidRequest(f"{path} is not JSON: {error}", param="neurons") from error
         return from_json(raw, model=read_model_folder(folder, name=model))

@@ -6,7 +6,11 @@ from pathlib import Path
 
 from ampsweep.documents import parse_json
 from ampsweep.errors import InvalidRequest
+from ampsweep.files import read_bounded
 from engine.neurons.formats.neuron_table import FORM, from_rows, is_rows, read_table
+
+MAX_BYTES = 1024**3
+"""Bytes of a file of neurons at most."""
 
 
 def read_text(path: Path, *, param: str, otherwise: str) -> object:
@@ -18,9 +22,9 @@ def read_text(path: Path, *, param: str, otherwise: str) -> object:
         otherwise: What the error says of a file that is neither.
 
     Raises:
-        InvalidRequest: The file has neither form, a row of the table is wrong, or an object repeats a key.
+        InvalidRequest: The file has more than 1 GiB, or neither form, a row of the table is wrong, or an object repeats a key.
     """
-    content = path.read_bytes()
+    content = read_bounded(path, limit=MAX_BYTES, param=param)
     try:
         parsed = parse_json(content, source=path.name, param=param)
     except ValueError as error:

@@ -125,7 +125,7 @@ def test_another_encoding_or_other_line_ends_are_refused_with_the_remedy(
 def test_a_line_that_may_not_fit_into_memory_is_refused(
     name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ampsweep.folders.text._MAX_LINE", 16)
+    monkeypatch.setattr("ampsweep.folders.text.MAX_LINE", 16)
     content = b"short\n" + 16 * b"a"
     (folder / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
     with pytest.raises(InvalidRequest, match=rf"{name}, line 2: has 64 MiB or more; write one text a line"):

@@ -69,3 +69,10 @@ def test_a_line_that_is_wrong_is_named(name: str, content: bytes, message: str, 
     with pytest.raises(InvalidRequest, match=message) as refused:
         read_texts(tmp_path / name)
     assert str(refused.value.param).startswith("TEXTS")
+
+
+def test_an_endless_line_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ampsweep.cli.commands.capture_job.MAX_LINE", 1024)
+    with pytest.raises(InvalidRequest, match="give a shorter text") as refused:
+        read_texts(Path("/dev/zero"))
+    assert refused.value.param == "TEXTS.1"
