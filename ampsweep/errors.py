@@ -122,6 +122,7 @@ class UnknownName(InvalidRequest):
         meant: The known name that was certainly meant.
         similar: Whether the only known name that begins with `name`, or one that is spelled alike, is suggested
             otherwise.
+        remedy: How the name could be made known.
     """
 
     code = "unknown_name"
@@ -135,12 +136,14 @@ class UnknownName(InvalidRequest):
         param: str | None = None,
         meant: str | None = None,
         similar: bool = True,
+        remedy: str | None = None,
     ) -> None:
         names = sorted(valid_names)
         listed = ", ".join(names) or "none"
         if meant is None and similar and len(name) <= _MAX_QUOTED:
             begun = [known for known in names if name and known.startswith(name)]
             meant = begun[0] if len(begun) == 1 else next(iter(get_close_matches(name, names, n=1)), None)
+        listed += "" if remedy is None else f"; {remedy}"
         hint = "" if meant is None else f". Did you mean {meant!r}?"
         super().__init__(f"unknown {what} {quoted(name)}; known: {listed}{hint}", param=param)
 

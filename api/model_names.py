@@ -118,7 +118,8 @@ def _chosen(source: PresetSource, name: str, param: str = "model") -> tuple[Pres
     except NotFound:
         if plus and model in source.catalog.models:
             known = [preset.name for preset in source.presets.all()]
-            raise UnknownName("preset", preset_name, known, param=param) from None
+            remedy = None if known else "POST /v1/interventions creates one"
+            raise UnknownName("preset", preset_name, known, param=param, remedy=remedy) from None
         return None, name
     if plus:
         if preset.model not in (None, model):

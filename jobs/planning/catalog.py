@@ -106,10 +106,9 @@ class Catalog:
     def corpus(self, name: str) -> Path:
         """Return the folder of a corpus; the `param` of an error is "neurons.corpus"."""
         if name not in self.corpora:
-            error = UnknownName("corpus", name, self.corpora, param="neurons.corpus")
-            if self.corpora.keys() <= {"atlas"}:
-                error.message += "; name the folder of one of your own with --corpus NAME=FOLDER"
-            raise error
+            own = "name the folder of one of your own with --corpus NAME=FOLDER"
+            remedy = own if self.corpora.keys() <= {"atlas"} else None
+            raise UnknownName("corpus", name, self.corpora, param="neurons.corpus", remedy=remedy)
         return self.corpora[name]
 
     def data_sets(self) -> dict[str, Path]:
@@ -130,21 +129,20 @@ class Catalog:
         if name == LM_EVAL:
             return bundled_folder() if self.lm_eval is None else self.lm_eval
         if self.hub is None or name not in SOURCES:
-            error = UnknownName("data set", name, {*folders, *(SOURCES if self.hub else ())}, param=param)
-            error.message += self._own_data(name)
-            raise error
+            known = {*folders, *(SOURCES if self.hub else ())}
+            raise UnknownName("data set", name, known, param=param, remedy=self._own_data(name))
         try:
             return self.hub.folder(name)
         except InvalidRequest as error:
             raise InvalidRequest(error.message, param=param) from error
 
-    def _own_data(self, name: str) -> str:
+    def _own_data(self, name: str) -> str | None:
         """Return where a data set of the user must be to have a name, for the error that there is none."""
         if self.data is not None and self.data.name == name:
-            return f"; --data must name the folder that has {name} in it"
+            return f"--data must name the folder that has {name} in it"
         if self.data is not None and "/" in name and (self.data / name.rpartition("/")[2]).is_dir():
-            return f"; write its name alone: {name.rpartition('/')[2]}"
-        return "; one of your own is a subfolder of the folder that --data names" if self.data is None else ""
+            return f"write its name alone: {name.rpartition('/')[2]}"
+        return "one of your own is a subfolder of the folder that --data names" if self.data is None else None
 
     @property
     def engine_version(self) -> str:

@@ -117,15 +117,16 @@ class _TaskResolver:
         except InvalidRequest as error:
             field = error.param or ("data" if self._spec.split is None else "split")
             raise InvalidRequest(error.message, param=f"{self._param}.{field}") from error
+        needs = getattr(task, "language_needs", None)
         for index, language in enumerate(self._spec.languages):
             if language not in available:
                 what, param = f"language of task {task.name}", f"{self._param}.languages.{index}"
-                raise unknown_language(what, language, available, param=param)
+                raise unknown_language(what, language, available, param=param, remedy=needs)
         for language in targets if task.needs_target_language else ():
             if language not in available:
                 what = f"target language for task {task.name}"
                 param = "interventions.languages" if self._spec.targets is None else f"{self._param}.targets"
-                raise unknown_language(what, language, available, param=param)
+                raise unknown_language(what, language, available, param=param, remedy=needs)
 
     def _in_mode(
         self, mode: Mode, task: Task, folder: Path, split: str | None, targets: tuple[str, ...]

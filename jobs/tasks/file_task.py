@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 from ampsweep.hashing import files_hash
 from jobs.cell import TaskRef
@@ -19,6 +20,8 @@ class FileTask(ABC):
 
     supports_chat = True
     limit_draws = False
+    language_needs: ClassVar[str | None] = None
+    """What the data or the task must have for a language, for the error about one that is unknown."""
 
     @abstractmethod
     def files(self, folder: Path, split: str | None, language: str) -> list[Path]:

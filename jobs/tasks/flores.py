@@ -36,6 +36,7 @@ class Flores(TextFileTask):
     """
 
     version = 2
+    language_needs = "a language needs a file in the split, beside that of English, and an English name for the prompt"
 
     def __init__(self, *, targeted: bool, paper: bool = False) -> None:
         self.name = "flores" if targeted else "flores_untargeted"

@@ -65,6 +65,7 @@ class Xcopa(FileTask):
     needs_target_language = False
     default_data = "xcopa"
     default_split = "test"
+    language_needs = f"a language needs a file of its items, and connectors; there are some for {', '.join(CONNECTORS)}"
 
     def __init__(self, *, paper: bool = False) -> None:
         self._paper = paper

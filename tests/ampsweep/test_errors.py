@@ -18,6 +18,11 @@ def test_every_class_has_a_code_of_its_own() -> None:
     assert len(set(codes)) == len(codes)
 
 
+def test_an_unknown_name_says_how_it_becomes_known_before_what_was_meant() -> None:
+    error = UnknownName("corpus", "atla", ["atlas"], remedy="name your own with --corpus")
+    assert error.message == "unknown corpus 'atla'; known: atlas; name your own with --corpus. Did you mean 'atlas'?"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_pickled_error_comes_back_as_itself(kind: type[AmpsweepError]) -> None:
     error = from_code(kind.code, "too much of it", param="factor")

@@ -42,9 +42,9 @@ def store() -> Iterator[tuple[SqlStore, str]]:
 
 
 def search() -> dict[str, Any]:
-    """A search of 4 rungs and about 700 cells."""
+    """A search of 4 rungs and about 2,000 cells."""
     task = {"name": "lss", "languages": ["en"], "limit": 16}
-    return {**spec(180, "random"), "tasks": [task], "search": {"method": "halving", "items": 2, "keep": 23}}
+    return {**spec(520, "random"), "tasks": [task], "search": {"method": "halving", "items": 2, "keep": 23}}
 
 
 class Server:

@@ -11,7 +11,9 @@ from ampsweep.errors import UnknownName
 _CODES = {name.lower(): code for code, name in ENGLISH_NAMES.items()}
 
 
-def unknown_language(what: str, code: str, valid_codes: Iterable[str], *, param: str | None = None) -> UnknownName:
+def unknown_language(
+    what: str, code: str, valid_codes: Iterable[str], *, param: str | None = None, remedy: str | None = None
+) -> UnknownName:
     """Return the error for an unknown language. It suggests the valid code that was probably meant.
 
     Args:
@@ -19,10 +21,11 @@ def unknown_language(what: str, code: str, valid_codes: Iterable[str], *, param:
         code: The code, or an English name of a language in its place.
         valid_codes: The codes that are known.
         param: The field that has the code.
+        remedy: What the language lacks.
     """
     names = tuple(valid_codes)
     meant = meant_code(code, names)
     if meant is None and (named := _CODES.get(code.strip().lower())):
         meant = named if named in names else meant_code(named, names)
     # A code that is spelled alike may be that of another language.
-    return UnknownName(what, code, names, param=param, meant=meant, similar=False)
+    return UnknownName(what, code, names, param=param, meant=meant, similar=False, remedy=remedy)

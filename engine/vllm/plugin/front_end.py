@@ -16,7 +16,7 @@ from ampsweep.domain.intervention import Intervention
 from ampsweep.errors import InvalidRequest, UnknownName
 from engine.base import EngineInfo, Steering
 from engine.neurons.neuron_set import NeuronSet
-from engine.vllm.plugin.configuration import describe, read_neurons, read_presets
+from engine.vllm.plugin.configuration import PRESETS, describe, read_neurons, read_presets
 from engine.vllm.requests.conversion import cache_salt
 from engine.vllm.requests.request_extras import KEY, RequestExtras, steering_args
 from engine.vllm.requests.slot_entries import EntryCounts, workers_take_statistics
@@ -103,7 +103,8 @@ class FrontEnd:
             return self._resolved(Intervention.from_dict(value, param=_FIELD), _FIELD)
         if not value.lstrip().startswith("{"):
             if value not in self._presets:
-                raise UnknownName("preset", value, self._presets, param=_FIELD)
+                remedy = None if self._presets else f"{PRESETS} names the file that defines them"
+                raise UnknownName("preset", value, self._presets, param=_FIELD, remedy=remedy)
             return self._presets[value]
         resolved = self._by_text.get(value)
         if resolved is None:

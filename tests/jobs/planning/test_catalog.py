@@ -101,7 +101,7 @@ def test_an_unknown_data_set_says_where_ones_own_must_be(tmp_path: Path) -> None
     ):
         with pytest.raises(UnknownName) as refused:
             Catalog(models={}, data=folder).data_set(name)
-        assert refused.value.message.endswith(remedy)
+        assert f"; {remedy}" in refused.value.message
 
 
 def test_a_path_without_a_folder_is_not_looked_for_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -106,3 +108,25 @@ def test_broken_data_is_refused_before_anything_is_computed(catalog: Catalog) ->
     with pytest.raises(InvalidRequest, match=r"test\.it\.jsonl, line 1: premise must be a text; got null") as caught:
         planned(catalog, tasks=[{"name": "xcopa", "languages": ["it"]}])
     assert caught.value.param == "tasks.0.data"
+
+
+@pytest.mark.parametrize(
+    ("task", "files", "needs"),
+    [
+        ("xcopa", {"test.fr.jsonl": "{}\n", "test.it.jsonl": "{}\n"}, "connectors; there are some for et, ht, id, it"),
+        ("flores", {"devtest/en.txt": "A.\n", "devtest/qqq.txt": "B.\n"}, "an English name for the prompt"),
+    ],
+)
+def test_a_language_with_a_file_is_told_what_else_it_needs(
+    catalog: Catalog, tmp_path: Path, task: str, files: dict[str, str], needs: str
+) -> None:
+    for name, text in files.items():
+        path = tmp_path / "data" / "own" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    language = {"xcopa": "fr", "flores": "qqq"}[task]
+    with pytest.raises(InvalidRequest, match=f"unknown language of task {task} '{language}'.*; .*{needs}") as refused:
+        planned(
+            replace(catalog, data=tmp_path / "data"), tasks=[{"name": task, "languages": [language], "data": "own"}]
+        )
+    assert refused.value.param == "tasks.0.languages.0"
