@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from functools import wraps
+from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, TypeVar, overload
 
 import httpx
@@ -20,6 +21,7 @@ from ampsweep.client.models import Summary
 from ampsweep.client.retries import Retries
 from ampsweep.client.session import Session
 from ampsweep.client.transport import AsyncTransport, BlockingTransport, TransportOptions, run_coroutine
+from ampsweep.errors import InvalidRequest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,12 +45,13 @@ class AsyncClient(Api):
     Args:
         url: The URL of the server; by default AMPSWEEP_URL, else http://127.0.0.1:8700.
         api_key: The API key, if the server needs one; by default AMPSWEEP_API_KEY.
-        timeout: Seconds, or an `httpx.Timeout`, to wait for a response, or for the next bytes of a stream.
+        timeout: Seconds, or an `httpx.Timeout`, to wait for a response, or for the next bytes of a stream; None
+            waits without end.
         retries: How often a request is sent again if that may help and does no harm (see `ampsweep.client.retries`).
 
     Raises:
         InvalidRequest: The API key has characters other than printable ASCII, or httpx cannot use the proxy that
-            the environment names.
+            the environment names, or the timeout is not positive.
 
     Example:
         async with AsyncClient() as client:
@@ -63,7 +66,7 @@ class AsyncClient(Api):
         url: str | None = None,
         *,
         api_key: str | None = None,
-        timeout: float | httpx.Timeout = TIMEOUT,
+        timeout: float | httpx.Timeout | None = TIMEOUT,
         retries: int = RETRIES,
     ) -> None:
         server_url = _server_url(url)
@@ -123,7 +126,7 @@ class Client:
         url: str | None = None,
         *,
         api_key: str | None = None,
-        timeout: float | httpx.Timeout = TIMEOUT,
+        timeout: float | httpx.Timeout | None = TIMEOUT,
         retries: int = RETRIES,
     ) -> None:
         self.url = _server_url(url)
@@ -208,8 +211,11 @@ def _server_url(url: str | None) -> str:
     return server_url
 
 
-def _options(url: str, api_key: str | None, timeout: float | httpx.Timeout) -> TransportOptions:
+def _options(url: str, api_key: str | None, timeout: float | httpx.Timeout | None) -> TransportOptions:
     key = (api_key or os.environ.get(API_KEY) or "").strip()
     check_key(key, param="api_key" if api_key else API_KEY)
     headers = {"Authorization": f"Bearer {key}"} if key else {}
+    if isinstance(timeout, (int, float)) and not 0 < timeout <= TIMEOUT_MAX:
+        message = f"timeout must be a positive number of seconds, or None to wait without end; got {timeout}"
+        raise InvalidRequest(message, param="timeout")
     return {"base_url": f"{url}/v1", "timeout": timeout, "headers": headers}

@@ -42,7 +42,7 @@ class TransportOptions(TypedDict):
 
     base_url: str
     headers: Mapping[str, str]
-    timeout: httpx.Timeout | float
+    timeout: httpx.Timeout | float | None
 
 
 def _without_proxy(options: TransportOptions) -> bool:

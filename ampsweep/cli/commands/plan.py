@@ -148,6 +148,8 @@ def plan_here(
         with naming_spec_neurons():
             estimate = estimator.estimate(spec, measured=measured)
     show_plan(estimate.to_dict(), as_json=as_json)
+    if estimate.seconds is None and not measure and not as_json:
+        echo("note: `ampsweep plan --measure` loads the model and measures how long each task takes")
 
 
 def show_plan(plan: Mapping[str, Any], *, as_json: bool) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from ampsweep.cli.checks.server import server
 from ampsweep.client.chat_endpoint import ChatEndpoint
-from ampsweep.client.clients import Client
+from ampsweep.client.clients import AsyncClient, Client
 from ampsweep.client.errors import check_url, translate_errors
 from ampsweep.errors import InvalidRequest, NoConnection
 
@@ -40,6 +40,18 @@ def test_what_is_no_url_of_a_server_is_refused(url: str) -> None:
 @pytest.mark.parametrize("url", ["http://localhost", "http://[::1]:8700", "https://gpu.example/ampsweep"])
 def test_urls_with_a_host_are_taken(url: str) -> None:
     check_url(url)
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -1, 0])
+def test_a_timeout_that_is_no_number_of_seconds_is_refused(seconds: float) -> None:
+    for kind in (Client, AsyncClient):
+        with pytest.raises(InvalidRequest, match="timeout must be a positive number of seconds") as caught:
+            kind("http://localhost", timeout=seconds)
+        assert caught.value.param == "timeout"
+
+
+def test_a_client_may_wait_without_end() -> None:
+    Client("http://localhost", timeout=None).close()
 
 
 def test_a_certificate_that_is_not_trusted_comes_with_the_remedy() -> None:

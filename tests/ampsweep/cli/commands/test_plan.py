@@ -31,6 +31,7 @@ def test_a_plan_is_printed_by_task(local: Path, tmp_path: Path) -> None:
     assert 0 < int(items) <= 4 * CELLS
     assert int(requests) == 2 * int(items), "the object in either language"
     assert "time: unknown; no sweep of this model with these tasks has been run here" in rest
+    assert rest[-1] == "note: `ampsweep plan --measure` loads the model and measures how long each task takes"
     assert {path.name for path in tmp_path.iterdir()} == {"local.yaml"}, "nothing is written"
 
 
