@@ -141,7 +141,8 @@ def read_spec(path: Path, *, param: str = "spec") -> dict[str, Any]:
         param: The field that named the file, for errors.
 
     Raises:
-        InvalidRequest: The file cannot be read, has more than 64 MiB, is not YAML or JSON, holds no mapping, or has a duplicate key.
+        InvalidRequest: The file cannot be read, has more than 64 MiB, is not YAML or JSON, holds no mapping, or has a
+            duplicate key.
     """
     import yaml
 

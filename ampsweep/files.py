@@ -9,15 +9,19 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ampsweep.errors import InvalidRequest, Unavailable
+from ampsweep.errors import InvalidRequest, Unavailable, shortened
 
 _OTHER_FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".txt", ".xlsx")
 _OTHER_FILE = "give the path of another file"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-UTF8_PATHS = "rename the file or folder, or set a locale of UTF-8 (LANG=C.UTF-8)"
-"""What to do about a path that is not UTF-8, which Parquet's and others' libraries cannot open."""
 FREE_SPACE = "free some space on that disk"
 """What to do about a full disk."""
+
+
+def not_utf8(text: str) -> str:
+    """Return the message about a path that is not UTF-8, which Parquet's and others' libraries cannot open."""
+    remedy = "rename the file or folder, or set a locale of UTF-8 (LANG=C.UTF-8)"
+    return f"{shortened(ascii(text))} has bytes that are not UTF-8; {remedy}"
 
 
 @contextmanager

@@ -1,7 +1,9 @@
-"""Which metrics of a summary come first in reports and tables, and which of them are shares."""
+"""Which metrics of a summary come first in reports and tables, which are shares, and what is significant."""
 
 from __future__ import annotations
 
+ALPHA = 0.05
+"""The two-sided level of the tests: a difference with a smaller p-value is significant."""
 CONTROL = ("lfs", "in_target_language", "target_lpr")
 """The shares of texts in the target language, in the order in which a report chooses the one that it is about."""
 OF_TARGET = frozenset(

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from statistics import NormalDist
 
+from ampsweep.domain.metric_names import ALPHA
 from jobs.metrics.result import FEW, MetricResult
 
-ALPHA = 0.05
-"""Two-sided level of the test."""
 POWER = 0.80
 """Probability with which the test finds a difference of the size of the minimum detectable effect."""
 _Z_TEST = NormalDist().inv_cdf(1 - ALPHA / 2)

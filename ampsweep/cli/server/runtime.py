@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ampsweep.errors import InvalidRequest
-from ampsweep.files import UTF8_PATHS
+from ampsweep.files import not_utf8
 from engine.neurons.neuron_set import NeuronSet
 from jobs.batches.files import BATCHES, BatchFiles
 from jobs.batches.retention import clean_up_batches
@@ -91,8 +91,7 @@ class Runtime:
         try:
             str(home).encode()
         except UnicodeEncodeError as error:
-            message = f"the path {str(home)!a} has bytes that are not UTF-8; {UTF8_PATHS}"
-            raise InvalidRequest(message, param=param) from error
+            raise InvalidRequest(not_utf8(str(home)), param=param) from error
         published = str(home / "results") if results is None else _resolved(results)
         neurons = str(home / "neurons") if results is None else join(published, "neurons")
         storage = open_storage(published)

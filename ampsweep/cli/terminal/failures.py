@@ -44,7 +44,7 @@ from ampsweep.errors import (
     Unavailable,
     shortened,
 )
-from ampsweep.files import FREE_SPACE, UTF8_PATHS, is_full
+from ampsweep.files import FREE_SPACE, is_full, not_utf8
 from ampsweep.telemetry.library_output import library_log, own_stream
 
 TRACEBACK = "AMPSWEEP_TRACEBACK"
@@ -180,8 +180,7 @@ def _fail(error: Exception, group: TyperGroup, words: Sequence[str], *, as_json:
         _print_error(message, "invalid_request_error", None, "invalid_request", as_json=as_json)
         raise typer.Exit(WRONG_INPUT) from error
     if isinstance(error, UnicodeEncodeError) and error.encoding == "utf-8":  # of bytes that Python reads as surrogates
-        message = f"{shortened(ascii(error.object))} has bytes that are not UTF-8; {UTF8_PATHS}"
-        _print_error(message, "invalid_request_error", None, "invalid_request", as_json=as_json)
+        _print_error(not_utf8(error.object), "invalid_request_error", None, "invalid_request", as_json=as_json)
         raise typer.Exit(WRONG_INPUT) from error
     full = isinstance(error, OSError) and (is_full(error) or error.errno == errno.EFBIG)
     if isinstance(error, OSError) and (full or error.filename is not None):

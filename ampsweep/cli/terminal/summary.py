@@ -9,13 +9,11 @@ from typing import Any
 from ampsweep.cli.terminal.output import echo
 from ampsweep.domain.choices import VECTORS
 from ampsweep.domain.languages.codes import is_target
-from ampsweep.domain.metric_names import HEADLINES, headline_rank, metric_title
+from ampsweep.domain.metric_names import ALPHA, HEADLINES, headline_rank, metric_title
 
 Row = Mapping[str, Any]
 SIGNS = {"scale": "x", "set": "=", "add": "+"}
 """How the head of a factor says what the op does with it."""
-ALPHA = 0.05
-"""Differences whose corrected p-value is smaller are marked."""
 
 _SERIES = (
     *("task", "task_options", "mode", "metric", "target_language"),

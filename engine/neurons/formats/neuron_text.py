@@ -22,7 +22,8 @@ def read_text(path: Path, *, param: str, otherwise: str) -> object:
         otherwise: What the error says of a file that is neither.
 
     Raises:
-        InvalidRequest: The file has more than 1 GiB, or neither form, a row of the table is wrong, or an object repeats a key.
+        InvalidRequest: The file has more than 1 GiB, or neither form, a row of the table is wrong, or an object repeats
+            a key.
     """
     content = read_bounded(path, limit=MAX_BYTES, param=param)
     try:

@@ -12,12 +12,10 @@ from statistics import fmean, median
 import pyarrow as pa
 
 from ampsweep.domain.languages.codes import is_target
-from ampsweep.domain.metric_names import metric_title
+from ampsweep.domain.metric_names import ALPHA, metric_title
 from jobs.report.figures.control_plots import METHOD_LABELS
 from jobs.report.figures.drawing import Row, distinct, panels
 from jobs.report.prose.wording import INCONCLUSIVE, amount, below_mde, between, count_of, listed, signed
-
-ALPHA = 0.05
 
 
 def methods_seen(table: pa.Table) -> str:
