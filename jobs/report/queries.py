@@ -46,9 +46,9 @@ WITH arms_and_costs AS (
   GROUP BY measure, target
 ), means AS (
   SELECT measure, 'mean' AS target, method, avg(control) AS control, stddev_samp(control) AS control_sd,
-         pooled_low(control, control_low) AS control_low, pooled_high(control, control_high) AS control_high,
-         avg(cost) AS cost, stddev_samp(cost) AS cost_sd, pooled_low(cost, cost_low) AS cost_low,
-         pooled_high(cost, cost_high) AS cost_high, count(*) AS n
+         mean_bound(control, control_low) AS control_low, mean_bound(control, control_high) AS control_high,
+         avg(cost) AS cost, stddev_samp(cost) AS cost_sd, mean_bound(cost, cost_low) AS cost_low,
+         mean_bound(cost, cost_high) AS cost_high, count(*) AS n
   FROM points GROUP BY measure, method
 ), plotted AS (
   SELECT measure, target, method, control, control_low, control_high, cost, cost_low, cost_high FROM points
@@ -166,7 +166,7 @@ WITH of_draws AS (
   FROM steered WHERE y IS NOT NULL AND layers NOT SIMILAR TO '[0-9]+' GROUP BY ALL
 ), means AS (
   SELECT panel, target, intervention, whose, x, reference, bottom, top, avg(y) AS y, stddev_samp(y) AS sd,
-         count(*) AS n, pooled_low(y, y_low) AS low, pooled_high(y, y_high) AS high
+         count(*) AS n, mean_bound(y, y_low) AS low, mean_bound(y, y_high) AS high
   FROM of_draws GROUP BY ALL
 )
 SELECT panel, target, intervention, whose, x, y, wider_low(y, t * sd / sqrt(n), low, bottom) AS y_low,
@@ -194,7 +194,7 @@ WITH of_draws AS (
   FROM of_draws
 ), effects AS (
   SELECT panel, target_language AS target, whose, intervention, factor,
-         avg(own) AS self, pooled_low(own, own_low) AS self_low, pooled_high(own, own_high) AS self_high,
+         avg(own) AS self, mean_bound(own, own_low) AS self_low, mean_bound(own, own_high) AS self_high,
          avg(effect) FILTER (is_self) AS effect,
          CASE WHEN sum(own_draws) = 1 THEN avg(p) FILTER (is_self) END AS p,
          CASE WHEN sum(own_draws) = 1 THEN avg(p_holm) FILTER (is_self) END AS p_holm,
@@ -202,7 +202,7 @@ WITH of_draws AS (
          avg(mde) FILTER (is_self) AS mde,
          CASE WHEN sum(own_draws) = 1 THEN any_value(conclusion) FILTER (is_self) END AS conclusion,
          avg(others) AS "cross", stddev_samp(others) AS sd, count(others) AS n,
-         pooled_low(others, others_low) AS low, pooled_high(others, others_high) AS high,
+         mean_bound(others, others_low) AS low, mean_bound(others, others_high) AS high,
          any_value(bottom) AS bottom, any_value(top) AS top
   FROM sides GROUP BY ALL
 )

@@ -168,8 +168,8 @@ QUESTIONS = (
         title="How does the effect depend on the factor?",
         about="Means over data languages: LSS itself, for every other metric the difference to the unsteered model on "
         "the same items. Bands of the own neurons: the 95 % interval of that mean by Student's t over languages, no "
-        "narrower than the pooled intervals over items; with one data language the interval over items. Bands end at "
-        "the bounds of a share.",
+        "narrower than the languages' intervals over items are on average; with one data language the interval over "
+        "items. Bands end at the bounds of a share.",
         sql=CURVES,
         observe=curves_seen,
         draw=lambda table: curves(table, x_label="factor", y_label="mean effect"),
@@ -191,8 +191,8 @@ QUESTIONS = (
         title="Self against cross: what does a language gain in itself, and what do the others?",
         about="Each target language at its best intervention. Self: the difference to the unsteered model in the "
         "language itself, with its 95 % bootstrap interval over items. Cross: the mean difference in the others, with "
-        "the interval of that mean (Student's t over languages, no narrower than the pooled intervals over items, "
-        "within the bounds of a share). p-values are of self, Holm-corrected over languages; "
+        "the interval of that mean (Student's t over languages, no narrower than the intervals over items are on "
+        "average, within the bounds of a share). p-values are of self, Holm-corrected over languages; "
         "effect is Cohen's g of accuracies, d_z of means; noise, mde and conclusion are of self.",
         sql=SELF_CROSS,
         observe=self_and_cross_seen,

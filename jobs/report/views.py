@@ -73,6 +73,14 @@ CREATE MACRO pooled_high(value, high) AS
 The distances of each bound from its value are added in squares. The interval of a mean of shares stays within 0 and 1.
 """
 
+MEAN_BOUND = """
+CREATE MACRO mean_bound(value, bound) AS CASE WHEN count(bound) = count(value) THEN avg(bound) END
+"""
+"""A bound of the 95 % interval of a mean of values that may rest on the same items: the mean of their bounds.
+
+Nothing is gained by their number, as if one were a copy of the other. It is null if a value has no interval.
+"""
+
 MEAN_OF_ALL = """
 CREATE MACRO mean_of_all(value) AS CASE WHEN count(value) = count(*) THEN avg(value) END
 """
@@ -92,7 +100,7 @@ CREATE MACRO wider_high(mean, half, high, top) AS
   CASE WHEN high IS NOT NULL OR half > 1e-12 THEN least(greatest(mean + half, high), top) END
 """,
 )
-"""The 95 % interval of a mean over languages: Student's t (mean ± half), but no narrower than the one over items.
+"""The 95 % interval of a mean over languages: Student's t (mean ± half), but no narrower than `mean_bound`.
 
 Of one language, which has no Student's t, it is the interval over items. Equal values of languages without intervals
 have none. It ends at the bounds of the metric, if it has any: what lies beyond cannot be the mean, so that cutting it
@@ -339,6 +347,7 @@ VIEWS = (
     *RISES,
     MEAN_OF_ALL,
     *POOLED,
+    MEAN_BOUND,
     *WIDER,
     CONCLUSION,
     COMPARED,

@@ -33,7 +33,8 @@ export const meanOf = (values) => values.reduce((sum, value) => sum + value, 0) 
 
 /**
  * Return the mean of several values with its 95 % interval: Student's t over the values, but no narrower than their own
- * intervals pooled (Zou & Donner 2008), and within the bounds of the metric. Equal values without intervals have none.
+ * intervals are on average, because they may rest on the same items, and within the bounds of the metric. Equal values
+ * without intervals have none.
  *
  * @param {{value: number, low: ?number, high: ?number}[]} points At least two values with their intervals.
  * @param {[number, number]} bounds The smallest and the largest value that the metric can have.
@@ -41,11 +42,11 @@ export const meanOf = (values) => values.reduce((sum, value) => sum + value, 0) 
 export function meanInterval(points, [bottom, top]) {
   const n = points.length;
   const mean = meanOf(points.map(({ value }) => value));
-  const squares = (of) => points.reduce((sum, point) => sum + of(point) ** 2, 0);
-  const half = (STUDENT[n - 2] ?? 1.96) * Math.sqrt(squares(({ value }) => value - mean) / (n - 1) / n);
+  const squares = points.reduce((sum, { value }) => sum + (value - mean) ** 2, 0);
+  const half = (STUDENT[n - 2] ?? 1.96) * Math.sqrt(squares / (n - 1) / n);
   const isKnown = points.every(({ low, high }) => low !== null && high !== null);
   if (!isKnown && half < 1e-12) return { mean, low: null, high: null };
-  const down = isKnown ? Math.sqrt(squares(({ value, low }) => value - low)) / n : 0;
-  const up = isKnown ? Math.sqrt(squares(({ value, high }) => high - value)) / n : 0;
+  const down = isKnown ? mean - meanOf(points.map(({ low }) => low)) : 0;
+  const up = isKnown ? meanOf(points.map(({ high }) => high)) - mean : 0;
   return { mean, low: Math.max(bottom, mean - Math.max(half, down)), high: Math.min(top, mean + Math.max(half, up)) };
 }

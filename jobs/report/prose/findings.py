@@ -235,17 +235,15 @@ def _value(rows: Sequence[Row]) -> str:
 def _mean(rows: Sequence[Row], column: str = "value") -> str:
     """Return over how many targets a mean is, with its 95 % interval.
 
-    It is Student's t over targets, but no narrower than their pooled intervals; of a single target it is its own. Equal
-    values without intervals have none.
+    It is Student's t over targets, but no narrower than their intervals are on average, because they rest on the same
+    items; of a single target it is its own. Equal values without intervals have none.
     """
     values = [row[column] for row in rows]
     of = f"{rows[0]['target']} only" if len(values) == 1 else f"mean over {len(values)} targets"
     mean, lows, highs = fmean(values), [row[f"{column}_low"] for row in rows], [row[f"{column}_high"] for row in rows]
     bounds = []
     if None not in (*lows, *highs):
-        down = math.hypot(*(value - low for value, low in zip(values, lows, strict=True))) / len(values)
-        up = math.hypot(*(high - value for value, high in zip(values, highs, strict=True))) / len(values)
-        bounds.append((mean - down, mean + up))
+        bounds.append((fmean(lows), fmean(highs)))
     if len(values) > 1:
         half = float(stdtrit(len(values) - 1, 0.975)) * stdev(values) / math.sqrt(len(values))
         bounds += [(mean - half, mean + half)] if half > 1e-12 else []

@@ -198,7 +198,7 @@ def test_the_interval_of_one_language_is_that_over_its_items(tmp_path: Path) -> 
 
 def test_languages_that_agree_leave_the_interval_over_items(tmp_path: Path) -> None:
     row = shifts(tmp_path, [1.0, 1.0, 1.0], ci_low=0.85, ci_high=1.0)
-    assert (row["y_low"], row["y_high"]) == pytest.approx((1 - 0.15 / 3**0.5, 1.0))
+    assert (row["y_low"], row["y_high"]) == pytest.approx((0.85, 1.0)), "as the languages may share their items"
 
 
 def test_equal_values_without_intervals_have_no_interval_of_their_mean(tmp_path: Path) -> None:
