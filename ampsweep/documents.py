@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ampsweep.errors import InvalidRequest, quoted, shortened, shortened_key
-from ampsweep.files import read_bounded
 from ampsweep.missing_path import no_file
 
 if TYPE_CHECKING:
@@ -131,6 +130,25 @@ def parse_yaml(text: str, *, source: str | None = None, param: str | None = None
         raise yaml.YAMLError("a value does not fit its tag (!!int, !!float, !!bool, !!timestamp)") from error
     except InvalidRequest as error:
         raise _located(error, source, param) from None
+
+
+def read_bounded(path: Path, *, limit: int, param: str) -> bytes:
+    """Return the content of a file; a pipe or a device that never ends cannot fill the memory.
+
+    Args:
+        path: The file.
+        limit: The most bytes that it may have.
+        param: The field that named it, for errors.
+
+    Raises:
+        InvalidRequest: It has more bytes.
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise InvalidRequest(f"{path} has more than {limit // 1024**2} MiB; give a smaller file", param=param)
+    return content
 
 
 def read_spec(path: Path, *, param: str = "spec") -> dict[str, Any]:

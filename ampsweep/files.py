@@ -78,25 +78,6 @@ def _link(source: Path, target: Path) -> None:
         source.unlink()
 
 
-def read_bounded(path: Path, *, limit: int, param: str) -> bytes:
-    """Return the content of a file; a pipe or a device that never ends cannot fill the memory.
-
-    Args:
-        path: The file.
-        limit: The most bytes that it may have.
-        param: The field that named it, for errors.
-
-    Raises:
-        InvalidRequest: It has more bytes.
-        OSError: It cannot be read.
-    """
-    with path.open("rb") as file:
-        content = file.read(limit + 1)
-    if len(content) > limit:
-        raise InvalidRequest(f"{path} has more than {limit // 1024**2} MiB; give a smaller file", param=param)
-    return content
-
-
 def is_full(error: OSError) -> bool:
     """Return whether an error says that a disk is full, or a user's share of it."""
     return error.errno in _FULL

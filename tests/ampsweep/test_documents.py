@@ -12,7 +12,7 @@ from ampsweep.cli.app import app
 from ampsweep.cli.commands.batch_line import parse
 from ampsweep.cli.options.values import json_object
 from ampsweep.cli.server.settings import read_settings
-from ampsweep.documents import parse_json, parse_yaml, read_spec, yaml_position
+from ampsweep.documents import parse_json, parse_yaml, read_bounded, read_spec, yaml_position
 from ampsweep.errors import InvalidRequest
 from jobs.data.rows import read_rows
 
@@ -205,3 +205,12 @@ def test_a_number_of_thousands_of_digits_is_refused_without_advice_for_python_pr
     path.write_text(f"seed: {'9' * 5_000}\n")
     with pytest.raises(InvalidRequest, match=r"it has an integer of thousands of digits; write a smaller one$"):
         read_spec(path)
+
+
+def test_an_endless_file_is_not_read_to_its_end(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.write_bytes(b"0" * 1024**2)
+    assert len(read_bounded(small, limit=1024**2, param="spec")) == 1024**2
+    with pytest.raises(InvalidRequest, match="/dev/zero has more than 1 MiB; give a smaller file") as refused:
+        read_bounded(Path("/dev/zero"), limit=1024**2, param="spec")
+    assert refused.value.param == "spec"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ampsweep.errors import InvalidRequest, Unavailable
-from ampsweep.files import atomic_write, check_folder, output_file, parquet_output, read_bounded, write_problem
+from ampsweep.files import atomic_write, check_folder, output_file, parquet_output, write_problem
 
 
 def test_the_name_appears_with_the_whole_content(tmp_path: Path) -> None:
@@ -182,12 +182,3 @@ def test_a_parquet_file_is_not_named_as_another_format(name: str, tmp_path: Path
     assert no.value.param == "out"
     assert parquet_output(tmp_path / "out.parquet", param="out") == tmp_path / "out.parquet"
     assert parquet_output(tmp_path / "out", param="out") == tmp_path / "out"
-
-
-def test_an_endless_file_is_not_read_to_its_end(tmp_path: Path) -> None:
-    small = tmp_path / "small"
-    small.write_bytes(b"0" * 1024**2)
-    assert len(read_bounded(small, limit=1024**2, param="spec")) == 1024**2
-    with pytest.raises(InvalidRequest, match="/dev/zero has more than 1 MiB; give a smaller file") as refused:
-        read_bounded(Path("/dev/zero"), limit=1024**2, param="spec")
-    assert refused.value.param == "spec"

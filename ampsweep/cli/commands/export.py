@@ -12,9 +12,9 @@ from ampsweep.cli.options.engine import Model, model_folder
 from ampsweep.cli.options.neuron_source import required_local_set
 from ampsweep.cli.options.values import json_object
 from ampsweep.cli.terminal.output import AsJson, show
-from ampsweep.documents import parse_json
+from ampsweep.documents import parse_json, read_bounded
 from ampsweep.errors import InvalidRequest
-from ampsweep.files import check_folder, read_bounded
+from ampsweep.files import check_folder
 
 if TYPE_CHECKING:
     from engine.neurons.neuron_set import NeuronSet

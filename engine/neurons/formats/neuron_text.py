@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ampsweep.documents import parse_json
+from ampsweep.documents import parse_json, read_bounded
 from ampsweep.errors import InvalidRequest
-from ampsweep.files import read_bounded
 from engine.neurons.formats.neuron_table import FORM, from_rows, is_rows, read_table
 
 MAX_BYTES = 1024**3
