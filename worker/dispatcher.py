@@ -11,14 +11,13 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
 import structlog
 
 from ampsweep.domain.neurons.recording_progress import RecordingProgress
-from ampsweep.errors import AmpsweepError, Conflict, EngineLost, NotFound, Unavailable
+from ampsweep.errors import AmpsweepError, EngineLost, Unavailable
 from ampsweep.files import is_full
 from ampsweep.telemetry.traces import span
 from jobs.execution import DispatcherStats
@@ -27,14 +26,9 @@ from jobs.store.records import CellFile, CellOutcome, CellReport, Heartbeat, Lea
 from worker.polling import poll_forever
 from worker.pool.pool import Pool
 from worker.repeated_warnings import RepeatedWarnings
+from worker.sweep_finalizer import SweepFinalizer
 
 log = logging.getLogger(__name__)
-
-FINALIZE_RETRY_SECONDS = 10.0
-"""Delay before a sweep whose results could not be written may be finalized again, by this server or another one."""
-
-MAX_FINALIZING = 2
-"""How many sweeps one dispatcher finalizes at the same time."""
 
 BACKOFF_SECONDS = 2.0
 """How long no cells are leased after a cell failed because no engine or no disk space was available."""
@@ -102,7 +96,6 @@ class Dispatcher:
     ) -> None:
         self._store = store
         self._pool = pool
-        self._finalize = finalize
         self._owner = owner
         self._on_change = on_change
         self._check_writable = check_writable
@@ -118,7 +111,9 @@ class Dispatcher:
         self._running: dict[tuple[str, int], _Running] = {}
         self._ended: list[tuple[_Running, CellReport]] = []  # not stored yet
         self._reporter: asyncio.Task[None] | None = None
-        self._finalizing: dict[SweepLease, asyncio.Task[None]] = {}
+        self._finalizer = SweepFinalizer(
+            store=store, finalize=finalize, owner=owner, on_finalized=self._on_finalized, ttl=ttl
+        )
         self._backoff_until = 0.0
         self._warnings = RepeatedWarnings(log)
         self._next_quarantine_poll = 0.0
@@ -161,7 +156,7 @@ class Dispatcher:
             log.warning(
                 "stopping with %d aborted cells unreported and %d sweeps unfinalized; their leases will expire",
                 len(self._running),
-                len(self._finalizing),
+                len(self._finalizer),
             )
             if self._reporter is not None:
                 self._reporter.cancel()
@@ -169,7 +164,7 @@ class Dispatcher:
     async def idle(self) -> None:
         """Wait until each cell now leased has been reported and each sweep now being finalized is done."""
         reported = [running.reported.wait() for running in self._running.values()]
-        await asyncio.gather(*reported, *self._finalizing.values())
+        await asyncio.gather(*reported, self._finalizer.idle())
 
     async def poll_once(self) -> None:
         """Expire overdue leases, start finalizing sweeps, and lease as many cells as the pool has capacity for."""
@@ -177,7 +172,8 @@ class Dispatcher:
             self.dispatcher_stats.expired += expired
             log.warning("%d leases expired; their cells will be leased again", expired)
             self._on_change()
-        await self._lease_finalizing()
+        if not self._stops.is_set():
+            await self._finalizer.lease()
         if not await self._can_lease():
             return
         for model in self._pool.capacity():
@@ -190,9 +186,7 @@ class Dispatcher:
 
         A cell whose engine does not report progress gets no heartbeat, so its lease expires.
         """
-        if leases := list(self._finalizing):
-            for lost_lease in await asyncio.to_thread(self._store.extend_sweep_leases, leases, ttl=self._ttl):
-                log.warning("sweep %s: the lease to finalize it has been lost", lost_lease.sweep_id)
+        await self._finalizer.heartbeat()
         samples, recordings = await asyncio.gather(self._pool.progress(), self._pool.recordings())
         heartbeats = list(self._heartbeats(samples, recordings))
         if not heartbeats:
@@ -247,19 +241,6 @@ class Dispatcher:
     def _free_capacity(self, model: str) -> int:
         running = Counter(running.lease.cell.model for running in self._running.values())
         return self._pool.capacity()[model] - running[model]
-
-    async def _lease_finalizing(self) -> None:
-        if len(self._finalizing) >= MAX_FINALIZING or self._stops.is_set():
-            return
-        for sweep_id in await asyncio.to_thread(self._store.finalizing):
-            try:
-                lease = await asyncio.to_thread(self._store.lease_sweep, sweep_id, self._owner, ttl=self._ttl)
-            except NotFound:  # another server has finalized it meanwhile, and then it was deleted
-                continue
-            if lease is not None:
-                self._finalizing[lease] = asyncio.create_task(self._finish(lease))
-            if len(self._finalizing) >= MAX_FINALIZING:
-                return
 
     async def _lease_quarantined(self, model: str) -> None:
         """Lease a quarantined cell to run exclusively. Asks the store at most once every `poll` seconds."""
@@ -355,45 +336,7 @@ class Dispatcher:
             return CellOutcome.SUSPECT
         return CellOutcome.REJECTED if isinstance(error, AmpsweepError) and error.status < 500 else CellOutcome.FAILED
 
-    async def _finish(self, lease: SweepLease) -> None:
-        """Finalize a sweep; heartbeats extend its lease meanwhile."""
-        sweep_id = lease.sweep_id
-        structlog.contextvars.bind_contextvars(sweep_ids=[sweep_id])
-        started_at = asyncio.get_running_loop().time()
-        try:
-            with span("sweep.finalize", {"sweep.ids": [sweep_id]}):
-                await asyncio.to_thread(self._finalize_or_fail, lease)
-        except (OSError, Unavailable) as error:
-            log.warning("sweep %s: its results cannot be written now; retrying later: %s", sweep_id, error)
-            await self._finalize_later(lease)
-            return
-        except Exception:
-            log.exception("sweep %s: its results cannot be written now; retrying later", sweep_id)
-            await self._finalize_later(lease)
-            return
-        finally:
-            del self._finalizing[lease]
+    def _on_finalized(self) -> None:
         self.dispatcher_stats.finalized += 1
-        log.info("the sweep is finalized", extra={"seconds": round(asyncio.get_running_loop().time() - started_at, 3)})
         self._work_available.set()
         self._on_change()
-
-    async def _finalize_later(self, lease: SweepLease) -> None:
-        with suppress(Unavailable):
-            await asyncio.to_thread(self._store.extend_sweep_leases, [lease], ttl=FINALIZE_RETRY_SECONDS)
-
-    def _finalize_or_fail(self, lease: SweepLease) -> None:
-        """Finalize a sweep, or fail it.
-
-        Raises:
-            OSError: The disk refused a write. Worth retrying.
-            Unavailable: The store or storage cannot be reached. Worth retrying.
-        """
-        try:
-            self._finalize(lease)
-        except (OSError, Unavailable):
-            raise
-        except Exception as error:
-            log.exception("sweep %s could not be finalized", lease.sweep_id)
-            with suppress(Conflict, NotFound):  # the lease was lost: its new holder decides, or the sweep was deleted
-                self._store.finish_sweep(lease, error=f"the results could not be assembled: {error}")

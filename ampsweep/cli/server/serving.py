@@ -95,7 +95,7 @@ async def serve_until_stopped(
     from ampsweep.cli.server.http_server import HttpServer, listen
     from api.app import create_app
     from jobs.results.assembly_process import AssemblyProcesses
-    from worker.dispatcher import MAX_FINALIZING
+    from worker.sweep_finalizer import MAX_FINALIZING
 
     policy, limits = auth_policy(settings), limits_of(settings)
     async with AsyncExitStack() as opened:  # also closes what was opened before a later step of the start failed

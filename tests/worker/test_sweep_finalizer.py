@@ -1,4 +1,4 @@
-"""Finalization by a dispatcher: failures, and two dispatchers on one store, of which only one does it."""
+"""Finalization of sweeps: failures, and two dispatchers on one store, of which only one does it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from jobs.store.records import SweepLease, SweepRecord
 from jobs.store.transitions import SweepState
 from tests.worker.stub_pool import StubPool
 from tests.worker.test_dispatcher import DispatcherSetup
-from worker.dispatcher import FINALIZE_RETRY_SECONDS, Dispatcher
+from worker.dispatcher import Dispatcher
+from worker.sweep_finalizer import FINALIZE_RETRY_SECONDS
 
 pytestmark = pytest.mark.anyio
 
