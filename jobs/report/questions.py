@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 from matplotlib.figure import Figure
 
+from ampsweep.domain.metric_names import ALPHA
 from jobs.report.comparisons import with_permutation_test, with_sign_flips
 from jobs.report.figures.control_plots import control_and_cost, method_dots
 from jobs.report.figures.dots import control_dots, gain_and_cost, self_and_cross, strip_plot
@@ -115,7 +116,7 @@ QUESTIONS = (
         key="significance",
         title="Which differences are significant?",
         about="Differences to the unsteered model at the best intervention of each target, in the language itself "
-        "(self) and in the others (cross). A difference is significant if p < 0.05 after Holm's correction over "
+        f"(self) and in the others (cross). A difference is significant if p < {ALPHA} after Holm's correction over "
         "languages, and if its interval excludes zero. Where the control repeat ran, it is within noise if it is not "
         "larger than the difference between the unsteered model and its repeat in other batches. mde is the "
         "minimum detectable effect at 80 % power: smaller effects may exist that these items cannot show, and a "

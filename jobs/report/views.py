@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from ampsweep.domain.metric_names import OF_DATA, OF_TARGET, SHARES
+from ampsweep.domain.metric_names import ALPHA, OF_DATA, OF_TARGET, SHARES
 from jobs.report.item_views import ITEM_VIEWS
 
 ITEM_RANGE = """
@@ -107,18 +107,18 @@ have none. It ends at the bounds of the metric, if it has any: what lies beyond 
 off changes no coverage.
 """
 
-CONCLUSION = """
+CONCLUSION = f"""
 CREATE MACRO conclusion_of(delta, low, high, p, mde, noise, rises) AS
   CASE WHEN delta = 0 THEN 'not significant'
        WHEN coalesce(low, p) IS NULL THEN NULL
-       WHEN low <= 0 AND high >= 0 OR coalesce(p >= 0.05, abs(delta) < coalesce(mde, 0)) THEN 'not significant'
+       WHEN low <= 0 AND high >= 0 OR coalesce(p >= {ALPHA}, abs(delta) < coalesce(mde, 0)) THEN 'not significant'
        WHEN abs(delta) <= noise THEN 'within noise'
        WHEN rises IS NULL THEN CASE WHEN delta > 0 THEN 'higher' ELSE 'lower' END
        ELSE CASE WHEN (delta > 0) = rises THEN 'better' ELSE 'worse' END END
 """
 """In which direction a difference is significant.
 
-It is significant if its corrected p-value is below 0.05 (without a test: if it is at least the minimum detectable
+It is significant if its corrected p-value is below `ALPHA` (without a test: if it is at least the minimum detectable
 effect), and if its interval, if it has one, excludes zero. Without interval and test there is no conclusion, but a
 difference of 0 is never significant. It is within noise if it is not larger than the noise floor, which is null
 without the control `repeat`. `rises` says whether a larger value is better.

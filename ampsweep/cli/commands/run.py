@@ -127,7 +127,7 @@ def run(
         if not overwrite:
             _check_same_sweep(runtime, out, sweep_spec)
         content = _run_in(out, runtime, sweep_spec, settings)
-    _show(content, as_json=as_json)
+    _show(content, out, as_json=as_json)
 
 
 def _run_in(out: Path, runtime: Runtime, spec: SweepSpec, settings: Settings) -> dict[str, Any]:
@@ -155,10 +155,11 @@ def _run_in(out: Path, runtime: Runtime, spec: SweepSpec, settings: Settings) ->
     }
 
 
-def _show(content: Mapping[str, Any], *, as_json: bool) -> None:
+def _show(content: Mapping[str, Any], out: Path, *, as_json: bool) -> None:
     """Print the summary and where the files are; exit with code 1 if cells or samples failed."""
     if not as_json:
-        show_summary(content["summary"]["rows"], content["summary"]["best_factors"])
+        rest = f"in {content['files']['summary']}; `ampsweep report {out}` writes what they mean"
+        show_summary(content["summary"]["rows"], content["summary"]["best_factors"], rest=rest)
     text = "\n".join(f"{name}: {path}" for name, path in content["files"].items())
     show(content, text, as_json=as_json)
     messages = (error["message"] for error in content["errors"])

@@ -105,7 +105,8 @@ def results(
     if cells := summary.get("partial"):
         warn([f"partial results: {cells['included']} of {cells['total']} cells"])
     if not as_json:
-        show_summary(summary["rows"], summary["best_factors"])
+        rest = f"in the summary of --json; `ampsweep report {sweep}` writes what they mean"
+        show_summary(summary["rows"], summary["best_factors"], rest=rest)
     show({"id": sweep, "samples": str(target), "summary": summary}, f"samples: {target}", as_json=as_json)
     fail_where_incomplete(error.message for error in errors)
 

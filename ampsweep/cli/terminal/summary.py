@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ampsweep.cli.terminal.output import echo
@@ -12,8 +12,13 @@ from ampsweep.domain.languages.codes import is_target
 from ampsweep.domain.metric_names import ALPHA, HEADLINES, headline_rank, metric_title
 
 Row = Mapping[str, Any]
+_Table = tuple[str, str | None, str, str]
 SIGNS = {"scale": "x", "set": "=", "add": "+"}
 """How the head of a factor says what the op does with it."""
+SCREEN = 48
+"""The most lines of tables that are printed."""
+_NAMED = 4
+"""The most tables that are named without being printed."""
 
 _SERIES = (
     *("task", "task_options", "mode", "metric", "target_language"),
@@ -21,69 +26,138 @@ _SERIES = (
 )
 
 
-def show_summary(rows: Sequence[Row], best_factors: Sequence[Row]) -> None:
+def show_summary(rows: Sequence[Row], best_factors: Sequence[Row], *, rest: str) -> None:
     """Print mean values over the data languages by factor, one line per target language and selection of neurons.
 
     The metrics that a sweep is about come first, and they have the best factor of each line, as has the metric of
     `best_factors`, which also says which one of equally good factors is the best and why. With several data languages,
     the differences in the target language itself follow. Rows of the rungs of a search, which do not cover all items,
-    are left out.
+    are left out. A long table has neither these differences nor other controls than random neurons, and tables that do
+    not fit on one screen are only named.
+
+    Args:
+        rows: The rows of the summary.
+        best_factors: Its best factors.
+        rest: Where the other tables are, as the end of a sentence.
     """
     decisive = {row["metric"] for row in best_factors}
     chosen = {tuple(row.get(name) for name in _SERIES): row for row in best_factors}
     rows = [row for row in rows if row["rung"] is None]
-    with_nll = {_table(row)[:-1] for row in rows if row["metric"] == "nll"}
-    for table in sorted(dict.fromkeys(_table(row) for row in rows), key=lambda table: headline_rank(table[-1])):
-        task, options, mode, metric = table
-        table_rows = [row for row in rows if _table(row) == table]
-        factors = sorted({row["factor"] for row in table_rows if row["factor"] is not None})
-        published = " as published" if mode == "paper" else ""
-        better = table_rows[0]["higher_is_better"]
-        lower = " (lower is better)" if better is False else ""
-        title = f"{metric_title(task, metric, options)}{published}{lower}"
-        if not _values(table_rows):
-            echo(f"{title}: no values{_reason(table_rows)}")
+    groups: dict[_Table, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[_table(row)].append(row)
+    left_out: list[str] = []
+    lines = 0
+    for table in _ordered(list(groups)):
+        title, of_table = _title(groups[table]), groups[table]
+        if _values(of_table) == 0:
+            complete = shown = [f"{title}: no values{_reason(of_table)}"]
+        else:
+            itself = table[-1] != "perplexity" or (*table[:-1], "nll") not in groups
+            main = [row for row in of_table if row["selection"] in (None, "random")]
+            complete, shown = (
+                [f"{title}, mean over data languages", *_lines(chosen_rows, decisive, chosen, itself=with_itself)]
+                for chosen_rows, with_itself in ((of_table, itself), (main or of_table, False))
+            )
+            if len(complete) <= SCREEN // 2:
+                shown = complete
+        if lines and lines + len(shown) > SCREEN:
+            left_out.append(title)
             continue
-        echo(f"{title}, mean over data languages")
-        echo(f"  {'':<36}" + "".join(f"{head:>8}" for head in _heads(table_rows, factors)))
-        for label, unsteered_rows in _unsteered(table_rows, metric).items():
-            echo(f"  {label:<36}{unsteered_rows}")
-        for series, series_rows in _grouped(table_rows).items():
-            by_factor = [[row for row in series_rows if row["factor"] == factor] for factor in factors]
-            *_, selection = series
-            has_best = selection is None and (metric in decisive or headline_rank(metric) < len(HEADLINES))
-            mark = ""
-            if has_best:
-                of_series = chosen.get(series[:-1])
-                mark = _best(factors, by_factor, higher_is_better=better is not False, chosen=of_series)
-            on_neurons = series_rows[0].get("method") in (None, "neurons")  # older servers have none
-            if on_neurons and not any(row["neurons"] for row in series_rows):
-                mark = "   no neurons: nothing was changed"
-            mark += _few(series_rows)
-            echo(f"  {_label(series):<36}{''.join(map(_cell, by_factor))}{mark}")
-        if len({row["data_language"] for row in table_rows}) > 1 and not (
-            metric == "perplexity" and table[:-1] in with_nll
-        ):
-            _show_differences(table_rows, factors)
+        shown = shown[:SCREEN]
+        lines += len(shown)
+        for line in shown:
+            echo(line)
+        if len(shown) < len(complete):
+            left_out.append(f"{len(complete) - len(shown)} more lines of {title}")
+    if left_out:
+        others = f"; and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
+        echo(f"not shown: {'; '.join(left_out[:_NAMED])}{others}")
+        echo(f"all values are {rest}")
 
 
-def _show_differences(rows: Sequence[Row], factors: Sequence[float]) -> None:
-    """Print the differences from the unsteered model in the target language itself, if the data are in it."""
+def _ordered(tables: Sequence[_Table]) -> list[_Table]:
+    """Return the tables, the most important one first.
+
+    These are the metrics that a sweep is about, then what they cost, then all others, then parts of a metric. A metric
+    of several tasks comes again after the others of its kind.
+    """
+    earlier = Counter[str]()
+
+    def place(table: _Table) -> tuple[int, int, int]:
+        *condition, metric = table
+        whole, part, _ = metric.partition(",")
+        kind = 0 if headline_rank(metric) < len(HEADLINES) else 1 if metric in ("perplexity", "nll") else 2
+        if part and (*condition, whole) in tables:
+            kind = 3
+        earlier[metric] += 1
+        return kind, earlier[metric], headline_rank(metric)
+
+    places = {table: place(table) for table in tables}
+    return sorted(tables, key=places.__getitem__)
+
+
+def _title(rows: Sequence[Row]) -> str:
+    """Return the name of the metric of a table's rows, and which values are better if these are the smaller ones."""
+    task, options, mode, metric = _table(rows[0])
+    published = " as published" if mode == "paper" else ""
+    lower = " (lower is better)" if rows[0]["higher_is_better"] is False else ""
+    return f"{metric_title(task, metric, options)}{published}{lower}"
+
+
+def _lines(
+    rows: Sequence[Row], decisive: Container[str], chosen: Mapping[tuple[Any, ...], Row], *, itself: bool
+) -> Iterator[str]:
+    """Yield the lines of a table below its title.
+
+    Args:
+        rows: The rows of the table.
+        decisive: The metrics that determine the best factors.
+        chosen: The best factors by series.
+        itself: Whether the differences in the target language itself follow, if there are several data languages.
+    """
+    metric, better = rows[0]["metric"], rows[0]["higher_is_better"]
+    factors = sorted({row["factor"] for row in rows if row["factor"] is not None})
+    yield f"  {'':<36}" + "".join(f"{head:>8}" for head in _heads(rows, factors))
+    for label, unsteered_rows in _unsteered(rows, metric).items():
+        yield f"  {label:<36}{unsteered_rows}"
+    grouped = _grouped(rows)
+    unchanged = {series for series, series_rows in grouped.items() if not any(map(_edits, series_rows))}
+    for series, series_rows in grouped.items():
+        if series in unchanged:
+            continue
+        by_factor = [[row for row in series_rows if row["factor"] == factor] for factor in factors]
+        *_, selection = series
+        has_best = selection is None and (metric in decisive or headline_rank(metric) < len(HEADLINES))
+        mark = ""
+        if has_best:
+            of_series = chosen.get(series[:-1])
+            mark = _best(factors, by_factor, higher_is_better=better is not False, chosen=of_series)
+        yield f"  {_label(series):<36}{''.join(map(_cell, by_factor))}{mark}{_few(series_rows)}"
+    if unchanged:  # a control of a line without neurons has none either
+        named = [s for s in grouped if s in unchanged and (s[-1] is None or (*s[:-1], None) not in unchanged)]
+        yield f"  no neurons, nothing was changed: {'; '.join(map(_label, named))}"
+    if itself and len({row["data_language"] for row in rows}) > 1:
+        yield from _differences([row for row in rows if row["factor"] is None or _edits(row)], factors)
+
+
+def _differences(rows: Sequence[Row], factors: Sequence[float]) -> Iterator[str]:
+    """Yield the differences from the unsteered model in the target language itself, if the data are in it."""
     rows = [
         row for row in rows if is_target(row["data_language"], row["target_language"]) and row.get("delta") is not None
     ]
     if not rows:
         return
     if not any(row["delta"] for row in rows):
-        echo("  in the target language itself: no difference from unsteered")
+        yield "  in the target language itself: no difference from unsteered"
         return
-    echo(f"  in the target language itself, minus unsteered (*: p < {ALPHA} after Holm's correction)")
+    yield f"  in the target language itself, minus unsteered (*: p < {ALPHA} after Holm's correction)"
     for row in rows:
         if row["factor"] is None:
-            echo(f"  {row['target_language'] + ', ' + row['method']:<36}{_difference([row])}".rstrip())
+            yield f"  {row['target_language'] + ', ' + row['method']:<36}{_difference([row])}".rstrip()
     for series, series_rows in _grouped(rows).items():
         by_factor = [[row for row in series_rows if row["factor"] == factor] for factor in factors]
-        echo(f"  {_label(series):<36}{''.join(map(_difference, by_factor))}".rstrip())
+        yield f"  {_label(series):<36}{''.join(map(_difference, by_factor))}".rstrip()
 
 
 def _heads(rows: Sequence[Row], factors: Sequence[float]) -> list[str]:
@@ -169,7 +243,7 @@ def _reason(rows: Sequence[Row]) -> str:
     return next((f" ({row['note']})" for row in rows if row["note"]), "")
 
 
-def _table(row: Row) -> tuple[str, str | None, str, str]:
+def _table(row: Row) -> _Table:
     return row["task"], row.get("task_options"), row["mode"], row["metric"]  # older servers have no options
 
 
@@ -179,6 +253,11 @@ def _grouped(rows: Iterable[Row]) -> dict[tuple[Any, ...], list[Row]]:
         if row["factor"] is not None:
             groups[(*(_series_value(row, name) for name in _SERIES), _selection(row))].append(row)
     return groups
+
+
+def _edits(row: Row) -> bool:
+    """Return whether an intervention could change anything: it has neurons, or it is none on neurons."""
+    return bool(row["neurons"]) or row.get("method") not in (None, "neurons")  # older servers have no methods
 
 
 def _selection(row: Row) -> str | None:

@@ -15,6 +15,7 @@ from statistics import fmean, stdev
 
 from scipy.special import stdtrit
 
+from ampsweep.domain.metric_names import ALPHA
 from jobs.metrics.shift import Shift
 from jobs.report.data import ReportData
 from jobs.report.figures.drawing import Row
@@ -207,7 +208,7 @@ def _verdict(rows: Sequence[Row]) -> str:
         return "; ".join([f"no significant difference for any of {targets}", *within])
     counts = Counter(row["conclusion"] for row in found)
     tested = all(row["p_holm"] is not None for row in found)
-    basis = "p < 0.05 after correction" if tested else "the 95 % interval excludes zero"
+    basis = f"p < {ALPHA} after correction" if tested else "the 95 % interval excludes zero"
     if all(row["noise"] is not None for row in found):
         basis += ", larger than the noise"
     text = f"{listed(f'{name} for {number}' for name, number in sorted(counts.items()))} of {targets} ({basis})"

@@ -7,6 +7,7 @@ from typing import Any
 
 from ampsweep.domain.drift import Drift, drift_of
 from ampsweep.domain.edited_tokens import EditedTokens
+from ampsweep.domain.metric_names import ALPHA
 from ampsweep.errors import InvalidRequest
 from ampsweep.hashing import content_hash
 from jobs.metrics.corpus.corpus_score import RESAMPLES as CORPUS_RESAMPLES
@@ -39,7 +40,7 @@ _STATISTICS = (
     f"({FLIPS} flips) for means, permutation tests ({FLIPS} permutations) for rates over several answers to an item, "
     f"sacrebleu's paired bootstrap ({CORPUS_RESAMPLES} resamples, seed {CORPUS_SEED}) for BLEU and chrF++; LSS, itself "
     "a comparison, has an interval and no test; p-values are Holm-corrected over the languages of an intervention; "
-    "minimum detectable effects are those of a two-sided test at the level 0.05 with a power of 80 %."
+    f"minimum detectable effects are those of a two-sided test at the level {ALPHA} with a power of 80 %."
 )
 
 

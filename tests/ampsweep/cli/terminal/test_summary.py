@@ -25,7 +25,7 @@ def test_every_choice_of_tokens_has_a_line_with_its_best_factor(capsys: pytest.C
         for columns, values in zip(choices, ((0.1, 0.2), (0.4, 0.3), (0.5, 0.6)), strict=True)
         for factor, value in zip((1.0, 2.0), values, strict=True)
     ]
-    show_summary(rows, best_factors(rows, "accuracy"))
+    show_summary(rows, best_factors(rows, "accuracy"), rest="elsewhere")
     _title, factors, *lines = capsys.readouterr().out.splitlines()
     assert factors.split() == ["=", "1", "=", "2"]
     assert [" ".join(line.split()) for line in lines] == [
@@ -37,12 +37,12 @@ def test_every_choice_of_tokens_has_a_line_with_its_best_factor(capsys: pytest.C
 
 def test_rows_of_servers_without_these_columns_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{name: value for name, value in row(2.0, 0.5).items() if name not in ("tokens", "when", "part")}]
-    show_summary(rows, [])
+    show_summary(rows, [], rest="elsewhere")
     assert capsys.readouterr().out.splitlines()[-1].split() == ["fr", "set", "max", "0.500"]
 
 
 def printed(capsys: pytest.CaptureFixture[str], rows: list[dict[str, Any]]) -> list[str]:
-    show_summary(rows, [])
+    show_summary(rows, [], rest="elsewhere")
     return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
 
 
@@ -83,7 +83,7 @@ def test_of_equally_good_factors_the_best_one_is_named_with_the_reason(capsys: p
     ]
 
     def line_of_lss(rows: list[dict[str, Any]]) -> str:
-        show_summary(rows, best_factors(rows))
+        show_summary(rows, best_factors(rows), rest="elsewhere")
         lines = capsys.readouterr().out.splitlines()
         return lines[next(index for index, line in enumerate(lines) if line.startswith("lss")) + 2]
 
@@ -154,3 +154,65 @@ def test_a_metric_with_the_name_of_its_task_is_named_once(capsys: pytest.Capture
 def test_items_that_a_task_leaves_out_are_counted_beside_few_items(capsys: pytest.CaptureFixture[str]) -> None:
     few = row(1.0, 1.0, n=19, left_out=5, note="the interval rests on 19 items")
     assert printed(capsys, [few])[-1].endswith("intervals rest on 19 items (5 left out)")
+
+
+def test_tables_beyond_one_screen_are_named_and_the_important_ones_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    languages = ("fr", "it", "tr", "ja", "id", "vi", "zh", "sw")
+    metrics = ("length", "lpr,dolly", "lpr", "repetition", "one", "two", "three", "in_target_language")
+    rows = [
+        row(1.0, 0.5, task="generation", metric=metric, target_language=language, data_language="en", baseline=0.25)
+        for metric in metrics
+        for language in languages
+    ]
+    perplexity: dict[str, Any] = {"task": "perplexity", "metric": "perplexity", "higher_is_better": False}
+    rows += [row(1.0, 9.0, **perplexity)]
+    rows += [{**row(1.0, 0.0, task="flores", metric="bleu"), "value": None, "note": "no tokenizer"}]
+    lines = printed(capsys, rows)
+    titles = [line for line in lines if "mean over" in line]
+    assert [title.split(",")[0] for title in titles] == [
+        "generation: in_target_language",
+        "perplexity (lower is better)",
+        "generation: length",
+        "generation: lpr",
+    ]
+    assert "flores: bleu: no values (no tokenizer)" in lines
+    assert lines[-2:] == [
+        "not shown: generation: repetition; generation: one; generation: two; generation: three; and 1 more",
+        "all values are elsewhere",
+    ]
+    assert len(lines) <= 50
+
+
+def test_a_table_longer_than_the_screen_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [row(1.0, 0.5, layers=f"{layer}") for layer in range(60)]
+    lines = printed(capsys, rows)
+    assert len(lines) == 50
+    assert lines[-2] == "not shown: 14 more lines of xcopa: accuracy"
+
+
+def test_interventions_without_neurons_share_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        row(1.0, 0.5, target_language=language, neurons=neurons, selection=selection)
+        for language, neurons in (("fr", 0), ("it", 0), ("tr", 4))
+        for selection in (None, "random")
+    ]
+    rows += [row(1.0, 0.5, target_language="tr", neurons=0, selection="non_language")]
+    assert printed(capsys, rows)[2:] == [
+        "tr set max 0.500",
+        "tr set max, random 0.500",
+        "no neurons, nothing was changed: fr set max; it set max; tr set max, non_language",
+    ]
+
+
+def test_a_long_table_has_the_neurons_and_random_ones_before_everything_else(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = [
+        row(1.0, 0.5, target_language=target, data_language=data, selection=selection, delta=0.25)
+        for target in ("fr", "it", "tr")
+        for selection in (None, "random", "other", "non_language")
+        for data in ("fr", "it", "tr")
+    ]
+    lines = printed(capsys, rows)
+    assert [line.split(" set max")[0] for line in lines[2:8]] == ["fr", "fr", "it", "it", "tr", "tr"]
+    assert lines[8:] == ["not shown: 19 more lines of xcopa: accuracy", "all values are elsewhere"]
