@@ -84,15 +84,21 @@ GROUP BY ALL ORDER BY panel, side DESC
 """
 BEST = """
 WITH means AS (
-  SELECT s.panel, target_language, intervention, layers, factor, whose, random_seed, avg(value) AS value,
+  SELECT s.panel, target_language,
+         CASE measure WHEN 'lss' THEN 'all' WHEN 'accuracy' THEN 'all' WHEN 'control' THEN 'others' ELSE 'itself' END
+           AS data,
+         intervention, layers, factor, whose, random_seed, avg(value) AS value,
+         round(avg(CASE WHEN rising THEN value ELSE -value END), 12) AS merit, avg(baseline) AS unsteered,
          count(value) AS languages, max(neurons) AS neurons
-  FROM steered s JOIN measures USING (metric)
-  WHERE measure IN ('lss', 'accuracy') OR measure = 'control' AND NOT is_self(data_language, target_language)
+  FROM steered s LEFT JOIN (SELECT metric, measure FROM measures) USING (metric)
+  WHERE rising IS NOT NULL
+    AND CASE data WHEN 'all' THEN true WHEN 'others' THEN NOT is_self(data_language, target_language)
+                  ELSE is_self(data_language, target_language) AND NOT is_of_target(metric) END
   GROUP BY ALL
 ), ranked AS (
-  SELECT m.*, rank() OVER (same ORDER BY languages DESC, round(value, 12) DESC) = 1 AS is_best,
+  SELECT m.*, rank() OVER (same ORDER BY languages DESC, merit DESC) = 1 AS is_best,
          languages < max(languages) OVER same AS is_incomplete,
-         row_number() OVER (same ORDER BY languages DESC, round(value, 12) DESC, control_values DESC, control DESC,
+         row_number() OVER (same ORDER BY languages DESC, merit DESC, control_values DESC, control DESC,
                                           gain_values DESC, gain DESC, factor) AS position
   FROM means m JOIN judged USING (target_language, intervention, layers, factor)
   WHERE whose = 'own' AND neurons > 0 AND method = 'neurons'
@@ -103,13 +109,14 @@ WITH means AS (
          string_agg(format('{:g}', factor), ', ' ORDER BY factor) FILTER (is_incomplete) AS incomplete
   FROM ranked GROUP BY ALL
 )
-SELECT r.panel, r.target_language, r.intervention, r.layers, r.factor, any_value(tied) AS tied,
-       any_value(incomplete) AS incomplete, r.value, any_value(held_out) AS held_out, r.languages, r.neurons,
+SELECT r.panel, r.target_language, r.data, r.intervention, r.layers, r.factor, any_value(tied) AS tied,
+       any_value(incomplete) AS incomplete, r.value, any_value(r.unsteered) AS unsteered,
+       any_value(held_out) AS held_out, r.languages, r.neurons,
        avg(c.value) FILTER (c.whose = 'random') AS random,
        min(c.value) FILTER (c.whose = 'random') AS random_min,
        max(c.value) FILTER (c.whose = 'random') AS random_max,
        any_value(c.value) FILTER (c.whose = 'other language') AS other
-FROM ranked r LEFT JOIN means c USING (panel, target_language, intervention, layers, factor)
+FROM ranked r LEFT JOIN means c USING (panel, target_language, data, intervention, layers, factor)
 LEFT JOIN others USING (panel, target_language, intervention, layers)
 LEFT JOIN (FROM held_out_factor WHERE way IN ('neurons', 'difference'))
   USING (panel, target_language, intervention, layers)

@@ -128,14 +128,16 @@ QUESTIONS = (
         key="best_factor",
         title="Which factor is best for each target language?",
         about="For language control (over data languages other than the target), LSS and accuracy: the factor with the "
-        "largest mean over data languages. Of equally good factors (tied: the others) it is the one with the best "
-        "language control, then with the largest relative gain in the language itself, then the smallest. A factor "
-        "with values in fewer data languages than another one comes after it (incomplete). The value is optimistic, "
-        "because the items that it is measured on chose the factor; held_out is not: the items are divided into five "
-        "parts, and each part is measured at the factor that is the best on the others. Controls do not count; "
-        "their mean at the same factor is shown for comparison, that of random neurons with its smallest and largest "
-        "value over several draws. The following sections use each target's best intervention: by LSS, then by "
-        "language control, then by the relative gain in the language itself.",
+        "best mean over data languages; for the other metrics that have a better direction, such as nll, BLEU and "
+        "chrF++, that with the best value in the target language itself. The column data says which it is. Of equally "
+        "good factors (tied: the others) it is the one with the best language control, then with the largest relative "
+        "gain in the language itself, then the smallest. A factor with values in fewer data languages than another one "
+        "comes after it (incomplete). The value is optimistic, because the items that it is measured on chose the "
+        "factor; held_out is not: the items are divided into five parts, and each part is measured at the factor that "
+        "is the best on the others. Controls do not count; their mean at the same factor is shown for comparison, that "
+        "of random neurons with its smallest and largest value over several draws, and so is the value of the "
+        "unsteered model. The following sections use each target's best intervention: by LSS, then by language "
+        "control, then by the relative gain in the language itself.",
         sql=BEST,
         observe=best_seen,
     ),

@@ -77,8 +77,9 @@ def best_seen(table: pa.Table) -> str:
     """Give the range of the best factors, and the metric at them beside that of the controls."""
 
     def best(rows: list[Row]) -> str:
+        itself = "in the language itself, " if rows[0]["data"] == "itself" else ""
         text = (
-            f"the best factor is {between((row['factor'] for row in rows), digits=None)}, with a mean of "
+            f"{itself}the best factor is {between((row['factor'] for row in rows), digits=None)}, with a mean of "
             f"{between(row['value'] for row in rows)}"
         )
         tied = sum(row["tied"] is not None for row in rows)

@@ -356,9 +356,9 @@ def test_tables_are_the_answers(data: ReportData) -> None:
     lines = [(line["panel"], line["target_language"], float(line["factor"])) for line in rows]
     assert lines[:2] == [("lss", "fr", 2.0), ("lss", "ht", 2.0)]
     assert {panel for panel, *_ in lines[2:]} == {"xcopa: accuracy"}
-    assert r"lss & fr & 2 & 0.900 & 1 & 3 & 0.500 & 0.400 & 0.600 \\" in best.latex
-    assert r"(items: n = 9; intervention: set; layers: all)" in best.latex
-    assert r"panel & target language & factor & value & languages & neurons" in best.latex
+    assert r"lss & fr & 2 & 0.900 &  & 1 & 3 & 0.500 & 0.400 & 0.600 \\" in best.latex
+    assert r"(items: n = 9; data: all; intervention: set; layers: all)" in best.latex
+    assert r"panel & target language & factor & value & unsteered & languages & neurons" in best.latex
 
 
 def test_languages_that_count_as_low_resource_can_be_named(folder: Path) -> None:

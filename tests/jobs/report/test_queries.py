@@ -55,6 +55,31 @@ def test_the_best_factor_is_given_for_each_headline_metric_with_its_ties(tmp_pat
     assert best == [("generation: lfs", 1.0, "2", 0.9), ("xcopa: accuracy", 1.0, None, 0.7)]
 
 
+def test_the_best_factor_of_other_metrics_is_that_in_the_language_itself(tmp_path: Path) -> None:
+    rows = [
+        control_row(
+            task,
+            metric,
+            data,
+            "fr",
+            **{**NEURONS, "value": value, "delta": value - 3.5, "baseline": 3.5, "factor": factor},
+        )
+        for task, metric, data, values in (
+            ("perplexity", "nll", "fr", (4.0, 3.0, 9.0)),
+            ("perplexity", "nll", "en", (1.0, 2.0, 3.0)),
+            ("flores", "bleu", "fr", (4.0, 3.0, 9.0)),
+        )
+        for factor, value in zip((0.5, 1.0, 2.0), values, strict=True)
+    ]
+    with closing(opened(tmp_path, rows)) as data:
+        columns = ("panel", "data", "factor", "value", "unsteered")
+        best = [tuple(row[name] for name in columns) for row in data.query(BEST).to_pylist()]
+    assert best == [
+        ("flores: bleu", "itself", 2.0, 9.0, 3.5),
+        ("log-perplexity: nll (lower is better)", "itself", 1.0, 3.0, 3.5),
+    ]
+
+
 def saturated(
     *,
     controls: tuple[float | None, ...],

@@ -37,7 +37,7 @@ def significance(effects: int, better: int, worse: int, mde: float | None, **mor
 
 
 def best(target: str, factor: float, value: float, **more: Any) -> dict[str, Any]:
-    controls = {"held_out": None, "tied": None, "incomplete": None, "random": None, "other": None}
+    controls = {"data": "all", "held_out": None, "tied": None, "incomplete": None, "random": None, "other": None}
     return {"panel": "lss", "target_language": target, "factor": factor, "value": value, **controls, **more}
 
 
