@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
@@ -18,6 +19,7 @@ from ampsweep.domain.drift import Part, When
 from ampsweep.domain.edited_tokens import EditedTokens
 from ampsweep.domain.validation import validate
 from ampsweep.errors import InvalidRequest
+from ampsweep.folders.hub_model import split_hub_name
 from jobs.instruction import PromptMethod
 from jobs.results import metadata_keys as keys
 from jobs.spec import Control
@@ -33,7 +35,7 @@ class Provenance:
 
     Attributes:
         sweep_id: Id of the sweep.
-        spec: Its spec.
+        spec: Its spec. Of the path of a model, only the name is kept, here and in `sources`.
         version: Version of Ampsweep that wrote the files.
         versions: Versions of the software that computed the cells.
         failed_cells: Errors of the failed cells, by id.
@@ -76,6 +78,8 @@ def read_provenance(metadata: Mapping[str, str], *, name: str, files: Mapping[st
     except InvalidRequest as error:
         message = f"{name} was changed after it was written: in its metadata, {error.message}; {_UNCHANGED}"
         raise InvalidRequest(message, param="sweep") from error
+    for named, key in ((content[keys.SPEC], "model"), *((model, "name") for model in content[keys.SOURCES]["models"])):
+        named[key] = _without_folders(named[key])
     return Provenance(
         sweep_id=metadata[keys.SWEEP_ID],
         spec=content[keys.SPEC],
@@ -95,6 +99,11 @@ def _parsed(text: str, key: str, name: str) -> Any:
     except ValueError as error:
         message = f"{name} was changed after it was written: {key} in its metadata is not JSON ({error}); {_UNCHANGED}"
         raise InvalidRequest(message, param="sweep") from error
+
+
+def _without_folders(model: str) -> str:
+    """Return the name of a model, of a path its last part: the readers of a report need no folders of its author."""
+    return model if split_hub_name(model) is not None else Path(model).name or model
 
 
 def _list_of_one(value: object) -> object:

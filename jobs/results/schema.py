@@ -65,7 +65,8 @@ context. `neuron_set` is the id of the neuron set that steered; it is null where
 how the cell differs from the unsteered baseline (`jobs.cell.Cell.method`); it is null in baselines. `answer` is the
 number of the answer, from 0, where each item is answered several times; such rows share a `doc_id`. `rung` is the step
 of a search, from 1; it is null where all items of the spec were asked. `input` is what a generated text answers,
-continues or translates, without the wording of a task around it. `random_seed` is the seed that random neurons were
+continues or translates, without the wording of a task around it, or the question and the options that are scored.
+`random_seed` is the seed that random neurons were
 drawn with. `task_options` distinguishes cells of one task that were asked in different ways (`jobs.tasks.options`); it
 is null where the spec changes no default. `neuron_layer` and `neuron_index` name the neuron of an intervention that
 edits a single one. `adapter` is the name of the LoRA adapter of the model; null without one. `tokens` says which tokens

@@ -145,7 +145,12 @@ class Lss(FileTask):
         return Item(
             doc_id=fact.id,
             calls=tuple(ScoreCall(context=premise, continuation=f"{space}{answer}") for answer in (target, base)),
-            meta={"base": ref.data_language, "target": ref.target_language, "same": target == base},
+            meta={
+                "base": ref.data_language,
+                "target": ref.target_language,
+                "same": target == base,
+                "labels": (ref.target_language, ref.data_language),
+            },
         )
 
     def _objects(self, fact: Fact, ref: TaskRef) -> tuple[str | None, str | None]:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ampsweep.domain.generation.chunk import Span
+from ampsweep.domain.generation.prompt import Prompt
 from jobs.sample import Sample
 from jobs.tasks.base import Item
-from jobs.tasks.requests import Answer, GenerateCall
+from jobs.tasks.requests import Answer, GenerateCall, ScoreCall
 
 NO_NUMBERS = "log-probabilities are not numbers: activations overflow; use a smaller factor or a wider dtype"
 
@@ -38,12 +39,31 @@ def scored_sample(item: Item, answers: Sequence[Answer], **columns: Any) -> Samp
 
 
 def _input_of(item: Item) -> str | None:
-    """Return the `input` of the item's meta, or else the prompt of its only generation, of a chat the last message."""
+    """Return the `input` of the item's meta, or else the prompt of its only generation, or what is scored."""
     prompts = [call.prompt for call in item.calls if isinstance(call, GenerateCall)]
-    if len(prompts) != 1:
-        return None
-    (prompt,) = prompts
-    return str(item.meta.get("input", prompt if isinstance(prompt, str) else prompt[-1].content))
+    if len(prompts) == 1:
+        return str(item.meta.get("input", _text(prompts[0])))
+    texts = [(_text(call.context), call.continuation) for call in item.calls if isinstance(call, ScoreCall)]
+    return _question(texts, item.meta.get("labels", range(len(texts)))) if texts else None
+
+
+def _text(prompt: Prompt) -> str:
+    return prompt if isinstance(prompt, str) else prompt[-1].content
+
+
+def _question(texts: Sequence[tuple[str, str]], labels: Sequence[object]) -> str:
+    """Return the context, and on lines of their own the options after it; of a single text that is scored, the text.
+
+    Args:
+        texts: Context and continuation of each option. If the contexts differ, the options are the whole texts.
+        labels: What `prediction` calls each option.
+    """
+    if len(texts) == 1:
+        return "".join(texts[0])
+    contexts = {context for context, _ in texts}
+    question = [contexts.pop()] if len(contexts) == 1 else []
+    options = [continuation if question else context + continuation for context, continuation in texts]
+    return "\n".join([*question, *(f"{label}: {text.strip()}" for label, text in zip(labels, options, strict=True))])
 
 
 def _steered_spans(answers: Sequence[Answer]) -> tuple[Span, ...] | None:

@@ -60,7 +60,7 @@ class _Outcome:
         self.rows += len(rows)
 
 
-@takes_engine_options(without=("batch_invariant",))
+@takes_engine_options
 def batch(
     source: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="A JSONL file with one request per line.")],
     target: Annotated[

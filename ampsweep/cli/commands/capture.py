@@ -48,7 +48,7 @@ MAX_GIB = 4.0
 """Default of `--max-gib`."""
 
 
-@takes_engine_options(without=("batch_invariant",))
+@takes_engine_options
 def capture(
     source: Annotated[
         Path,

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ampsweep.cli.options.client import Server
-from ampsweep.cli.options.engine import Dtype, Kind, UnfusedExperts
 from ampsweep.cli.options.evaluation import (
     RATINGS,
     MetricOptions,
@@ -19,8 +18,10 @@ from ampsweep.cli.options.evaluation import (
     needed_columns,
     opened_metrics,
 )
+from ampsweep.cli.options.local_engine import EngineOptions, takes_engine_options
 from ampsweep.cli.options.results import local_results
 from ampsweep.cli.options.values import comma_separated
+from ampsweep.cli.terminal.library_messages import quiet_libraries
 from ampsweep.cli.terminal.output import AsJson, show, warn
 from ampsweep.cli.terminal.running import run_to_end
 from ampsweep.client.environment import DEFAULT_URL
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from jobs.evaluation.texts import Columns, StoredText
 
 
+@takes_engine_options
 def evaluate(
     files: Annotated[
         list[str],
@@ -104,9 +106,6 @@ def evaluate(
         str | None,
         typer.Option(help="answer_nll: the folder of the unsteered model that scores the texts, or `atlas`."),
     ] = None,
-    engine: Kind = "vllm",
-    dtype: Dtype = "float32",
-    unfused_experts: UnfusedExperts = False,
     comet_model: Annotated[
         str | None,
         typer.Option(help="A COMET checkpoint, or a model in the local cache of the Hub (Unbabel/wmt22-comet-da)."),
@@ -116,9 +115,13 @@ def evaluate(
         str | None, typer.Option(help="The folder of the model's mT5 tokenizer; default: that of the model.")
     ] = None,
     server: Server = DEFAULT_URL,
+    *,
+    engine_options: EngineOptions,
     as_json: AsJson = False,
 ) -> None:
     """Compute metrics over stored text, by group: results of a sweep, or any file with a text and a language."""
+    if nll_model is not None:
+        quiet_libraries("evaluate", verbose=engine_options.verbose)
     names = comma_separated(metric)
     options = MetricOptions(
         identifier=identifier,
@@ -129,9 +132,7 @@ def evaluate(
         judge_concurrency=judge_concurrency,
         ratings=ratings or _beside(files[0]),
         nll_model=nll_model,
-        engine=engine,
-        dtype=dtype,
-        unfused_experts=unfused_experts,
+        engine=engine_options,
         comet_model=comet_model,
         metricx_model=metricx_model,
         metricx_tokenizer=metricx_tokenizer,

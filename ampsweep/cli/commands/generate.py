@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from engine.neurons.neuron_set import NeuronSet
 
 
-@takes_engine_options()
+@takes_engine_options
 def generate(
     model: LocalOrServedModel,
     prompt: Annotated[str | None, typer.Argument(help="The text to continue; left out with --interactive.")] = None,

@@ -8,16 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from ampsweep.cli.options.engine import (
-    AllowUntestedVllm,
-    Dtype,
-    Kind,
-    Model,
-    UnfusedExperts,
-    Verbose,
-    model_folder,
-    opened_engine,
-)
+from ampsweep.cli.options.engine import SHORT_JOB, Model, model_folder
+from ampsweep.cli.options.local_engine import EngineOptions, takes_engine_options
 from ampsweep.cli.options.neuron_source import check_neuron_folder
 from ampsweep.cli.options.values import comma_separated
 from ampsweep.cli.terminal.library_messages import quiet_libraries
@@ -43,6 +35,7 @@ if TYPE_CHECKING:
     from engine.neurons.neuron_set import NeuronSet
 
 
+@takes_engine_options
 def identify(
     model: Model,
     corpus: Annotated[
@@ -65,25 +58,21 @@ def identify(
             help="Also score all neurons and the residual stream by LAPE (`neurons scores`); not on a GPU with vLLM.",
         ),
     ] = False,
-    engine: Kind = "vllm",
-    dtype: Dtype = "float32",
-    unfused_experts: UnfusedExperts = False,
-    allow_untested_vllm: AllowUntestedVllm = False,
-    verbose: Verbose = False,
+    *,
+    options: EngineOptions,
     as_json: AsJson = False,
 ) -> None:
     """Record the activations of a model on a corpus, and write the neurons of each language.
 
     A checkpoint next to OUT holds what was recorded so far; an interrupted command continues from it when run again.
     """
-    from worker.engines import EngineSpec
     from worker.resources.gpus import has_gpu
 
-    folder = model_folder(model)  # before anything that takes time
-    if scores and engine == "vllm" and has_gpu():
+    model_folder(model)  # before anything that takes time
+    if scores and options.engine == "vllm" and has_gpu():
         message = "vLLM does not score the residual stream on a GPU; leave --scores out, or add --engine transformers"
         raise InvalidRequest(message, param="scores")
-    quiet_libraries("identify", verbose=verbose)
+    quiet_libraries("identify", verbose=options.verbose)
     check_folder(out, param="out")
     params = unique_keys([_parameter(text) for text in param or []])
     request = IdentificationRequest.of(method, params, max_tokens=max_tokens)
@@ -93,16 +82,9 @@ def identify(
         _check_same_set(out, model, texts, request)
     warnings = language_warnings(method, texts.languages)
     warn(warnings)
-    spec = EngineSpec(
-        model=model,
-        folder=folder,
-        kind=engine,
-        dtype=dtype,
-        unfused_experts=unfused_experts,
-        allow_untested_vllm=allow_untested_vllm,
-    )
+    opening = options.opened(model, neurons=None, adapters={}, requests=SHORT_JOB + 1, as_json=as_json)
     with ProgressDisplay(out.name) as display:
-        neuron_set = run_to_end(_record(opened_engine(spec), texts, request, out.absolute(), display, scores=scores))
+        neuron_set = run_to_end(_record(opening, texts, request, out.absolute(), display, scores=scores))
     counts = {language: len(pairs) for language, pairs in neuron_set.neurons.items()}
     text = "".join(f"{language}  {count} neurons\n" for language, count in counts.items())
     content = {"id": neuron_set.id, "folder": str(out), "languages": counts, "warnings": list(warnings)}

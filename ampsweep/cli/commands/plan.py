@@ -10,17 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ampsweep.cli.options.client import client_of
-from ampsweep.cli.options.engine import (
-    AllowUntestedVllm,
-    Corpora,
-    Data,
-    Dtype,
-    Kind,
-    Lora,
-    SpecNeurons,
-    UnfusedExperts,
-    Verbose,
-)
+from ampsweep.cli.options.engine import Corpora, Data, Lora, SpecNeurons
+from ampsweep.cli.options.local_engine import EngineOptions, takes_engine_options
 from ampsweep.cli.options.local_or_server import leave_to_server
 from ampsweep.cli.options.neuron_source import check_spec_uses, naming_spec_neurons, read_neurons
 from ampsweep.cli.server.engine_specs import local_engine
@@ -45,6 +36,7 @@ DATABASE = "ampsweep.db"
 _COLUMNS = ("cells", "reused", "items", "requests", "prompt tokens", "new tokens")
 
 
+@takes_engine_options
 def plan(
     spec: Annotated[Path, typer.Argument(help="The sweep: a YAML or JSON file.")],
     server: Annotated[
@@ -61,11 +53,8 @@ def plan(
     corpus: Corpora = None,
     lora: Lora = None,
     neurons: SpecNeurons = None,
-    engine: Kind = "vllm",
-    dtype: Dtype = "float32",
-    unfused_experts: UnfusedExperts = False,
-    allow_untested_vllm: AllowUntestedVllm = False,
-    verbose: Verbose = False,
+    *,
+    options: EngineOptions,
     as_json: AsJson = False,
 ) -> None:
     """Print what a sweep would cost: cells, requests and tokens by task, memory and an estimated time.
@@ -75,17 +64,8 @@ def plan(
     if server is not None:
         if measure:
             raise InvalidRequest("the server measures nothing; leave out --measure or --server", param="measure")
-        leave_to_server(
-            {
-                "out": out,
-                "data": data,
-                "corpus": corpus,
-                "lora": lora,
-                "neurons": neurons,
-                "unfused_experts": unfused_experts,
-                "allow_untested_vllm": allow_untested_vllm,
-            }
-        )
+        given = {"out": out, "data": data, "corpus": corpus, "lora": lora, "neurons": neurons}
+        leave_to_server(given | options.of_engine())
         with client_of(server) as client:
             show_plan({**client.plan(spec)}, as_json=as_json)
         return
@@ -93,17 +73,9 @@ def plan(
     from ampsweep.cli.server.settings import read_settings
     from jobs.spec import parse_spec
 
-    quiet_libraries("plan", verbose=verbose)
+    quiet_libraries("plan", verbose=options.verbose)
     sweep_spec = parse_spec(read_spec(spec))
-    settings = read_settings(
-        data=data,
-        corpora=corpus,
-        lora=lora,
-        engine=engine,
-        dtype=dtype,
-        unfused_experts=unfused_experts or None,
-        allow_untested_vllm=allow_untested_vllm or None,
-    )
+    settings = read_settings(data=data, corpora=corpus, lora=lora, **options.settings())
     check_used(sweep_spec, corpora=corpus, lora=lora)
     catalog = local_catalog(settings, model=sweep_spec.model)
     plan_here(sweep_spec, catalog, settings, out=out, neurons=neurons, measure=measure, as_json=as_json)

@@ -20,21 +20,8 @@ from ampsweep.cli.commands.run_files import (
     write_results,
 )
 from ampsweep.cli.options.client import show_cells
-from ampsweep.cli.options.engine import (
-    AllowUntestedVllm,
-    BatchInvariant,
-    Corpora,
-    Data,
-    Dtype,
-    Kind,
-    Lora,
-    PipelineParallel,
-    ServerCompile,
-    SpecNeurons,
-    TensorParallel,
-    UnfusedExperts,
-    Verbose,
-)
+from ampsweep.cli.options.engine import Corpora, Data, Lora, SpecNeurons
+from ampsweep.cli.options.local_engine import EngineOptions, takes_engine_options
 from ampsweep.cli.options.neuron_source import check_spec_uses, naming_spec_neurons, read_neurons
 from ampsweep.cli.server.engine_specs import local_engine
 from ampsweep.cli.terminal.failures import fail_where_incomplete
@@ -60,6 +47,7 @@ LEASE_SECONDS = 600.0
 """Lease of a sweep during finalization, in seconds; no other process has the store of the folder open."""
 
 
+@takes_engine_options
 def run(
     spec: Annotated[Path, typer.Argument(help="The sweep: a YAML or JSON file.")],
     out: Annotated[
@@ -72,21 +60,14 @@ def run(
     corpus: Corpora = None,
     lora: Lora = None,
     neurons: SpecNeurons = None,
-    engine: Kind = "vllm",
-    dtype: Dtype = "float32",
-    tensor_parallel_size: TensorParallel = None,
-    pipeline_parallel_size: PipelineParallel = None,
-    batch_invariant: BatchInvariant = False,
-    unfused_experts: UnfusedExperts = False,
-    allow_untested_vllm: AllowUntestedVllm = False,
-    compiles: ServerCompile = None,
-    verbose: Verbose = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what the sweep would cost, as `ampsweep plan` does, and stop.")
     ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the results of another sweep in the folder.")
     ] = False,
+    *,
+    options: EngineOptions,
     as_json: AsJson = False,
 ) -> None:
     """Run a sweep here, write its samples and summary to a folder, and print the summary."""
@@ -95,21 +76,9 @@ def run(
     from ampsweep.cli.server.settings import read_settings
     from jobs.spec import parse_spec
 
-    quiet_libraries("run", verbose=verbose)
+    quiet_libraries("run", verbose=options.verbose)
     sweep_spec = parse_spec(read_spec(spec))
-    settings = read_settings(
-        data=data,
-        corpora=corpus,
-        lora=lora,
-        engine=engine,
-        dtype=dtype,
-        tensor_parallel_size=tensor_parallel_size,
-        pipeline_parallel_size=pipeline_parallel_size,
-        batch_invariant=batch_invariant or None,
-        unfused_experts=unfused_experts or None,
-        allow_untested_vllm=allow_untested_vllm or None,
-        compile=compiles,
-    )
+    settings = read_settings(data=data, corpora=corpus, lora=lora, **options.settings())
     check_used(sweep_spec, corpora=corpus, lora=lora)
     catalog = local_catalog(settings, model=sweep_spec.model)
     if dry_run:

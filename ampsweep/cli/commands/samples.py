@@ -21,6 +21,9 @@ from ampsweep.temporary import TemporaryFolder
 _NARROWEST = 40
 """Columns of a text at least, whatever the width of the terminal."""
 
+_LINES = 12
+"""Lines of a question with its options at most; examples of a prompt are before them."""
+
 
 def samples(
     sweep: Annotated[
@@ -71,12 +74,19 @@ def _item(rows: Sequence[Mapping[str, Any]], width: int) -> Iterator[str]:
     first = rows[0]
     options = f" ({first['task_options']})" if first["task_options"] else ""
     yield f"{first['task']}{options}, {first['data_language']}, item {first['doc_id']}"
-    if first["input"]:
-        yield f"  {_short(first['input'], width - 2)}"
+    yield from (f"  {_short(line, width - 2)}" for line in _question(rows))
     labels = [_label(row) for row in rows]
     longest = max(map(len, labels))
     for row, label in zip(rows, labels, strict=True):
         yield f"  {label:<{longest}}  {_short(_answer(row), max(width - longest - 4, _NARROWEST))}"
+
+
+def _question(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the text of an item. Each option has a line; the options of LSS depend on the target language."""
+    inputs = dict.fromkeys(row["input"] for row in rows if row["input"])
+    if any(row["completion"] is not None for row in rows):
+        return list(inputs)[:1]
+    return list(dict.fromkeys(line for text in inputs for line in text.splitlines()))[-_LINES:]
 
 
 def _label(row: Mapping[str, Any]) -> str:

@@ -28,9 +28,12 @@ SHORT_JOB = 16
 Model = Annotated[str, typer.Option(help="A model folder in Hugging Face format, or `atlas`, the bundled model.")]
 Kind = Annotated[str, typer.Option(help="The engine: vllm, or transformers (slow, plain hooks).")]
 Dtype = Annotated[str, typer.Option(help="The dtype: float32, bfloat16 or float16.")]
-TensorParallel = Annotated[int | None, typer.Option(help="Devices that share each layer (vllm only). [default: 1]")]
+TensorParallel = Annotated[
+    int | None, typer.Option(min=1, help="Devices that share each layer (vllm only). [default: 1]")
+]
 PipelineParallel = Annotated[
-    int | None, typer.Option(help="Groups of devices that each hold a part of the layers (vllm only). [default: 1]")
+    int | None,
+    typer.Option(min=1, help="Groups of devices that each hold a part of the layers (vllm only). [default: 1]"),
 ]
 BatchInvariant = Annotated[
     bool,
@@ -65,7 +68,8 @@ Compile = Annotated[
     bool | None,
     typer.Option(
         "--compile/--no-compile",
-        help="Whether vLLM compiles the model at its start. [default: unless the job is short and runs on a CPU]",
+        help="Whether vLLM compiles the model at its start; without, it starts sooner. [default: compile, but on a CPU "
+        "not for a few requests of `generate`, `batch` and `capture`]",
         show_default=False,
     ),
 ]

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ampsweep.cli.options.engine import model_folder, opened_engine
+from ampsweep.cli.options.engine import SHORT_JOB, model_folder
+from ampsweep.cli.options.local_engine import EngineOptions
 from ampsweep.cli.terminal.progress import ProgressDisplay
 from ampsweep.client.environment import API_KEY
 from ampsweep.domain.choices import one_of
@@ -51,9 +52,7 @@ class MetricOptions:
     judge_concurrency: int
     ratings: Path
     nll_model: str | None
-    engine: str
-    dtype: str
-    unfused_experts: bool
+    engine: EngineOptions
     comet_model: str | None
     metricx_model: str | None
     metricx_tokenizer: str | None
@@ -144,18 +143,12 @@ def _language_metric(name: str, options: MetricOptions) -> TextMetric:
 
 
 async def _likelihood(options: MetricOptions, opened: AsyncExitStack) -> TextMetric:
-    from worker.engines import EngineSpec
     from worker.evaluation.likelihood import AnswerLikelihood
 
-    model = options.nll_model or ""
-    spec = EngineSpec(
-        model=model,
-        folder=model_folder(model),
-        kind=options.engine,
-        dtype=options.dtype,
-        unfused_experts=options.unfused_experts,
+    opening = options.engine.opened(
+        options.nll_model or "", neurons=None, adapters={}, requests=SHORT_JOB + 1, as_json=True
     )
-    engine = await opened.enter_async_context(opened_engine(spec))
+    engine = await opened.enter_async_context(opening)
     display = opened.enter_context(ProgressDisplay("answer_nll"))
     return AnswerLikelihood(engine, on_progress=display.show)
 

@@ -16,6 +16,8 @@ from ampsweep.cli.options.engine import (
     Compile,
     Dtype,
     Kind,
+    PipelineParallel,
+    TensorParallel,
     UnfusedExperts,
     Verbose,
     model_folder,
@@ -27,6 +29,14 @@ if TYPE_CHECKING:
     from engine.base import Engine
     from engine.neurons.neuron_set import NeuronSet
 
+_OF_ENGINE = (
+    "tensor_parallel_size",
+    "pipeline_parallel_size",
+    "batch_invariant",
+    "unfused_experts",
+    "allow_untested_vllm",
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class EngineOptions:
@@ -34,16 +44,22 @@ class EngineOptions:
 
     engine: Kind = "vllm"
     dtype: Dtype = "float32"
+    tensor_parallel_size: TensorParallel = None
+    pipeline_parallel_size: PipelineParallel = None
     batch_invariant: BatchInvariant = False
     unfused_experts: UnfusedExperts = False
     allow_untested_vllm: AllowUntestedVllm = False
     compiles: Compile = None
     verbose: Verbose = False
 
-    def of_engine(self) -> dict[str, bool]:
-        """Return whether each option was given that only an engine in this process has, by the name of the option."""
-        flags = {name: getattr(self, name) for name in ("batch_invariant", "unfused_experts", "allow_untested_vllm")}
-        return {**flags, "compile": self.compiles is not None}
+    def of_engine(self) -> dict[str, object]:
+        """Return the options that only an engine in this process has, by name; None or false if they were not given."""
+        return {name: getattr(self, name) for name in _OF_ENGINE} | {"compile": self.compiles is not None}
+
+    def settings(self) -> dict[str, Any]:
+        """Return the options as those of a server, for `read_settings`; None leaves one to the environment."""
+        given = {name: value or None for name, value in self.of_engine().items()}
+        return {**given, "engine": self.engine, "dtype": self.dtype, "compile": self.compiles}
 
     def opened(
         self,
@@ -66,6 +82,8 @@ class EngineOptions:
             folder=model_folder(model),
             kind=self.engine,
             dtype=self.dtype,
+            tensor_parallel_size=self.tensor_parallel_size or 1,
+            pipeline_parallel_size=self.pipeline_parallel_size or 1,
             batch_invariant=self.batch_invariant,
             unfused_experts=self.unfused_experts,
             allow_untested_vllm=self.allow_untested_vllm,
@@ -75,34 +93,25 @@ class EngineOptions:
         return opened_engine(spec, neurons=neurons)
 
 
-def takes_engine_options(*, without: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Decorate a command: its parameter of the type `EngineOptions` becomes an option for each field.
+def takes_engine_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Decorate a command: its parameter of the type `EngineOptions` becomes an option for each field."""
+    signature = inspect.signature(command, eval_str=True)
+    (bundle,) = (each for each in signature.parameters.values() if each.annotation is EngineOptions)
+    hints = get_type_hints(EngineOptions, include_extras=True)
+    options = [
+        bundle.replace(name=field.name, default=field.default, annotation=hints[field.name])
+        for field in fields(EngineOptions)
+    ]
 
-    Args:
-        without: Fields that the command does not offer; they have their defaults.
-    """
+    @wraps(command)
+    def run(**given: Any) -> None:
+        chosen = {option.name: given.pop(option.name) for option in options}
+        command(**given, **{bundle.name: EngineOptions(**chosen)})
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        signature = inspect.signature(command, eval_str=True)
-        (bundle,) = (each for each in signature.parameters.values() if each.annotation is EngineOptions)
-        hints = get_type_hints(EngineOptions, include_extras=True)
-        options = [
-            bundle.replace(name=field.name, default=field.default, annotation=hints[field.name])
-            for field in fields(EngineOptions)
-            if field.name not in without
-        ]
-
-        @wraps(command)
-        def run(**given: Any) -> None:
-            chosen = {option.name: given.pop(option.name) for option in options}
-            command(**given, **{bundle.name: EngineOptions(**chosen)})
-
-        parameters = [
-            option for each in signature.parameters.values() for option in (options if each is bundle else [each])
-        ]
-        command_line = signature.replace(parameters=parameters)
-        run.__signature__ = command_line  # type: ignore[attr-defined]
-        run.__annotations__ = {each.name: each.annotation for each in parameters}
-        return run
-
-    return decorate
+    parameters = [
+        option for each in signature.parameters.values() for option in (options if each is bundle else [each])
+    ]
+    command_line = signature.replace(parameters=parameters)
+    run.__signature__ = command_line  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    return run

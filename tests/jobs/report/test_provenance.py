@@ -87,6 +87,23 @@ def test_what_was_written_is_read() -> None:
     assert provenance.files == {"results.parquet": "d" * 64}
 
 
+@pytest.mark.parametrize(
+    ("model", "shown"),
+    [
+        ("/home/ada/models/gemma-3-270m", "gemma-3-270m"),
+        ("../models/gemma/", "gemma"),
+        ("google/gemma-3-270m@main", "google/gemma-3-270m@main"),
+        ("/", "/"),
+    ],
+)
+def test_folders_of_the_author_are_left_out(model: str, shown: str) -> None:
+    sources = {**SOURCES, "models": [{"name": model, "source": None, "sha256": "a" * 64}]}
+    content = {**CONTENT, "spec": {**SPEC, "model": model}, "sources": sources}
+    provenance = read_provenance(metadata(content), name="results.parquet", files={})
+    assert (provenance.spec["model"], provenance.sources["models"][0]["name"]) == (shown, shown)
+    assert f" of model {shown} (SHA-256 " in methods_paragraph(provenance, samples=1, signatures=())
+
+
 def test_any_change_is_refused_by_its_field_or_can_be_written_about() -> None:
     refused: list[tuple[str, InvalidRequest]] = []
     for path, content in changed(CONTENT):

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import inf, nan
+from typing import Any
 
+import pytest
+
+from ampsweep.domain.generation.prompt import ChatMessage
 from jobs.tasks.base import Item
-from jobs.tasks.requests import Answer, GenerateCall
+from jobs.tasks.requests import Answer, GenerateCall, ScoreCall
 from jobs.tasks.scoring import NO_NUMBERS, choose_likeliest, failed_sample, scored_sample
 
 CALL = GenerateCall(prompt="Bonjour", max_tokens=8)
@@ -52,3 +56,28 @@ def test_a_failed_answer_fails_its_sample() -> None:
     samples = [failed_sample(ITEM, [answer(-1.0), error]) for error in errors]
     assert [sample and sample.error for sample in samples] == ["too long", "the engine returned no tokens"]
     assert failed_sample(ITEM, [answer(-1.0)]) is None
+
+
+@pytest.mark.parametrize(
+    ("texts", "meta", "shown"),
+    [
+        (
+            [("It fell because", " of wind"), ("It fell because", " of rain")],
+            {},
+            "It fell because\n0: of wind\n1: of rain",
+        ),
+        ([("The cat", " slept."), ("The dog", " slept.")], {}, "0: The cat slept.\n1: The dog slept."),
+        ([("Egypt: ", "livre"), ("Egypt: ", "pound")], {"labels": ("fr", "en")}, "Egypt: \nfr: livre\nen: pound"),
+        ([("", "A sentence.")], {}, "A sentence."),
+    ],
+)
+def test_a_sample_has_the_question_and_the_options_that_were_scored(
+    texts: list[tuple[str, str]], meta: dict[str, Any], shown: str
+) -> None:
+    calls = tuple(ScoreCall(context=context, continuation=continuation) for context, continuation in texts)
+    assert scored_sample(Item(doc_id="7", calls=calls, meta=meta), [THREE] * len(calls)).input == shown
+    chats = tuple(
+        ScoreCall(context=(ChatMessage(role="user", content=context),), continuation=continuation)
+        for context, continuation in texts
+    )
+    assert scored_sample(Item(doc_id="7", calls=chats, meta=meta), [THREE] * len(calls)).input == shown

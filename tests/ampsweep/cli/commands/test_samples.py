@@ -15,7 +15,14 @@ from ampsweep.cli.app import app
 from jobs.results.schema import SAMPLES
 
 TEXT = {"task": "generation", "data_language": "en", "doc_id": "7", "input": "In Egypt,\nthe currency is"}
-FACT = {"task": "lss", "data_language": "en", "doc_id": "EG", "target_language": "fr"}
+FACT = {
+    "task": "lss",
+    "data_language": "en",
+    "doc_id": "EG",
+    "target_language": "fr",
+    "input": "It is\nfr: la\nen: the",
+}
+JA = {"target_language": "ja", "input": "It is\nja: この\nen: the"}
 NEURONS = {"method": "neurons", "op": "set", "patch": "max", "factor": 2.0, "layers": "all", "target_language": "fr"}
 ROWS: list[dict[str, Any]] = [
     {**TEXT, "completion": " the pound,\n" + "and so on, " * 30},
@@ -24,6 +31,7 @@ ROWS: list[dict[str, Any]] = [
     {**TEXT, **NEURONS, "layers": "1,2", "when": "drift", "error": "the answer overflowed"},
     {**TEXT, "method": "prompt_en", "target_language": "fr", "completion": " une livre."},
     {**FACT, "prediction": "en", "correct": False, "score": -1.5},
+    {**FACT, **NEURONS, **JA, "prediction": "ja", "score": 1.0},
     {**FACT, **NEURONS, "prediction": "fr", "correct": True, "score": 2.25},
     {"task": "perplexity", "data_language": "fr", "doc_id": "0", "score": 4.125},
     {**NEURONS, "task": "perplexity", "data_language": "fr", "doc_id": "0", "score": 4.5},
@@ -53,7 +61,12 @@ def test_answers_are_printed_under_their_item(folder: Path) -> None:
         '  fr prompt_en                          " une livre."',
         "",
         "lss, en, item EG",
+        "  It is",
+        "  fr: la",
+        "  en: the",
+        "  ja: この",
         "  unsteered (to compare with fr)  en (wrong), score -1.50",
+        "  ja set max = 2                  ja, score 1.00",
         "  fr set max = 2                  fr (correct), score 2.25",
         "",
         "perplexity, fr, item 0",
