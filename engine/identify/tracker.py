@@ -30,7 +30,9 @@ class _Language:
 
 
 class RecordingTracker:
-    """Counts what a recorder admits and records.
+    """Counts what a recorder reads, admits and records.
+
+    A sentence counts as read once it is admitted or the next one is asked for, so not while it is being tokenized.
 
     Args:
         characters: The length of the corpus by language, in characters.
@@ -47,17 +49,21 @@ class RecordingTracker:
         self._started_at: float | None = None
         self._restored = 0
         self._language: str | None = None
+        self._unread: Sentence | None = None
 
     def reading(self, sentences: Iterable[Sentence]) -> Iterator[Sentence]:
         """Yield sentences, and count what is read."""
         for sentence in sentences:
             if self._started_at is None:
                 self._started_at = self._clock()
-            self._languages[sentence.language].read += len(sentence.text)
+                self._language = sentence.language
+            self._unread = sentence
             yield sentence
+            self._count_read()
 
     def admitted(self, language: str, tokens: int, *, restored: bool) -> None:
         """Count a sentence that was admitted; `restored` if a checkpoint held its measurements."""
+        self._count_read()
         counts = self._languages[language]
         counts.admitted += tokens
         if restored:
@@ -86,6 +92,11 @@ class RecordingTracker:
             total_tokens=self._total(languages),
             tokens_per_second=(tokens - self._restored) / seconds if seconds > 0 and tokens > self._restored else None,
         )
+
+    def _count_read(self) -> None:
+        sentence, self._unread = self._unread, None
+        if sentence is not None:
+            self._languages[sentence.language].read += len(sentence.text)
 
     def _total(self, languages: list[_Language]) -> int | None:
         read = sum(each.read for each in languages)

@@ -81,6 +81,25 @@ def test_tokens_of_a_checkpoint_do_not_raise_the_rate() -> None:
     assert (progress.tokens, progress.tokens_per_second) == (30, 10.0)
 
 
+def test_a_text_that_is_being_tokenized_does_not_count_as_read() -> None:
+    recording = tracker(en=20, fr=1000)
+    sentences = recording.reading([Sentence(language=code, text="x" * n) for code, n in (("en", 20), ("fr", 1000))])
+    next(sentences)
+    progress = recording.progress()
+    assert (progress.language, progress.languages_done, progress.total_tokens) == ("en", 0, None)
+    recording.admitted("en", 5, restored=False)
+    recording.recorded("en", 5)
+    assert recording.progress().languages_done == 1
+    next(sentences)
+    progress = recording.progress()
+    assert (progress.languages_done, progress.total_tokens) == (1, 5 + 250)
+    recording.admitted("fr", 250, restored=False)
+    assert (recording.progress().languages_done, recording.progress().total_tokens) == (1, 255)
+    recording.recorded("fr", 250)
+    assert (recording.progress().languages_done, list(sentences)) == (2, [])
+    assert recording.progress().languages_done == 2, "it is not read twice"
+
+
 def test_a_recording_ends_where_the_corpus_does(tmp_path: Path) -> None:
     (tmp_path / "en.txt").write_text("Hello there.\nHow are you?\n")
     (tmp_path / "fr.txt").write_text("Bonjour à tous.\n\nÇa va ?\n")
