@@ -221,11 +221,14 @@ def _names(by: str) -> tuple[str, ...]:
 
 
 def _line(group: dict[str, Any], values: dict[str, Any]) -> str:
-    """Return a group as one line: its name, then each rate with its interval."""
+    """Return a group as one line: its name, then each rate with its interval. Only the null of `method` is shown."""
     rates = [_rate(name, values[name], values[f"{name}_ci"]) for name in values if f"{name}_ci" in values]
     rates += [f"{name} {values[name]:.3f}" for name in ("lcpr", "steering_score") if values.get(name) is not None]
     rates += [f"{name} {values[name]}" for name in ("relevance_unparsed", "relevance_too_long") if values.get(name)]
-    name = "  ".join(f"{key}={value}" for key, value in group.items())
+    shown = {
+        key: "none" if value is None else value for key, value in group.items() if value is not None or key == "method"
+    }
+    name = "  ".join(f"{key}={value}" for key, value in shown.items())
     note = f"  ({values['note']})" if values["note"] else ""
     return "  ".join([*([name] if name else []), f"n {values['n']}", *rates]) + note
 

@@ -94,6 +94,14 @@ def test_axes_with_several_values_tell_the_cells_of_a_sweep_apart(tmp_path: Path
     first, *others = groups(write(tmp_path / "results.parquet", rows), "--metric", "script")
     assert list(first)[:4] == ["task", "method", "patch", "target_language"]
     assert [(group["method"], group["patch"]) for group in (first, *others)] == AXES
+    named = [
+        line.split("  n 1  ")[0].split("  ")
+        for line in call(tmp_path / "results.parquet", "--metric", "script").stdout.splitlines()
+    ]
+    assert named == [
+        ["task=generation", f"method={method or 'none'}", *([f"patch={patch}"] if patch else []), "target_language=fr"]
+        for method, patch in AXES
+    ]
 
 
 QUESTIONS: list[dict[str, Any]] = [
