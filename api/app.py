@@ -51,6 +51,7 @@ from api.routes import (
     webui,
 )
 from api.services import Services
+from api.store_check import StoreCheck
 from jobs.evaluation.request import EvaluationRequest
 from jobs.spec import SweepSpec
 
@@ -93,6 +94,7 @@ def create_app(services: Services, policy: AuthPolicy) -> FastAPI:
     app.state.in_flight_keys = InFlightKeys()
     app.state.stream_limiter = StreamLimiter(services.limits.streams)
     app.state.capture_locks = PrincipalLocks()
+    app.state.store_check = StoreCheck(services.store)
     app.state.registry = CollectorRegistry()
     ProcessCollector(registry=app.state.registry)
     errors.install(app)

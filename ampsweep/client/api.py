@@ -34,7 +34,7 @@ class Api(SweepMethods, EvaluationMethods, CompletionMethods, ActivationMethods)
         await self._session.close()
 
     async def ready(self) -> bool:
-        """Return whether the server answers and every model it offers has a ready engine."""
+        """Return whether the server and its database answer and every model it offers has a ready engine."""
         try:
             await self._session.json_once(get(f"{self.url}/readyz"))
         except AmpsweepError:

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.registry import Collector
 from starlette.responses import PlainTextResponse
 
-from ampsweep.errors import Unavailable
+from ampsweep.errors import DamagedFile, Unavailable
 from ampsweep.version import __version__
 from api.auth.stream_limit import StreamLimiter
 from api.metrics.collectors import gauge
@@ -47,7 +47,7 @@ async def metrics(request: Request, services: ServicesDep) -> PlainTextResponse:
     """
     engines = await services.engine_monitor.metrics()
     stats, now = None, services.clock.now()
-    with suppress(Unavailable, TimeoutError):  # reported as ampsweep_store_up 0, beside all other metrics
+    with suppress(Unavailable, DamagedFile, TimeoutError):  # reported as ampsweep_store_up 0, beside all other metrics
         async with asyncio.timeout(STORE_SECONDS):
             stats = await asyncio.to_thread(services.store.stats)
 

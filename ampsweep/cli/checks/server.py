@@ -1,4 +1,4 @@
-"""Checks of a server from a client: whether it answers, accepts the API key and has ready engines."""
+"""Checks of a server from a client: whether it answers, accepts the API key, and has its database and ready engines."""
 
 from __future__ import annotations
 
@@ -49,17 +49,21 @@ def _server(url: str) -> list[Finding]:
                 remedy = f"set {API_KEY} to a key that `ampsweep keys create` created on the server"
                 return [ok("server", f"{url} answers"), bad("key", f"{reason}: {error.message}", remedy)]
             return [bad("server", f"{url}: {error.message}", "read the log of the server")]
-    return [ok("server", f"{url} answers; models: {names}"), *_engines(url)]
+    return [ok("server", f"{url} answers; models: {names}"), *_readiness(url)]
 
 
-def _engines(url: str) -> list[Finding]:
-    """Report the state of each engine, from `/readyz`."""
+def _readiness(url: str) -> list[Finding]:
+    """Report a database that does not answer, and the state of each engine, from `/readyz`."""
     try:
         trust_env = not is_loopback(urlsplit(url).hostname or "")
-        engines = httpx.get(f"{url.rstrip('/')}/readyz", timeout=TIMEOUT_SECONDS, trust_env=trust_env).json()["engines"]
+        state = httpx.get(f"{url.rstrip('/')}/readyz", timeout=TIMEOUT_SECONDS, trust_env=trust_env).json()
+        engines = [_engine(f"engine of {engine['model']}", engine) for engine in state["engines"]]
     except (httpx.HTTPError, ValueError, KeyError) as error:
         return [note("engines", f"the server does not report their states: {error}", f"see {url}/readyz")]
-    return [_engine(f"engine of {engine['model']}", engine) for engine in engines]
+    if state.get("database") == "unavailable":
+        remedy = "read the log of the server; it continues by itself once the database answers"
+        return [bad("database", "the server cannot reach its database; sweeps cannot be submitted", remedy), *engines]
+    return engines
 
 
 def _engine(name: str, engine: Mapping[str, Any]) -> Finding:

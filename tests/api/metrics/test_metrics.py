@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from ampsweep.errors import Unavailable
+from ampsweep.errors import AmpsweepError, DamagedFile, Unavailable
 from api.auth.api_keys import KeyScope
 from api.metrics.engines import _COUNTERS, _GAUGES
 from engine.base import EngineStats
@@ -127,9 +127,12 @@ async def test_an_unhandled_exception_is_counted_as_status_500(installation: Ins
     assert metrics["ampsweep_http_requests_total", ("GET", "/v1/sweeps", "500")] == 1
 
 
-async def test_without_the_database_the_other_metrics_are_reported(installation: Installation) -> None:
+@pytest.mark.parametrize("error", [Unavailable("the database is gone"), DamagedFile("the database was overwritten")])
+async def test_without_the_database_the_other_metrics_are_reported(
+    installation: Installation, error: AmpsweepError
+) -> None:
     def refuse() -> Any:
-        raise Unavailable("the database is gone")
+        raise error
 
     async with running_server(installation, working=False) as server:
         assert (await scrape(server))["ampsweep_store_up", ()] == 1

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from ampsweep.errors import UnsupportedModel
+from ampsweep.errors import Unavailable, UnsupportedModel
 from tests.api.running_server import running_server
 from tests.worker.installation import Installation
 
@@ -17,7 +18,7 @@ async def test_a_server_with_ready_engines_is_healthy_and_ready(installation: In
         assert (await server.http.get("/healthz")).json() == {"status": "ok"}
         ready = await server.http.get("/readyz")
     assert ready.status_code == 200
-    assert (ready.json()["missing"], ready.json()["unsupervised"]) == ([], [])
+    assert (ready.json()["database"], ready.json()["missing"], ready.json()["unsupervised"]) == ("ready", [], [])
     (engine,) = ready.json()["engines"]
     assert engine.pop("start_seconds") >= 0
     assert [engine] == [
@@ -56,6 +57,24 @@ async def test_an_engine_without_a_supervisor_makes_the_server_unready(installat
         assert (ready.json()["missing"], ready.json()["unsupervised"]) == ([], ["tiny"])
         assert (await server.http.post("/v1/engines/tiny/retry")).status_code == 202
         await server.pool.ready()
+        assert (await server.http.get("/readyz")).status_code == 200
+
+
+async def test_a_database_that_does_not_answer_makes_the_server_unready(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: object) -> Any:
+        raise Unavailable("the database is temporarily unavailable: connection refused")
+
+    async with running_server(installation, working=False) as server:
+        with monkeypatch.context() as outage:
+            outage.setattr(installation.store, "list_sweeps", refuse)
+            ready = await server.http.get("/readyz")
+            assert (await server.http.get("/healthz")).status_code == 200, "a restart would not help"
+        assert ready.status_code == 503
+        assert (ready.json()["status"], ready.json()["database"]) == ("unavailable", "unavailable")
+        assert (ready.json()["missing"], [engine["state"] for engine in ready.json()["engines"]]) == ([], ["ready"])
+        assert "refused" not in ready.text, "nothing about the database without a key"
         assert (await server.http.get("/readyz")).status_code == 200
 
 

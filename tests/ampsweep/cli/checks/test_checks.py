@@ -170,11 +170,15 @@ def test_engines_of_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
         for name, state, error in (("a", "ready", None), ("b", "starting", None), ("c", "failed", "no memory"))
     ]
     monkeypatch.setattr(httpx, "get", lambda *_, **__: httpx.Response(503, json={"engines": engines}))
-    findings = server._engines("http://127.0.0.1:1")
+    findings = server._readiness("http://127.0.0.1:1")
     assert [each.state for each in findings] == ["ok", "note", "bad"]
     assert "no memory" in findings[-1].detail
+    answer = {"database": "unavailable", "engines": engines}
+    monkeypatch.setattr(httpx, "get", lambda *_, **__: httpx.Response(503, json=answer))
+    database, *others = server._readiness("http://127.0.0.1:1")
+    assert (database.subject, database.state, others) == ("database", "bad", findings)
     monkeypatch.setattr(httpx, "get", lambda *_, **__: httpx.Response(502, text="oops"))
-    assert [each.state for each in server._engines("http://127.0.0.1:1")] == ["note"]
+    assert [each.state for each in server._readiness("http://127.0.0.1:1")] == ["note"]
 
 
 def test_the_results_storage_is_tested_and_left_clean(tmp_path: Path) -> None:
