@@ -5,7 +5,7 @@ be interrupted: the first token of an interactive request would take one to two 
 
 - a step in which an interactive request waits for its first token has no batch requests;
 - while interactive requests run, and for `GRACE_SECONDS` after the last one, a step has only so many tokens of batch
-  requests that it takes no longer than a step of interactive requests alone took;
+  requests that it takes no longer than a step of interactive requests alone took, and always as many as that step had;
 - if an interactive request finds no place in the batch, or no free block of the KV cache, a batch request is preempted.
 
 Without interactive requests nothing is limited. Requests that are held keep their blocks and their places.
@@ -59,18 +59,27 @@ class StepLength:
 
     Attributes:
         tokens: How many tokens of batch requests a short step may have.
-        seconds: Smoothed time of the steps that computed prompts of interactive requests alone; None before the first.
+        least: The fewest, which is the smoothed number of tokens in the steps that computed prompts of interactive
+            requests alone. If a step of so many takes longer than those did, the machine has become slower, and fewer
+            tokens would only stop the batch requests.
+        seconds: Smoothed time of these steps; None before the first.
     """
 
     def __init__(self, max_tokens: int) -> None:
         """Begin with a small share of `max_tokens`, the most tokens of a step."""
         self._max_tokens = max_tokens
         self.tokens = max(1, int(max_tokens * FIRST_SHARE))
+        self.least = 1.0
         self.seconds: float | None = None
 
-    def alone(self, seconds: float) -> None:
+    def alone(self, tokens: int, seconds: float) -> None:
         """Learn from a step that computed prompts of interactive requests and nothing else."""
-        self.seconds = seconds if self.seconds is None else self.seconds + _SMOOTHING * (seconds - self.seconds)
+        if self.seconds is None:
+            self.least, self.seconds = tokens, seconds
+        else:
+            self.least += _SMOOTHING * (tokens - self.least)
+            self.seconds += _SMOOTHING * (seconds - self.seconds)
+        self.tokens = max(self.tokens, int(self.least))
 
     def short(self, batch_tokens: int, seconds: float) -> None:
         """Learn from a step with a limited number of tokens of batch requests."""
@@ -78,7 +87,7 @@ class StepLength:
             return
         goal = max(self.seconds, LEAST_STEP_SECONDS)
         if seconds > goal:
-            self.tokens = max(1, int(self.tokens * max(goal / seconds, _LEAST_CUT)))
+            self.tokens = max(int(self.least), int(self.tokens * max(goal / seconds, _LEAST_CUT)))
         elif batch_tokens * _GROWTH >= self.tokens:
             self.tokens = min(self._max_tokens, math.ceil(self.tokens * _GROWTH))
 
@@ -220,7 +229,7 @@ class InteractiveScheduling:
         if step is not None:
             seconds = now - max(step.scheduled_at, self._updated_at)
             if step.batch_tokens == 0 and step.interactive_tokens > len(self._interactive):  # prompts, not only answers
-                self.length.alone(seconds)
+                self.length.alone(step.interactive_tokens, seconds)
             elif step.mode is Mode.SHORT and step.batch_tokens:
                 self.length.short(step.batch_tokens, seconds)
         self._updated_at = now
