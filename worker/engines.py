@@ -16,6 +16,7 @@ from ampsweep.folders.model import read_model_folder
 from ampsweep.telemetry.start_phase import report_phase
 from engine.base import Engine
 from engine.out_of_memory import named_allocation_failures
+from engine.out_of_threads import named_thread_failures
 from jobs.language_control.identifiers import open_identifier
 
 
@@ -84,12 +85,12 @@ async def open_engine(spec: EngineSpec) -> Engine:
         UnknownName: There is no engine of this kind.
         InvalidRequest: An option is not supported by this kind of engine.
         UnsupportedModel: The engine cannot steer the model.
-        EngineFailed: There is not enough memory (param "dtype").
+        EngineFailed: There is not enough memory (param "dtype"), or a thread cannot be started.
     """
     check_options(spec)
     report_phase("importing libraries")
     open_kind = {"vllm": _open_vllm, "transformers": _open_transformers, "fake": _open_fake}[spec.kind]
-    with named_allocation_failures(f"to load {spec.model}"):
+    with named_allocation_failures(f"to load {spec.model}"), named_thread_failures(f"to load {spec.model}"):
         return await open_kind(spec)
 
 

@@ -22,6 +22,7 @@ from worker.engines import EngineSpec
 from worker.pool.engine_session import EngineSession, WorkerConfig
 from worker.pool.pool import Pool
 from worker.resources.machines import Machines
+from worker.resources.process_limits import MIN_PROCESSES, process_limit
 
 _CHECK_PACKAGES = f"{require_own_packages.__module__}.{require_own_packages.__name__}"
 """Ray calls this by name in each of its processes, before the process imports anything of `worker` or `jobs`."""
@@ -113,11 +114,10 @@ class RayPool(Pool):
                 with _hangup_blocked():
                     ray.init(address="local", include_dashboard=False, num_cpus=cpus, **common)
             except Exception as error:
-                if type(error) is not Exception:  # Ray raises this class itself, after 30 seconds
-                    raise
+                if type(error) is not Exception and not isinstance(error, RuntimeError | OSError):
+                    raise  # Ray raises the first class itself, after 30 seconds, and the others where a process ends
                 raise Unavailable(
-                    f"Ray did not start: {error} Start the server again when the machine is less busy and has memory "
-                    "to spare; Ray's logs are in /tmp/ray/session_latest/logs"
+                    f"Ray did not start: {error}{'' if str(error).endswith('.') else '.'} {_remedy()}"
                 ) from error
         return ray
 
@@ -157,6 +157,16 @@ def _hangup_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _remedy() -> str:
+    """Return what to do about a local Ray instance that does not start: Ray's own errors do not name the reason."""
+    temporary = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"  # noqa: S108  (as Ray does)
+    if (limit := process_limit()) is not None and limit.most < MIN_PROCESSES:
+        advice = f"It may need more than the {limit.most} processes and threads that are allowed; {limit.remedy}."
+    else:
+        advice = "Start the server again when the machine is less busy and has memory to spare."
+    return f"{advice} Ray's logs are in {temporary.rstrip('/')}/ray/session_latest/logs"
 
 
 def _set_auth_token() -> None:

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-CGROUPS, OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+from worker.resources.control_groups import group_folders, number
+
 _UNLIMITED = 1 << 60
 """What version 1 gives as the limit of an unlimited group is close to 2**63."""
 
@@ -31,9 +32,9 @@ def address_space() -> int | None:
 
 def group_limits() -> Iterator[MemoryLimit]:
     """Yield the limits of the groups that this process is in, up to the root that it sees."""
-    for folder in dict.fromkeys(_folders()):
+    for folder in group_folders("memory"):
         for limit, usage in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
-            total, used = _number(folder / limit), _number(folder / usage)
+            total, used = number(folder / limit), number(folder / usage)
             if total is not None and total < _UNLIMITED:
                 free = total if used is None else total - used + _cache(folder)
                 yield MemoryLimit(total=total, free=free)
@@ -52,30 +53,8 @@ def page_cache(stat: str) -> int:
     return sum(int(fields.get(name, 0)) for name in names)
 
 
-def _folders() -> Iterator[Path]:
-    """Yield the folders of the groups of this process: the root, and those that its groups are nested in."""
-    yield from (CGROUPS, CGROUPS / "memory")
-    try:
-        lines = OWN_GROUPS.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        root = CGROUPS if not controllers else CGROUPS / "memory"
-        if not controllers or "memory" in controllers.split(","):
-            inner = Path(path.lstrip("/"))
-            yield from (root / group for group in (inner, *inner.parents))
-
-
 def _cache(folder: Path) -> int:
     try:
         return page_cache((folder / "memory.stat").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return 0
-
-
-def _number(path: Path) -> int | None:
-    try:
-        return int(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None

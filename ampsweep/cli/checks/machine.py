@@ -1,4 +1,4 @@
-"""Checks of the machine: processor, GPUs, memory, shared memory, limit of open files."""
+"""Checks of the machine: processor, GPUs, memory, shared memory, limits of open files and of processes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ampsweep.errors import InvalidRequest
 from worker.engines import EngineSpec
 from worker.resources.gpus import Gpu, gpus
 from worker.resources.memory import GIB, EngineMemory, available_memory, gpu_shortage, remedy, require_gpus
+from worker.resources.process_limits import MIN_PROCESSES, ProcessLimit, process_limit
 
 SHARED = Path("/dev/shm")  # noqa: S108
 MIN_OPEN_FILES = 4096
@@ -103,6 +104,14 @@ def open_files(limit: int) -> Finding:
     return ok("open files", f"at most {limit} per process")
 
 
+def processes(limit: ProcessLimit | None) -> Finding:
+    """Check how many processes and threads may run; a server with one engine on two cores has about 260."""
+    if limit is None:
+        return ok("processes", "no limit")
+    text = f"at most {limit.most} processes and threads"
+    return note("processes", text, limit.remedy) if limit.most < MIN_PROCESSES else ok("processes", text)
+
+
 def machine(specs: Sequence[EngineSpec]) -> list[Finding]:
     """Run all checks of this module; `specs` are the engines that the server would start."""
     gpu_list = gpus()
@@ -114,4 +123,5 @@ def machine(specs: Sequence[EngineSpec]) -> list[Finding]:
         memory(available_memory(), [EngineMemory.of(spec, gpu=bool(gpu_list)) for spec in specs]),
         shared_memory(shutil.disk_usage(SHARED).total if SHARED.is_dir() else 0),
         open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
+        processes(process_limit()),
     ]

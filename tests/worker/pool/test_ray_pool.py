@@ -29,6 +29,7 @@ from worker.engines import EngineSpec
 from worker.pool.ray_pool import RayPool
 from worker.resources.machines import Placement, this_machine
 from worker.resources.memory import PROCESS_BYTES, EngineMemory, total_memory
+from worker.resources.process_limits import ProcessLimit
 
 pytestmark = [
     pytest.mark.processes,
@@ -209,8 +210,35 @@ async def test_a_local_ray_that_does_not_start_in_time_is_reported_with_what_to_
 
     monkeypatch.setattr(ray, "init", timed_out)
     monkeypatch.setattr("worker.pool.ray_pool._set_auth_token", lambda: None)
+    monkeypatch.setattr("worker.pool.ray_pool.process_limit", lambda: None)
+    monkeypatch.setenv("RAY_TMPDIR", "/scratch")
     pool = RayPool([installation.engine()], installation.worker_config)
-    with pytest.raises(Unavailable, match=r"Ray did not start: The current node .* when the machine is less busy"):
+    reported = (
+        r"Ray did not start: The current node .* startup\. Start .* less busy .* in /scratch/ray/session_latest/logs"
+    )
+    with pytest.raises(Unavailable, match=reported):
+        await pool.start()
+    await pool.stop()
+
+
+@pytest.mark.parametrize(
+    "error", [Exception("The current node timed out during startup."), RuntimeError("Timed out waiting for file port")]
+)
+async def test_a_local_ray_that_may_start_too_few_processes_is_reported_with_their_limit(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    import ray
+
+    def fail(**_options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(ray, "init", fail)
+    monkeypatch.setattr("worker.pool.ray_pool._set_auth_token", lambda: None)
+    monkeypatch.setattr(
+        "worker.pool.ray_pool.process_limit", lambda: ProcessLimit(most=60, remedy="raise it: ulimit -u 1024")
+    )
+    pool = RayPool([installation.engine()], installation.worker_config)
+    with pytest.raises(Unavailable, match=rf"{error}\.? It may need more than the 60 processes .*: ulimit -u 1024\."):
         await pool.start()
     await pool.stop()
 

@@ -22,7 +22,7 @@ from jobs.planning.catalog import Catalog
 from worker.engines import EngineSpec
 from worker.pool.engine_session import WorkerConfig
 from worker.pool.ray_actor import RayEngineActor
-from worker.resources import memory, memory_limits
+from worker.resources import control_groups, memory
 from worker.resources.gpus import Gpu
 from worker.resources.memory import (
     EngineMemory,
@@ -173,8 +173,8 @@ def test_an_engine_in_a_cluster_is_compared_with_all_memory_of_its_machine(
 
 
 def test_the_total_is_the_machines_or_the_containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory_limits, "CGROUPS", tmp_path)
-    monkeypatch.setattr(memory_limits, "OWN_GROUPS", tmp_path / "none")
+    monkeypatch.setattr(control_groups, "CGROUPS", tmp_path)
+    monkeypatch.setattr(control_groups, "OWN_GROUPS", tmp_path / "none")
     whole = total_memory()
     assert whole >= available_memory() > 0
     (tmp_path / "memory.max").write_text("max\n")

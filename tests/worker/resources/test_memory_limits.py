@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.resources import memory_limits
+from worker.resources import control_groups
 from worker.resources.memory_limits import MemoryLimit, group_limits, page_cache
 
 
@@ -13,8 +13,8 @@ def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of control groups without limits."""
     own = tmp_path / "self"
     own.write_text("")
-    monkeypatch.setattr(memory_limits, "CGROUPS", tmp_path)
-    monkeypatch.setattr(memory_limits, "OWN_GROUPS", own)
+    monkeypatch.setattr(control_groups, "CGROUPS", tmp_path)
+    monkeypatch.setattr(control_groups, "OWN_GROUPS", own)
     return tmp_path
 
 

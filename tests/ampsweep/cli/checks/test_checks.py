@@ -20,6 +20,7 @@ from api.auth.api_keys import KeyFile, KeyScope
 from worker.engines import EngineSpec
 from worker.resources.gpus import Gpu
 from worker.resources.memory import GIB, EngineMemory, available_memory
+from worker.resources.process_limits import ProcessLimit
 
 GPU = Gpu(name="NVIDIA H200", driver="570.86.10", total=143771, free=140000)
 
@@ -162,6 +163,12 @@ def test_an_exposed_server_without_protection_is_reported(tmp_path: Path) -> Non
 
 def test_open_files() -> None:
     assert [machine.open_files(limit).state for limit in (1024, 4096)] == ["note", "ok"]
+
+
+def test_processes() -> None:
+    assert machine.processes(None).state == "ok"
+    states = [machine.processes(ProcessLimit(most=most, remedy="ulimit -u")).state for most in (300, 4096)]
+    assert states == ["note", "ok"]
 
 
 def test_engines_of_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
