@@ -33,7 +33,7 @@ async def test_checks_of_a_database_that_hangs_end_in_time_and_share_one_query(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Health checks need no key: each with a thread of its own, they would take those of the other requests."""
-    back, queries = threading.Event(), []
+    back, queries = threading.Event(), list[None]()
 
     def hang(**_: object) -> None:
         queries.append(None)
