@@ -13,10 +13,10 @@ from ampsweep.domain.choices import ENGINE_KINDS
 from ampsweep.errors import InvalidRequest, UnknownName
 from ampsweep.folders.adapter import read_adapter
 from ampsweep.folders.model import read_model_folder
+from ampsweep.out_of_threads import named_thread_failures
 from ampsweep.telemetry.start_phase import report_phase
 from engine.base import Engine
 from engine.out_of_memory import named_allocation_failures
-from engine.out_of_threads import named_thread_failures
 from jobs.language_control.identifiers import open_identifier
 
 

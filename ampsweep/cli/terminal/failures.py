@@ -5,7 +5,7 @@
 2   invalid input: an option, a field, a name, or a file that cannot be read or written
 3   the object does not exist, or its state does not allow the operation
 4   the server needs an API key, or a key with more scopes
-5   temporarily unavailable: a full disk; a server that is not running, does not answer, is busy or is starting
+5   temporarily unavailable: a full disk, too few threads; a server that is not running, does not answer, or is busy
 130 stopped by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP (its terminal was closed)
 
 With `--json` among the arguments, the line is an error object as in the server's responses.
@@ -45,6 +45,7 @@ from ampsweep.errors import (
     shortened,
 )
 from ampsweep.files import FREE_SPACE, is_full, not_utf8
+from ampsweep.out_of_threads import TOO_FEW, is_out_of_threads
 from ampsweep.telemetry.library_output import library_log, own_stream
 
 TRACEBACK = "AMPSWEEP_TRACEBACK"
@@ -187,6 +188,9 @@ def _fail(error: Exception, group: TyperGroup, words: Sequence[str], *, as_json:
         kind, code = ("server_error", "unavailable") if full else ("invalid_request_error", "invalid_request")
         _print_error(_file_error(error), kind, None, code, as_json=as_json)
         raise typer.Exit(EXIT_UNAVAILABLE if full else WRONG_INPUT) from error
+    if is_out_of_threads(error):
+        _print_error(f"{error}; {TOO_FEW}", "server_error", None, "unavailable", as_json=as_json)
+        raise typer.Exit(EXIT_UNAVAILABLE) from error
     if os.environ.get(TRACEBACK):
         sys.stderr = own_stream(err=True)  # where the traceback is to appear
         return

@@ -284,6 +284,12 @@ def test_a_spec_that_cannot_be_read_is_code_2(content: str | None, complaint: st
         (UnknownName("model", "x", ["atlas"], param="model"), 2, "error: model: unknown model 'x'; known: atlas"),
         (EngineFailed("the engine\ndied"), 1, "error: the engine died"),
         (ZeroDivisionError("by zero"), 1, "error: ZeroDivisionError: by zero (AMPSWEEP_TRACEBACK=1 shows where)"),
+        (
+            RuntimeError("can't start new thread"),
+            5,
+            "error: can't start new thread; raise the limit on processes and threads (ulimit -u, that of a container or a "
+            "job)",
+        ),
     ],
 )
 def test_an_exception_becomes_a_line(error: Exception, code: int, line: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from ampsweep.errors import EngineFailed
-from engine.out_of_threads import named_thread_failures
+from ampsweep.out_of_threads import named_thread_failures
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from engine.out_of_threads import named_thread_failures
     ],
 )
 def test_a_thread_that_cannot_be_started_is_named(error: Exception) -> None:
-    message = r"too few .* to load atlas; raise their limit \(ulimit -u"
+    message = r"no further thread .* to load atlas; raise the limit .*\(ulimit -u"
     with pytest.raises(EngineFailed, match=message), named_thread_failures("to load atlas"):
         raise error
 

@@ -11,15 +11,22 @@ from ampsweep.errors import EngineFailed
 _TEXTS = re.compile(r"can't start new thread|pthread_create|resource temporarily unavailable", re.IGNORECASE)
 
 
+TOO_FEW = "raise the limit on processes and threads (ulimit -u, that of a container or a job)"
+"""The remedy for a thread or process that cannot be started."""
+
+
+def is_out_of_threads(error: BaseException) -> bool:
+    """Return whether an exception says that a thread or process could not be started."""
+    return isinstance(error, RuntimeError | OSError) and _TEXTS.search(str(error)) is not None
+
+
 @contextmanager
 def named_thread_failures(doing: str) -> Iterator[None]:
     """Raise EngineFailed where a thread or process cannot be started in the block; `doing` says what the block does."""
     try:
         yield
     except (RuntimeError, OSError) as error:
-        if not _TEXTS.search(str(error)):
+        if not is_out_of_threads(error):
             raise
-        raise EngineFailed(
-            f"too few processes and threads are allowed {doing}; raise their limit (ulimit -u, that of a container "
-            f"or a job) ({' '.join(str(error).split())[:200]})"
-        ) from error
+        reason = " ".join(str(error).split())[:200]
+        raise EngineFailed(f"no further thread or process can be started {doing}; {TOO_FEW} ({reason})") from error
