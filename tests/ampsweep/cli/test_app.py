@@ -28,6 +28,7 @@ from ampsweep.errors import (
     UnknownName,
 )
 from ampsweep.folders.model import read_model_folder
+from ampsweep.out_of_threads import TOO_FEW
 from engine.neurons.formats.neuron_json import from_json
 
 SPEC = {
@@ -287,8 +288,7 @@ def test_a_spec_that_cannot_be_read_is_code_2(content: str | None, complaint: st
         (
             RuntimeError("can't start new thread"),
             5,
-            "error: can't start new thread; raise the limit on processes and threads (ulimit -u, that of a container or a "
-            "job)",
+            f"error: can't start new thread; {TOO_FEW}",
         ),
     ],
 )
