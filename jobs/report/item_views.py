@@ -60,6 +60,7 @@ WITH cells AS (
    AND i.task_options IS NOT DISTINCT FROM c.task_options AND i.selection IS NOT DISTINCT FROM c.selection
    AND i.layers IS NOT DISTINCT FROM c.layers AND i.factor IS NOT DISTINCT FROM c.factor
    AND i.intervention IS NOT DISTINCT FROM c.intervention
+  WHERE NOT is_self(data_language, i.target_language)
   WINDOW cell AS (PARTITION BY i.target_language, arm, measure, i.panel, i.task_options, i.data_language)
 ), by_item AS (
   SELECT target_language, arm, measure, sum(deviation) AS together, sum(pow(deviation, 2)) AS apart
@@ -75,29 +76,56 @@ It is the ratio of two standard errors of the mean: that over items, each with i
 over answers; at least 1. An item is what has the same `doc_id`. Null where all items of a language are alike.
 """
 
+PANEL_DEPENDENCE = """
+CREATE VIEW panel_dependence AS
+WITH deviations AS (
+  SELECT panel, target_language, is_self(data_language, target_language) AS of_self, selection, intervention, layers,
+         factor, doc_id,
+         (coalesce(change, value) - avg(coalesce(change, value)) OVER cell) / count(*) OVER cell AS deviation
+  FROM item_values WHERE method = 'neurons'
+  WINDOW cell AS (PARTITION BY panel, target_language, selection, intervention, layers, factor, task_options,
+                  data_language)
+), by_item AS (
+  SELECT * EXCLUDE (deviation), sum(deviation) AS together, sum(pow(deviation, 2)) AS apart
+  FROM deviations GROUP BY ALL
+), cells AS (
+  SELECT * EXCLUDE (doc_id, together, apart),
+         CASE WHEN sum(apart) > 1e-24 THEN greatest(1, sqrt(sum(pow(together, 2)) / sum(apart))) END AS widening
+  FROM by_item GROUP BY ALL
+)
+SELECT DISTINCT s.panel, s.target_language, side, whose, s.intervention, s.layers, s.factor, widening
+FROM steered s JOIN cells c
+  ON s.panel = c.panel AND s.target_language = c.target_language AND (side = 'self') = of_self
+ AND s.selection IS NOT DISTINCT FROM c.selection AND s.intervention = c.intervention AND s.layers = c.layers
+ AND s.factor = c.factor
+"""
+"""`dependence` of every intervention on neurons, by panel and side."""
+
 _HELD_OUT = """
 CREATE VIEW {name} AS
 WITH folded AS (
-  SELECT *, dense_rank() OVER (PARTITION BY panel, target_language ORDER BY md5(doc_id), doc_id) % {folds} AS fold
-  FROM item_values WHERE metric <> 'nll' AND selection IS NULL AND factor IS NOT NULL
+  SELECT *, CASE WHEN is_self(data_language, target_language) THEN 'self' ELSE 'cross' END AS side,
+         dense_rank() OVER (PARTITION BY panel, target_language ORDER BY md5(doc_id), doc_id) % {folds} AS fold
+  FROM item_values WHERE selection IS NULL AND factor IS NOT NULL
 ), sums AS (
-  SELECT panel, target_language, way, intervention, layers, factor, data_language, fold, sum(value) AS total,
-         count(*) AS n
+  SELECT panel, side, metric, target_language, way, intervention, layers, factor, data_language, fold,
+         sum(value) AS total, count(*) AS n
   FROM folded GROUP BY ALL
 ), others AS (
-  SELECT s.panel, s.target_language, s.way, s.intervention, s.layers, s.factor, s.data_language, f.fold,
-         sum(total) FILTER (s.fold <> f.fold) / sum(n) FILTER (s.fold <> f.fold) AS value
+  SELECT s.panel, s.side, s.metric, s.target_language, s.way, s.intervention, s.layers, s.factor, s.data_language,
+         f.fold, sum(total) FILTER (s.fold <> f.fold) / sum(n) FILTER (s.fold <> f.fold) AS value
   FROM sums s CROSS JOIN (SELECT DISTINCT fold FROM sums) f GROUP BY ALL
 ), ranked AS (
-  SELECT panel, target_language, way, intervention, layers, factor, fold,
+  SELECT panel, side, target_language, way, intervention, layers, factor, fold,
          row_number() OVER (
            PARTITION BY {race}, fold
-           ORDER BY count(value) DESC, round(avg(value), 12) DESC, factor, intervention, layers) AS place,
+           ORDER BY count(value) DESC, round(avg(CASE metric WHEN 'nll' THEN -value ELSE value END), 12) DESC, factor,
+                    intervention, layers) AS place,
          count(*) OVER (PARTITION BY {race}, fold) AS tried
-  FROM others GROUP BY panel, target_language, way, intervention, layers, factor, fold
+  FROM others GROUP BY panel, side, metric, target_language, way, intervention, layers, factor, fold
 ), by_language AS (
   SELECT {race}, data_language, sum(total) / sum(n) AS value
-  FROM ranked JOIN sums USING (panel, target_language, way, intervention, layers, factor, fold)
+  FROM ranked JOIN sums USING (panel, side, target_language, way, intervention, layers, factor, fold)
   WHERE place = 1 AND tried > 1 GROUP BY ALL
 )
 SELECT {race}, avg(value) AS held_out FROM by_language
@@ -111,13 +139,15 @@ def _held_out(name: str, race: str) -> str:
     return _HELD_OUT.replace("{name}", name).replace("{race}", race).replace("{folds}", str(FOLDS))
 
 
-HELD_OUT_FACTOR = _held_out("held_out_factor", "panel, target_language, way, intervention, layers")
-HELD_OUT_INTERVENTION = _held_out("held_out_intervention", "panel, target_language, way")
+HELD_OUT_FACTOR = _held_out("held_out_factor", "panel, side, target_language, way, intervention, layers")
+HELD_OUT_INTERVENTION = _held_out("held_out_intervention", "panel, side, target_language, way")
 """The mean over data languages of a metric at the best factor, or intervention, on items that did not choose it.
 
+`side` says whether the data are in the language that is steered to (self) or in others (cross).
+
 The items are divided into FOLDS parts, an item with its answers in all data languages in one. On each part the factor
-counts that has the largest mean on the others; of equal ones the smallest. There is no such value for a single factor,
+counts that has the best mean on the others; of equal ones the smallest. There is no such value for a single factor,
 and none after a search, which chose the factors on some of the same items.
 """
 
-ITEM_VIEWS = (WITHOUT_REGIONS, ITEM_VALUES, DEPENDENCE, HELD_OUT_FACTOR, HELD_OUT_INTERVENTION)
+ITEM_VIEWS = (WITHOUT_REGIONS, ITEM_VALUES, DEPENDENCE, PANEL_DEPENDENCE, HELD_OUT_FACTOR, HELD_OUT_INTERVENTION)

@@ -84,47 +84,46 @@ GROUP BY ALL ORDER BY panel, side DESC
 """
 BEST = """
 WITH means AS (
-  SELECT s.panel, target_language,
-         CASE measure WHEN 'lss' THEN 'all' WHEN 'accuracy' THEN 'all' WHEN 'control' THEN 'others' ELSE 'itself' END
-           AS data,
-         intervention, layers, factor, whose, random_seed, avg(value) AS value,
-         round(avg(CASE WHEN rising THEN value ELSE -value END), 12) AS merit, avg(baseline) AS unsteered,
-         count(value) AS languages, max(neurons) AS neurons
-  FROM steered s LEFT JOIN (SELECT metric, measure FROM measures) USING (metric)
+  SELECT s.sided_panel, panel, side, target_language, intervention, layers, factor, whose, random_seed,
+         avg(value) AS value, avg(baseline) AS baseline, count(value) AS languages, max(neurons) AS neurons,
+         CASE WHEN bool_and(rising) THEN avg(value) ELSE -avg(value) END AS merit
+  FROM steered s
   WHERE rising IS NOT NULL
-    AND CASE data WHEN 'all' THEN true WHEN 'others' THEN NOT is_self(data_language, target_language)
-                  ELSE is_self(data_language, target_language) AND NOT is_of_target(metric) END
+    AND CASE side WHEN 'self' THEN NOT is_of_target(metric)
+                  ELSE metric IN (SELECT metric FROM measures WHERE measure <> 'quality') END
   GROUP BY ALL
 ), ranked AS (
-  SELECT m.*, rank() OVER (same ORDER BY languages DESC, merit DESC) = 1 AS is_best,
+  SELECT m.*, rank() OVER (same ORDER BY languages DESC, round(merit, 12) DESC) = 1 AS is_best,
          languages < max(languages) OVER same AS is_incomplete,
-         row_number() OVER (same ORDER BY languages DESC, merit DESC, control_values DESC, control DESC,
+         row_number() OVER (same ORDER BY languages DESC, round(merit, 12) DESC, control_values DESC, control DESC,
                                           gain_values DESC, gain DESC, factor) AS position
   FROM means m JOIN judged USING (target_language, intervention, layers, factor)
   WHERE whose = 'own' AND neurons > 0 AND method = 'neurons'
-  WINDOW same AS (PARTITION BY panel, target_language, intervention, layers)
+  WINDOW same AS (PARTITION BY sided_panel, target_language, intervention, layers)
 ), others AS (
-  SELECT panel, target_language, intervention, layers,
+  SELECT sided_panel, target_language, intervention, layers,
          string_agg(format('{:g}', factor), ', ' ORDER BY factor) FILTER (is_best AND position > 1) AS tied,
          string_agg(format('{:g}', factor), ', ' ORDER BY factor) FILTER (is_incomplete) AS incomplete
   FROM ranked GROUP BY ALL
 )
-SELECT r.panel, r.target_language, r.data, r.intervention, r.layers, r.factor, any_value(tied) AS tied,
-       any_value(incomplete) AS incomplete, r.value, any_value(r.unsteered) AS unsteered,
-       any_value(held_out) AS held_out, r.languages, r.neurons,
+SELECT r.sided_panel AS panel, r.target_language, r.intervention, r.layers, r.factor, any_value(tied) AS tied,
+       any_value(incomplete) AS incomplete, r.value, r.baseline AS unsteered, any_value(held_out) AS held_out,
+       r.languages, r.neurons,
        avg(c.value) FILTER (c.whose = 'random') AS random,
        min(c.value) FILTER (c.whose = 'random') AS random_min,
        max(c.value) FILTER (c.whose = 'random') AS random_max,
        any_value(c.value) FILTER (c.whose = 'other language') AS other
-FROM ranked r LEFT JOIN means c USING (panel, target_language, data, intervention, layers, factor)
-LEFT JOIN others USING (panel, target_language, intervention, layers)
-LEFT JOIN (FROM held_out_factor WHERE way IN ('neurons', 'difference'))
-  USING (panel, target_language, intervention, layers)
+FROM ranked r LEFT JOIN means c USING (sided_panel, target_language, intervention, layers, factor)
+LEFT JOIN others USING (sided_panel, target_language, intervention, layers)
+LEFT JOIN (FROM held_out_factor WHERE way IN ('neurons', 'difference')) h
+  ON h.panel = r.panel AND h.side = r.side AND h.target_language = r.target_language
+ AND h.intervention = r.intervention AND h.layers = r.layers
 WHERE r.position = 1 GROUP BY ALL ORDER BY ALL
 """
 HELD_OUT = """
 SELECT way AS arm, measure, avg(held_out) AS held_out
 FROM held_out_intervention JOIN (SELECT DISTINCT panel, metric FROM compared) USING (panel) JOIN measures USING (metric)
+WHERE side = 'cross' AND measure IN ('lss', 'control')
 GROUP BY ALL
 """
 MATRIX = """
@@ -168,17 +167,23 @@ SELECT *, item_range(min(n) OVER (), max(n) OVER ()) AS items FROM counted ORDER
 """
 CURVES = """
 WITH of_draws AS (
-  SELECT panel, target_language AS target, data_language, intervention, whose, factor AS x, reference, bottom, top,
+  SELECT panel, sided_panel, side, target_language, data_language, intervention, whose, factor, reference, bottom, top,
          avg(y) AS y, mean_of_all(y_low) AS y_low, mean_of_all(y_high) AS y_high
   FROM steered WHERE y IS NOT NULL AND layers NOT SIMILAR TO '[0-9]+' GROUP BY ALL
 ), means AS (
-  SELECT panel, target, intervention, whose, x, reference, bottom, top, avg(y) AS y, stddev_samp(y) AS sd,
-         count(*) AS n, mean_bound(y, y_low) AS low, mean_bound(y, y_high) AS high
+  SELECT * EXCLUDE (data_language, y, y_low, y_high), avg(y) AS y, count(*) AS n, pooled_low(y, y_low) AS low,
+         pooled_high(y, y_high) AS high
   FROM of_draws GROUP BY ALL
+), widenings AS (
+  SELECT panel, side, target_language, intervention, whose, factor, max(widening) AS widening
+  FROM panel_dependence WHERE layers NOT SIMILAR TO '[0-9]+' GROUP BY ALL
+), widened AS (
+  SELECT *, CASE n WHEN 1 THEN 1 ELSE coalesce(widening, sqrt(n)) END AS w
+  FROM means LEFT JOIN widenings USING (panel, side, target_language, intervention, whose, factor)
 )
-SELECT panel, target, intervention, whose, x, y, wider_low(y, t * sd / sqrt(n), low, bottom) AS y_low,
-       wider_high(y, t * sd / sqrt(n), high, top) AS y_high, n, reference
-FROM means LEFT JOIN student USING (n) ORDER BY ALL
+SELECT sided_panel AS panel, target_language AS target, intervention, whose, factor AS x, y,
+       widened_low(y, low, w, bottom) AS y_low, widened_high(y, high, w, top) AS y_high, n, reference
+FROM widened ORDER BY ALL
 """
 EFFECTS = """
 SELECT panel, data_language AS row, target_language AS "column", n, y AS value, improvement,
@@ -187,36 +192,29 @@ FROM at_best WHERE delta IS NOT NULL AND whose = 'own' ORDER BY ALL
 """
 SELF_CROSS = """
 WITH of_draws AS (
-  SELECT panel, target_language, data_language, whose, intervention, factor, bottom, top, count(*) AS draws,
-         avg(delta) AS delta, mean_of_all(delta_ci_low) AS low, mean_of_all(delta_ci_high) AS high,
+  SELECT panel, side, target_language, data_language, whose, intervention, layers, factor, bottom, top,
+         count(*) AS draws, avg(delta) AS delta, mean_of_all(delta_ci_low) AS low, mean_of_all(delta_ci_high) AS high,
          avg(effect) AS effect, avg(p_value) AS p, avg(p_holm) AS p_holm, avg(noise) AS noise, avg(mde) AS mde,
          any_value(conclusion) AS conclusion
   FROM at_best WHERE delta IS NOT NULL GROUP BY ALL
-), sides AS (
-  SELECT *, is_self(data_language, target_language) AS is_self, CASE WHEN is_self THEN draws END AS own_draws,
-         CASE WHEN is_self THEN delta END AS own, CASE WHEN is_self THEN low END AS own_low,
-         CASE WHEN is_self THEN high END AS own_high,
-         CASE WHEN NOT is_self THEN delta END AS others, CASE WHEN NOT is_self THEN low END AS others_low,
-         CASE WHEN NOT is_self THEN high END AS others_high
-  FROM of_draws
-), effects AS (
-  SELECT panel, target_language AS target, whose, intervention, factor,
-         avg(own) AS self, mean_bound(own, own_low) AS self_low, mean_bound(own, own_high) AS self_high,
-         avg(effect) FILTER (is_self) AS effect,
-         CASE WHEN sum(own_draws) = 1 THEN avg(p) FILTER (is_self) END AS p,
-         CASE WHEN sum(own_draws) = 1 THEN avg(p_holm) FILTER (is_self) END AS p_holm,
-         avg(noise) FILTER (is_self) AS noise,
-         avg(mde) FILTER (is_self) AS mde,
-         CASE WHEN sum(own_draws) = 1 THEN any_value(conclusion) FILTER (is_self) END AS conclusion,
-         avg(others) AS "cross", stddev_samp(others) AS sd, count(others) AS n,
-         mean_bound(others, others_low) AS low, mean_bound(others, others_high) AS high,
-         any_value(bottom) AS bottom, any_value(top) AS top
-  FROM sides GROUP BY ALL
+), means AS (
+  SELECT panel, side, target_language, whose, intervention, layers, factor, bottom, top, avg(delta) AS delta,
+         pooled_low(delta, low) AS low, pooled_high(delta, high) AS high, count(*) AS n, avg(effect) AS effect,
+         CASE WHEN sum(draws) = 1 THEN avg(p) END AS p, CASE WHEN sum(draws) = 1 THEN avg(p_holm) END AS p_holm,
+         avg(noise) AS noise, avg(mde) AS mde, CASE WHEN sum(draws) = 1 THEN any_value(conclusion) END AS conclusion
+  FROM of_draws GROUP BY ALL
+), widened AS (
+  SELECT * REPLACE (widened_low(delta, low, w, bottom) AS low, widened_high(delta, high, w, top) AS high)
+  FROM (SELECT *, CASE n WHEN 1 THEN 1 ELSE coalesce(widening, sqrt(n)) END AS w
+        FROM means LEFT JOIN panel_dependence
+        USING (panel, side, target_language, whose, intervention, layers, factor))
 )
-SELECT * EXCLUDE (sd, t, n, low, high, bottom, top), wider_low("cross", t * sd / sqrt(n), low, bottom) AS cross_low,
-       wider_high("cross", t * sd / sqrt(n), high, top) AS cross_high
-FROM effects LEFT JOIN student USING (n)
-WHERE self IS NOT NULL ORDER BY ALL
+SELECT o.panel, o.target_language AS target, o.whose, o.intervention, o.factor, o.delta AS self, o.low AS self_low,
+       o.high AS self_high, o.effect, o.p, o.p_holm, o.noise, o.mde, o.conclusion, c.delta AS "cross",
+       c.low AS cross_low, c.high AS cross_high
+FROM widened o LEFT JOIN (FROM widened WHERE side = 'cross') c
+  USING (panel, target_language, whose, intervention, layers, factor)
+WHERE o.side = 'self' ORDER BY ALL
 """
 IN_ITSELF = """
 SELECT panel, target_language AS target, arm AS method, factor, avg(value) AS value, avg(baseline) AS unsteered,
@@ -259,7 +257,7 @@ SELECT panel, whose, count(*) FILTER (class = 'low') AS n_low, count(*) FILTER (
 FROM by_class GROUP BY ALL HAVING n_low > 0 AND n_high > 0 ORDER BY ALL
 """
 PROFILE = """
-SELECT panel, target_language AS target, intervention || ' ' || factor AS intervention, whose,
+SELECT sided_panel AS panel, target_language AS target, intervention || ' ' || factor AS intervention, whose,
        CAST(layers AS INTEGER) AS x, avg(y) AS y, NULL AS y_low, NULL AS y_high, any_value(reference) AS reference
 FROM steered WHERE y IS NOT NULL AND layers SIMILAR TO '[0-9]+' GROUP BY ALL ORDER BY ALL
 """
@@ -310,6 +308,9 @@ ARM_MEANS = """
 SELECT target, arm, measure, value, value_low, value_high, baseline, delta, delta_low, delta_high, p_holm, noise, mde,
        conclusion
 FROM by_arm ORDER BY ALL
+"""
+ARMS_TAKEN = """
+SELECT DISTINCT arm, target_language AS target FROM best_of_ways WHERE measure IS NOT NULL AND value IS NOT NULL
 """
 MEASURED_BY = """
 SELECT measure, string_agg(panel, '; ' ORDER BY panel) AS panels FROM measures GROUP BY measure

@@ -94,8 +94,8 @@ QUESTIONS = (
         "language, a bar for the unsteered model. Quality: what is known of the texts. Accuracy and nll: differences "
         "to the unsteered model in other abilities, with 0 for no loss. LSS has its line at 0.5, the value of an edit "
         "without direction; a high LSS without control means that the text did not change its language. Means over "
-        "data languages (control and quality: other than the target) with pooled 95 % intervals. The head of a column "
-        "names the metric, and the number of items that a value in one data language rests on.",
+        "the data languages other than the target, with pooled 95 % intervals. The head of a column names the metric, "
+        "and the number of items that a value in one data language rests on.",
         sql=DOES_IT_WORK,
         observe=methods_seen,
         draw=method_dots,
@@ -104,8 +104,9 @@ QUESTIONS = (
     Question(
         key="control_cost",
         title="What does language control cost?",
-        about="The share of generated texts in the target language against what is lost in another ability: the best "
-        "corner is the upper left. One plot for each target, and one for their mean, with 95 % intervals. The line "
+        about="The share of generated texts in the target language against what is lost in another ability, both in "
+        "the data languages other than the target: the best corner is the upper left. One plot for each target, and "
+        "one for their mean, with 95 % intervals. The line "
         "joins the methods that no other one surpasses in both (the Pareto front; on_front in the table).",
         sql=CONTROL_COST,
         observe=costs_seen,
@@ -127,19 +128,21 @@ QUESTIONS = (
     Question(
         key="best_factor",
         title="Which factor is best for each target language?",
-        about="For language control (over data languages other than the target), LSS and accuracy: the factor with the "
-        "best mean over data languages; for the other metrics that have a better direction, such as nll, BLEU and "
-        "chrF++, that with the best value in the target language itself. The column data says which it is. Of equally "
-        "good factors (tied: the others) it is the one with the best language control, then with the largest relative "
-        "gain in the language itself, then the smallest. A factor with values in fewer data languages than another one "
+        about="For every metric of which one direction is better, in the language itself, and for LSS, language "
+        "control, accuracy and nll in the other languages: the factor with the best mean over data languages. Of "
+        "equally good "
+        "factors (tied: the others) it is the one with the best language control, then with the largest relative gain "
+        "in the language itself, then the smallest. A factor with values in fewer data languages than another one "
         "comes after it (incomplete). The value is optimistic, because the items that it is measured on chose the "
         "factor; held_out is not: the items are divided into five parts, and each part is measured at the factor that "
-        "is the best on the others. Controls do not count; their mean at the same factor is shown for comparison, that "
-        "of random neurons with its smallest and largest value over several draws, and so is the value of the "
-        "unsteered model. The following sections use each target's best intervention: by LSS, then by language "
-        "control, then by the relative gain in the language itself.",
+        "is the best on the others. BLEU, chrF++ and pass rates, which are no means over items, have none. Controls "
+        "do not count; their mean at the same factor is shown for comparison, that of random neurons with its "
+        "smallest and largest value over several draws, and so is the value of the unsteered model. The following "
+        "sections use each target's best intervention: by LSS, then by language control, then by the relative gain in "
+        "the language itself.",
         sql=BEST,
         observe=best_seen,
+        max_rows=200,
     ),
     Question(
         key="lss_matrix",
@@ -169,10 +172,9 @@ QUESTIONS = (
     Question(
         key="factor_curves",
         title="How does the effect depend on the factor?",
-        about="Means over data languages: LSS itself, for every other metric the difference to the unsteered model on "
-        "the same items. Bands of the own neurons: the 95 % interval of that mean by Student's t over languages, no "
-        "narrower than the languages' intervals over items are on average; with one data language the interval over "
-        "items. Bands end at the bounds of a share.",
+        about="Means over data languages, the target's own apart: LSS itself, for every other metric the difference to "
+        "the unsteered model on the same items. Bands of the own neurons: 95 % intervals over items, which pool those "
+        "of the languages and are widened because languages share their items, as in the first section.",
         sql=CURVES,
         observe=curves_seen,
         draw=lambda table: curves(table, x_label="factor", y_label="mean effect"),
@@ -194,9 +196,8 @@ QUESTIONS = (
         title="Self against cross: what does a language gain in itself, and what do the others?",
         about="Each target language at its best intervention. Self: the difference to the unsteered model in the "
         "language itself, with its 95 % bootstrap interval over items. Cross: the mean difference in the others, with "
-        "the interval of that mean (Student's t over languages, no narrower than the intervals over items are on "
-        "average, within the bounds of a share). p-values are of self, Holm-corrected over languages; "
-        "effect is Cohen's g of accuracies, d_z of means; noise, mde and conclusion are of self.",
+        "the interval of that mean over items, as in the first section. p-values are of self, Holm-corrected over "
+        "languages; effect is Cohen's g of accuracies, d_z of means; noise, mde and conclusion are of self.",
         sql=SELF_CROSS,
         observe=self_and_cross_seen,
         draw=self_and_cross,
@@ -244,7 +245,8 @@ QUESTIONS = (
     Question(
         key="layer_profile",
         title="Which layers matter?",
-        about="The mean effect over data languages of one layer's neurons alone, for sweeps with layers: each.",
+        about="The mean effect over data languages, the target's own apart, of one layer's neurons alone, for sweeps "
+        "with layers: each.",
         sql=PROFILE,
         observe=curves_seen,
         draw=lambda table: curves(table, x_label="layer", y_label="mean effect"),

@@ -73,6 +73,21 @@ CREATE MACRO pooled_high(value, high) AS
 The distances of each bound from its value are added in squares. The interval of a mean of shares stays within 0 and 1.
 """
 
+WIDENED = (
+    """
+CREATE MACRO widened_low(mean, low, widening, bottom) AS
+  CASE WHEN low IS NOT NULL THEN greatest(mean - widening * (mean - low), bottom) END
+""",
+    """
+CREATE MACRO widened_high(mean, high, widening, top) AS
+  CASE WHEN high IS NOT NULL THEN least(mean + widening * (high - mean), top) END
+""",
+)
+"""The interval of a mean over data languages that share their items: the pooled one times `widening` (`dependence`).
+
+It ends at the bounds of the metric, if it has any.
+"""
+
 MEAN_BOUND = """
 CREATE MACRO mean_bound(value, bound) AS CASE WHEN count(bound) = count(value) THEN avg(bound) END
 """
@@ -180,17 +195,27 @@ WHERE method IS NOT NULL AND method <> 'repeat' AND rung IS NULL AND neuron_laye
 
 PANEL_ITEMS = """
 CREATE VIEW panel_items AS
-SELECT panel, item_range(min(n), max(n)) AS items FROM measured GROUP BY panel
+SELECT panel, item_range(min(n), max(n)) AS items
+FROM (SELECT panel, n FROM measured UNION ALL SELECT sided_panel, n FROM steered WHERE sided_panel <> panel)
+GROUP BY panel
 """
-"""How many items the values of a panel rest on."""
+"""How many items the values of a panel, or of one side of it, rest on."""
 
 STEERED = """
 CREATE VIEW steered AS
 SELECT *, CASE selection WHEN 'random' THEN 'random' WHEN 'other' THEN 'other language' WHEN 'zero' THEN 'own, set to 0'
-                         WHEN 'non_language' THEN 'non-language' ELSE 'own' END AS whose
+                         WHEN 'non_language' THEN 'non-language' ELSE 'own' END AS whose,
+       CASE WHEN is_self(data_language, target_language) THEN 'self' ELSE 'cross' END AS side,
+       panel || CASE WHEN side = 'self' THEN ', in the language itself'
+                     WHEN bool_or(side = 'self') OVER (PARTITION BY panel) THEN ', in other languages'
+                     ELSE '' END AS sided_panel
 FROM compared WHERE method = 'neurons'
 """
-"""Cells with an intervention on neurons. `whose` says whose neurons were changed."""
+"""Cells with an intervention on neurons. `whose` says whose neurons were changed.
+
+`side` says whether the data are in the language that is steered to (self) or in another one (cross). What steering does
+to the one is its gain, to the other its cost, so that no mean is over both: `sided_panel` names the side too.
+"""
 
 MEASURES = """
 CREATE VIEW measures AS
@@ -281,9 +306,10 @@ FROM ways w JOIN best b
 """All metrics of each way to steer (`arm`) to a target, at its best intervention, and of the controls at that one."""
 
 ARMS = """
-CREATE VIEW arms AS SELECT * FROM best_of_ways WHERE measure IS NOT NULL
+CREATE VIEW arms AS
+SELECT * FROM best_of_ways WHERE measure IS NOT NULL AND NOT is_self(data_language, target_language)
 """
-"""The measures of each way to steer."""
+"""The measures of each way to steer, in data languages other than the target: there a loss of ability is a cost."""
 
 BY_ARM = """
 CREATE VIEW by_arm AS
@@ -294,7 +320,7 @@ WITH of_draws AS (
          mean_of_all(delta_ci_low) AS delta_ci_low, mean_of_all(delta_ci_high) AS delta_ci_high, avg(noise) AS noise,
          mean_of_all(mde) AS mde, max(p_holm) AS p_holm,
          CASE WHEN count(*) = 1 THEN max(p_value) ELSE least(1, 2 * mean_of_all(p_value)) END AS p_value
-  FROM arms WHERE measure NOT IN ('control', 'quality') OR NOT is_self(data_language, target_language) GROUP BY ALL
+  FROM arms GROUP BY ALL
 ), pooled AS (
   SELECT target, arm, measure, any_value(factor) AS factor, count(*) AS rows,
          avg(value) AS value, pooled_low(value, ci_low) AS value_low, pooled_high(value, ci_high) AS value_high,
@@ -306,10 +332,8 @@ WITH of_draws AS (
   FROM of_draws GROUP BY ALL
 ), widened AS (
   SELECT * REPLACE (
-           CASE WHEN value_low IS NOT NULL THEN greatest(value - w * (value - value_low), bottom) END AS value_low,
-           CASE WHEN value_high IS NOT NULL THEN least(value + w * (value_high - value), top) END AS value_high,
-           CASE WHEN delta_low IS NOT NULL THEN greatest(delta - w * (delta - delta_low), -top) END AS delta_low,
-           CASE WHEN delta_high IS NOT NULL THEN least(delta + w * (delta_high - delta), top) END AS delta_high,
+           widened_low(value, value_low, w, bottom) AS value_low, widened_high(value, value_high, w, top) AS value_high,
+           widened_low(delta, delta_low, w, -top) AS delta_low, widened_high(delta, delta_high, w, top) AS delta_high,
            w * mde AS mde),
          combined_p(p_values, deltas, w) AS p
   FROM (SELECT p.*, CASE WHEN rows = 1 THEN 1 ELSE coalesce(widening, sqrt(rows)) END AS w,
@@ -328,9 +352,9 @@ WITH of_draws AS (
 SELECT * EXCLUDE (rising), conclusion_of(delta, delta_low, delta_high, p_holm, mde, noise, rising) AS conclusion
 FROM corrected
 """
-"""Means of each measure over data languages, with 95 % intervals that pool those of the languages.
+"""Means of each measure over the data languages other than the target, with 95 % intervals that pool theirs.
 
-Language control and the quality of texts are means over the data languages other than the target. `p_holm` of a single
+`p_holm` of a single
 data language is that of its row. That of several combines their p-values by Stouffer's method (`combined_p`) and
 corrects them by Holm's over targets. Items in several languages are not independent, such as translations: intervals
 and deviates are widened (`dependence`), where single items have no values by as much as if all languages had the same
@@ -347,6 +371,7 @@ VIEWS = (
     *RISES,
     MEAN_OF_ALL,
     *POOLED,
+    *WIDENED,
     MEAN_BOUND,
     *WIDER,
     CONCLUSION,

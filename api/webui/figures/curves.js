@@ -1,11 +1,11 @@
 /** Curves of a metric over the factor or the layer, with intervals and controls: a small plot for each target. */
 
 import { h, languageName } from "../dom.js";
-import { extent, meanInterval, meanOf } from "./axes.js";
+import { extent, meanOf } from "./axes.js";
 import { keptSelect } from "./choices.js";
 import { exportLinks } from "./export.js";
 import { curvesPicture, legendItems, plotPicture } from "./plots.js";
-import { distinct, interventionText, isControl, isShare, methodName, metricText, steeredRows } from "./rows.js";
+import { distinct, interventionText, isControl, isSelf, methodName, metricText, steeredRows } from "./rows.js";
 
 const MEAN = "mean";
 const EDIT = ["op", "patch", "statistic", "weights", "tokens", "when", "part"];
@@ -25,7 +25,7 @@ export function curves(rows) {
   const pairs = (values) => values.map((value) => [value, value]);
   const metric = keptSelect("Metric", "curve", pairs(distinct(steered, metricText)), draw);
   const languages = distinct(steered, (row) => row.data_language).sort();
-  const means = languages.length > 1 ? [[MEAN, "mean of all"]] : [];
+  const means = languages.length > 1 ? [[MEAN, "mean, without the target"]] : [];
   const data = keptSelect("Data language", "data", [...means, ...languages.map((code) => [code, languageName(code)])], draw);
   const axis = keptSelect("Over", "over", axes.map((name) => [name, X[name].title.toLowerCase()]), draw);
   const model = () => plotModel(steered, metric.control.value, data.control.value, axis.control.value);
@@ -56,9 +56,9 @@ const hasX = (axis) => (row) => axis === "factor" || /^\d+$/.test(row.layers ?? 
 /** Return the plots, one for each target language, with their shared series, labels and limits. */
 function plotModel(steered, metric, data, axis) {
   const isMean = data === MEAN;
-  const rows = steered.filter(
-    (row) => metricText(row) === metric && hasX(axis)(row) && (isMean || row.data_language === data),
-  );
+  const all = steered.filter((row) => metricText(row) === metric && hasX(axis)(row));
+  const others = all.filter((row) => !isSelf(row));
+  const rows = isMean ? (others.length ? others : all) : all.filter((row) => row.data_language === data);
   const names = distinct(rows, (row) => seriesName(row, axis)).sort((a, b) => isControl(a) - isControl(b));
   const plots = distinct(rows, (row) => row.target_language)
     .sort()
@@ -72,7 +72,7 @@ function plotModel(steered, metric, data, axis) {
   return {
     plots,
     names,
-    title: `${metric}${isMean ? ", mean of the data languages" : `, on ${data}`}`,
+    title: `${metric}${isMean ? ", mean of the data languages without the target" : `, on ${data}`}`,
     x: X[axis].title,
     y: metric.split(": ").at(-1),
     limits: { x: extent(points.map(({ x }) => x)), y: extent(known) },
@@ -91,13 +91,16 @@ function series(name, rows, axis) {
   return { name, points: xs.map((x) => point(x, own.filter((row) => X[axis].of(row) === x))) };
 }
 
-/** Return a point: one row with its interval, or the mean of several (data languages, draws) with that of the mean. */
+/**
+ * Return a point: the mean of one or several rows (data languages, draws). Its interval is that of rows with the same
+ * answers, the mean of theirs, because languages and draws share their items, and without the samples it is unknown how
+ * far.
+ */
 function point(x, rows) {
   const n = rows.reduce((sum, row) => sum + row.n, 0);
-  if (rows.length === 1) return { x, y: rows[0].value, low: rows[0].ci_low, high: rows[0].ci_high, n };
-  const points = rows.map(({ value, ci_low: low, ci_high: high }) => ({ value, low, high }));
-  const { mean, low, high } = meanInterval(points, isShare(rows[0].metric) ? [0, 1] : [-Infinity, Infinity]);
-  return { x, y: mean, low, high, n };
+  const isKnown = rows.every(({ ci_low: low, ci_high: high }) => low !== null && high !== null);
+  const meanIn = (column) => meanOf(rows.map((row) => row[column]));
+  return { x, y: meanIn("value"), low: isKnown ? meanIn("ci_low") : null, high: isKnown ? meanIn("ci_high") : null, n };
 }
 
 /** Return the value of the unsteered model, or that of an intervention without effect; null if neither is known. */

@@ -71,10 +71,12 @@ export function interventionText(row, columns = INTERVENTION_COLUMNS) {
  */
 export const effect = (row) => row.delta ?? row.value - (row.no_effect ?? 0);
 
+/** Return whether the data of a row are in the language that is steered to, or in one of several (`fr+it`). */
+export const isSelf = (row) => row.target_language.split("+").includes(row.data_language);
+
 /** Return `up` for an improvement, `down` for the contrary, `neutral` if neither direction of the metric is better. */
 export function tone(row) {
-  const isSelf = row.target_language.split("+").includes(row.data_language);
-  if (row.higher_is_better === null || (OF_DATA.has(row.metric.split(",")[0]) && !isSelf)) return "neutral";
+  if (row.higher_is_better === null || (OF_DATA.has(row.metric.split(",")[0]) && !isSelf(row))) return "neutral";
   return row.higher_is_better === effect(row) >= 0 ? "up" : "down";
 }
 

@@ -29,7 +29,7 @@ from jobs.report.prose.wording import (
     listed,
     signed,
 )
-from jobs.report.queries import ARM_MEANS, DETECTABLE, HELD_OUT, MEASURED_BY, NOISE, SIGNIFICANCE, TRIED
+from jobs.report.queries import ARM_MEANS, ARMS_TAKEN, DETECTABLE, HELD_OUT, MEASURED_BY, NOISE, SIGNIFICANCE, TRIED
 
 _ARMS = {
     "neurons": "the language's own neurons",
@@ -48,9 +48,17 @@ _COSTS = {"accuracy": "accuracy", "nll": "the negative log-likelihood of text (n
 
 @dataclass(frozen=True)
 class _Measured:
-    """The values of the ways to steer: rows of the view `by_arm`, the metrics of each measure, what could be seen."""
+    """The values of the ways to steer: rows of the view `by_arm`, the metrics of each measure, what could be seen.
+
+    Attributes:
+        rows: The means over data languages other than the target.
+        targets: The targets of each arm, also of those that have data in the target language alone.
+        panels: The metrics of each measure.
+        detectable: The median of `mde` by arm and measure.
+    """
 
     rows: Sequence[Row]
+    targets: dict[str, set[str]]
     panels: dict[str, str]
     detectable: dict[tuple[str, str], float]
 
@@ -64,12 +72,16 @@ class _Measured:
 
 def findings_of(data: ReportData) -> list[str]:
     """Return sentences about what the sweep found, the most important one first."""
+    targets: dict[str, set[str]] = {}
+    for row in data.query(ARMS_TAKEN).to_pylist():
+        targets.setdefault(row["arm"], set()).add(row["target"])
     measured = _Measured(
+        targets=targets,
         rows=[row for row in data.query(ARM_MEANS).to_pylist() if row["value"] is not None],
         panels={row["measure"]: row["panels"] for row in data.query(MEASURED_BY).to_pylist()},
         detectable={(row["arm"], row["measure"]): row["mde"] for row in data.query(DETECTABLE).to_pylist()},
     )
-    arm = next((name for name in _ARMS if any(row["arm"] == name for row in measured.rows)), None)
+    arm = next((name for name in _ARMS if name in targets), None)
     if arm is None:
         return ["No steered cell has a value of language control, LSS, accuracy or likelihood."]
     share = next((name for name in _SHARES if measured.has(arm, name)), None)
@@ -122,19 +134,19 @@ def _comparisons(measured: _Measured, arm: str, share: str) -> list[str]:
 
 
 def _costs(measured: _Measured, arm: str) -> list[str]:
-    """Return what steering does to other abilities."""
+    """Return what steering does to other abilities, in languages other than the target."""
     sentences = []
     for measure, label in _COSTS.items():
         rows = [row for row in measured.of(arm, measure) if row["delta"] is not None]
         if not rows:
             continue
         change = f"{signed(fmean(row['delta'] for row in rows))} ({_mean(rows, 'delta')}; {measured.panels[measure]})"
-        text = f"The mean difference in {label} is {change}: {_verdict(rows)}"
+        text = f"In the other languages, the mean difference in {label} is {change}: {_verdict(rows)}"
         if any(row["conclusion"] in INCONCLUSIVE for row in rows) and (arm, measure) in measured.detectable:
             seen = amount(measured.detectable[arm, measure])
             text += f"; differences below about {seen} in one data language are found with less than 80 % probability"
         sentences.append(f"{text}.")
-    return sentences or ["No other ability was measured, so the cost is unknown."]
+    return sentences or ["No other ability was measured in other languages, so the cost is unknown."]
 
 
 def _differences(data: ReportData) -> list[str]:
@@ -164,11 +176,10 @@ def _limits(data: ReportData, measured: _Measured, arm: str) -> list[str]:
     if arm not in _INSTRUCTIONS and tried["tried"] > 1:
         held_out = {(row["arm"], row["measure"]): row["held_out"] for row in data.query(HELD_OUT).to_pylist()}
         limits.append(_optimism(measured, arm, tried["tried"], held_out))
-    targets = {row["target"] for row in measured.rows if row["arm"] == arm}
     (noise,) = data.query(NOISE).to_pylist()
     if noise["differences"] and not noise["measured"]:
         limits.append('No control "repeat" ran, so run-to-run noise is unknown.')
-    if len(targets) == 1:
+    if len(measured.targets[arm]) == 1:
         limits.append("With one target language, nothing is known about others.")
     return limits
 

@@ -77,9 +77,8 @@ def best_seen(table: pa.Table) -> str:
     """Give the range of the best factors, and the metric at them beside that of the controls."""
 
     def best(rows: list[Row]) -> str:
-        itself = "in the language itself, " if rows[0]["data"] == "itself" else ""
         text = (
-            f"{itself}the best factor is {between((row['factor'] for row in rows), digits=None)}, with a mean of "
+            f"the best factor is {between((row['factor'] for row in rows), digits=None)}, with a mean of "
             f"{between(row['value'] for row in rows)}"
         )
         tied = sum(row["tied"] is not None for row in rows)
@@ -88,7 +87,11 @@ def best_seen(table: pa.Table) -> str:
         text += f" (other factors are equally good for {tied} of {len(rows)})" if tied else ""
         incomplete = sum(row["incomplete"] is not None for row in rows)
         text += f" (other factors lack data languages for {incomplete} of {len(rows)})" if incomplete else ""
-        for name, label in (("random", "random neurons"), ("other", "another language's neurons")):
+        for name, label in (
+            ("unsteered", "unsteered"),
+            ("random", "random neurons"),
+            ("other", "another language's neurons"),
+        ):
             values = [row[name] for row in rows if row[name] is not None]
             text += f"; {label} {between(values)}" if values else ""
         return text

@@ -79,7 +79,7 @@ def _rows_of(
         shift = 0.5 + share * (lss - 0.5) + rng.uniform(-0.05, 0.05)
         bounds = {"ci_low": shift - 0.08, "ci_high": shift + 0.08}
         rows.append(control_row("lss", "lss", data, target, value=shift, **bounds, **steered))
-    for data in ("it", target):
+    for data in ("en" if target == "it" else "it", target):
         lost = share * cost * rng.uniform(0.3, 1.8)
         rows.append(_row("xcopa", "accuracy", data, target, 0.6 - lost, 0.6, 0.05, steered))
         rows.append(_row("perplexity", "nll", data, target, 3.0 + 4 * lost, 3.0, 0.06, steered))

@@ -16,7 +16,7 @@ import pytest
 from jobs.report.data import ReportData
 from jobs.report.item_views import FOLDS
 from jobs.report.prose.findings import findings_of
-from jobs.report.queries import BEST, HELD_OUT
+from jobs.report.queries import BEST, CURVES, DOES_IT_WORK, HELD_OUT
 from jobs.results.schema import SAMPLES, SUMMARY
 from tests.jobs.report.control_sweep import control_row, write_sweep
 
@@ -41,10 +41,12 @@ def opened(folder: Path, task: str, metric: str, values: Values, *, target: str 
                 plain, answer = {**plain, "score": 0.0}, {"score": 1.0 if succeeds else -1.0}
             elif task == "xcopa":
                 answer = {"correct": bool(succeeds)}
+            elif task == "perplexity":
+                plain, answer = {**plain, "score": 2.0}, {"score": 0.0 if succeeds else 1.0}
             else:
                 answer = {"prediction": target.split("-")[0] if succeeds else data}
             samples += [plain, sample(task, data, target, item, **SET, factor=factor, **answer)]
-        value = float(np.mean(items))
+        value = float(np.mean(items)) if metric != "nll" else 1 - float(np.mean(items))
         if task == "xcopa":
             of_row |= {"baseline": 0.5, "delta": value - 0.5}
         steered = {**SET, "neurons": 4, "factor": factor, "value": value, **of_row}
@@ -74,7 +76,8 @@ def cross_validated(values: Values) -> float:
     ("task", "metric", "target"),
     [
         ("lss", "lss", "fr"),
-        ("xcopa", "accuracy", "ru"),
+        ("xcopa", "accuracy", "fr"),
+        ("perplexity", "nll", "fr"),
         ("generation", "in_target_language", "fr"),
         ("clas", "lfs", "fr"),
     ],
@@ -87,9 +90,10 @@ def test_factors_that_differ_by_chance_gain_nothing_on_held_out_items(
     values = {cell: rng.integers(0, 2, 60).tolist() for cell in cells}
     with closing(opened(tmp_path, task, metric, values, target=target)) as data:
         (best,) = data.query(BEST).to_pylist()
-    assert best["value"] > 0.56, "the best of twelve by chance"
-    assert best["held_out"] == pytest.approx(cross_validated(values))
-    assert best["held_out"] < best["value"] - 0.04
+    value, held_out = (1 - best[name] if metric == "nll" else best[name] for name in ("value", "held_out"))
+    assert value > 0.56, "the best of twelve by chance"
+    assert held_out == pytest.approx(cross_validated(values))
+    assert held_out < value - 0.04
 
 
 def test_a_factor_that_is_better_everywhere_keeps_its_value(tmp_path: Path) -> None:
@@ -160,3 +164,23 @@ def test_the_interval_over_languages_is_that_of_resampled_items(tmp_path: Path) 
 def test_items_that_are_all_alike_say_nothing_of_their_dependence(tmp_path: Path) -> None:
     half, _ = mean_over_languages(tmp_path, {(1.0, data): [0] * 30 for data in ("en", "ru")})
     assert half == pytest.approx(0.1), "as if both languages had the same answers"
+
+
+@pytest.mark.parametrize(("task", "metric"), [("lss", "lss"), ("xcopa", "accuracy")])
+def test_a_curve_has_the_intervals_of_the_tables(task: str, metric: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    ease = rng.normal(size=200)
+    values = {
+        (factor, data): (ease + rng.normal(size=200) + factor > 1).astype(int).tolist()
+        for factor in (1.0, 2.0)
+        for data in ("en", "ja", "ru", *(("fr",) if task == "xcopa" else ()))
+    }
+    bounds = {"ci_low": 0.5, "ci_high": 0.9, "delta_ci_low": -0.1, "delta_ci_high": 0.5}
+    with closing(opened(tmp_path, task, metric, values, **bounds)) as data:
+        (works,) = data.query(DOES_IT_WORK).to_pylist()
+        rows = [row for row in data.query(CURVES).to_pylist() if "itself" not in row["panel"]]
+        widenings = data.query("SELECT widening FROM panel_dependence WHERE side = 'cross'")["widening"].to_pylist()
+    (at_best,) = (row for row in rows if row["x"] == works["factor"])
+    assert (at_best["y_low"], at_best["y_high"]) == pytest.approx((works[f"{metric}_low"], works[f"{metric}_high"]))
+    assert all(1.1 < widening < 3**0.5 for widening in widenings)
+    assert len(widenings) == 2

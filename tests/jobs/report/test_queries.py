@@ -39,23 +39,32 @@ from tests.jobs.report.control_sweep import (
 )
 
 
-def test_the_best_factor_is_given_for_each_headline_metric_with_its_ties(tmp_path: Path) -> None:
+def test_the_best_factor_is_given_for_each_metric_and_side_with_its_ties(tmp_path: Path) -> None:
     rows = [
         control_row(task, metric, data, "fr", **{**NEURONS, "value": value, "factor": factor})
         for task, metric, data, values in (
             ("generation", "lfs", "en", (0.2, 0.9, 0.9)),
             ("generation", "lfs", "fr", (1.0, 0.1, 0.1)),  # French texts need no control
             ("xcopa", "accuracy", "fr", (0.6, 0.7, 0.4)),
-            ("generation", "length", "en", (9.0, 9.0, 9.0)),
+            ("xcopa", "accuracy", "it", (0.5, 0.4, 0.55)),
+            ("perplexity", "nll", "en", (5.0, 3.0, 4.0)),
+            ("flores", "bleu", "fr", (10.0, 12.0, 14.0)),
         )
         for factor, value in zip((0.5, 1.0, 2.0), values, strict=True)
     ]
+    rows += [{**row, "metric": "length", "higher_is_better": None} for row in rows if row["metric"] == "bleu"]
     with closing(opened(tmp_path, rows)) as data:
         best = [(row["panel"], row["factor"], row["tied"], row["value"]) for row in data.query(BEST).to_pylist()]
-    assert best == [("generation: lfs", 1.0, "2", 0.9), ("xcopa: accuracy", 1.0, None, 0.7)]
+    assert best == [
+        ("flores: bleu, in the language itself", 2.0, None, 14.0),
+        ("generation: lfs", 1.0, "2", 0.9),
+        ("log-perplexity: nll (lower is better)", 1.0, None, 3.0),
+        ("xcopa: accuracy, in other languages", 2.0, None, 0.55),
+        ("xcopa: accuracy, in the language itself", 1.0, None, 0.7),
+    ]
 
 
-def test_the_best_factor_of_other_metrics_is_that_in_the_language_itself(tmp_path: Path) -> None:
+def test_the_best_factor_of_the_language_itself_is_not_that_of_the_others(tmp_path: Path) -> None:
     rows = [
         control_row(
             task,
@@ -72,11 +81,12 @@ def test_the_best_factor_of_other_metrics_is_that_in_the_language_itself(tmp_pat
         for factor, value in zip((0.5, 1.0, 2.0), values, strict=True)
     ]
     with closing(opened(tmp_path, rows)) as data:
-        columns = ("panel", "data", "factor", "value", "unsteered")
+        columns = ("panel", "factor", "value", "unsteered")
         best = [tuple(row[name] for name in columns) for row in data.query(BEST).to_pylist()]
     assert best == [
-        ("flores: bleu", "itself", 2.0, 9.0, 3.5),
-        ("log-perplexity: nll (lower is better)", "itself", 1.0, 3.0, 3.5),
+        ("flores: bleu, in the language itself", 2.0, 9.0, 3.5),
+        ("log-perplexity: nll (lower is better), in other languages", 0.5, 1.0, 3.5),
+        ("log-perplexity: nll (lower is better), in the language itself", 1.0, 3.0, 3.5),
     ]
 
 

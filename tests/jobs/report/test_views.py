@@ -15,7 +15,7 @@ from scipy.stats import norm
 
 from ampsweep.domain.metric_names import CONTROL
 from jobs.report.data import ReportData
-from jobs.report.queries import BEST, CURVES, DOES_IT_WORK, GAIN_COST, SELF_CROSS, SIGNIFICANCE, TRIED
+from jobs.report.queries import BEST, CONTROL_COST, CURVES, DOES_IT_WORK, GAIN_COST, SELF_CROSS, SIGNIFICANCE, TRIED
 from jobs.results.schema import SUMMARY
 from jobs.statistics.significance import holm
 from tests.jobs.report.control_sweep import NEURONS, control_row, control_summary, opened, write_sweep
@@ -133,6 +133,22 @@ def test_means_over_data_languages_have_the_pooled_interval(tmp_path: Path) -> N
     assert row["unsteered"] == pytest.approx(0.1)
 
 
+def test_a_loss_in_the_target_language_is_no_part_of_the_cost(tmp_path: Path) -> None:
+    rows = [
+        control_row("xcopa", "accuracy", data, "fr", **NEURONS, value=0.5, delta=delta)
+        for data, delta in (("fr", 0.3), ("en", -0.1), ("it", -0.2))
+    ]
+    rows.append(control_row("generation", "lfs", "en", "fr", **NEURONS, value=0.5, delta=0.4))
+    with closing(opened(tmp_path, rows)) as data:
+        (works,) = data.query(DOES_IT_WORK).to_pylist()
+        costs = {row["cost"] for row in data.query(CONTROL_COST).to_pylist() if row["method"] == "neurons"}
+        curves = {row["panel"]: row["y"] for row in data.query(CURVES).to_pylist()}
+    assert works["accuracy"] == pytest.approx(-0.15)
+    assert costs == {pytest.approx(0.15)}
+    assert curves["xcopa: accuracy, in other languages"] == pytest.approx(-0.15)
+    assert curves["xcopa: accuracy, in the language itself"] == pytest.approx(0.3)
+
+
 def arm(folder: Path, p_values: list[float], p_holm: list[float]) -> dict[str, Any]:
     """Return language control in fr, over data languages that each rise by 0.2 ± 0.15 with these p-values."""
     bounds = {"value": 0.3, "delta": 0.2, "delta_ci_low": 0.05, "delta_ci_high": 0.35, "ci_low": 0.2, "ci_high": 0.4}
@@ -187,8 +203,8 @@ def shifts(folder: Path, values: list[float], **bounds: Any) -> dict[str, Any]:
 
 
 def test_the_interval_of_a_mean_of_shares_stays_between_0_and_1(tmp_path: Path) -> None:
-    row = shifts(tmp_path, [0.95, 0.5], ci_low=0.4, ci_high=1.0)
-    assert (row["y"], row["y_low"], row["y_high"]) == (pytest.approx(0.725), 0.0, 1.0)
+    row = shifts(tmp_path, [0.2, 0.1], ci_low=0.0, ci_high=1.0)
+    assert (row["y"], row["y_low"], row["y_high"]) == (pytest.approx(0.15), 0.0, 1.0)
 
 
 def test_the_interval_of_one_language_is_that_over_its_items(tmp_path: Path) -> None:
@@ -212,7 +228,7 @@ def test_equal_values_without_intervals_have_no_interval_of_their_mean(tmp_path:
 
 def test_differences_of_shares_stay_between_minus_1_and_1(tmp_path: Path) -> None:
     rows = [
-        control_row("xcopa", "accuracy", data, "fr", **NEURONS, delta=delta)
+        control_row("xcopa", "accuracy", data, "fr", **NEURONS, delta=delta, delta_ci_low=-1.0, delta_ci_high=1.0)
         for data, delta in (("fr", 0.1), ("en", 0.9), ("it", -0.9))
     ]
     with closing(opened(tmp_path, rows)) as data:

@@ -37,7 +37,7 @@ def significance(effects: int, better: int, worse: int, mde: float | None, **mor
 
 
 def best(target: str, factor: float, value: float, **more: Any) -> dict[str, Any]:
-    controls = {"data": "all", "held_out": None, "tied": None, "incomplete": None, "random": None, "other": None}
+    controls = {"held_out": None, "unsteered": None, "tied": None, "incomplete": None, "random": None, "other": None}
     return {"panel": "lss", "target_language": target, "factor": factor, "value": value, **controls, **more}
 
 
@@ -200,8 +200,12 @@ def test_the_captions_of_a_whole_report(tmp_path: Path) -> None:
     assert "; neurons 0." in captions["does_it_work"]
     assert "on the front of the means: " in captions["control_cost"]
     assert captions["best_factor"].startswith("generation: in_target_language, n = 100: the best factor is 2, with ")
+    assert "nll (lower is better), in other languages, n = 100: the best factor is 1, with" in captions["best_factor"]
     assert "lss, n = 100: the best factor is 2, with a mean of 0.8" in captions["best_factor"]
-    assert "xcopa: accuracy, n = 100: the best factor is 1, with a mean of 0." in captions["best_factor"]
+    assert (
+        "xcopa: accuracy, in the language itself, n = 100: the best factor is 1, with a mean of 0."
+        in captions["best_factor"]
+    )
     assert "self -0." in captions["self_cross"]
     assert "diffmean -0." in captions["in_itself"]
     assert " of 2 significant); prompt in the language -0." in captions["in_itself"]
