@@ -175,7 +175,7 @@ def test_a_curve_has_the_intervals_of_the_tables(task: str, metric: str, tmp_pat
         for factor in (1.0, 2.0)
         for data in ("en", "ja", "ru", *(("fr",) if task == "xcopa" else ()))
     }
-    bounds = {"ci_low": 0.5, "ci_high": 0.9, "delta_ci_low": -0.1, "delta_ci_high": 0.5}
+    bounds: dict[str, Any] = {"ci_low": 0.5, "ci_high": 0.9, "delta_ci_low": -0.1, "delta_ci_high": 0.5}
     with closing(opened(tmp_path, task, metric, values, **bounds)) as data:
         (works,) = data.query(DOES_IT_WORK).to_pylist()
         rows = [row for row in data.query(CURVES).to_pylist() if "itself" not in row["panel"]]
