@@ -57,7 +57,7 @@ def test_the_best_factor_is_given_for_each_metric_and_side_with_its_ties(tmp_pat
         best = [(row["panel"], row["factor"], row["tied"], row["value"]) for row in data.query(BEST).to_pylist()]
     assert best == [
         ("flores: bleu, in the language itself", 2.0, None, 14.0),
-        ("generation: lfs", 1.0, "2", 0.9),
+        ("generation: lfs, in other languages", 1.0, "2", 0.9),
         ("log-perplexity: nll (lower is better)", 1.0, None, 3.0),
         ("xcopa: accuracy, in other languages", 2.0, None, 0.55),
         ("xcopa: accuracy, in the language itself", 1.0, None, 0.7),

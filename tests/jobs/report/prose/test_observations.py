@@ -200,7 +200,9 @@ def test_the_captions_of_a_whole_report(tmp_path: Path) -> None:
     assert "; neurons 0." in captions["does_it_work"]
     assert "on the front of the means: " in captions["control_cost"]
     assert captions["best_factor"].startswith("generation: in_target_language, n = 100: the best factor is 2, with ")
-    assert "nll (lower is better), in other languages, n = 100: the best factor is 1, with" in captions["best_factor"]
+    assert (
+        "nll (lower is better), in the language itself, n = 100: the best factor is 1, with" in captions["best_factor"]
+    )
     assert "lss, n = 100: the best factor is 2, with a mean of 0.8" in captions["best_factor"]
     assert (
         "xcopa: accuracy, in the language itself, n = 100: the best factor is 1, with a mean of 0."
