@@ -23,6 +23,7 @@ from benchmarks.tiny_settings import (
     GEMMA_4,
     GRANITE_4,
     GROUPED,
+    LATENT,
     LFM2,
     MAMBA,
     MINICPM_3,
@@ -114,6 +115,24 @@ Family = Literal[
     "hyperclovax",
     "minicpm3",
     "vaultgemma",
+    "cwm",
+    "bitnet",
+    "granite_swa",
+    "youtu",
+    "bamba",
+    "jamba",
+    "mistral3_moe",
+    "qwen3_vl_moe",
+    "glm4v",
+    "glm4v_moe",
+    "granitemoeshared",
+    "granitemoe_swa",
+    "flex_olmo",
+    "mellum",
+    "mimo_v2_flash",
+    "qwen2_vl",
+    "gpt_neo",
+    "minimax",
     "xglm",
 ]
 """`model_type` of an architecture; with `_moe`, if it is not part of it, the variant that has experts."""
@@ -125,6 +144,14 @@ TRANSFORMERS_ONLY: tuple[Family, ...] = (
     "nemotron_h_moe",
     "qwen3_next",
     "qwen3_5_moe_text",
+    "granitemoe_swa",
+    "gpt_neo",
+    "bamba",
+    "minimax",
+    "mistral3_moe",
+    "youtu",
+    "jamba",
+    "mimo_v2_flash",
 )
 """The families that the `vllm` engine does not run on a CPU in float32; see `engine.vllm.models.platform_support`."""
 FAMILIES: tuple[Family, ...] = ("qwen2", "llama", "gemma2", "mistral")
@@ -200,6 +227,25 @@ _OVERRIDES: dict[str, dict[str, Any]] = {  # settings that differ from `_SHAPE`;
     "olmo_hybrid": {**DELTA_NET, "num_key_value_heads": 1},
     "qwen3_5_text": {**GROUPED, **DELTA_NET},
     "qwen3_5": {**GROUPED, **DELTA_NET},
+    "cwm": {**GROUPED, **SLIDING, "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0}},
+    "bitnet": {"num_key_value_heads": 1},
+    "granite_swa": {"num_key_value_heads": 1, **MUP, **SLIDING},
+    "youtu": {**LATENT},
+    "bamba": {**MAMBA, "num_key_value_heads": 1, "attn_layer_indices": [1]},
+    "qwen2_vl": {"num_key_value_heads": 2, "rope_parameters": {**MROPE, "mrope_section": [4, 6, 6]}},
+    "glm4v": {
+        "num_key_value_heads": 1,
+        "rope_parameters": {**MROPE, "mrope_section": [2, 3, 3], "partial_rotary_factor": 0.5},
+    },
+    "gpt_neo": {
+        "intermediate_size": None,
+        "num_hidden_layers": None,
+        "num_attention_heads": None,
+        "num_layers": LAYERS,
+        "num_heads": 2,
+        "attention_types": [[["global", "local", "global"], 1]],
+        "tie_word_embeddings": True,
+    },
     **MIXTURES,
 }
 _ARCHITECTURES = {"phimoe": "PhiMoEForCausalLM"}
@@ -278,9 +324,9 @@ def tiny_model(family: Family, path: Path, seed: int = 0) -> Path:
 def tiny_config(family: Family) -> Any:
     """Return the config of the model that `tiny_model` writes."""
     shape = {name: value for name, value in _shape(family).items() if value is not None}
-    if family in WRAPPERS:
-        return WRAPPERS[family].config(family, shape)
     model_type = family if family in CONFIG_MAPPING_NAMES else family.removesuffix("_moe")
+    if family in WRAPPERS:
+        return WRAPPERS[family].config(model_type, shape)
     return AutoConfig.for_model(model_type, **shape)
 
 

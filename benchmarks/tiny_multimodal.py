@@ -14,6 +14,7 @@ from transformers import AutoConfig
 _TOWER: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 80, "num_attention_heads": 2, "num_hidden_layers": 2}
 _SIGLIP = {**_TOWER, "model_type": "siglip_vision_model", "image_size": 56, "patch_size": 14}
 _QWEN = {"hidden_size": 64, "intermediate_size": 80, "num_heads": 2, "depth": 2, "out_hidden_size": 64}
+_GLM = {"hidden_size": 64, "intermediate_size": 80, "num_heads": 2, "depth": 2, "out_hidden_size": 64}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +53,22 @@ WRAPPERS: dict[str, Wrapper] = {
     "qwen3_vl": Wrapper(
         text_type="qwen3_vl_text", vision={**_QWEN, "deepstack_visual_indexes": [0], "num_position_embeddings": 16}
     ),
+    "qwen3_vl_moe": Wrapper(
+        text_type="qwen3_vl_moe_text", vision={**_QWEN, "deepstack_visual_indexes": [0], "num_position_embeddings": 16}
+    ),
+    "qwen2_vl": Wrapper(
+        text_type="qwen2_vl_text",
+        vision={"embed_dim": 64, "hidden_size": 64, "num_heads": 2, "depth": 2, "mlp_ratio": 2},
+    ),
+    "glm4v": Wrapper(text_type="glm4v_text", vision=_GLM),
+    "glm4v_moe": Wrapper(text_type="glm4v_moe_text", vision=_GLM),
     "qwen3_5": Wrapper(text_type="qwen3_5_text", vision={**_QWEN, "num_position_embeddings": 16}),
     "mistral3": Wrapper(
         text_type="mistral",
+        vision={**_TOWER, "model_type": "pixtral", "head_dim": 32, "image_size": 56, "patch_size": 14},
+    ),
+    "mistral3_moe": Wrapper(
+        text_type="mistral4",
         vision={**_TOWER, "model_type": "pixtral", "head_dim": 32, "image_size": 56, "patch_size": 14},
     ),
     "aya_vision": Wrapper(text_type="cohere2", vision=_SIGLIP),

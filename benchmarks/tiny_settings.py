@@ -68,3 +68,12 @@ MINICPM_3 = {
 }
 MROPE = {"rope_type": "default", "rope_theta": 10_000.0}
 MUP = {"embedding_multiplier": 2.0, "attention_multiplier": 0.2, "residual_multiplier": 0.8, "logits_scaling": 0.5}
+LATENT = {
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "q_lora_rank": 48,
+    "kv_lora_rank": 512,  # with the rotated part, the only size of vLLM's kernel
+    "qk_rope_head_dim": 64,
+    "qk_nope_head_dim": 32,
+    "v_head_dim": 48,
+}

@@ -18,6 +18,8 @@ _MIXTURES = frozenset(
         *("hunyuan_v1_moe", "dots1", "exaone_moe"),
         *("deepseek_v2", "deepseek_v3", "gemma4_text", "granitemoe", "granitemoehybrid"),
         *("phimoe", "solar_open", "cohere2_moe", "afmoe", "hy_v3"),
+        *("granitemoeshared", "granitemoe_swa", "flex_olmo", "mellum", "qwen3_vl_moe_text", "glm4v_moe_text"),
+        *("mistral4", "jamba", "mimo_v2_flash", "minimax"),
     }
 )
 """The `model_type` of the mixtures of experts that can be steered."""
@@ -66,7 +68,8 @@ def _experts(config: Mapping[str, Any]) -> int:
     """Return the number of experts of a layer; 0 for a dense model, also of a family that has both."""
     if config.get("model_type") == "gemma4_text" and not config.get("enable_moe_block"):
         return 0
-    return int(next((config[key] for key in _EXPERTS if config.get(key)), 0))
+    experts = int(next((config[key] for key in _EXPERTS if config.get(key)), 0))
+    return 0 if experts == 1 and config.get("model_type") == "jamba" else experts
 
 
 def _width(config: Mapping[str, Any], layer: int) -> int:
@@ -106,6 +109,8 @@ def _is_plain(config: Mapping[str, Any], layer: int) -> bool:
         return True
     if layer % config.get("moe_layer_freq", 1) or layer in (config.get("mlp_only_layers") or ()):
         return True
+    if period := config.get("expert_layer_period"):  # Jamba
+        return layer % int(period) != int(config.get("expert_layer_offset", 1))
     if (listed := config.get("moe_layers")) is not None:
         return layer not in listed
     steps = (config.get(name, 1) for name in ("decoder_sparse_step", "interleave_moe_layer_step"))

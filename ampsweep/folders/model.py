@@ -24,7 +24,7 @@ _WIDTH = ("shared_intermediate_size", "intermediate_size", "ffn_hidden_size", "f
 _KINDS = ("layers_block_type", "layer_types", "hybrid_override_pattern")
 """Where a config of Nemotron-H gives the kind of each layer, in words or as characters of one word."""
 _MLP_KINDS, _MOE_KINDS = ("mlp", "-"), ("moe", "E")
-_FOUR_TIMES_HIDDEN = ("bloom", "falcon", "gpt2")  # model types whose config may omit the number of neurons
+_FOUR_TIMES_HIDDEN = ("bloom", "falcon", "gpt2", "gpt_neo")  # model types whose config may omit the number of neurons
 _TEMPLATES = "additional_chat_templates"
 _OTHER_WEIGHTS = (
     *(".bin", ".pt", ".pth", ".ckpt", ".gguf", ".ggml", ".onnx", ".msgpack", ".h5", ".tflite", ".mlmodel", ".npz"),

@@ -23,8 +23,16 @@ _ARCHITECTURES = {
     "qwen2_vl_text": "Qwen2ForCausalLM",
     "qwen2_5_vl_text": "Qwen2ForCausalLM",
     "qwen3_vl_text": "Qwen3ForCausalLM",
+    "qwen3_vl_moe_text": "Qwen3MoeForCausalLM",
+    "glm4v_text": "Glm4ForCausalLM",
+    "glm4v_moe_text": "Glm4MoeForCausalLM",
 }
 """Language models without a text-only class in Transformers, by `model_type`, and what computes the same on text."""
+_SETTINGS: dict[str, dict[str, Any]] = {
+    "glm4v_text": {"attention_bias": True},
+    "glm4v_moe_text": {"use_qk_norm": False},
+}
+"""Settings of these classes of vLLM that Transformers' configs of the language models do not have."""
 _MROPE = ("mrope_section", "mrope_interleaved")
 """Settings of rotary embeddings for positions in images. In a text all parts of a position are equal: plain RoPE."""
 
@@ -52,6 +60,7 @@ def _language_model_config(config: Any, *, architecture: str, tied: bool) -> Any
     if text is config:
         return config
     text.architectures = [architecture]
+    text.update(_SETTINGS.get(text.model_type, {}))
     text.tie_word_embeddings = tied  # some configs say it only for the whole model, and some wrongly
     if isinstance(getattr(text, "rope_parameters", None), dict):
         text.rope_parameters = {name: value for name, value in text.rope_parameters.items() if name not in _MROPE}

@@ -7,18 +7,23 @@ from typing import Any
 from ampsweep.errors import UnsupportedModel
 from ampsweep.folders.experts import is_mixture
 from engine.quantization import Quantization
+from engine.vllm.models.deepseek import LATENT_ATTENTION
 from engine.vllm.options import UNFUSED_EXPERTS
 
-_WITHOUT_CODE = frozenset({"xglm", "diffllama"})
+_WITHOUT_CODE = frozenset({"xglm", "diffllama", "gpt_neo", "bamba", "minimax", "mistral4", "youtu"})
 """Language models, by `model_type`, that vLLM has no code for, and whose code in Transformers it cannot run."""
-_TRITON_BLOCKS = frozenset({"olmo_hybrid"})
-"""Those for whose linear attention vLLM has only a Triton kernel."""
+_OTHER_ATTENTION = frozenset({"granitemoe_swa"})
+"""Those whose attention vLLM computes without their windows and sinks."""
+_ONLY_ON_GPUS = {
+    "olmo_hybrid": "its linear attention needs a GPU, where it is a Triton kernel",
+    "jamba": "its Mamba layers need a GPU, whose kernel for them vLLM does not have for CPUs",
+    "mimo_v2_flash": "its attention, whose values are narrower than its keys, needs a GPU",
+}
+"""Why vLLM runs a model only on GPUs, by `model_type`."""
 _BFLOAT16_BLOCKS = frozenset({"qwen3_5_text", "qwen3_5_moe_text", "qwen3_next"})
 """Those for whose linear attention vLLM has only a kernel in bfloat16 on a CPU."""
 _DELTA_HEADS = (64, 128)
 """Sizes of a head in this kernel, for keys and values alike."""
-_LATENT_ATTENTION = frozenset({"deepseek_v2", "deepseek_v3", "glm4_moe_lite"})
-"""Those that vLLM computes with multi-head latent attention."""
 _LATENT_WIDTH = 576
 """Numbers of a token that vLLM's kernels for this attention store on a CPU: kv_lora_rank 512, qk_rope_head_dim 64."""
 _SCALED_IN_FLOAT16 = frozenset({"deepseek_v2", "deepseek_v3", "glm4_moe", "glm4_moe_lite"})
@@ -58,6 +63,8 @@ def check_platform(
     model_type = text.model_type
     if model_type in _WITHOUT_CODE:
         _reject(model_type, "it has no code for it, and cannot run that of Transformers; use --engine transformers")
+    if model_type in _OTHER_ATTENTION:
+        _reject(model_type, "it leaves out the windows and sinks of its attention; use --engine transformers")
     mixture = is_mixture(text.to_dict())
     if mixture and not on_cpu and not unfused_experts:
         reason = "on a GPU vLLM computes its experts in a fused kernel, which cannot be steered"
@@ -66,12 +73,12 @@ def check_platform(
     if mixture and quantization is not None and not any(map(quantization.skips, _EXPERTS)):
         reason = f"its experts are quantized with {quantization}, and quantized experts cannot be steered"
         _reject(model_type, f"{reason}; use a checkpoint whose experts are not quantized")
-    if on_cpu and model_type in _TRITON_BLOCKS:
-        _reject(model_type, "its linear attention needs a GPU, where it is a Triton kernel; use --engine transformers")
+    if on_cpu and model_type in _ONLY_ON_GPUS:
+        _reject(model_type, f"{_ONLY_ON_GPUS[model_type]}; use --engine transformers")
     if dtype == "float16" and model_type in _SCALED_IN_FLOAT16 and text.routed_scaling_factor != 1.0:
         reason = "in float16 its values are divided by routed_scaling_factor; use --dtype bfloat16 or float32"
         _reject(model_type, f"{reason}, or --engine transformers")
-    if on_cpu and model_type in _LATENT_ATTENTION:
+    if on_cpu and model_type in LATENT_ATTENTION:
         _check_latent_width(text)
     if on_cpu and model_type == "nemotron_h" and "moe" in text.layers_block_type:
         _reject(model_type, "on a CPU vLLM runs no experts without a gate; use --engine transformers")

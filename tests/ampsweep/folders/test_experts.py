@@ -53,6 +53,25 @@ EXPERTS: dict[str, Any] = {"num_hidden_layers": 4, "intermediate_size": 20, "moe
         ("solar_open", {"n_routed_experts": 8, "n_shared_experts": 1}, (54, 54, 54, 54)),
         ("afmoe", {"num_experts": 8, "num_shared_experts": 2, "num_dense_layers": 2}, (20, 20, 60, 60)),
         ("hy_v3", {"num_experts": 8, "num_shared_experts": 1, "first_k_dense_replace": 1}, (20, 54, 54, 54)),
+        ("jamba", {"num_experts": 8, "expert_layer_period": 2, "expert_layer_offset": 1}, (20, 48, 20, 48)),
+        ("mistral4", {"n_routed_experts": 8, "n_shared_experts": 1, "first_k_dense_replace": 0}, (54, 54, 54, 54)),
+        ("qwen3_vl_moe_text", {"num_experts": 8, "mlp_only_layers": [1]}, (48, 20, 48, 48)),
+        (
+            "glm4v_moe_text",
+            {"n_routed_experts": 8, "n_shared_experts": 1, "first_k_dense_replace": 1},
+            (20, 54, 54, 54),
+        ),
+        (
+            "granitemoeshared",
+            {"num_local_experts": 8, "moe_intermediate_size": None, "shared_intermediate_size": 10},
+            (170, 170, 170, 170),
+        ),
+        ("flex_olmo", {"num_experts": 8, "moe_intermediate_size": None}, (160, 160, 160, 160)),
+        (
+            "mellum",
+            {"num_experts": 8, "mlp_layer_types": ["dense", "sparse", "sparse", "sparse"]},
+            (20, 48, 48, 48),
+        ),
         (
             "cohere2_moe",
             {
@@ -93,6 +112,7 @@ def test_a_layer_has_the_neurons_of_its_experts_and_of_the_mlp_beside_them(
     ("model_type", "config"),
     [
         ("llama", {"num_experts": 0}),
+        ("jamba", {"num_experts": 1}),
         ("nemotron_h", {"n_routed_experts": 8}),
         ("granitemoehybrid", {"num_local_experts": 0}),
         ("gemma4_text", {"num_experts": 8, "enable_moe_block": False}),
@@ -104,7 +124,7 @@ def test_a_dense_model_has_none(model_type: str, config: dict[str, Any]) -> None
 
 @pytest.mark.parametrize(
     ("model_type", "key"),
-    [("mistral4", "n_routed_experts"), ("ernie4_5_vl_moe_text", "moe_num_experts"), ("jamba", "num_experts")],
+    [("zaya", "num_experts"), ("ernie4_5_vl_moe_text", "moe_num_experts"), ("longcat_flash", "n_routed_experts")],
 )
 def test_unsupported_mixtures_are_rejected_with_the_supported_types(model_type: str, key: str) -> None:
     with pytest.raises(ValueError, match=f"experts of type {model_type} are not supported; supported types: .*mixtral"):

@@ -28,6 +28,8 @@ FAMILIES: tuple[Family, ...] = (
     *("deepseek_v2", "deepseek_v3", "glm4_moe_lite", "qwen3_next", "qwen3_5_moe_text"),
     *("ernie4_5_moe", "minimax_m2", "granitemoe", "hunyuan_v1_moe", "dots1", "exaone_moe"),
     *("phimoe", "solar_open", "cohere2_moe", "afmoe", "hy_v3"),
+    *("granitemoeshared", "granitemoe_swa", "flex_olmo", "mellum", "qwen3_vl_moe", "glm4v_moe", "mistral3_moe"),
+    *("jamba", "mimo_v2_flash", "minimax"),
 )
 IDS = torch.tensor([[0, 31, 41, 59, 26, 53, 58, 97]])
 VALUE = 3.0

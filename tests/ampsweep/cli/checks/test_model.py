@@ -78,8 +78,8 @@ def test_a_model_that_does_not_fit_is_a_problem(monkeypatch: pytest.MonkeyPatch)
         ({"model_type": "mamba", "num_hidden_layers": 1}, "MambaForCausalLM cannot be steered"),
         ({"model_type": "t5"}, "Transformers cannot build a language model"),
         (
-            {"model_type": "flex_olmo", "num_hidden_layers": 1, "num_experts": 4, "intermediate_size": 64},
-            "mixtures of experts of type flex_olmo are not supported",
+            {"model_type": "zaya", "num_hidden_layers": 2, "num_experts": 4},
+            "mixtures of experts of type zaya are not supported",
         ),
         (None, "give a folder with a config.json, or a model of the Hub"),
     ],

@@ -15,19 +15,29 @@ def _config(model_type: str) -> Any:
     return AutoConfig.for_model(model_type)
 
 
-def test_models_without_code_in_vllm_are_rejected() -> None:
+@pytest.mark.parametrize("model_type", ["xglm", "gpt_neo", "bamba", "minimax", "mistral4", "youtu"])
+def test_models_without_code_in_vllm_are_rejected(model_type: str) -> None:
     for on_cpu in (True, False):
         with pytest.raises(
-            UnsupportedModel, match=r"vLLM cannot run xglm here: it has no code .*--engine transformers"
+            UnsupportedModel, match=rf"vLLM cannot run {model_type} here: it has no code .*--engine transformers"
         ):
-            check_platform(_config("xglm"), dtype="bfloat16", on_cpu=on_cpu)
+            check_platform(_config(model_type), dtype="bfloat16", on_cpu=on_cpu, unfused_experts=True)
+
+
+def test_attention_that_vllm_computes_otherwise_is_rejected() -> None:
+    for on_cpu in (True, False):
+        with pytest.raises(
+            UnsupportedModel, match=r"granitemoe_swa here: .* windows and sinks .*--engine transformers"
+        ):
+            check_platform(_config("granitemoe_swa"), dtype="float32", on_cpu=on_cpu, unfused_experts=True)
 
 
 def test_blocks_without_a_kernel_on_a_cpu_are_rejected() -> None:
-    for dtype in ("float32", "bfloat16"):
-        with pytest.raises(UnsupportedModel, match=r"vLLM cannot run olmo_hybrid here: .*--engine transformers"):
-            check_platform(_config("olmo_hybrid"), dtype=dtype, on_cpu=True)
-    check_platform(_config("olmo_hybrid"), dtype="float32", on_cpu=False)
+    for model_type in ("olmo_hybrid", "jamba", "mimo_v2_flash"):
+        for dtype in ("float32", "bfloat16"):
+            with pytest.raises(UnsupportedModel, match=rf"{model_type} here: .* needs? a GPU.*--engine transformers"):
+                check_platform(_config(model_type), dtype=dtype, on_cpu=True)
+        check_platform(_config(model_type), dtype="float32", on_cpu=False, unfused_experts=True)
     for model_type in ("deepseek_v2", "deepseek_v3", "glm4_moe_lite"):
         check_platform(_config(model_type), dtype="float32", on_cpu=True)
         small = AutoConfig.for_model(model_type, kv_lora_rank=256)
