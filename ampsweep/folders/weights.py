@@ -26,7 +26,7 @@ _MAX_HEADER = 100_000_000
 """Longest header in bytes that safetensors reads."""
 _TOWER = re.compile(
     r"^(?:model\.)?(?:visual|vision_tower|vision_model|vision_encoder|audio_tower|embed_vision|embed_audio"
-    r"|multi_modal_projector|vision_projection|patch_merger|connector|aligner|projector|image_newline)(?:\.|$)"
+    r"|multi_modal_projector|vision_projection|patch_merger|connector|aligner|projector|mm_projector|image_newline)(?:\.|$)"
 )
 """The weights of a multimodal model that read images or sound: its towers, and what connects them to the text."""
 _LANGUAGE_MODEL = re.compile(r"^(?:model\.(?:language_model|text_model)\.|language_model\.model\.)")

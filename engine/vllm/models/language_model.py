@@ -37,13 +37,22 @@ _MROPE = ("mrope_section", "mrope_interleaved")
 """Settings of rotary embeddings for positions in images. In a text all parts of a position are equal: plain RoPE."""
 
 
+def is_multimodal(config: Any) -> bool:
+    """Return whether a config is that of a model that takes images and has a language model."""
+    return type(config) in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING and config.get_text_config() is not config
+
+
+def language_model_class(config: Any) -> str | None:
+    """Return vLLM's class for the language model of a multimodal config alone; None if it has none."""
+    model_type = config.get_text_config().model_type
+    architecture: str | None = _ARCHITECTURES.get(model_type) or MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(model_type)
+    return architecture
+
+
 def language_model_arguments(folder: Path) -> dict[str, Any]:
     """Return vLLM's arguments that load only the language model of a multimodal checkpoint; none for another model."""
     config = read_config(folder)
-    if type(config) not in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING or config.get_text_config() is config:
-        return {}
-    model_type = config.get_text_config().model_type
-    architecture = _ARCHITECTURES.get(model_type) or MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(model_type)
+    architecture = language_model_class(config) if is_multimodal(config) else None
     if architecture is None:
         return {}
     names = [name for path in weight_files(folder) for name in read_header(path)[1]]

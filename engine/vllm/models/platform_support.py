@@ -8,6 +8,7 @@ from ampsweep.errors import UnsupportedModel
 from ampsweep.folders.experts import is_mixture
 from engine.quantization import Quantization
 from engine.vllm.models.deepseek import LATENT_ATTENTION
+from engine.vllm.models.language_model import is_multimodal, language_model_class
 from engine.vllm.options import UNFUSED_EXPERTS
 
 _WITHOUT_CODE = frozenset({"xglm", "diffllama", "gpt_neo", "bamba", "minimax", "mistral4", "youtu"})
@@ -63,6 +64,8 @@ def check_platform(
     model_type = text.model_type
     if model_type in _WITHOUT_CODE:
         _reject(model_type, "it has no code for it, and cannot run that of Transformers; use --engine transformers")
+    if is_multimodal(config) and language_model_class(config) is None:
+        _reject(config.model_type, "it has no class for its language model alone; use --engine transformers")
     if model_type in _OTHER_ATTENTION:
         _reject(model_type, "it leaves out the windows and sinks of its attention; use --engine transformers")
     mixture = is_mixture(text.to_dict())

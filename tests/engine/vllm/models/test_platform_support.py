@@ -32,6 +32,12 @@ def test_attention_that_vllm_computes_otherwise_is_rejected() -> None:
             check_platform(_config("granitemoe_swa"), dtype="float32", on_cpu=on_cpu, unfused_experts=True)
 
 
+def test_language_models_without_a_class_of_their_own_are_rejected() -> None:
+    for on_cpu in (True, False):
+        with pytest.raises(UnsupportedModel, match=r"glm_ocr here: .* language model alone; use --engine transformers"):
+            check_platform(_config("glm_ocr"), dtype="float32", on_cpu=on_cpu)
+
+
 def test_blocks_without_a_kernel_on_a_cpu_are_rejected() -> None:
     for model_type in ("olmo_hybrid", "jamba", "mimo_v2_flash"):
         for dtype in ("float32", "bfloat16"):
