@@ -58,6 +58,7 @@ Family = Literal[
     "gpt2",
     "granite",
     "starcoder2",
+    "gptj",
     "falcon",
     "opt",
     "phi",
@@ -134,10 +135,12 @@ Family = Literal[
     "gpt_neo",
     "minimax",
     "xglm",
+    "codegen",
 ]
 """`model_type` of an architecture; with `_moe`, if it is not part of it, the variant that has experts."""
 TRANSFORMERS_ONLY: tuple[Family, ...] = (
     "xglm",
+    "codegen",
     "olmo_hybrid",
     "qwen3_5_text",
     "qwen3_5",
@@ -215,6 +218,8 @@ _OVERRIDES: dict[str, dict[str, Any]] = {  # settings that differ from `_SHAPE`;
     "minicpm3": MINICPM_3,
     "vaultgemma": {**GEMMA, **SLIDING, "query_pre_attn_scalar": 32},
     "xglm": {"intermediate_size": None, "ffn_dim": 96, "tie_word_embeddings": True},
+    "codegen": {"intermediate_size": None, "rotary_dim": 8, "num_attention_heads": 4},  # it divides heads by four
+    "gptj": {"intermediate_size": None, "rotary_dim": 16},
     "starcoder2": {"num_key_value_heads": 1},
     "stablelm": {"num_key_value_heads": 1},
     "apertus": {"num_key_value_heads": 1},

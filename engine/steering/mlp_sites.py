@@ -41,6 +41,7 @@ _NAMES = (  # the attributes of an MLP that hold the activation and the projecti
     ("act_fn", "output_linear"),  # Granite 4 in vLLM
     ("activation", "output_linear"),  # Granite 4 in Transformers
     ("act", "c_proj"),  # GPT-2, StarCoder2, EXAONE 3
+    ("act", "fc_out"),  # GPT-J
     ("act", "dense_4h_to_h"),  # GPT-NeoX, Falcon
     ("gelu_impl", "dense_4h_to_h"),  # BLOOM
 )

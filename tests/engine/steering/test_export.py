@@ -54,7 +54,7 @@ def logprobs(engine: TransformersEngine, steering: Steering | None = None) -> li
             pytest.param(family, marks=pytest.mark.processes)  # they take seconds together
             for family in (
                 *("gemma2", "mistral3", "nemotron_h", "lfm2", "olmo_hybrid", "qwen3_5_text", "glm4", "arcee", "xglm"),
-                *("bamba", "gpt_neo", "youtu"),
+                *("bamba", "gpt_neo", "youtu", "codegen"),
             )
         ),
     ],
