@@ -38,7 +38,7 @@ def curves(table: pa.Table, *, x_label: str, y_label: str) -> Figure:
         The figure.
     """
     by_panel = panels(table)
-    heights = [0.6 + 1.35 * _row_count(rows) for _, rows in by_panel]
+    heights = [0.8 + 1.35 * _row_count(rows) for _, rows in by_panel]
     with context():
         figure = Figure(figsize=(9.6, sum(heights)), layout="constrained")
         parts = figure.subfigures(len(by_panel), squeeze=False, height_ratios=heights)[:, 0]
@@ -57,10 +57,15 @@ def curves(table: pa.Table, *, x_label: str, y_label: str) -> Figure:
             if rows[0]["reference"] == Shift.no_effect:  # LSS is a share
                 plots[0, 0].set_ylim(share_limits(plots[0, 0].get_ylim()))
             part.suptitle(panel, x=0.01, ha="left", fontsize=10)
-            part.supxlabel(x_label, fontsize=8)
+            part.supxlabel(x_label, x=0.06, ha="left", fontsize=8)
             part.supylabel(y_label, fontsize=8)
             part.legend(
-                handles=_legend(rows, kinds), loc="upper right", ncols=6, frameon=False, fontsize=8, handlelength=2.4
+                handles=_legend(rows, kinds),
+                loc="outside lower right",
+                ncols=6,
+                frameon=False,
+                fontsize=8,
+                handlelength=2.4,
             )
         return figure
 
