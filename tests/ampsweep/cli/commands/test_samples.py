@@ -86,7 +86,7 @@ def test_json_has_whole_texts(folder: Path) -> None:
     ("arguments", "message"),
     [
         (("--where", "task"), "--where: must be COLUMN=VALUE, for example task=generation; got 'task'"),
-        (("--where", "target_language=ja"), "--where: no sample has target_language ja; the sweep has fr"),
+        (("--where", "target_language=tr"), "--where: no sample has target_language tr; the sweep has fr, ja"),
     ],
 )
 def test_a_wrong_filter_is_named(folder: Path, arguments: tuple[str, ...], message: str) -> None:
