@@ -18,7 +18,7 @@ test: setup  ## run the fast tests, then those that start servers and Ray, then 
 
 reliability: setup  ## run the tests that kill processes and fill disks, many times, and property tests on many examples
 	@$(BIN)/pytest -q -m reliability $(ARGS)
-	@$(BIN)/pytest -q -n auto -m "hypothesis and not engine and not reliability" --hypothesis-profile thorough
+	@$(BIN)/pytest -q -n auto -m "hypothesis and not engine and not reliability" --hypothesis-profile thorough --timeout 1800
 
 vllm-next: setup  ## run the compatibility tests with another vLLM release, outside .venv; VERSION=x.y.z
 	@PYTHON="$(BIN)/python" requirements/vllm-next.sh "$(VERSION)"
