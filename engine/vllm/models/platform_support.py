@@ -11,7 +11,9 @@ from engine.vllm.models.deepseek import LATENT_ATTENTION
 from engine.vllm.models.language_model import is_multimodal, language_model_class
 from engine.vllm.options import UNFUSED_EXPERTS
 
-_WITHOUT_CODE = frozenset({"xglm", "codegen", "diffllama", "gpt_neo", "bamba", "minimax", "mistral4", "youtu"})
+_WITHOUT_CODE = frozenset(
+    {"xglm", "codegen", "diffllama", "gpt_neo", "bamba", "minimax", "mistral4", "youtu", "biogpt"}
+)
 """Language models, by `model_type`, that vLLM has no code for, and whose code in Transformers it cannot run."""
 _OTHER_ATTENTION = frozenset({"granitemoe_swa"})
 """Those whose attention vLLM computes without their windows and sinks."""

@@ -15,7 +15,7 @@ def _config(model_type: str) -> Any:
     return AutoConfig.for_model(model_type)
 
 
-@pytest.mark.parametrize("model_type", ["xglm", "gpt_neo", "bamba", "minimax", "mistral4", "youtu"])
+@pytest.mark.parametrize("model_type", ["xglm", "gpt_neo", "bamba", "minimax", "mistral4", "youtu", "biogpt"])
 def test_models_without_code_in_vllm_are_rejected(model_type: str) -> None:
     for on_cpu in (True, False):
         with pytest.raises(
