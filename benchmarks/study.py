@@ -58,7 +58,7 @@ def methods(summary: Path) -> Iterator[str]:
     ).fetchall()
     keys = {(target, method, factor): None for target, method, factor, *_ in rows}
     values = {
-        (*key, task, metric): f"{value:.2f} ({low:.2f} to {high:.2f})"
+        (*key, task, metric): _with_interval(value, low, high)
         for *key, task, metric, value, low, high in rows
         if value is not None
     }
@@ -67,6 +67,11 @@ def methods(summary: Path) -> Iterator[str]:
         if any(cells):
             shown = "" if factor is None else f"{factor:g}"
             yield f"| {target or ''} | {method} | {shown} | {' | '.join(cells)} |"
+
+
+def _with_interval(value: float, low: float | None, high: float | None) -> str:
+    """Return a value with its interval; values that are the same for every item may have none."""
+    return f"{value:.2f}" if low is None or high is None else f"{value:.2f} ({low:.2f} to {high:.2f})"
 
 
 def main() -> None:

@@ -22,6 +22,15 @@ def summary(tmp_path: Path) -> Path:
         {**NEURONS, "factor": 2.0, "value": 0.4, "selection": "random"},
         {**ROW, "method": "prompt_en", "factor": None, "task": "perplexity", "metric": "nll", "value": 4.0},
         {**ROW, "target_language": None, "method": None, "factor": None, "task": "x", "metric": "x", "value": 1.0},
+        {
+            **ROW,
+            "method": "diffmean",
+            "factor": 1.0,
+            "task": "xcopa",
+            "metric": "accuracy",
+            "value": 0.5,
+            "ci_low": None,
+        },
     ]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "summary.parquet")
     return tmp_path / "summary.parquet"
@@ -37,6 +46,7 @@ def test_factors_are_listed_by_rung(summary: Path) -> None:
 
 def test_methods_are_listed_at_the_factor_that_was_kept(summary: Path) -> None:
     assert list(methods(summary))[2:] == [
+        "| fr | diffmean | 1 |  |  | 0.50 |  |",
         "| fr | neurons | 2 | 0.50 (0.10 to 0.90) |  |  |  |",
         "| fr | prompt_en |  |  |  |  | 4.00 (0.10 to 0.90) |",
         "| fr | random neurons | 2 | 0.40 (0.10 to 0.90) |  |  |  |",
