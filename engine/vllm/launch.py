@@ -6,7 +6,9 @@ CPU.
 
 from __future__ import annotations
 
+import atexit
 import gc
+import multiprocessing
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -112,6 +114,7 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         unfused_experts=settings.unfused_experts,
     )
     _choose_runner(settings.runner or ("v1" if on_cpu else None))
+    atexit.register(kill_workers)  # before the handler of multiprocessing, which is registered by now
     envs.disable_envs_cache()  # vLLM keeps what it read for the process's first engine, its runner too
     arguments = _engine_arguments(settings, dtype=dtype, on_cpu=on_cpu)
     adapters = Adapters.read(settings.adapters, model=folder)
@@ -141,6 +144,18 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         engine.engine_core.shutdown()
         raise
     return engine
+
+
+def kill_workers() -> None:
+    """Kill the worker processes of engines that have not been shut down: those that still start when this process ends.
+
+    Python itself would send them SIGTERM once and then wait for them. A worker of vLLM answers the first SIGTERM with
+    SystemExit and ignores all others. If a library catches the exception, as some do while they are imported or while
+    they compile, the worker never ends.
+    """
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
 
 
 def _check_unchanged(folder: Path, before: str, adapters: Adapters, paths: Mapping[str, Path]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -257,3 +258,25 @@ def test_steering_takes_no_scheduling_mode_from_vllm(
     for backend in (None, "cpu"):
         launch.start(VllmSettings(async_scheduling=enabled, backend=backend))
         assert launch.arguments["async_scheduling"] is enabled
+
+
+STOPPED_DURING_THE_START = """
+import atexit, multiprocessing.util, signal, time
+from engine.vllm.launch import kill_workers
+
+def start_as_a_worker_that_lost_its_signal(started):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    started.set()
+    time.sleep(60)
+
+fork = multiprocessing.get_context("fork")
+started = fork.Event()
+fork.Process(target=start_as_a_worker_that_lost_its_signal, args=(started,), daemon=True).start()
+started.wait()
+atexit.register(kill_workers)
+"""
+
+
+@pytest.mark.processes
+def test_a_process_that_ends_during_the_start_does_not_wait_for_its_workers() -> None:
+    subprocess.run([sys.executable, "-c", STOPPED_DURING_THE_START], check=True, timeout=30)
