@@ -17,7 +17,18 @@ from ampsweep.out_of_threads import named_thread_failures
 from ampsweep.telemetry.start_phase import report_phase
 from engine.base import Engine
 from engine.out_of_memory import named_allocation_failures
+from engine.vllm.settings import VllmSettings
 from jobs.language_control.identifiers import open_identifier
+
+_VLLM_ONLY = {
+    "tensor_parallel_size": "tensor_parallel_size > 1 requires the vllm engine, not {kind}",
+    "pipeline_parallel_size": "pipeline_parallel_size > 1 requires the vllm engine, not {kind}",
+    "batch_invariant": "batch-invariant mode requires the vllm engine, not {kind}; leave out --batch-invariant",
+    "unfused_experts": "only the vllm engine has a fused kernel for experts, not {kind}; leave out --unfused-experts",
+    "compile": "only the vllm engine compiles the model, not {kind}; leave out --no-compile",
+    "tool_call_parser": "tool calls are parsed by the vllm engine only, not by {kind}; leave out --tool-call-parser",
+}
+"""The errors about options that only vLLM has, by field of `VllmSettings`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,37 +40,21 @@ class EngineSpec:
         folder: Folder of its checkpoint.
         kind: One of `ENGINE_KINDS`.
         dtype: Data type in which the weights are loaded.
-        max_model_len: Maximum number of tokens of prompt and answer; None for the model's own limit.
-        tensor_parallel_size: Number of devices over which each layer is split (vllm only).
-        pipeline_parallel_size: Number of devices over which the layers are distributed (vllm only).
-        batch_invariant: Whether answers are computed in vLLM's batch-invariant mode (vllm on a GPU only).
-        unfused_experts: Whether mixtures of experts are computed without vLLM's fused kernel on a GPU (vllm only).
-        allow_untested_vllm: Whether a vLLM release may be run with which steering was not tested.
-        compile: Whether vLLM compiles the model at its start; without, it starts sooner.
         count: Number of engines.
         cpus: CPU cores that Ray reserves for each engine.
         gpus: GPUs that Ray reserves for each engine.
-        adapters: Folders of LoRA adapters that requests may name, by name (vllm only).
-        tool_call_parser: vLLM's parser of tool calls; None chooses it by the chat template, `none` uses none.
-        options: Further options: fields of `VllmSettings`, or keyword arguments of the other engines.
+        vllm: How vLLM is run. The fake engine has its adapters and its context length.
+        options: Keyword arguments of the transformers or fake engine.
     """
 
     model: str
     folder: Path
     kind: str = "vllm"
     dtype: str = "float32"
-    max_model_len: int | None = None
-    tensor_parallel_size: int = 1
-    pipeline_parallel_size: int = 1
-    batch_invariant: bool = False
-    unfused_experts: bool = False
-    allow_untested_vllm: bool = False
-    compile: bool = True
     count: int = 1
     cpus: float = 1.0
     gpus: float = 0.0
-    adapters: Mapping[str, Path] = field(default_factory=dict)
-    tool_call_parser: str | None = None
+    vllm: VllmSettings = field(default_factory=VllmSettings)
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def adapter_bytes(self, *, on_cpu: bool) -> int:
@@ -71,11 +66,11 @@ class EngineSpec:
         Raises:
             InvalidRequest: An adapter cannot be used with the model (param "lora").
         """
-        if not self.adapters or self.kind != "vllm":
+        if not self.vllm.adapters or self.kind != "vllm":
             return 0
         from engine.vllm.adapters import Adapters
 
-        return Adapters.read(self.adapters, model=self.folder).memory_bytes(dtype=self.dtype, on_cpu=on_cpu)
+        return Adapters.read(self.vllm.adapters, model=self.folder).memory_bytes(dtype=self.dtype, on_cpu=on_cpu)
 
 
 async def open_engine(spec: EngineSpec) -> Engine:
@@ -105,7 +100,7 @@ def check_options(spec: EngineSpec) -> None:
         raise UnknownName("engine", spec.kind, ENGINE_KINDS, param="engine")
     if spec.kind != "vllm":
         _require_vllm_options_unset(spec)
-    if spec.kind == "transformers" and spec.adapters:
+    if spec.kind == "transformers" and spec.vllm.adapters:
         message = "LoRA adapters require the vllm engine, not transformers; leave out --lora, or merge the adapter"
         raise InvalidRequest(message, param="lora")
 
@@ -113,22 +108,9 @@ def check_options(spec: EngineSpec) -> None:
 async def _open_vllm(spec: EngineSpec) -> Engine:
     await asyncio.to_thread(importlib.import_module, "engine.vllm.engine")  # takes seconds
     from engine.vllm.engine import VllmEngine
-    from engine.vllm.settings import VllmSettings
 
-    settings = VllmSettings(
-        max_model_len=spec.max_model_len,
-        tensor_parallel_size=spec.tensor_parallel_size,
-        pipeline_parallel_size=spec.pipeline_parallel_size,
-        batch_invariant=spec.batch_invariant,
-        unfused_experts=spec.unfused_experts,
-        allow_untested=spec.allow_untested_vllm,
-        compile=spec.compile,
-        adapters=spec.adapters,
-        tool_call_parser=spec.tool_call_parser,
-        **spec.options,
-    )
     return await VllmEngine.open(
-        spec.folder, name=spec.model, dtype=spec.dtype, settings=settings, open_identifier=open_identifier
+        spec.folder, name=spec.model, dtype=spec.dtype, settings=spec.vllm, open_identifier=open_identifier
     )
 
 
@@ -142,7 +124,6 @@ async def _open_transformers(spec: EngineSpec) -> Engine:
             spec.folder,
             name=spec.model,
             dtype=spec.dtype,
-            max_model_len=spec.max_model_len,
             open_identifier=open_identifier,
             **spec.options,
         )
@@ -160,26 +141,15 @@ async def _open_fake(spec: EngineSpec) -> Engine:
         fingerprint=model.fingerprint,
         layers=model.layers,
         dtype=spec.dtype,
-        max_model_len=spec.max_model_len or FAKE_INFO.max_model_len,
-        adapters={name: read_adapter(folder, name=name).fingerprint for name, folder in spec.adapters.items()},
+        max_model_len=spec.vllm.max_model_len or FAKE_INFO.max_model_len,
+        adapters={name: read_adapter(folder, name=name).fingerprint for name, folder in spec.vllm.adapters.items()},
     )
     return FakeEngine(info, sleep=asyncio.sleep, open_identifier=open_identifier, **spec.options)
 
 
 def _require_vllm_options_unset(spec: EngineSpec) -> None:
     """Raise InvalidRequest for an option that only the vllm engine has."""
-    for param in ("tensor_parallel_size", "pipeline_parallel_size"):
-        if getattr(spec, param) > 1:
-            raise InvalidRequest(f"{param} > 1 requires the vllm engine, not {spec.kind}", param=param)
-    if spec.batch_invariant:
-        message = f"batch-invariant mode requires the vllm engine, not {spec.kind}; leave out --batch-invariant"
-        raise InvalidRequest(message, param="batch_invariant")
-    if spec.unfused_experts:
-        message = f"only the vllm engine has a fused kernel for experts, not {spec.kind}; leave out --unfused-experts"
-        raise InvalidRequest(message, param="unfused_experts")
-    if not spec.compile:
-        message = f"only the vllm engine compiles the model, not {spec.kind}; leave out --no-compile"
-        raise InvalidRequest(message, param="compile")
-    if spec.tool_call_parser not in (None, "none"):
-        message = f"tool calls are parsed by the vllm engine only, not by {spec.kind}; leave out --tool-call-parser"
-        raise InvalidRequest(message, param="tool_call_parser")
+    for name, message in _VLLM_ONLY.items():
+        value = getattr(spec.vllm, name)
+        if value not in (getattr(VllmSettings, name), "none"):  # --tool-call-parser none asks for what the others do
+            raise InvalidRequest(message.format(kind=spec.kind), param=name)

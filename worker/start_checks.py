@@ -43,10 +43,10 @@ def check_start(spec: EngineSpec, neurons: NeuronSet | None = None) -> tuple[str
     if spec.kind != "fake":
         check_weight_files(spec.folder)
         check_tokenizer_files(spec.folder)
-    if spec.adapters and spec.kind == "vllm":
+    if spec.vllm.adapters and spec.kind == "vllm":
         from engine.vllm.adapters import Adapters
 
-        Adapters.read(spec.adapters, model=spec.folder)
+        Adapters.read(spec.vllm.adapters, model=spec.folder)
     if neurons is None:
         return ()
     neurons.check_widths(folder_widths(spec.folder), model=spec.model)

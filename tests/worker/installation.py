@@ -21,6 +21,7 @@ import ampsweep
 from api.http.change_notifier import ChangeNotifier
 from engine.base import EngineInfo
 from engine.fake import FAKE_INFO
+from engine.vllm.settings import VllmSettings
 from jobs.batches.files import BATCHES, BatchFiles
 from jobs.batches.rows import RowAnswers
 from jobs.clock import Clock, SystemClock
@@ -162,10 +163,9 @@ class Installation:
             model="tiny",
             folder=self.catalog.models["tiny"],
             kind="fake",
-            max_model_len=max_model_len,
             count=count,
             cpus=0.1,
-            adapters=self.catalog.adapters.get("tiny", {}),
+            vllm=VllmSettings(max_model_len=max_model_len, adapters=self.catalog.adapters.get("tiny", {})),
             options=options,
         )
 

@@ -33,54 +33,37 @@ async def test_an_engine_is_opened_by_its_kind(installation: Installation) -> No
     assert info.fingerprint == installation.catalog.model("tiny").fingerprint
 
 
-async def test_a_vllm_engine_is_spread_as_the_spec_says(installation: Installation, opened: list[VllmSettings]) -> None:
-    await open_engine(replace(installation.engine(), kind="vllm", tensor_parallel_size=4, pipeline_parallel_size=2))
-    assert [(each.tensor_parallel_size, each.pipeline_parallel_size, each.workers) for each in opened] == [(4, 2, 8)]
-
-
-@pytest.mark.parametrize("param", ["tensor_parallel_size", "pipeline_parallel_size"])
-async def test_other_engines_are_not_spread(installation: Installation, param: str) -> None:
-    changes: dict[str, Any] = {param: 2}
-    with pytest.raises(InvalidRequest, match="requires the vllm engine, not fake") as caught:
-        await open_engine(replace(installation.engine(), **changes))
-    assert caught.value.param == param
-
-
-async def test_a_vllm_engine_is_batch_invariant_if_the_spec_says_so(
-    installation: Installation, opened: list[VllmSettings]
-) -> None:
-    for batch_invariant in (False, True):
-        await open_engine(replace(installation.engine(), kind="vllm", batch_invariant=batch_invariant))
-    assert [settings.batch_invariant for settings in opened] == [False, True]
+async def test_vllm_is_run_as_the_spec_says(installation: Installation, opened: list[VllmSettings]) -> None:
+    settings = VllmSettings(tensor_parallel_size=4, pipeline_parallel_size=2, compile=False, tool_call_parser="hermes")
+    await open_engine(replace(installation.engine(), kind="vllm", vllm=settings))
+    assert opened == [settings]
+    assert settings.workers == 8
 
 
 @pytest.mark.parametrize("kind", ["fake", "transformers"])
-async def test_other_engines_are_not_batch_invariant(installation: Installation, kind: str) -> None:
-    with pytest.raises(InvalidRequest, match=f"requires the vllm engine, not {kind}; leave out") as caught:
-        await open_engine(replace(installation.engine(), kind=kind, batch_invariant=True))
-    assert caught.value.param == "batch_invariant"
-
-
-async def test_the_experts_of_a_vllm_engine_are_unfused_if_the_spec_says_so(
-    installation: Installation, opened: list[VllmSettings]
+@pytest.mark.parametrize(
+    ("param", "value", "message"),
+    [
+        ("tensor_parallel_size", 2, "tensor_parallel_size > 1 requires the vllm engine, not KIND"),
+        ("pipeline_parallel_size", 2, "pipeline_parallel_size > 1 requires the vllm engine, not KIND"),
+        ("batch_invariant", True, "requires the vllm engine, not KIND; leave out --batch-invariant"),
+        ("unfused_experts", True, "fused kernel for experts, not KIND; leave out --unfused-experts"),
+        ("compile", False, "compiles the model, not KIND; leave out --no-compile"),
+        ("tool_call_parser", "hermes", "by the vllm engine only, not by KIND; leave out --tool-call-parser"),
+    ],
+)
+async def test_other_engines_have_no_options_of_vllm(
+    param: str, value: object, message: str, kind: str, installation: Installation
 ) -> None:
-    for unfused in (False, True):
-        await open_engine(replace(installation.engine(), kind="vllm", unfused_experts=unfused))
-    assert [settings.unfused_experts for settings in opened] == [False, True]
-    for kind in ("fake", "transformers"):
-        with pytest.raises(InvalidRequest, match=f"not {kind}; leave out --unfused-experts") as caught:
-            await open_engine(replace(installation.engine(), kind=kind, unfused_experts=True))
-        assert caught.value.param == "unfused_experts"
+    chosen: dict[str, Any] = {param: value}
+    with pytest.raises(InvalidRequest, match=message.replace("KIND", kind)) as caught:
+        await open_engine(replace(installation.engine(), kind=kind, vllm=VllmSettings(**chosen)))
+    assert caught.value.param == param
 
 
-async def test_only_vllm_is_told_whether_to_compile(installation: Installation, opened: list[VllmSettings]) -> None:
-    for compiles in (False, True):
-        await open_engine(replace(installation.engine(), kind="vllm", compile=compiles))
-    assert [settings.compile for settings in opened] == [False, True]
-    for kind in ("fake", "transformers"):
-        with pytest.raises(InvalidRequest, match=f"not {kind}; leave out --no-compile") as caught:
-            await open_engine(replace(installation.engine(), kind=kind, compile=False))
-        assert caught.value.param == "compile"
+async def test_every_engine_can_leave_tool_calls_in_the_text(installation: Installation) -> None:
+    engine = await open_engine(replace(installation.engine(), vllm=VllmSettings(tool_call_parser="none")))
+    assert engine.info.kind == "fake"
 
 
 async def test_an_unknown_kind_is_rejected_with_the_valid_ones(installation: Installation) -> None:
@@ -88,21 +71,11 @@ async def test_an_unknown_kind_is_rejected_with_the_valid_ones(installation: Ins
         await open_engine(replace(installation.engine(), kind="nope"))
 
 
-async def test_only_vllm_has_adapters(installation: Installation, opened: list[VllmSettings]) -> None:
-    adapters = {"formal": Path("adapters/formal")}
-    await open_engine(replace(installation.engine(), kind="vllm", adapters=adapters))
-    assert [settings.adapters for settings in opened] == [adapters]
+async def test_the_transformers_engine_has_no_adapters(installation: Installation) -> None:
+    adapted = VllmSettings(adapters={"formal": Path("adapters/formal")})
     with pytest.raises(InvalidRequest, match="require the vllm engine, not transformers; leave out --lora") as caught:
-        await open_engine(replace(installation.engine(), kind="transformers", adapters=adapters))
+        await open_engine(replace(installation.engine(), kind="transformers", vllm=adapted))
     assert caught.value.param == "lora"
-
-
-async def test_only_vllm_parses_tool_calls(installation: Installation, opened: list[VllmSettings]) -> None:
-    await open_engine(replace(installation.engine(), kind="vllm", tool_call_parser="hermes"))
-    assert [settings.tool_call_parser for settings in opened] == ["hermes"]
-    with pytest.raises(InvalidRequest, match="by the vllm engine only, not by fake; leave out") as caught:
-        await open_engine(replace(installation.engine(), tool_call_parser="hermes"))
-    assert caught.value.param == "tool_call_parser"
 
 
 async def test_memory_that_runs_out_while_a_model_is_loaded_is_named(

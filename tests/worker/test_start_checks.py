@@ -15,6 +15,7 @@ from ampsweep.errors import AmpsweepError, InvalidRequest, NoNeurons, PromptTooL
 from ampsweep.folders.model import context_length, read_model_folder
 from engine.neurons.formats.neuron_json import from_json
 from engine.neurons.neuron_set import NeuronSet
+from engine.vllm.settings import VllmSettings
 from worker.engines import EngineSpec
 from worker.start_checks import check_prompts, check_start, check_steering, most_tokens
 
@@ -62,9 +63,13 @@ def test_an_intervention_that_the_set_cannot_give_is_rejected(
     ("change", "param", "message"),
     [
         ({"kind": "llama"}, "engine", "unknown engine"),
-        ({"kind": "transformers", "adapters": {"a": Path("a")}}, "lora", "require the vllm engine"),
-        ({"kind": "transformers", "batch_invariant": True}, "batch_invariant", "requires the vllm engine"),
-        ({"adapters": {"a": Path("/no/such")}}, "lora", "there is no folder /no/such"),
+        ({"kind": "transformers", "vllm": VllmSettings(adapters={"a": Path("a")})}, "lora", "require the vllm engine"),
+        (
+            {"kind": "transformers", "vllm": VllmSettings(batch_invariant=True)},
+            "batch_invariant",
+            "requires the vllm engine",
+        ),
+        ({"vllm": VllmSettings(adapters={"a": Path("/no/such")})}, "lora", "there is no folder /no/such"),
     ],
 )
 def test_options_and_adapters_are_checked(change: dict[str, Any], param: str, message: str) -> None:

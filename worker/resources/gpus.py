@@ -72,8 +72,8 @@ def weights_per_gpu(spec: EngineSpec) -> int:
         weights = weight_bytes(spec.folder, dtype=spec.dtype, text_only=True)
     except (InvalidRequest, OSError):
         return 0
-    shared = weights // spec.tensor_parallel_size + spec.adapter_bytes(on_cpu=False)
-    return shared // spec.pipeline_parallel_size
+    shared = weights // spec.vllm.tensor_parallel_size + spec.adapter_bytes(on_cpu=False)
+    return shared // spec.vllm.pipeline_parallel_size
 
 
 def require_own_gpus(specs: Sequence[EngineSpec], *, where: str = "") -> None:
@@ -93,7 +93,7 @@ def require_own_gpus(specs: Sequence[EngineSpec], *, where: str = "") -> None:
     if sum(spec.count for spec in engines) < 2:
         return
     for spec in engines:
-        used = spec.tensor_parallel_size * spec.pipeline_parallel_size
+        used = spec.vllm.workers
         if spec.gpus < used:
             taken = f"every engine takes {USABLE_SHARE:.0%} of the memory of its GPUs"
             reserved = f"model {spec.model} reserves {spec.gpus:g} of the {used} that an engine of it uses"

@@ -65,7 +65,7 @@ class EngineMemory:
             weights = weight_bytes(spec.folder, dtype=spec.dtype, text_only=spec.kind == "vllm")
         except (InvalidRequest, OSError):
             weights = 0
-        kv_cache = int(spec.options.get("kv_cache_bytes") or KV_CACHE_BYTES) if spec.kind == "vllm" else 0
+        kv_cache = (spec.vllm.kv_cache_bytes or KV_CACHE_BYTES) if spec.kind == "vllm" else 0
         adapters = spec.adapter_bytes(on_cpu=True) if weights else 0
         return cls(
             spec=spec,
@@ -115,7 +115,7 @@ def gpu_shortage(spec: EngineSpec, usable: int) -> GpuShortage | None:
     share = weights_per_gpu(spec) if spec.kind == "vllm" else 0
     if share <= usable:
         return None
-    adapters = " and adapters" if spec.adapters else ""
+    adapters = " and adapters" if spec.vllm.adapters else ""
     needs = f"model {spec.model} needs {gib(share)} per GPU for its weights{adapters} in {spec.dtype}"
     half = "" if spec.dtype in HALF else "choose --dtype bfloat16, "
     return GpuShortage(

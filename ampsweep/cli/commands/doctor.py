@@ -96,5 +96,5 @@ def _local_server() -> list[Finding]:
             engine.adapter_bytes(on_cpu=software.runs_on_cpu(gpu_count))
     except InvalidRequest as error:
         findings.append(bad("LoRA adapters", error.message, "see docs/models.md, or leave the adapter out"))
-        engines = [replace(engine, adapters={}) for engine in engines]
+        engines = [replace(engine, vllm=replace(engine.vllm, adapters={})) for engine in engines]
     return [*findings, *machine(engines), *installation(settings)]

@@ -123,7 +123,7 @@ async def opened_engine(spec: EngineSpec, *, neurons: NeuronSet | None = None) -
 
     if spec.dtype not in (dtypes := get_args(choices.Dtype)):
         raise InvalidRequest(f"must be {choices.one_of(dtypes)}; got {spec.dtype!r}", param="dtype")
-    untested = release_warnings(spec.kind, allowed=spec.allow_untested_vllm)
+    untested = release_warnings(spec.kind, allowed=spec.vllm.allow_untested)
     warn([*check_start(spec, neurons), *require_memory([spec]), *untested])
     engine = await open_engine(spec)
     try:

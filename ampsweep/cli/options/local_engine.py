@@ -75,6 +75,7 @@ class EngineOptions:
         Raises:
             InvalidRequest: There is no such model, or the engine never compiles, but is to (param "compile").
         """
+        from engine.vllm.settings import VllmSettings
         from worker.engines import EngineSpec
 
         spec = EngineSpec(
@@ -82,13 +83,15 @@ class EngineOptions:
             folder=model_folder(model),
             kind=self.engine,
             dtype=self.dtype,
-            tensor_parallel_size=self.tensor_parallel_size or 1,
-            pipeline_parallel_size=self.pipeline_parallel_size or 1,
-            batch_invariant=self.batch_invariant,
-            unfused_experts=self.unfused_experts,
-            allow_untested_vllm=self.allow_untested_vllm,
-            compile=whether_to_compile(self.compiles, kind=self.engine, requests=requests, as_json=as_json),
-            adapters=adapters,
+            vllm=VllmSettings(
+                tensor_parallel_size=self.tensor_parallel_size or 1,
+                pipeline_parallel_size=self.pipeline_parallel_size or 1,
+                compile=whether_to_compile(self.compiles, kind=self.engine, requests=requests, as_json=as_json),
+                batch_invariant=self.batch_invariant,
+                unfused_experts=self.unfused_experts,
+                allow_untested=self.allow_untested_vllm,
+                adapters=adapters,
+            ),
         )
         return opened_engine(spec, neurons=neurons)
 

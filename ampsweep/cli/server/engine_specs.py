@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ampsweep.cli.server.settings import Settings
+    from engine.vllm.settings import VllmSettings
     from jobs.planning.catalog import Catalog
     from worker.engines import EngineSpec
 
@@ -14,23 +16,17 @@ def served_engines(settings: Settings) -> list[EngineSpec]:
     """Return the engine specs of a server with these settings, one per model."""
     from worker.engines import EngineSpec
 
+    shared = _vllm_settings(settings)
     return [
         EngineSpec(
             model=name,
             folder=model.path.resolve(),
             kind=settings.engine,
             dtype=settings.dtype,
-            tensor_parallel_size=settings.tensor_parallel_size,
-            pipeline_parallel_size=settings.pipeline_parallel_size,
-            batch_invariant=settings.batch_invariant,
-            unfused_experts=settings.unfused_experts,
-            allow_untested_vllm=settings.allow_untested_vllm,
-            compile=settings.compile,
             count=model.engines,
             cpus=model.cpus,
             gpus=model.gpus,
-            adapters=model.lora,
-            tool_call_parser=model.tool_call_parser,
+            vllm=replace(shared, adapters=model.lora, tool_call_parser=model.tool_call_parser),
         )
         for name, model in settings.served().items()
     ]
@@ -43,15 +39,23 @@ def local_engine(model: str, catalog: Catalog, settings: Settings) -> EngineSpec
     return EngineSpec(
         model=model,
         folder=catalog.model_path(model).resolve(),
-        kind=catalog.engine,
-        dtype=catalog.dtype,
+        kind=settings.engine,
+        dtype=settings.dtype,
+        vllm=replace(_vllm_settings(settings), adapters=catalog.adapters.get(model, {})),
+    )
+
+
+def _vllm_settings(settings: Settings) -> VllmSettings:
+    """Return how vLLM is run for all models."""
+    from engine.vllm.settings import VllmSettings
+
+    return VllmSettings(
         tensor_parallel_size=settings.tensor_parallel_size,
         pipeline_parallel_size=settings.pipeline_parallel_size,
-        batch_invariant=catalog.batch_invariant,
-        unfused_experts=settings.unfused_experts,
-        allow_untested_vllm=settings.allow_untested_vllm,
         compile=settings.compile,
-        adapters=catalog.adapters.get(model, {}),
+        batch_invariant=settings.batch_invariant,
+        unfused_experts=settings.unfused_experts,
+        allow_untested=settings.allow_untested_vllm,
     )
 
 

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from ampsweep.bundled import ATLAS_MODEL
 from benchmarks.tiny_adapter import tiny_adapter
+from engine.vllm.settings import VllmSettings
 from worker.engines import EngineSpec
 from worker.resources.gpus import Gpu, gpus, read_gpus, weights_per_gpu
 
@@ -48,13 +49,13 @@ def test_weights_are_shared_by_the_gpus_of_an_engine(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(64, 1024, dtype=torch.bfloat16)}, tmp_path / "model.safetensors")
     spec = EngineSpec(model="m", folder=tmp_path, dtype="float32", count=3)
     assert weights_per_gpu(spec) == 64 * 1024 * 4
-    shared = replace(spec, dtype="bfloat16", tensor_parallel_size=2, pipeline_parallel_size=4)
+    shared = replace(spec, dtype="bfloat16", vllm=VllmSettings(tensor_parallel_size=2, pipeline_parallel_size=4))
     assert weights_per_gpu(shared) == 64 * 1024 * 2 // 8
     assert weights_per_gpu(replace(spec, folder=tmp_path / "none")) == 0
 
 
 def test_each_gpu_has_room_for_the_adapters(tmp_path: Path) -> None:
     adapter, _ = tiny_adapter(ATLAS_MODEL, tmp_path, targets=["down_proj"], seed=1)
-    spec = EngineSpec(model="atlas", folder=ATLAS_MODEL, tensor_parallel_size=2, dtype="bfloat16")
-    adapted = weights_per_gpu(replace(spec, adapters={"a": adapter})) - weights_per_gpu(spec)
+    spec = EngineSpec(model="atlas", folder=ATLAS_MODEL, vllm=VllmSettings(tensor_parallel_size=2), dtype="bfloat16")
+    adapted = weights_per_gpu(replace(spec, vllm=replace(spec.vllm, adapters={"a": adapter}))) - weights_per_gpu(spec)
     assert adapted == 4 * 8 * (1024 + 128) * 2  # one slot of rank 8 in 4 layers

@@ -18,6 +18,7 @@ from ampsweep.cli.app import app
 from ampsweep.errors import InvalidRequest, Unavailable
 from ampsweep.telemetry.context import Telemetry
 from benchmarks.tiny_adapter import tiny_adapter
+from engine.vllm.settings import VllmSettings
 from jobs.planning.catalog import Catalog
 from worker.engines import EngineSpec
 from worker.pool.engine_session import WorkerConfig
@@ -68,8 +69,8 @@ def test_vllm_loads_no_vision_tower(folder: Path) -> None:
 
 def test_adapters_are_counted_and_one_of_another_model_is_refused(tmp_path: Path) -> None:
     adapter, _ = tiny_adapter(ATLAS_MODEL, tmp_path, targets=["q_proj", "o_proj"], seed=1)
-    spec = EngineSpec(model="atlas", folder=ATLAS_MODEL, adapters={"formal": adapter}, count=2)
-    plain = EngineMemory.of(replace(spec, adapters={}), gpu=False)
+    spec = EngineSpec(model="atlas", folder=ATLAS_MODEL, vllm=VllmSettings(adapters={"formal": adapter}), count=2)
+    plain = EngineMemory.of(replace(spec, vllm=VllmSettings()), gpu=False)
     adapted = EngineMemory.of(spec, gpu=False)
     # 2 slots of rank 8 in 4 layers with inputs of 128: q, k and v, which vLLM joins, and o; and the adapter of rank 4.
     projections = (128 + 128) + 2 * (128 + 64) + (128 + 128)
@@ -90,7 +91,7 @@ def other_model(folder: Path) -> Path:
 
 
 def test_vllm_on_a_cpu_has_a_cache_too_and_on_a_gpu_takes_nothing_here(folder: Path) -> None:
-    spec = EngineSpec(model="m", folder=folder, options={"kv_cache_bytes": 5})
+    spec = EngineSpec(model="m", folder=folder, vllm=VllmSettings(kv_cache_bytes=5))
     assert EngineMemory.of(spec, gpu=False).kv_cache == 5
     assert EngineMemory.of(EngineSpec(model="m", folder=folder), gpu=False).kv_cache == GIB
     assert EngineMemory.of(spec, gpu=True).total == 0
@@ -127,7 +128,12 @@ def test_weights_that_fit_into_no_gpu_are_refused(gpu_machine: list[Gpu], tmp_pa
     save_file(weights, tmp_path / "model.safetensors")
     spec = EngineSpec(model="m", folder=tmp_path, dtype="bfloat16")
     assert require_memory([spec], available=0, gpu=True) == ()
-    assert require_memory([replace(spec, dtype="float32", tensor_parallel_size=2)], available=0, gpu=True) == ()
+    assert (
+        require_memory(
+            [replace(spec, dtype="float32", vllm=VllmSettings(tensor_parallel_size=2))], available=0, gpu=True
+        )
+        == ()
+    )
     reason = r"not enough GPU memory: model m .* in float32.*--dtype bfloat16"
     with pytest.raises(InvalidRequest, match=reason) as refused:
         require_memory([replace(spec, dtype="float32")], available=0, gpu=True)
@@ -146,7 +152,7 @@ def test_engines_never_share_a_gpu_and_reserve_no_more_than_there_are(gpu_machin
         with pytest.raises(InvalidRequest, match=r"share a GPU.* takes 90% .*set `gpus: 1` .*--no-atlas") as refused:
             require_memory(specs, available=0, gpu=True)
         assert refused.value.param == "models"
-    require_memory([replace(own, gpus=2, tensor_parallel_size=2)], available=0, gpu=True)
+    require_memory([replace(own, gpus=2, vllm=VllmSettings(tensor_parallel_size=2))], available=0, gpu=True)
     with pytest.raises(InvalidRequest, match=r"reserve 3 GPUs \(m 1, n 2\), and this machine has 2, so that some"):
         require_memory([own, replace(own, model="n", count=2)], available=0, gpu=True)
     gpu_machine.clear()  # the driver does not list them

@@ -17,6 +17,7 @@ from ampsweep.bundled import ATLAS_MODEL
 from ampsweep.cli.checks import installation, machine, server, software
 from ampsweep.cli.server.settings import Settings
 from api.auth.api_keys import KeyFile, KeyScope
+from engine.vllm.settings import VllmSettings
 from worker.engines import EngineSpec
 from worker.resources.gpus import Gpu
 from worker.resources.memory import GIB, EngineMemory, available_memory
@@ -106,7 +107,7 @@ def test_weights_are_compared_with_the_memory_of_one_gpu() -> None:
     (finding,) = machine.gpu_memory([GPU, small], [spec])
     assert finding.state == "bad"
     assert "--dtype bfloat16" in finding.remedy
-    assert machine.gpu_memory([small], [replace(spec, tensor_parallel_size=4)]) == []
+    assert machine.gpu_memory([small], [replace(spec, vllm=VllmSettings(tensor_parallel_size=4))]) == []
     assert machine.gpu_memory([], [spec]) == machine.gpu_memory([GPU], [spec]) == []
 
 

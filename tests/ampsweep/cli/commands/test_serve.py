@@ -70,7 +70,7 @@ def test_a_server_whose_terminal_is_closed_stops_in_an_orderly_way(
 def test_every_engine_is_spread_as_the_environment_says(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AMPSWEEP_TENSOR_PARALLEL_SIZE", "4")
     engines = served_engines(read_settings(models=[f"small={model}"], pipeline_parallel_size=2))
-    assert {(each.tensor_parallel_size, each.pipeline_parallel_size) for each in engines} == {(4, 2)}
+    assert {(each.vllm.tensor_parallel_size, each.vllm.pipeline_parallel_size) for each in engines} == {(4, 2)}
     assert len(engines) == 2
 
 
@@ -79,7 +79,7 @@ def test_every_engine_is_batch_invariant_as_the_environment_says(model: Path, mo
     monkeypatch.setenv("AMPSWEEP_BATCH_INVARIANT", "true")
     settings.append(read_settings(models=[f"small={model}"]))
     for each, expected in zip(settings, (False, True), strict=True):
-        assert {engine.batch_invariant for engine in served_engines(each)} == {expected}
+        assert {engine.vllm.batch_invariant for engine in served_engines(each)} == {expected}
         assert catalog_of(each).batch_invariant is expected
 
 
@@ -88,8 +88,8 @@ def test_every_engine_has_unfused_experts_as_the_environment_says(model: Path, m
     monkeypatch.setenv("AMPSWEEP_UNFUSED_EXPERTS", "true")
     settings.append(read_settings(models=[f"small={model}"]))
     for each, expected in zip(settings, (False, True), strict=True):
-        assert {engine.unfused_experts for engine in served_engines(each)} == {expected}
-        assert local_engine(str(model), catalog_of(each, local_models=True), each).unfused_experts is expected
+        assert {engine.vllm.unfused_experts for engine in served_engines(each)} == {expected}
+        assert local_engine(str(model), catalog_of(each, local_models=True), each).vllm.unfused_experts is expected
 
 
 def test_every_engine_is_compiled_unless_the_option_or_the_environment_says_otherwise(
@@ -99,8 +99,8 @@ def test_every_engine_is_compiled_unless_the_option_or_the_environment_says_othe
     monkeypatch.setenv("AMPSWEEP_COMPILE", "false")
     settings.append(read_settings(models=[f"small={model}"]))
     for each, expected in zip(settings, (True, False, False), strict=True):
-        assert {engine.compile for engine in served_engines(each)} == {expected}
-        assert local_engine(str(model), catalog_of(each, local_models=True), each).compile is expected
+        assert {engine.vllm.compile for engine in served_engines(each)} == {expected}
+        assert local_engine(str(model), catalog_of(each, local_models=True), each).vllm.compile is expected
 
 
 def test_requests_are_answered_while_ray_is_still_starting(

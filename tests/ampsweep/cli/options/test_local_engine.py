@@ -12,6 +12,7 @@ from ampsweep.cli.options import local_engine
 from ampsweep.cli.options.local_engine import EngineOptions, takes_engine_options
 from ampsweep.cli.server.settings import read_settings
 from ampsweep.errors import InvalidRequest
+from engine.vllm.settings import VllmSettings
 from worker.engines import EngineSpec
 
 NAMES = [
@@ -81,10 +82,7 @@ def test_an_engine_is_opened_with_the_options(monkeypatch: pytest.MonkeyPatch) -
             model="atlas",
             folder=ATLAS_MODEL,
             dtype="bfloat16",
-            pipeline_parallel_size=2,
-            batch_invariant=True,
-            unfused_experts=True,
-            compile=False,
+            vllm=VllmSettings(pipeline_parallel_size=2, batch_invariant=True, unfused_experts=True, compile=False),
         )
     ]
     with pytest.raises(InvalidRequest, match="only the engine vllm compiles"):
