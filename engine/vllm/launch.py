@@ -76,28 +76,60 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         UnsupportedModel: The model cannot be steered, or vLLM cannot run its blocks or its quantized weights here.
     """
     _set_environment(dtype, batch_invariant=settings.batch_invariant)
+    _import_vllm()
+    from vllm import envs
+    from vllm.platforms import current_platform
+
+    from engine.vllm.adapters import Adapters
+
+    on_cpu = current_platform.is_cpu()
+    config = _supported_config(folder, dtype=dtype, settings=settings)
+    _choose_runner(settings.runner or ("v1" if on_cpu else None))
+    atexit.register(kill_workers)  # before the handler of multiprocessing, which is registered by now
+    envs.disable_envs_cache()  # vLLM keeps what it read for the process's first engine, its runner too
+    arguments = _engine_arguments(settings, dtype=dtype, on_cpu=on_cpu)
+    adapters = Adapters.read(settings.adapters, model=folder)
+    arguments |= adapters.arguments(on_cpu=on_cpu) | _model_arguments(folder, config, on_cpu=on_cpu)
+    _patch_vllm(config)
+    # vLLM collects garbage several times while it starts, each time among all that has been imported.
+    gc.collect()
+    gc.freeze()
+    report_phase("loading the model")
+    model_fingerprint = fingerprint(folder)
+    engine = _load(folder, arguments, adapters)
+    try:
+        adapters.load(engine)
+        _patch_engine(engine)
+        _check_unchanged(folder, model_fingerprint, adapters, settings.adapters)
+    except BaseException:
+        engine.engine_core.shutdown()
+        raise
+    return engine
+
+
+def _import_vllm() -> None:
+    """Import vLLM and the modules that depend on it, which takes seconds."""
     with _without_garbage_collection():
         import numba  # noqa: F401  # must be imported completely before `_hidden_from_vllm`
-        import vllm
-        from vllm import EngineArgs, LLMEngine, envs
-        from vllm.platforms import current_platform
-        from vllm.usage.usage_lib import UsageContext
+        from vllm import EngineArgs, LLMEngine  # noqa: F401
 
-        from engine.checkpoint import read_config, read_quantization
-        from engine.vllm.adapters import Adapters
-        from engine.vllm.interactive import prefer_interactive_requests
-        from engine.vllm.models import qwen3_5
-        from engine.vllm.models.deepseek import deepseek_arguments
-        from engine.vllm.models.language_model import language_model_arguments
-        from engine.vllm.models.platform_support import check_platform
-        from engine.vllm.models.quantization import CpuKernels, check_quantization
-        from engine.vllm.patches import (
-            begin_texts_after_prompts,
-            keep_request_ids,
-            limit_prefix_reads,
-            separate_switched_blocks,
-            skip_logprob_texts,
-        )
+        from engine.vllm import adapters, interactive, patches  # noqa: F401
+
+
+def _supported_config(folder: Path, *, dtype: str, settings: VllmSettings) -> Any:
+    """Return the config of a model, after checks that this vLLM can steer it on this device; None if it has none.
+
+    Raises:
+        InvalidRequest: The device has no batch-invariant mode.
+        SteeringNotInstalled: The patch does not support this vLLM release.
+        UnsupportedModel: vLLM cannot run the model's blocks or its quantized weights here, or they cannot be steered.
+    """
+    import vllm
+    from vllm.platforms import current_platform
+
+    from engine.checkpoint import read_config, read_quantization
+    from engine.vllm.models.platform_support import check_platform
+    from engine.vllm.models.quantization import CpuKernels, check_quantization
 
     check_version(vllm.__version__, allow_untested=settings.allow_untested)
     if settings.batch_invariant:
@@ -113,37 +145,40 @@ def start_llm_engine(folder: Path, *, dtype: str, settings: VllmSettings) -> LLM
         quantization=quantization,
         unfused_experts=settings.unfused_experts,
     )
-    _choose_runner(settings.runner or ("v1" if on_cpu else None))
-    atexit.register(kill_workers)  # before the handler of multiprocessing, which is registered by now
-    envs.disable_envs_cache()  # vLLM keeps what it read for the process's first engine, its runner too
-    arguments = _engine_arguments(settings, dtype=dtype, on_cpu=on_cpu)
-    adapters = Adapters.read(settings.adapters, model=folder)
-    arguments |= adapters.arguments(on_cpu=on_cpu) | language_model_arguments(folder)
-    arguments |= deepseek_arguments(config, on_cpu=on_cpu)
+    return config
+
+
+def _patch_vllm(config: Any) -> None:
+    """Change what vLLM does in every engine of this process, and register what it needs for a model."""
+    from engine.vllm.models import qwen3_5
+    from engine.vllm.patches import begin_texts_after_prompts, skip_logprob_texts
+
     if config is not None:
         qwen3_5.register(config.get_text_config().model_type)
     skip_logprob_texts()
     begin_texts_after_prompts()
-    # vLLM collects garbage several times while it starts, each time among all that has been imported.
-    gc.collect()
-    gc.freeze()
-    report_phase("loading the model")
-    model_fingerprint = fingerprint(folder)
+
+
+def _load(folder: Path, arguments: dict[str, Any], adapters: Adapters) -> LLMEngine:
+    """Start vLLM with these arguments on a model's weights."""
+    from vllm import EngineArgs, LLMEngine
+    from vllm.usage.usage_lib import UsageContext
+
     with _hidden_from_vllm(), _without_other_weights(folder) as shown, adapters.explained(folder):
         # As for its own server, vLLM lets steps have more tokens on a large GPU than by the default of this method.
         context = UsageContext.OPENAI_API_SERVER
-        engine = LLMEngine.from_engine_args(EngineArgs(model=str(shown), **arguments), usage_context=context)
-    try:
-        adapters.load(engine)
-        keep_request_ids(engine)
-        limit_prefix_reads(engine)
-        separate_switched_blocks(engine)
-        prefer_interactive_requests(engine)
-        _check_unchanged(folder, model_fingerprint, adapters, settings.adapters)
-    except BaseException:
-        engine.engine_core.shutdown()
-        raise
-    return engine
+        return LLMEngine.from_engine_args(EngineArgs(model=str(shown), **arguments), usage_context=context)
+
+
+def _patch_engine(engine: LLMEngine) -> None:
+    """Change how one engine names and schedules requests, and which blocks of the prefix cache they share."""
+    from engine.vllm.interactive import prefer_interactive_requests
+    from engine.vllm.patches import keep_request_ids, limit_prefix_reads, separate_switched_blocks
+
+    keep_request_ids(engine)
+    limit_prefix_reads(engine)
+    separate_switched_blocks(engine)
+    prefer_interactive_requests(engine)
 
 
 def kill_workers() -> None:
@@ -220,6 +255,14 @@ def _engine_arguments(settings: VllmSettings, *, dtype: str, on_cpu: bool) -> di
         "disable_log_stats": True,
         "seed": 0,
     }
+
+
+def _model_arguments(folder: Path, config: Any, *, on_cpu: bool) -> dict[str, Any]:
+    """Return the arguments that a model needs: those of multimodal models, and those of DeepSeek's families."""
+    from engine.vllm.models.deepseek import deepseek_arguments
+    from engine.vllm.models.language_model import language_model_arguments
+
+    return language_model_arguments(folder) | deepseek_arguments(config, on_cpu=on_cpu)
 
 
 class LoadedModel(NamedTuple):
