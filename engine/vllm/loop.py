@@ -11,7 +11,6 @@ import asyncio
 import logging
 import math
 import queue
-import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -19,9 +18,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ampsweep.domain.generation.structured_outputs import FIELD
-from ampsweep.errors import AmpsweepError, EngineFailed, InvalidRequest
+from ampsweep.errors import AmpsweepError, EngineFailed
 from engine.out_of_memory import death_of_engine
+from engine.vllm.requests.refusals import is_refusal, refusal
+from engine.vllm.scheduler_stats import SchedulerStats, read_stats, scheduler_of
 from engine.vllm.worker.outputs.results import ResultKind
 
 if TYPE_CHECKING:
@@ -36,29 +36,10 @@ T = TypeVar("T")
 Sink = Callable[["RequestOutput | AmpsweepError"], None]
 """Receives a request's outputs, or one error, in the caller's event loop."""
 
-_SOURCE_LINE = re.compile(r"\[[\d:]+\] \S+:\d+: ")
-"""The time and the line of xgrammar's source in its errors."""
 BATCH_WINDOW = 0.002
 """Seconds that an idle engine waits for a further command before its first step."""
 MAX_BATCH_WINDOW = 0.02
 """Seconds after its first command by which an idle engine steps at the latest, even if more commands arrive."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SchedulerStats:
-    """What vLLM's scheduler holds: requests running and waiting, and the limits it works within.
-
-    Attributes:
-        running: Requests in the batch.
-        waiting: Requests in the scheduler's queue.
-        kv_use: Share of the KV cache's blocks in use, from 0 to 1.
-        batch_size: Requests that may run at once.
-    """
-
-    running: int
-    waiting: int
-    kv_use: float
-    batch_size: int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -175,9 +156,9 @@ class EngineLoop:
                 if switched is not None:
                     self._switched[request_id] = vllm_id, switched
             except Exception as error:
-                if not _is_refusal(error):
+                if not is_refusal(error):
                     raise
-                self._deliver([(self._sinks.pop(request_id), _refusal(error, params))])
+                self._deliver([(self._sinks.pop(request_id), refusal(error, params))])
 
         self._send(add, lambda error: self._deliver([(sink, error)]))
         return request_id
@@ -249,7 +230,7 @@ class EngineLoop:
             while self._do_commands(engine, wait=not engine.has_unfinished_requests()):
                 if engine.has_unfinished_requests():
                     self._step(engine)
-                self.scheduled = _read_scheduler(engine)
+                self.scheduled = read_stats(engine)
             self._fail(EngineFailed("the engine was stopped"))
         except BaseException as error:  # after any exception, SystemExit included, the engine is unusable
             log.exception("the engine died")  # callers get the error, but not where it was raised
@@ -262,7 +243,7 @@ class EngineLoop:
         engine = self._make_engine()
         try:
             engine.model_executor.register_failure_callback(self._worker_died)
-            self.scheduled = _read_scheduler(engine)
+            self.scheduled = read_stats(engine)
         except BaseException:
             engine.engine_core.shutdown()
             raise
@@ -291,7 +272,7 @@ class EngineLoop:
         delivered: list[tuple[Sink, RequestOutput | AmpsweepError]] = []
         outputs = engine.step()
         self.steps += 1
-        self.step_requests += _read_scheduler(engine).running + sum(output.finished for output in outputs)
+        self.step_requests += read_stats(engine).running + sum(output.finished for output in outputs)
         self._collect_results(engine, [output.request_id for output in outputs if output.finished])
         if self._switched:
             self._switch_steering(engine, outputs)
@@ -303,7 +284,7 @@ class EngineLoop:
 
     def _switch_steering(self, engine: LLMEngine, outputs: Sequence[RequestOutput]) -> None:
         """Tell the workers, before the next step is scheduled, whose steering the texts of these outputs switch."""
-        requests, texts = _scheduler(engine).requests, engine.output_processor.request_states
+        requests, texts = scheduler_of(engine).requests, engine.output_processor.request_states
         positions: dict[str, int] = {}
         for output in outputs:
             if output.finished:
@@ -361,40 +342,3 @@ class EngineLoop:
                 command.refuse(failure)
         if stop_seen:  # the thread may not have read it yet
             self._commands.put(None)
-
-
-def _is_refusal(error: Exception) -> bool:
-    """Return whether the error rejects a single request. After any other error the engine is unusable."""
-    if isinstance(error, ValueError | TypeError):
-        return True
-    from vllm.exceptions import VLLMValidationError  # a ValueError in older releases
-
-    return isinstance(error, VLLMValidationError)
-
-
-def _refusal(error: Exception, params: SamplingParams) -> InvalidRequest:
-    """Return the error of a rejected request. Only structured outputs have not been checked before."""
-    if getattr(params, FIELD, None) is None:
-        refusal = InvalidRequest(str(error))
-    else:
-        reason = _SOURCE_LINE.sub("", " ".join(str(error).split())).rstrip(".")
-        refusal = InvalidRequest(f"{FIELD}: {reason}; correct or simplify it", param=FIELD)
-    refusal.__cause__ = error
-    return refusal
-
-
-def _scheduler(engine: LLMEngine) -> Any:
-    core: Any = engine.engine_core
-    return core.engine_core.scheduler
-
-
-def _read_scheduler(engine: LLMEngine) -> SchedulerStats:
-    """Read the scheduler's own lists. vLLM's statistics are turned off, because they cost time in each step."""
-    scheduler = _scheduler(engine)
-    running, waiting = scheduler.get_request_counts()
-    return SchedulerStats(
-        running=running,
-        waiting=waiting,
-        kv_use=float(scheduler.kv_cache_manager.usage),
-        batch_size=int(scheduler.max_num_running_reqs),
-    )
