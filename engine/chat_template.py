@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,9 @@ from engine.tokenizer import ChatFormatter
 _FILE = "chat_template.json"
 _DEFAULT = "default"
 _CONTINUES = "continue_final_message"
+
+_Write = Callable[[list[dict[str, Any]]], str]
+"""Formats messages, each as a dictionary, with the template of one model."""
 
 
 def read_chat_template(tokenizer: ChatFormatter, folder: Path) -> None:
@@ -72,33 +75,46 @@ def write_chat(
     unwritten: InvalidRequest | None = None
     text = ""
     try:
-        text = write([message.to_dict() for message in chat])
-    except TemplateError as error:
-        raise InvalidRequest(f"the model's chat template rejects this chat: {error}", param="messages") from error
-    except (TypeError, AttributeError, ArithmeticError, LookupError) as error:
-        if not options.chat_template_kwargs:
-            raise
-        message = f"the model's chat template fails with these variables: {error}; correct them, or leave them out"
-        raise InvalidRequest(message, param="chat_template_kwargs") from error
+        text = _write_texts(write, chat, has_variables=bool(options.chat_template_kwargs))
     except InvalidRequest as error:
         if error.param != _CONTINUES:
             raise
         unwritten = error
     if unwritten is None and last in text:
         return text
-    parts = [{**message.to_dict(), "content": [{"type": "text", "text": message.content}]} for message in chat]
-    try:
-        text_of_parts = write(parts)
-        if last in text_of_parts:
-            return text_of_parts
-    except (TemplateError, TypeError):  # a template that only reads texts joins them with +
-        pass
-    except InvalidRequest as error:
-        if error.param != _CONTINUES:
-            raise
+    text_of_parts = _write_parts(write, chat)
+    if text_of_parts is not None and last in text_of_parts:
+        return text_of_parts
     if unwritten is not None:
         raise unwritten
     return text
+
+
+def _write_texts(write: _Write, chat: Sequence[ChatMessage], *, has_variables: bool) -> str:
+    """Format messages whose contents are texts, and raise InvalidRequest for the errors of the template."""
+    try:
+        return write([message.to_dict() for message in chat])
+    except TemplateError as error:
+        raise InvalidRequest(f"the model's chat template rejects this chat: {error}", param="messages") from error
+    except (TypeError, AttributeError, ArithmeticError, LookupError) as error:
+        if not has_variables:
+            raise
+        message = f"the model's chat template fails with these variables: {error}; correct them, or leave them out"
+        raise InvalidRequest(message, param="chat_template_kwargs") from error
+
+
+def _write_parts(write: _Write, chat: Sequence[ChatMessage]) -> str | None:
+    """Format messages whose contents are lists of parts; return None if the template cannot."""
+    try:
+        return write(
+            [{**message.to_dict(), "content": [{"type": "text", "text": message.content}]} for message in chat]
+        )
+    except (TemplateError, TypeError):  # a template that only reads texts joins them with +
+        return None
+    except InvalidRequest as error:
+        if error.param != _CONTINUES:
+            raise
+        return None
 
 
 def _check_template(tokenizer: ChatFormatter) -> None:
