@@ -173,7 +173,13 @@ def _limits(data: ReportData, measured: _Measured, arm: str) -> list[str]:
     """Return the limitations of the findings."""
     limits = []
     (tried,) = data.query(TRIED).to_pylist()
-    if arm not in _INSTRUCTIONS and tried["tried"] > 1:
+    search = data.provenance.spec.get("search")
+    if arm not in _INSTRUCTIONS and search and tried["tried"] > 1:
+        chosen = (
+            f"A search chose each target's intervention among up to {tried['tried']} by {search.get('metric', 'lss')}"
+        )
+        limits.append(f"{chosen}, on some of the same items, so this metric is optimistic at it.")
+    elif arm not in _INSTRUCTIONS and tried["tried"] > 1:
         held_out = {(row["arm"], row["measure"]): row["held_out"] for row in data.query(HELD_OUT).to_pylist()}
         limits.append(_optimism(measured, arm, tried["tried"], held_out))
     (noise,) = data.query(NOISE).to_pylist()

@@ -10,7 +10,7 @@ import pytest
 
 from jobs.report.data import ReportData
 from jobs.report.prose.findings import findings_of
-from tests.jobs.report.control_sweep import STEERED, control_row, write_sweep
+from tests.jobs.report.control_sweep import SPEC, STEERED, control_row, write_sweep
 
 TARGETS = {"fr": 0.8, "ja": 0.7, "tr": 0.6}
 
@@ -193,6 +193,14 @@ def test_a_difference_that_the_exact_test_does_not_show_is_not_called_better(tmp
         "minimum detectable effect 0.31; xcopa: accuracy)."
     )
     assert 'No control "repeat" ran, so run-to-run noise is unknown.' in rest
+
+
+def test_after_a_search_its_metric_is_called_optimistic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = {"method": "halving", "metric": "in_target_language", "items": 12, "keep": 1}
+    monkeypatch.setitem(SPEC, "search", search)
+    rows = [shift(target, 0.9, factor=factor) for target in TARGETS for factor in (1.0, 2.0)]
+    chosen = "A search chose each target's intervention among up to 2 by in_target_language"
+    assert f"{chosen}, on some of the same items, so this metric is optimistic at it." in found(tmp_path, rows)
 
 
 def test_a_sweep_without_values_says_so(tmp_path: Path) -> None:
