@@ -29,7 +29,8 @@ class Sample:
         error: Why the sample failed; it then has neither a score nor a prediction.
         answer: Number of the answer, from 0, where each prompt is answered several times; else None.
         input: What a generated text answers, continues or translates: the question, the text, the sentence. Where
-            options are scored, the question and the options, each on a line after what `prediction` calls it.
+            options are scored, the question (of a long one the last 2,000 characters) and the options, each on a line
+            after what `prediction` calls it.
         steered_spans: Which of the tokens of `logprobs` were steered; None if that does not depend on the text.
     """
 

@@ -14,6 +14,9 @@ from jobs.tasks.requests import Answer, GenerateCall, ScoreCall
 
 NO_NUMBERS = "log-probabilities are not numbers: activations overflow; use a smaller factor or a wider dtype"
 
+MAX_CONTEXT = 2000
+"""Characters of a context at its end that `input` has at most. Examples of a few-shot prompt are before them."""
+
 
 def scored_sample(item: Item, answers: Sequence[Answer], **columns: Any) -> Sample:
     """Return a sample with the tokens of all answers, in the order of the calls.
@@ -52,7 +55,7 @@ def _text(prompt: Prompt) -> str:
 
 
 def _question(texts: Sequence[tuple[str, str]], labels: Sequence[object]) -> str:
-    """Return the context, and on lines of their own the options after it; of a single text that is scored, the text.
+    """Return the context, of a long one its end, and on lines of their own the options after it; of one text, the text.
 
     Args:
         texts: Context and continuation of each option. If the contexts differ, the options are the whole texts.
@@ -61,9 +64,13 @@ def _question(texts: Sequence[tuple[str, str]], labels: Sequence[object]) -> str
     if len(texts) == 1:
         return "".join(texts[0])
     contexts = {context for context, _ in texts}
-    question = [contexts.pop()] if len(contexts) == 1 else []
-    options = [continuation if question else context + continuation for context, continuation in texts]
+    question = [_end(contexts.pop())] if len(contexts) == 1 else []
+    options = [continuation if question else _end(context) + continuation for context, continuation in texts]
     return "\n".join([*question, *(f"{label}: {text.strip()}" for label, text in zip(labels, options, strict=True))])
+
+
+def _end(context: str) -> str:
+    return context if len(context) <= MAX_CONTEXT else f"…{context[-MAX_CONTEXT:]}"
 
 
 def _steered_spans(answers: Sequence[Answer]) -> tuple[Span, ...] | None:

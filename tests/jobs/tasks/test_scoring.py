@@ -11,7 +11,7 @@ import pytest
 from ampsweep.domain.generation.prompt import ChatMessage
 from jobs.tasks.base import Item
 from jobs.tasks.requests import Answer, GenerateCall, ScoreCall
-from jobs.tasks.scoring import NO_NUMBERS, choose_likeliest, failed_sample, scored_sample
+from jobs.tasks.scoring import MAX_CONTEXT, NO_NUMBERS, choose_likeliest, failed_sample, scored_sample
 
 CALL = GenerateCall(prompt="Bonjour", max_tokens=8)
 THREE = Answer(token_ids=(1, 2, 3), logprobs=(-1.0, -2.0, -3.0), prompt_tokens=4, text="a b c")
@@ -81,3 +81,12 @@ def test_a_sample_has_the_question_and_the_options_that_were_scored(
         for context, continuation in texts
     )
     assert scored_sample(Item(doc_id="7", calls=chats, meta=meta), [THREE] * len(calls)).input == shown
+
+
+def test_of_the_examples_before_a_question_the_end_is_kept() -> None:
+    calls = tuple(ScoreCall(context=f"{'Q? A. ' * 1000}How many?", continuation=f" {name}") for name in "AB")
+    shown = scored_sample(Item(doc_id="7", calls=calls), [THREE] * 2).input
+    assert shown is not None
+    assert shown.startswith("…")
+    assert shown.endswith("Q? A. How many?\n0: A\n1: B")
+    assert len(shown) == 1 + MAX_CONTEXT + len("\n0: A\n1: B")
