@@ -57,7 +57,14 @@ def without_experts(names: set[Any]) -> set[str]:
 def shape_of(config: Any) -> dict[str, int]:
     """Return the settings that decide which weights a text model has."""
     names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
-    further = ("vocab_size", "attention_bias", "n_shared_experts", "first_k_dense_replace", "use_qk_norm")
+    further = (
+        "vocab_size",
+        "pad_token_id",
+        "attention_bias",
+        "n_shared_experts",
+        "first_k_dense_replace",
+        "use_qk_norm",
+    )
     return {name: getattr(config, name) for name in (*names, *further) if hasattr(config, name)}
 
 
