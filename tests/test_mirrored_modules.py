@@ -89,7 +89,6 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
     "tests/jobs/report/test_page.py": (
         "jobs/report/answers.py",
         "jobs/report/document.py",
-        "jobs/report/figures/lines.py",
         "jobs/report/questions.py",
     ),
     "tests/jobs/results/test_writer.py": (
