@@ -26,7 +26,14 @@ from engine.steering.self_test import self_test
 
 MULTIMODAL = [family for family in get_args(Family) if family in WRAPPERS]
 WIDTH = 96
-WIDTHS = {"gemma4": (WIDTH, WIDTH, 2 * WIDTH)}  # layers that share keys and values have wider MLPs
+WIDTHS: dict[Family, int | tuple[int, ...]] = {
+    "gemma4": (WIDTH, WIDTH, 2 * WIDTH),  # layers that share keys and values have wider MLPs
+    "mistral3_moe": (WIDTH, 360, 360),  # those of all experts
+    "qwen3_vl_moe": 240,
+    "glm4v_moe": (WIDTH, 320, 320),
+}
+NOT_ALONE = ("qwen", "glm4v", "mistral3_moe")
+"""Transformers has no class of the language models of these families without a vision tower."""
 RAW: tuple[dict[str, Any] | None, ...] = (
     None,
     {"languages": ["fr"], "op": "scale", "factor": 3.0},
@@ -60,20 +67,20 @@ def test_layers_are_counted_and_steered_in_the_language_model(
     expected = (LAYERS, WIDTHS.get(family, WIDTH))
     assert (shape.layers, shape.width) == (engine.info.layers, engine.info.width) == expected
     modules = engine._model.model.named_modules()
-    hooked = [path for path, module in modules if type(module).__name__ == "_HookedActivation"]
+    kinds = ("_HookedActivation", "HookedExperts")
+    hooked = {path.partition(".mlp")[0] for path, module in modules if type(module).__name__ in kinds}
     assert len(hooked) == LAYERS
     assert all(path.startswith("model.language_model.layers.") for path in hooked)
     asyncio.run(self_test(engine))
 
 
-@pytest.mark.parametrize("family", _first_here([family for family in MULTIMODAL if "qwen" not in family]))
+@pytest.mark.parametrize("family", _first_here([family for family in MULTIMODAL if not family.startswith(NOT_ALONE)]))
 def test_the_answers_are_those_of_the_language_model_alone(
     family: Family,
     model_folder: Callable[[Family], Path],
     reference: Callable[[Family], TransformersEngine],
     tmp_path: Path,
 ) -> None:
-    """Transformers has no class of Qwen's language models without a vision tower."""
     whole: Any = AutoModelForImageTextToText.from_pretrained(model_folder(family))
     text: Any = AutoModelForCausalLM.from_config(whole.config.get_text_config())
     text.model.load_state_dict(whole.model.language_model.state_dict())
