@@ -103,6 +103,7 @@ def fused(inputs: Inputs) -> Run:
         experts: Any = importlib.import_module("vllm.model_executor.layers.fused_moe").fused_experts
         return partial(experts, inputs.x, inputs.w13, inputs.w2, inputs.shares, inputs.chosen)
     operators: Any = importlib.import_module("vllm._custom_ops")
+    torch.cpu._init_amx()  # noqa: SLF001  # asks the system for the permission that the kernel for AMX needs
     isa = "amx" if torch.cpu._is_amx_tile_supported() and inputs.x.dtype == torch.bfloat16 else "vec"  # noqa: SLF001
     w13, w2 = (operators.cpu_prepack_moe_weight(weights, isa) for weights in (inputs.w13, inputs.w2))
 
