@@ -13,7 +13,7 @@ from jobs.store.transitions import SweepState
 from tests.worker.stub_pool import StubPool
 from tests.worker.test_dispatcher import DispatcherSetup
 from worker.dispatcher import Dispatcher
-from worker.sweep_finalizer import FINALIZE_RETRY_SECONDS
+from worker.sweep_finalizer import FINALIZE_RETRY_SECONDS, MAX_FINALIZING
 
 pytestmark = pytest.mark.anyio
 
@@ -58,6 +58,28 @@ async def test_only_one_of_two_servers_finalizes_a_sweep(tmp_path: Path) -> None
     assert dispatching.store.get_sweep(sweep.id).state is SweepState.COMPLETED
 
 
+async def test_only_so_many_sweeps_are_finalized_at_the_same_time(tmp_path: Path) -> None:
+    dispatching, finish, begun = DispatcherSetup(tmp_path), Event(), list[str]()
+
+    def finalize(lease: SweepLease) -> None:
+        begun.append(lease.sweep_id)
+        finish.wait(30)
+        dispatching.store.finish_sweep(lease)
+
+    await ready_to_finalize(dispatching)
+    for number in range(MAX_FINALIZING):
+        dispatching.installation.submit(name=f"the same cells {number}")
+    server, _ = two_servers(dispatching, finalize)
+    for _ in range(3):
+        await server.poll_once()
+    finish.set()
+    await server.idle()
+    assert len(begun) == MAX_FINALIZING
+    await server.poll_once()
+    await server.idle()
+    assert len(set(begun)) == MAX_FINALIZING + 1
+
+
 async def test_a_finalizer_with_an_expired_lease_is_replaced_and_changes_nothing(tmp_path: Path) -> None:
     dispatching, finish = DispatcherSetup(tmp_path), Event()
 
@@ -84,10 +106,7 @@ async def test_results_that_cannot_be_assembled_fail_the_sweep(tmp_path: Path) -
         raise ZeroDivisionError("no rows")
 
     dispatching.dispatcher = Dispatcher(store=dispatching.store, pool=dispatching.pool, finalize=finalize, owner="me")
-    sweep = dispatching.installation.submit()
-    for cell_id in await dispatching.poll_once():
-        dispatching.pool.succeed(cell_id)
-    await dispatching.dispatcher.idle()
+    sweep = await ready_to_finalize(dispatching)
     await dispatching.poll_once()
     await dispatching.dispatcher.idle()
     record = dispatching.store.get_sweep(sweep.id)
@@ -102,10 +121,7 @@ async def test_finalization_is_retried_after_a_disk_error(tmp_path: Path, caplog
         raise OSError("no space left")
 
     dispatching.dispatcher = Dispatcher(store=dispatching.store, pool=dispatching.pool, finalize=finalize, owner="me")
-    sweep = dispatching.installation.submit()
-    for cell_id in await dispatching.poll_once():
-        dispatching.pool.succeed(cell_id)
-    await dispatching.dispatcher.idle()
+    sweep = await ready_to_finalize(dispatching)
     for _ in range(3):
         await dispatching.poll_once()
         await dispatching.dispatcher.idle()
