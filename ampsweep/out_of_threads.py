@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from ampsweep.errors import EngineFailed
 
 _TEXTS = re.compile(r"can't start new thread|pthread_create|resource temporarily unavailable", re.IGNORECASE)
-
-
 TOO_FEW = "raise the limit on processes and threads (ulimit -u, or that of the container)"
 """The remedy for a thread or process that cannot be started."""
 

@@ -354,12 +354,11 @@ FROM corrected
 """
 """Means of each measure over the data languages other than the target, with 95 % intervals that pool theirs.
 
-`p_holm` of a single
-data language is that of its row. That of several combines their p-values by Stouffer's method (`combined_p`) and
-corrects them by Holm's over targets. Items in several languages are not independent, such as translations: intervals
-and deviates are widened (`dependence`), where single items have no values by as much as if all languages had the same
-answers. Several draws of random neurons are averaged first, with twice the mean of their p-values (Vovk & Wang 2020,
-doi 10.1093/biomet/asaa027).
+`p_holm` of a single data language is that of its row. That of several combines their p-values by Stouffer's method
+(`combined_p`) and corrects them by Holm's over targets. Items in several languages are not independent, such as
+translations: intervals and deviates are widened (`dependence`), where single items have no values by as much as if all
+languages had the same answers. Several draws of random neurons are averaged first, with twice the mean of their
+p-values (Vovk & Wang 2020, doi 10.1093/biomet/asaa027).
 """
 
 VIEWS = (
