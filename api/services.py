@@ -13,6 +13,7 @@ from api.auth.limits import Limits
 from api.http.change_notifier import ChangeNotifier
 from api.http.event_stream import EncodedEvent
 from api.http.shared_reads import SharedReads
+from api.partial_results import PartialWriter
 from api.planning import PlanningThreads
 from jobs.clock import Clock, SystemClock
 from jobs.execution import (
@@ -67,6 +68,7 @@ class Services:
         dispatcher_stats: The counts of this server's dispatcher.
         clock: The current time.
         reports: Renders reports.
+        partial_writer: Writes the results of sweeps that have not ended.
         limits: The limits of requests.
         event_poll: Seconds that an event stream waits for a notification before it reads the store anyway.
         send_timeout: Seconds that a stream waits for a client that does not read.
@@ -91,6 +93,7 @@ class Services:
     dispatcher_stats: DispatcherStats = field(default_factory=DispatcherStats)
     clock: Clock = field(default_factory=SystemClock)
     reports: Reports = field(default_factory=Reports)
+    partial_writer: PartialWriter = field(default_factory=PartialWriter)
     planning: PlanningThreads = field(default_factory=PlanningThreads)
     limits: Limits = field(default_factory=Limits)
     event_poll: float = 5.0

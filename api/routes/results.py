@@ -13,11 +13,11 @@ from starlette.types import Receive, Scope, Send
 
 from ampsweep.errors import Conflict, DamagedFile, NotFound, Unavailable
 from ampsweep.json_text import json_text
-from ampsweep.temporary import TemporaryFolder
 from api.http.negotiation import best_media_type
 from api.http.range_response import file_response
 from api.http.table_stream import ARROW, CSV, JSON, PARQUET, table_chunks, table_response
 from api.openapi import file_responses
+from api.partial_results import PartialFiles, is_partial
 from api.services import Services, ServicesDep
 from jobs.results.writer import Results
 from jobs.storage.protocol import StoredFile
@@ -94,17 +94,17 @@ async def get_summary_file(services: ServicesDep, sweep_id: str, request: Reques
 
 
 async def _samples(services: Services, sweep_id: str, request: Request, media_type: str, partial: bool) -> Response:
-    files = await asyncio.to_thread(_files, services, sweep_id, partial)
+    files = await _files(services, sweep_id, partial)
     try:
         file = await asyncio.to_thread(files.results.samples_file, files.sweep)
         return await _respond(files, file, request, media_type, sweep_id, lambda: table_chunks(file, media_type))
     except BaseException:
-        files.delete()
+        await files.release()
         raise
 
 
 async def _summary(services: Services, sweep_id: str, request: Request, media_type: str, partial: bool) -> Response:
-    files = await asyncio.to_thread(_files, services, sweep_id, partial)
+    files = await _files(services, sweep_id, partial)
 
     def chunks() -> Iterator[bytes]:
         if media_type == ARROW:
@@ -116,7 +116,7 @@ async def _summary(services: Services, sweep_id: str, request: Request, media_ty
         file = await asyncio.to_thread(files.results.summary_file, files.sweep)
         return await _respond(files, file, request, media_type, f"{sweep_id}-summary", chunks)
     except BaseException:
-        files.delete()
+        await files.release()
         raise
 
 
@@ -152,12 +152,18 @@ def _summary_text(results: Results, sweep: SweepRecord, media_type: str) -> byte
     return json_text(summary_json(results, sweep)).encode()
 
 
-def _files(services: Services, sweep_id: str, partial: bool) -> SweepFiles:
+async def _files(services: Services, sweep_id: str, partial: bool) -> SweepFiles:
+    """Return the published results of a sweep, or with `partial`, if there are none yet, those of completed cells."""
     if partial:
-        sweep = services.store.get_sweep(sweep_id)
-        if sweep.state not in (SweepState.COMPLETED, SweepState.FAILED):
-            return partial_results(services, sweep_id)
-    return SweepFiles(sweep=checked_sweep(services, sweep_id, has_partial=True), results=services.results)
+        sweep = await asyncio.to_thread(services.store.get_sweep, sweep_id)
+        if is_partial(sweep):
+            if sweep.expired_at is not None:
+                raise _expired(sweep_id)
+            written = await services.partial_writer.write(services.store, services.results, sweep)
+            if written is not None:
+                return SweepFiles(sweep=written.results.sweep, results=written.results.results, partial=written)
+    sweep = await asyncio.to_thread(checked_sweep, services, sweep_id, has_partial=True)
+    return SweepFiles(sweep=sweep, results=services.results)
 
 
 def checked_sweep(services: Services, sweep_id: str, *, has_partial: bool = False) -> SweepRecord:
@@ -176,7 +182,7 @@ def checked_sweep(services: Services, sweep_id: str, *, has_partial: bool = Fals
     sweep = services.store.get_sweep(sweep_id)
     if sweep.expired_at is not None:
         raise _expired(sweep_id)
-    if sweep.state not in (SweepState.COMPLETED, SweepState.FAILED):
+    if is_partial(sweep):
         message = f"sweep {sweep_id} is {sweep.state.value} and has results only once it is completed"
         remedy = "; add partial=true for the results of the cells completed so far" if has_partial else ""
         raise Conflict(message + remedy)
@@ -202,62 +208,44 @@ class SweepFiles:
     Attributes:
         sweep: The sweep as its files describe it.
         results: Reads the files.
-        folder: The folder of partial results, which exist for one response only; None for published files.
-        included: The value of the header `Ampsweep-Partial`; None for published files.
+        partial: Partial results, which exist for a few responses only; None for published files.
     """
 
     sweep: SweepRecord
     results: Results
-    folder: TemporaryFolder | None = None
-    included: str | None = None
+    partial: PartialFiles | None = None
 
     @property
     def is_partial(self) -> bool:
-        """Whether the files were written for one response."""
-        return self.folder is not None
+        """Whether the files were written for this response."""
+        return self.partial is not None
 
     def mark(self, response: Response) -> Response:
-        """Return a response with these files. Partial ones get a header, and are deleted after they are sent."""
-        if self.folder is None or self.included is None:
+        """Return a response with these files. Partial ones get a header, and are released after they are sent."""
+        if self.partial is None:
             return response
-        response.headers[PARTIAL_HEADER] = self.included
+        cells = self.partial.results.cells
+        response.headers[PARTIAL_HEADER] = f"{cells.included}/{cells.total}"
         response.headers["Cache-Control"] = "no-store"
-        return _ResponseThenDelete(response, self.folder)
+        return _ResponseThenRelease(response, self.partial)
 
-    def delete(self) -> None:
-        """Delete the files if they were written for one response."""
-        if self.folder is not None:
-            self.folder.delete()
-
-
-def partial_results(services: Services, sweep_id: str) -> SweepFiles:
-    """Write the results of a sweep's completed cells to a temporary folder; for large sweeps this is slow."""
-    from jobs.results.partial import write_partial  # here, because it imports SciPy
-
-    sweep = services.store.get_sweep(sweep_id)
-    if sweep.expired_at is not None:
-        raise _expired(sweep_id)
-    folder = TemporaryFolder("partial")
-    try:
-        partial = write_partial(services.store, services.results, sweep, folder.path)
-    except BaseException:
-        folder.delete()
-        raise
-    included = f"{partial.cells.included}/{partial.cells.total}"
-    return SweepFiles(sweep=partial.sweep, results=partial.results, folder=folder, included=included)
+    async def release(self) -> None:
+        """Delete partial files, unless another request needs them."""
+        if self.partial is not None:
+            await self.partial.release()
 
 
-class _ResponseThenDelete(Response):
-    """Sends another response, then deletes a folder, even if the client has disconnected."""
+class _ResponseThenRelease(Response):
+    """Sends another response, then releases partial results, even if the client has disconnected."""
 
-    def __init__(self, response: Response, folder: TemporaryFolder) -> None:
+    def __init__(self, response: Response, files: PartialFiles) -> None:
         super().__init__(status_code=response.status_code)
         self.raw_headers = response.raw_headers
         self._response = response
-        self._folder = folder
+        self._files = files
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await self._response(scope, receive, send)
         finally:
-            await asyncio.to_thread(self._folder.delete)
+            await self._files.release()

@@ -1,4 +1,7 @@
-"""Assembles large sweeps in separate processes, so that the assembly does not slow down the requests of a server."""
+"""Assembles large sweeps in separate processes, so that the assembly does not slow down the requests of a server.
+
+The same processes write the partial results of sweeps that have not ended.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,25 @@ import os
 import signal
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from queue import LifoQueue
 from threading import Lock, Thread
+from typing import TypeVar, cast
 
 from ampsweep.errors import AmpsweepError, EngineFailed, Unavailable
 from jobs.results.assembly import Assembled, assemble
+from jobs.results.partial import AssembledCells, assemble_cells
 from jobs.results.writer import Results
 from jobs.storage.factory import open_storage
 from jobs.store.records import CellRecord, SweepRecord
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 SMALL = 10_000
 SMALL_CELLS = 200
@@ -31,10 +40,13 @@ That takes about a second, 5 ms of it for each cell however few its samples; sta
 
 MAX_DEATHS = 3
 """A sweep fails when the process that assembles it has died this often."""
+_DIED = "the process that assembles the results died; the machine may be out of memory"
 
 
 class AssemblyProcesses:
     """Implements `jobs.results.assembly.Assemble` with a pool of processes, each assembling one sweep at a time.
+
+    `assemble_cells` implements `jobs.results.partial.AssembleCells` with the same processes.
 
     A process (about 220 MiB) is started when it is first needed and runs until `close`. Safe to call from any thread.
 
@@ -60,17 +72,38 @@ class AssemblyProcesses:
             Unavailable: if the process died.
             EngineFailed: if the process has died with this sweep MAX_DEATHS times.
         """
-        if len(cells) <= SMALL_CELLS and sum(record.rows or 0 for record in cells) <= self._small:
+        if self._is_small(cells):
             return assemble(self._results, sweep, cells, epoch)
-        process = self._free.get()
         try:
-            return process.assemble(sweep, cells, epoch)
+            return self._in_process(partial(assemble, sweep=sweep, cells=cells, epoch=epoch))
         except EOFError as error:
             self._deaths[sweep.id] += 1
-            message = "the process that assembles the results died; the machine may be out of memory"
             if self._deaths[sweep.id] >= MAX_DEATHS:
-                raise EngineFailed(f"{message} ({MAX_DEATHS} times)") from error
-            raise Unavailable(message) from error
+                raise EngineFailed(f"{_DIED} ({MAX_DEATHS} times)") from error
+            raise Unavailable(_DIED) from error
+
+    def assemble_cells(self, sweep: SweepRecord, cells: Sequence[CellRecord], folder: Path) -> AssembledCells:
+        """Write the results of a sweep's completed cells to a local folder; see `jobs.results.partial.write_partial`.
+
+        Raises:
+            Unavailable: if the process died.
+        """
+        if self._is_small(cells):
+            return assemble_cells(self._results, sweep, cells, folder)
+        try:
+            return self._in_process(partial(assemble_cells, sweep=sweep, cells=cells, folder=folder))
+        except EOFError as error:
+            raise Unavailable(_DIED) from error
+
+    def _is_small(self, cells: Sequence[CellRecord]) -> bool:
+        rows = [record.rows for record in cells if record.rows is not None]
+        return len(rows) <= SMALL_CELLS and sum(rows) <= self._small
+
+    def _in_process(self, function: Callable[[Results], T]) -> T:
+        """Call a function in a process that is free; raise EOFError if the process dies."""
+        process = self._free.get()
+        try:
+            return process.call(function)
         finally:
             self._free.put(process)
 
@@ -108,19 +141,20 @@ class _AssemblyProcess:
                 self._connection, self._process = connection, process
             return self._connection
 
-    def assemble(self, sweep: SweepRecord, cells: Sequence[CellRecord], epoch: int) -> Assembled:
+    def call(self, function: Callable[[Results], T]) -> T:
+        """Return what a function of the results returns in the process; raise EOFError if the process dies."""
         connection = self.start()
         try:
-            connection.send((sweep, cells, epoch))
-            answer = connection.recv()
+            connection.send(function)
+            value, failure = connection.recv()
         except (EOFError, OSError) as error:
             self._end()  # it may still be dying, and must not get another sweep
             raise EOFError from error
-        if isinstance(answer, Assembled):
-            return answer
-        failure, trace = answer
-        failure.add_note(trace)
-        raise failure
+        if failure is not None:
+            error, trace = failure
+            error.add_note(trace)
+            raise error
+        return cast("T", value)
 
     def close(self) -> None:
         self._closed = True
@@ -134,20 +168,20 @@ class _AssemblyProcess:
 
 
 def _serve(root: str, connection: Connection) -> None:
-    """Assemble sweeps until the connection is closed."""
+    """Call the functions that arrive until the connection is closed."""
     for number in (signal.SIGINT, signal.SIGHUP):  # they reach the whole process group; the server ends this process
         signal.signal(number, signal.SIG_IGN)
     Thread(target=_end_with_parent, daemon=True).start()
     results = Results(open_storage(root))
     while True:
         try:
-            sweep, cells, epoch = connection.recv()
+            function = connection.recv()
         except EOFError:
             return
         try:
-            answer: Assembled | tuple[Exception, str] = assemble(results, sweep, cells, epoch)
+            answer = function(results), None
         except Exception as error:  # noqa: BLE001  (raised in the calling process)
-            answer = _picklable(error), traceback.format_exc()
+            answer = None, (_picklable(error), traceback.format_exc())
         connection.send(answer)
 
 

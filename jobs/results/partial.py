@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from ampsweep.errors import DamagedFile
@@ -16,7 +17,7 @@ from jobs.results.finalization import cells_of
 from jobs.results.writer import Results
 from jobs.storage.local import LocalStorage
 from jobs.store.protocol import Store
-from jobs.store.records import CellRecord, SweepRecord
+from jobs.store.records import CellRecord, SweepFiles, SweepRecord
 from jobs.store.transitions import CellState
 
 
@@ -29,6 +30,18 @@ class PartialCells:
     included: int
     failed: int
     missing: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssembledCells:
+    """The files that were written of a sweep's completed cells, and how many cells they include."""
+
+    files: SweepFiles
+    cells: PartialCells
+
+
+AssembleCells = Callable[[SweepRecord, Sequence[CellRecord], Path], AssembledCells]
+"""Writes the samples and the summary of a sweep's completed cells to a local folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,15 +59,32 @@ class PartialResults:
     cells: PartialCells
 
 
-def write_partial(store: Store, results: Results, sweep: SweepRecord, folder: Path) -> PartialResults:
+def write_partial(
+    store: Store, results: Results, sweep: SweepRecord, folder: Path, *, assemble: AssembleCells | None = None
+) -> PartialResults:
     """Write the samples and the summary of a sweep's completed cells to a local folder, marked as partial.
 
     A cell whose file is lost or damaged is left out and counts as missing. The state of the sweep does not change.
 
+    Args:
+        store: Where the sweep's cells are stored.
+        results: Where the files of the cells are.
+        sweep: The sweep.
+        folder: An empty folder.
+        assemble: Writes the files; by default in the calling thread.
+
     Returns:
         The files, and how many cells they include.
     """
-    cells = list(cells_of(store, sweep.id))
+    assemble = assemble or partial(assemble_cells, results)
+    assembled = assemble(sweep, list(cells_of(store, sweep.id)), folder)
+    return PartialResults(
+        sweep=replace(sweep, files=assembled.files), results=Results(LocalStorage(folder)), cells=assembled.cells
+    )
+
+
+def assemble_cells(results: Results, sweep: SweepRecord, cells: Sequence[CellRecord], folder: Path) -> AssembledCells:
+    """Write the files of `write_partial`; `cells` are all cells of the sweep, in the order of the plan."""
     failed = sum(1 for record in cells if record.state is CellState.FAILED)
     included = 0
 
@@ -79,7 +109,7 @@ def write_partial(store: Store, results: Results, sweep: SweepRecord, folder: Pa
     target = Results(LocalStorage(folder))
     search = search_of_stored(sweep.spec)
     files = publish(target, sweep, cells, tables(), epoch=0, search=search, metadata=metadata)
-    return PartialResults(sweep=replace(sweep, files=files), results=target, cells=counts())
+    return AssembledCells(files=files, cells=counts())
 
 
 def _intact(results: Results, cells: Sequence[CellRecord]) -> Iterator[CellTable]:

@@ -102,9 +102,11 @@ async def serve_until_stopped(
         listening = opened.enter_context(listen(settings.host, settings.port))
         runtime = opened.enter_context(closing(_open_runtime(settings)))
         pool = _make_pool(settings, runtime, telemetry, verbose=verbose)
-        assemblies = opened.enter_context(closing(AssemblyProcesses(runtime.results, MAX_FINALIZING)))
+        assemblies = opened.enter_context(
+            closing(AssemblyProcesses(runtime.results, MAX_FINALIZING + 1))
+        )  # one for partial results
         background = _Background.of(runtime, pool, assemblies, limits)
-        services = _services(settings, runtime, pool, background, limits)
+        services = _services(settings, runtime, pool, background, limits, assemblies)
         server = HttpServer(create_app(services, policy), tls_cert=settings.tls_cert, tls_key=settings.tls_key)
         opened.enter_context(server.stopped_by_signals())
         background.start()
@@ -161,8 +163,16 @@ class _Background:
         self.batches.start()
 
 
-def _services(settings: Settings, runtime: Runtime, pool: Pool, background: _Background, limits: Limits) -> Services:
+def _services(
+    settings: Settings,
+    runtime: Runtime,
+    pool: Pool,
+    background: _Background,
+    limits: Limits,
+    assemblies: AssemblyProcesses,
+) -> Services:
     """Return the services that the routes use."""
+    from api.partial_results import PartialWriter
     from api.services import Services
 
     dispatcher = background.dispatcher
@@ -183,6 +193,7 @@ def _services(settings: Settings, runtime: Runtime, pool: Pool, background: _Bac
         clean_up=dispatcher.clean_up_now,
         recording_of=dispatcher.recording_of,
         dispatcher_stats=dispatcher.dispatcher_stats,
+        partial_writer=PartialWriter(assemblies.assemble_cells),
         limits=limits,
     )
 

@@ -21,6 +21,7 @@ from jobs.planning.catalog import Catalog
 from jobs.results import assembly_process
 from jobs.results.assembly import assemble
 from jobs.results.assembly_process import MAX_DEATHS, AssemblyProcesses, _AssemblyProcess
+from jobs.results.partial import assemble_cells
 from jobs.store.transitions import SweepState
 from tests.jobs.results.sweep_runner import SEARCHED, SweepRunner
 
@@ -111,6 +112,31 @@ def test_a_process_that_dies_is_replaced_but_not_for_ever(
             with pytest.raises(Unavailable if death < MAX_DEATHS else EngineFailed, match="out of memory"):
                 processes(sweep, cells, death)
     assert processes(other, cells, 1).files is not None
+
+
+def test_a_process_writes_the_same_partial_results_as_the_calling_process(
+    runner: SweepRunner, processes: AssemblyProcesses, tmp_path: Path
+) -> None:
+    sweep = runner.submit()
+    runner.compute()
+    cells = runner.store.list_cells(sweep.id).data
+    here, there = tmp_path / "here", tmp_path / "there"
+    assert processes.assemble_cells(sweep, cells, there) == assemble_cells(runner.results, sweep, cells, here)
+    assert processes._processes[0]._process is not None
+    files = sorted(path.relative_to(here) for path in here.rglob("*.parquet"))
+    assert len(files) == 2
+    assert all((here / file).read_bytes() == (there / file).read_bytes() for file in files)
+
+
+def test_partial_results_are_unavailable_if_the_process_dies(
+    runner: SweepRunner, processes: AssemblyProcesses, tmp_path: Path
+) -> None:
+    sweep = runner.submit()
+    runner.compute()
+    processes.close()
+    for _ in range(MAX_DEATHS + 1):  # which never fails the sweep
+        with pytest.raises(Unavailable, match="the process that assembles the results died"):
+            processes.assemble_cells(sweep, runner.store.list_cells(sweep.id).data, tmp_path / "partial")
 
 
 PARENT = """
