@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from ampsweep.errors import AmpsweepError, InvalidRequest, Unavailable, shortened
 from ampsweep.files import is_full
+from ampsweep.out_of_threads import is_out_of_threads, thread_failure
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _handle_validation_error)
     app.add_exception_handler(HTTPException, _handle_http_exception)
     app.add_exception_handler(ClientDisconnect, _handle_disconnect)
-    app.add_exception_handler(OSError, _handle_os_error)
+    app.add_exception_handler(OSError, _handle_exhaustion)
+    app.add_exception_handler(RuntimeError, _handle_exhaustion)  # of a thread that cannot be started
 
 
 def error_body(error: AmpsweepError) -> dict[str, object]:
@@ -133,10 +135,13 @@ async def _handle_disconnect(_request: Request, _error: Exception) -> Response:
     return Response(status_code=CLIENT_GONE)
 
 
-async def _handle_os_error(_request: Request, error: Exception) -> JSONResponse:
-    """Answer 503 if the server's disk is full or cannot be written to; any other error is a bug and raised again."""
-    assert isinstance(error, OSError)
-    if is_full(error):
+async def _handle_exhaustion(_request: Request, error: Exception) -> JSONResponse:
+    """Answer 503 if the server's machine lacks disk, files or threads; any other error is a bug and raised again."""
+    if is_out_of_threads(error):
+        reason = thread_failure(error, "on the server")
+    elif not isinstance(error, OSError):
+        raise error
+    elif is_full(error):
         reason = "a disk of the server is full; retry when its operator has freed some space"
     elif error.errno in _UNWRITABLE:
         reason = f"the server cannot write to one of its folders ({error.strerror}); its operator must repair that"
@@ -144,5 +149,5 @@ async def _handle_os_error(_request: Request, error: Exception) -> JSONResponse:
         reason = f"the server cannot open another file now ({error.strerror}); retry later"
     else:
         raise error
-    log.warning("%s: %s", reason, error.filename or "a temporary file")
+    log.warning("%s: %s", reason, getattr(error, "filename", None) or "no file")
     return error_response(Unavailable(reason))

@@ -19,6 +19,7 @@ import structlog
 from ampsweep.domain.neurons.recording_progress import RecordingProgress
 from ampsweep.errors import AmpsweepError, EngineLost, Unavailable
 from ampsweep.files import is_full
+from ampsweep.out_of_threads import is_out_of_threads, named_thread_failures
 from ampsweep.telemetry.traces import span
 from jobs.execution import DispatcherStats
 from jobs.store.protocol import Store
@@ -286,7 +287,8 @@ class Dispatcher:
         while ended := self._ended:
             self._ended = []
             try:
-                late = await asyncio.to_thread(self._store.report, [report for _, report in ended])
+                with named_thread_failures("to report cells", Unavailable):
+                    late = await asyncio.to_thread(self._store.report, [report for _, report in ended])
             except Unavailable as error:
                 self._warnings.warn(f"the outcomes of {len(ended)} cells could not be stored; retrying: {error}")
                 self._ended = [*ended, *self._ended]
@@ -329,7 +331,8 @@ class Dispatcher:
         return CellReport(lease=lease, outcome=self._outcome(error), error=str(error) or type(error).__name__)
 
     def _outcome(self, error: BaseException) -> CellOutcome:
-        if isinstance(error, Unavailable) or (isinstance(error, OSError) and is_full(error)):
+        full = isinstance(error, OSError) and is_full(error)
+        if isinstance(error, Unavailable) or full or is_out_of_threads(error):
             self._backoff_until = asyncio.get_running_loop().time() + BACKOFF_SECONDS
             return CellOutcome.RELEASED
         if isinstance(error, EngineLost):

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from ampsweep.errors import AmpsweepError, Unavailable
+from ampsweep.out_of_threads import named_thread_failures
 from worker.polling import poll_forever
 
 log = logging.getLogger(__name__)
@@ -100,7 +101,8 @@ class LeasedService(ABC, Generic[L, R]):
     async def _run(self, lease: L, work: Callable[[], Awaitable[None]]) -> None:
         """Do leased work and record how it ends; heartbeats extend its lease meanwhile."""
         try:
-            await work()
+            with named_thread_failures(f"for the {self._what}", Unavailable):
+                await work()
         except asyncio.CancelledError:
             await self._record(partial(self._records.release, lease))
             raise
@@ -124,6 +126,7 @@ class LeasedService(ABC, Generic[L, R]):
     async def _record(self, write: Callable[[], object]) -> None:
         """Write how work ended. If the store cannot be reached, the lease expires."""
         try:
-            await asyncio.to_thread(write)
+            with named_thread_failures("to store it", Unavailable):
+                await asyncio.to_thread(write)
         except AmpsweepError as error:
             log.warning("the state of leased work could not be stored; its lease will expire: %s", error)

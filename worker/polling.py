@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from ampsweep.errors import Unavailable
+from ampsweep.out_of_threads import named_thread_failures
 from worker.repeated_warnings import RepeatedWarnings
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,8 @@ async def poll_forever(
         if wake is not stops:
             wake.clear()
         try:
-            await step()
+            with named_thread_failures(f"in {name}", Unavailable):
+                await step()
             warnings.end()
         except Unavailable as error:
             warnings.warn(f"{name} will retry: {error}")

@@ -10,6 +10,7 @@ from contextlib import suppress
 import structlog
 
 from ampsweep.errors import Conflict, NotFound, Unavailable
+from ampsweep.out_of_threads import named_thread_failures
 from ampsweep.telemetry.traces import span
 from jobs.store.protocol import Store
 from jobs.store.records import SweepLease
@@ -83,7 +84,10 @@ class SweepFinalizer:
         structlog.contextvars.bind_contextvars(sweep_ids=[sweep_id])
         started_at = asyncio.get_running_loop().time()
         try:
-            with span("sweep.finalize", {"sweep.ids": [sweep_id]}):
+            with (
+                span("sweep.finalize", {"sweep.ids": [sweep_id]}),
+                named_thread_failures("to finalize it", Unavailable),
+            ):
                 await asyncio.to_thread(self._finalize_or_fail, lease)
         except (OSError, Unavailable) as error:
             log.warning("sweep %s: its results cannot be written now; retrying later: %s", sweep_id, error)
@@ -99,7 +103,7 @@ class SweepFinalizer:
         self._on_finalized()
 
     async def _finalize_later(self, lease: SweepLease) -> None:
-        with suppress(Unavailable):
+        with suppress(Unavailable), named_thread_failures("to extend the lease", Unavailable):
             await asyncio.to_thread(self._store.extend_sweep_leases, [lease], ttl=FINALIZE_RETRY_SECONDS)
 
     def _finalize_or_fail(self, lease: SweepLease) -> None:
@@ -110,7 +114,8 @@ class SweepFinalizer:
             Unavailable: The store or storage cannot be reached. Worth retrying.
         """
         try:
-            self._finalize(lease)
+            with named_thread_failures("to assemble the results", Unavailable):
+                self._finalize(lease)
         except (OSError, Unavailable):
             raise
         except Exception as error:

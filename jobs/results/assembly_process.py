@@ -21,6 +21,7 @@ from threading import Lock, Thread
 from typing import TypeVar, cast
 
 from ampsweep.errors import AmpsweepError, EngineFailed, Unavailable
+from ampsweep.out_of_threads import named_thread_failures
 from jobs.results.assembly import Assembled, assemble
 from jobs.results.partial import AssembledCells, assemble_cells
 from jobs.results.writer import Results
@@ -179,7 +180,8 @@ def _serve(root: str, connection: Connection) -> None:
         except EOFError:
             return
         try:
-            answer = function(results), None
+            with named_thread_failures("to assemble the results", Unavailable):
+                answer = function(results), None
         except Exception as error:  # noqa: BLE001  (raised in the calling process)
             answer = None, (_picklable(error), traceback.format_exc())
         connection.send(answer)

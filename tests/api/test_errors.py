@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import os
@@ -197,6 +198,28 @@ async def test_a_disk_that_refuses_a_write_is_answered_by_503(
     assert message in error["message"]
     assert "secret" not in answer.text
     assert ("retry-after" in answer.headers) == (status == 503)
+
+
+@pytest.mark.parametrize(
+    ("reason", "status", "message"),
+    [
+        ("can't start new thread", 503, "no further thread or process can be started on the server; raise the limit"),
+        ("dictionary changed size during iteration", 500, "internal error"),
+    ],
+)
+async def test_a_thread_that_cannot_be_started_is_answered_by_503(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, reason: str, status: int, message: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError(reason)
+
+    async with running_server(installation, working=False) as server:
+        monkeypatch.setattr(asyncio, "to_thread", fail)
+        answer = await server.http.get("/v1/sweeps")
+        monkeypatch.undo()
+    assert_shape(answer.json())
+    assert answer.status_code == status
+    assert message in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(

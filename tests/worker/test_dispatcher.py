@@ -109,11 +109,14 @@ async def test_a_cell_that_is_rejected_is_not_retried(dispatching: DispatcherSet
     assert dispatching.cell(sweep.id, cell_id).attempts == 1
 
 
-async def test_a_cell_without_an_engine_is_released_without_an_attempt(tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [Unavailable("still starting"), RuntimeError("can't start new thread")])
+async def test_a_cell_without_an_engine_or_a_thread_is_released_without_an_attempt(
+    tmp_path: Path, error: Exception
+) -> None:
     dispatching = DispatcherSetup(tmp_path, limit=1)
     sweep = dispatching.installation.submit()
     (cell_id,) = await dispatching.poll_once()
-    dispatching.pool.fail(cell_id, Unavailable("still starting"))
+    dispatching.pool.fail(cell_id, error)
     await dispatching.dispatcher.idle()
     record = dispatching.cell(sweep.id, cell_id)
     assert (record.state, record.attempts) == (CellState.PENDING, 0)
@@ -292,7 +295,7 @@ async def test_reports_are_delivered_once_the_store_is_reachable_again(
         nonlocal refused
         refused += 1
         if refused < 3:
-            raise Unavailable("the database is locked")
+            raise Unavailable("the database is locked") if refused == 1 else RuntimeError("can't start new thread")
         return working(reports)
 
     dispatching.store.report = locked  # type: ignore[method-assign]

@@ -114,11 +114,14 @@ async def test_results_that_cannot_be_assembled_fail_the_sweep(tmp_path: Path) -
     assert "no rows" in str(record.error)
 
 
-async def test_finalization_is_retried_after_a_disk_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("error", [OSError("no space left"), RuntimeError("can't start new thread")])
+async def test_finalization_is_retried_without_disk_or_threads(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
     dispatching = DispatcherSetup(tmp_path)
 
     def finalize(_lease: SweepLease) -> None:
-        raise OSError("no space left")
+        raise error
 
     dispatching.dispatcher = Dispatcher(store=dispatching.store, pool=dispatching.pool, finalize=finalize, owner="me")
     sweep = await ready_to_finalize(dispatching)
@@ -131,5 +134,5 @@ async def test_finalization_is_retried_after_a_disk_error(tmp_path: Path, caplog
     await dispatching.poll_once()
     await dispatching.dispatcher.idle()
     assert caplog.text.count("cannot be written now") == 2
-    assert "no space left" in caplog.text
+    assert str(error) in caplog.text
     assert "Traceback" not in caplog.text

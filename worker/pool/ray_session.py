@@ -1,7 +1,7 @@
 """An engine session in a Ray actor: forwards the calls to another process and detects its death.
 
-Errors of `ampsweep.errors` are raised unchanged. The death of the process, and any other error in it, is raised as
-EngineFailed.
+Errors of `ampsweep.errors` are raised unchanged. A thread that cannot be started is Unavailable. The death of the
+process, and any other error in it, is raised as EngineFailed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from ampsweep.domain.generation.chunk import Chunk
 from ampsweep.domain.generation.prompt import PromptTokens
 from ampsweep.domain.neurons.neuron_set import NeuronsRef
 from ampsweep.domain.neurons.recording_progress import RecordingProgress
-from ampsweep.errors import AmpsweepError, EngineFailed
+from ampsweep.errors import AmpsweepError, EngineFailed, Unavailable
+from ampsweep.out_of_threads import is_out_of_threads, thread_failure
 from ampsweep.telemetry.context import TelemetryContext
 from ampsweep.telemetry.start_phase import report_phase
 from jobs.cell import Cell
@@ -149,6 +150,8 @@ async def _result(ref: Awaitable[T]) -> T:
 def _as_ampsweep_error(error: RayError) -> AmpsweepError:
     if isinstance(error, RayTaskError) and isinstance(error.cause, AmpsweepError):
         return error.cause
+    if isinstance(error, RayTaskError) and is_out_of_threads(error.cause):
+        return Unavailable(thread_failure(error.cause, "in the engine's process"))
     if isinstance(error, RayTaskError):
         log.error(
             "unhandled exception in an engine's process: %s\n%s", type(error.cause).__name__, _locations(str(error))

@@ -16,6 +16,7 @@ from ampsweep.cli.server.engine_specs import served_engines
 from ampsweep.cli.terminal.library_messages import quiet_libraries
 from ampsweep.cli.terminal.output import echo, show, warn
 from ampsweep.errors import InvalidRequest
+from ampsweep.out_of_threads import started_threads
 from ampsweep.telemetry.library_output import library_log
 
 if TYPE_CHECKING:
@@ -98,6 +99,8 @@ async def serve_until_stopped(
     from worker.sweep_finalizer import MAX_FINALIZING
 
     policy, limits = auth_policy(settings), limits_of(settings)
+    threads = min(32, (os.cpu_count() or 1) + 4)  # as many as Python would start one by one
+    asyncio.get_running_loop().set_default_executor(started_threads(threads))
     async with AsyncExitStack() as opened:  # also closes what was opened before a later step of the start failed
         listening = opened.enter_context(listen(settings.host, settings.port))
         runtime = opened.enter_context(closing(_open_runtime(settings)))

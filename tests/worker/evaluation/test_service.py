@@ -180,17 +180,25 @@ async def test_heartbeats_keep_the_lease_and_a_stopped_server_returns_it(
     assert record_of(installation, sweep).state is EvaluationState.COMPLETED
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (Unavailable("no engine of model tiny is ready"), "no engine of model tiny is ready"),
+        (RuntimeError("can't start new thread"), "no further thread or process can be started"),
+    ],
+)
 async def test_an_evaluation_waits_for_a_judge_that_cannot_be_reached(
-    installation: Installation, sweep: SweepRecord, clock: ManualClock
+    installation: Installation, sweep: SweepRecord, clock: ManualClock, error: Exception, reason: str
 ) -> None:
     judge = StubJudge()
-    judge.error = Unavailable("no engine of model tiny is ready")
+    judge.error = error
     service = installation.evaluation_service(judge, ttl=TTL)
     await service.submit(sweep, RELEVANCE)
     await service.poll_once()
     await service.idle()
     waiting = record_of(installation, sweep)
-    assert (waiting.state, waiting.error) == (EvaluationState.QUEUED, "no engine of model tiny is ready")
+    assert waiting.state is EvaluationState.QUEUED
+    assert str(waiting.error).startswith(reason)
     judge.error = None
     await service.poll_once()
     assert record_of(installation, sweep).epoch == 1

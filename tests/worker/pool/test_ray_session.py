@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from ray.exceptions import OutOfMemoryError, RayActorError, RayError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 
-from ampsweep.errors import EngineFailed
+from ampsweep.errors import EngineFailed, Unavailable
 from worker.pool.ray_session import _as_ampsweep_error, _reason
 
 
@@ -53,3 +53,18 @@ def test_a_node_with_other_packages_of_the_same_names_is_named_by_its_paths() ->
         f"ampsweep.errors.InvalidRequest: {message}\n\nThe actor never ran - it was cancelled before it started."
     )
     assert _reason(error) == message
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind", "message"),
+    [
+        ("can't start new thread", Unavailable, "no further thread or process can be started in the engine's process"),
+        ("mismatch", EngineFailed, "unhandled RuntimeError in the engine's process"),
+    ],
+)
+def test_a_thread_that_cannot_be_started_does_not_fail_the_engine(
+    reason: str, kind: type[Exception], message: str
+) -> None:
+    failure = _as_ampsweep_error(RayTaskError("tokenize", "the traceback", RuntimeError(reason)))
+    assert type(failure) is kind
+    assert message in failure.message
