@@ -23,6 +23,7 @@ from worker.pool.engine_session import EngineSession, WorkerConfig
 from worker.pool.pool import Pool
 from worker.resources.machines import Machines
 from worker.resources.process_limits import MIN_PROCESSES, process_limit
+from worker.resources.processors import THREADS, available_processors, engine_threads
 
 _CHECK_PACKAGES = f"{require_own_packages.__module__}.{require_own_packages.__name__}"
 """Ray calls this by name in each of its processes, before the process imports anything of `worker` or `jobs`."""
@@ -41,8 +42,6 @@ class RayPool(Pool):
         config: What the sessions need besides their engines.
         address: The cluster to join; None starts a local Ray instance.
         cells_per_engine: How many cells an engine gets at the same time.
-        threads: OMP_NUM_THREADS of each engine's process, which Ray would otherwise set to 1. By default the cores of
-            this machine are divided among the engines.
         telemetry: Telemetry settings of the engines' processes.
     """
 
@@ -55,7 +54,6 @@ class RayPool(Pool):
         *,
         address: str | None = None,
         cells_per_engine: int = 8,
-        threads: int | None = None,
         log_to_driver: bool = False,
         telemetry: Telemetry | None = None,
     ) -> None:
@@ -64,9 +62,9 @@ class RayPool(Pool):
         self._address = address
         self._log_to_driver = log_to_driver
         self._telemetry = telemetry or Telemetry()
-        engines = sum(spec.count for spec in specs)
         self._cpus = sum(spec.cpus * spec.count for spec in specs)
-        self._threads = threads or max(1, (os.cpu_count() or 1) // max(1, engines))
+        processors = available_processors() if address is None else os.cpu_count() or 1  # a cluster's are unknown
+        self._threads = engine_threads(processors, sum(spec.count for spec in specs), os.environ)
         self._machines = Machines()
         self._ray: Any = None
 
@@ -131,7 +129,7 @@ class RayPool(Pool):
             max_concurrency=_CALLS_AT_ONCE,
             max_restarts=0,  # the pool creates new actors itself, so that no call reaches an engine that is not open
             max_task_retries=0,  # the store decides what runs again
-            runtime_env={"env_vars": {"OMP_NUM_THREADS": str(self._threads)}},
+            runtime_env={"env_vars": {THREADS: str(self._threads)}},  # Ray would set it to `num_cpus`
         )
         return RayEngineSession(actor.remote(spec, self._config, self._telemetry), self._machines)
 
