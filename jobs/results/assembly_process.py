@@ -152,9 +152,9 @@ class _AssemblyProcess:
             self._end()  # it may still be dying, and must not get another sweep
             raise EOFError from error
         if failure is not None:
-            error, trace = failure
-            error.add_note(trace)
-            raise error
+            raised, trace = failure
+            raised.add_note(trace)
+            raise raised
         return cast("T", value)
 
     def close(self) -> None:
@@ -181,7 +181,7 @@ def _serve(root: str, connection: Connection) -> None:
             return
         try:
             with named_thread_failures("to assemble the results", Unavailable):
-                answer = function(results), None
+                answer: tuple[object, tuple[Exception, str] | None] = function(results), None
         except Exception as error:  # noqa: BLE001  (raised in the calling process)
             answer = None, (_picklable(error), traceback.format_exc())
         connection.send(answer)
