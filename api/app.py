@@ -19,9 +19,9 @@ from api.metrics.http import HttpMetrics
 from api.middleware.access_log import AccessLogMiddleware
 from api.middleware.body_limit import BodyLimitMiddleware
 from api.middleware.request_id import RequestIdMiddleware, bind_sweep_of_path
-from api.openai.chat_request import ChatRequest
-from api.openai.requests import CompletionRequest
-from api.openai.responses_request import ResponseRequest
+from api.openai.chats.request import ChatRequest
+from api.openai.completions.request import CompletionRequest
+from api.openai.responses.request import ResponseRequest
 from api.openai.tokenization import DetokenizeRequest, TokenizeRequest
 from api.openapi import describe
 from api.routes import (

@@ -69,6 +69,11 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
         "api/metrics/queue.py",
         "api/routes/metrics.py",
     ),
+    "tests/api/openai/test_choices_formatter.py": (
+        "api/openai/chats/formatter.py",
+        "api/openai/completions/formatter.py",
+    ),
+    "tests/api/openai/test_generation_request.py": ("api/openai/completions/request.py",),
     "tests/api/openai/test_openai_client.py": (
         "api/openai/streaming.py",
         "api/routes/completions.py",

@@ -15,11 +15,13 @@ from api.auth.limits import Limits
 from api.errors import error_body
 from api.http.json_body import parse_json
 from api.model_names import with_presets
-from api.openai.chat_request import ChatRequest, parse_chat
-from api.openai.requests import CompletionRequest, GenerationRequest, parse_completion
-from api.openai.responses import ChatFormatter, CompletionFormatter
-from api.openai.responses_formatter import ResponsesFormatter
-from api.openai.responses_request import ResponseRequest, parse_response_request
+from api.openai.chats.formatter import ChatFormatter
+from api.openai.chats.request import ChatRequest, parse_chat
+from api.openai.completions.formatter import CompletionFormatter
+from api.openai.completions.request import CompletionRequest, parse_completion
+from api.openai.generation_request import GenerationRequest
+from api.openai.responses.formatter import ResponsesFormatter
+from api.openai.responses.request import ResponseRequest, parse_response_request
 from api.openai.route import openai_status
 from api.openai.streaming import Formatter, generate
 from jobs.batches.rows import Row, RowResult

@@ -10,8 +10,8 @@ from pydantic_core import PydanticCustomError
 from ampsweep.domain.capture import CapturedText
 from ampsweep.domain.generation.prompt import TokenIds
 from ampsweep.domain.validation import Name, StrictModel
+from api.openai.completions.request import Text, Tokens
 from api.openai.messages import ChatTurn, chat_length, chat_messages
-from api.openai.requests import Text, Tokens
 
 
 def _kind(value: object) -> str:

@@ -10,9 +10,10 @@ from starlette.responses import Response
 from api.auth.stream_limit import limit_streams
 from api.http.json_body import JsonBody
 from api.model_names import with_presets
-from api.openai.chat_request import ChatRequest, parse_chat
-from api.openai.requests import CompletionRequest, parse_completion
-from api.openai.responses import ChatFormatter, CompletionFormatter
+from api.openai.chats.formatter import ChatFormatter
+from api.openai.chats.request import ChatRequest, parse_chat
+from api.openai.completions.formatter import CompletionFormatter
+from api.openai.completions.request import CompletionRequest, parse_completion
 from api.openai.route import OpenAIRoute
 from api.openai.streaming import generation_response
 from api.openapi import request_body

@@ -10,8 +10,8 @@ from starlette.responses import Response
 from api.auth.stream_limit import limit_streams
 from api.http.json_body import JsonBody
 from api.model_names import with_presets
-from api.openai.responses_formatter import ResponsesFormatter
-from api.openai.responses_request import ResponseRequest, parse_response_request
+from api.openai.responses.formatter import ResponsesFormatter
+from api.openai.responses.request import ResponseRequest, parse_response_request
 from api.openai.route import OpenAIRoute
 from api.openai.streaming import generation_response
 from api.openapi import request_body

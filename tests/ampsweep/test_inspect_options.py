@@ -9,7 +9,7 @@ import pytest
 from ampsweep.errors import InvalidRequest
 from ampsweep.inspect_options import NO_EFFECT, PASSED, REFUSED, chat_fields
 from api.auth.limits import Limits
-from api.openai.chat_request import parse_chat
+from api.openai.chats.request import parse_chat
 
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "Hi"}]}
 

@@ -29,8 +29,8 @@ from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest
 from api.app import openapi_document
 from api.auth.limits import Limits
-from api.openai.chat_request import parse_chat
-from api.openai.requests import parse_completion
+from api.openai.chats.request import parse_chat
+from api.openai.generation_request import parse_completion
 from engine.base import GenerateRequest
 from engine.hf.engine import TransformersEngine
 

@@ -11,7 +11,7 @@ import pytest
 
 from ampsweep.domain.generation.chunk import Chunk
 from api.auth.limits import Limits
-from api.openai.responses import CompletionFormatter
+from api.openai.completions.formatter import CompletionFormatter
 from tests.api.running_server import running_server
 from tests.loop_stalls import watched_loops
 from tests.worker.installation import Installation

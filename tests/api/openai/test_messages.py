@@ -9,7 +9,7 @@ import pytest
 from ampsweep.domain.generation.prompt import ChatMessage
 from ampsweep.errors import InvalidRequest, PromptTooLong
 from api.auth.limits import Limits
-from api.openai.chat_request import parse_chat
+from api.openai.chats.request import parse_chat
 from jobs.execution import CompletionCall
 
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}}

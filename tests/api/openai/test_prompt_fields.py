@@ -9,9 +9,9 @@ import pytest
 from ampsweep.domain.generation.prompt import PromptOptions
 from ampsweep.errors import InvalidRequest, PromptTooLong
 from api.auth.limits import Limits
-from api.openai.chat_request import parse_chat
-from api.openai.requests import parse_completion
-from api.openai.responses_request import parse_response_request
+from api.openai.chats.request import parse_chat
+from api.openai.completions.request import parse_completion
+from api.openai.responses.request import parse_response_request
 
 USER: dict[str, Any] = {"role": "user", "content": "a"}
 CUT: dict[str, Any] = {"role": "assistant", "content": "b", "status": "incomplete"}

@@ -12,9 +12,10 @@ import pytest
 from ampsweep.domain.generation.chunk import Chunk, PromptPart, TokenLogprob
 from ampsweep.errors import InvalidRequest
 from api.auth.limits import Limits
-from api.openai.chat_request import parse_chat
-from api.openai.requests import parse_completion
-from api.openai.responses import ChatFormatter, CompletionFormatter
+from api.openai.chats.formatter import ChatFormatter
+from api.openai.chats.request import parse_chat
+from api.openai.completions.formatter import CompletionFormatter
+from api.openai.completions.request import parse_completion
 from tests.api.openai.completion import REQUEST, complete, pieces
 from tests.api.running_server import running_server
 from tests.worker.installation import Installation

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from ampsweep.errors import InvalidRequest
-from api.openai.chat_request import ChatRequest, parse_chat
-from api.openai.requests import CompletionRequest, GenerationRequest, parse_completion
-from api.openai.responses_request import ResponseRequest, parse_response_request
+from api.openai.chats.request import ChatRequest, parse_chat
+from api.openai.completions.request import CompletionRequest, parse_completion
+from api.openai.generation_request import GenerationRequest
+from api.openai.responses.request import ResponseRequest, parse_response_request
 from api.openai.unsupported import EVERYWHERE
 
 COMPLETION: dict[str, Any] = {"model": "m", "prompt": "a"}

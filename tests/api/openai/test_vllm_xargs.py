@@ -10,9 +10,9 @@ import pytest
 from ampsweep.domain.intervention import Intervention
 from ampsweep.errors import InvalidRequest
 from api.auth.limits import Limits
-from api.openai.chat_request import parse_chat
-from api.openai.requests import parse_completion
-from api.openai.responses_request import parse_response_request
+from api.openai.chats.request import parse_chat
+from api.openai.completions.request import parse_completion
+from api.openai.responses.request import parse_response_request
 from jobs.execution import CompletionCall
 from tests.api.openai.completion import SCALE, complete
 from tests.api.running_server import running_server

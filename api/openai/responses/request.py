@@ -19,9 +19,9 @@ from ampsweep.domain.generation.sampling import TopLogprobs
 from ampsweep.domain.generation.structured_outputs import FIELD, StructuredOutputs
 from ampsweep.domain.validation import Name, StrictModel, validate
 from api.auth.limits import Limits
+from api.openai.generation_request import CHAT_MAX_TOKENS, GenerationRequest, MaxTokens
 from api.openai.messages import Metadata, chat_length
-from api.openai.requests import CHAT_MAX_TOKENS, GenerationRequest, MaxTokens
-from api.openai.responses_input import (
+from api.openai.responses.input import (
     InputItem,
     NamedResponseTool,
     ResponseToolChoice,

@@ -6,8 +6,8 @@ from typing import Any
 from ampsweep.domain.generation.chunk import Chunk
 from ampsweep.errors import EngineFailed
 from api.auth.limits import Limits
-from api.openai.responses_formatter import ResponsesFormatter
-from api.openai.responses_request import parse_response_request
+from api.openai.responses.formatter import ResponsesFormatter
+from api.openai.responses.request import parse_response_request
 from tests.api.openai.answer_chunks import TWO_CALLS, chunk
 
 

@@ -12,8 +12,8 @@ from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.domain.generation.structured_outputs import StructuredOutputs
 from ampsweep.errors import InvalidRequest
 from api.auth.limits import Limits
-from api.openai.chat_request import parse_chat
-from api.openai.requests import parse_completion
+from api.openai.chats.request import parse_chat
+from api.openai.completions.request import parse_completion
 
 GIVEN: dict[str, Any] = {
     "n": 3,

@@ -5,9 +5,10 @@ from dataclasses import replace
 from math import inf, nan
 
 from ampsweep.domain.generation.chunk import TokenLogprob
-from api.openai.chat_request import parse_chat
-from api.openai.requests import parse_completion
-from api.openai.responses import ChatFormatter, CompletionFormatter
+from api.openai.chats.formatter import ChatFormatter
+from api.openai.chats.request import parse_chat
+from api.openai.completions.formatter import CompletionFormatter
+from api.openai.completions.request import parse_completion
 from tests.api.openai.answer_chunks import chunk
 
 BROKEN = [

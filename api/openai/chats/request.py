@@ -14,6 +14,7 @@ from ampsweep.domain.generation.prompt import PromptOptions
 from ampsweep.domain.generation.structured_outputs import FIELD, StructuredOutputs
 from ampsweep.domain.validation import validate
 from api.auth.limits import Limits
+from api.openai.generation_request import CHAT_MAX_TOKENS, GenerationRequest, MaxTokens
 from api.openai.messages import (
     ChatTurn,
     Metadata,
@@ -25,7 +26,6 @@ from api.openai.messages import (
     tool_dicts,
 )
 from api.openai.prompt_fields import ChatFields
-from api.openai.requests import CHAT_MAX_TOKENS, GenerationRequest, MaxTokens
 from api.openai.token_details import AlternativeCount, TokenDetailFields
 from api.openai.tool_calls import CallReader, ForcedCall, forced_call, with_parsing
 from api.openai.unsupported import OF_CHATS, Unsupported

@@ -9,8 +9,8 @@ import pytest
 from ampsweep.domain.generation.structured_outputs import StructuredOutputs
 from ampsweep.errors import InvalidRequest
 from api.auth.limits import Limits
-from api.openai.chat_request import parse_chat
-from api.openai.responses import ChatFormatter
+from api.openai.chats.formatter import ChatFormatter
+from api.openai.chats.request import parse_chat
 from tests.api.openai.answer_chunks import TWO_CALLS, chunk
 
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}}

@@ -12,8 +12,8 @@ from ampsweep.domain.generation.chunk import Chunk
 from ampsweep.domain.generation.tool_calls import CallPart
 from ampsweep.errors import AmpsweepError
 from api.errors import error_body
-from api.openai.responses import spans_object, token_objects
-from api.openai.responses_request import ResponseRequest
+from api.openai.answer_tokens import spans_object, token_objects
+from api.openai.responses.request import ResponseRequest
 from jobs.execution import CompletionCall
 
 

@@ -8,7 +8,7 @@ from ampsweep.domain.generation.prompt import ChatMessage
 from ampsweep.domain.generation.structured_outputs import StructuredOutputs
 from ampsweep.errors import InvalidRequest
 from api.auth.limits import Limits
-from api.openai.responses_request import parse_response_request
+from api.openai.responses.request import parse_response_request
 from jobs.execution import CompletionCall
 
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}}

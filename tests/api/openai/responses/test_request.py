@@ -8,8 +8,8 @@ from ampsweep.domain.generation.prompt import ChatMessage
 from ampsweep.domain.generation.structured_outputs import StructuredOutputs
 from ampsweep.errors import InvalidRequest
 from api.auth.limits import Limits
-from api.openai.requests import CHAT_MAX_TOKENS
-from api.openai.responses_request import parse_response_request
+from api.openai.generation_request import CHAT_MAX_TOKENS
+from api.openai.responses.request import parse_response_request
 
 BODY: dict[str, Any] = {"model": "m", "input": "Bonjour ?"}
 USER = ChatMessage(role="user", content="Bonjour ?")
