@@ -16,7 +16,7 @@ import pyarrow as pa
 from jobs.metrics.result import MetricResult
 from jobs.metrics.share import Truths
 from jobs.statistics.bootstrap import RESAMPLES, Floats, batches, interval, is_point
-from jobs.statistics.significance import FLIPS
+from jobs.statistics.significance import EXACT_PAIRS, FLIPS, all_patterns
 from jobs.statistics.tango import widened
 from jobs.statistics.wilson import at_bound
 
@@ -69,8 +69,9 @@ def compare_sums(
 
     Arguments as for `evaluate_sums`.
     The interval is over resampled items, each with its answers of both sides. The p-value is that of a permutation
-    test: the two sides of each item are swapped at random, FLIPS times, the observed order among them. An undefined
-    difference counts as one that is at least as large as the observed one.
+    test that swaps the two sides of items: in all ways if at most EXACT_PAIRS items differ, otherwise in FLIPS random
+    ways, the observed order among them. An undefined difference counts as one that is at least as large as the observed
+    one.
     """
     result = evaluate_sums(sums, score, rng, denominator=denominator)
     if result.value is None:
@@ -161,13 +162,18 @@ def _counted(sums: Floats, denominator: int) -> int:
 
 
 def _swap_test(sums: Floats, plain: Floats, score: Score, observed: float, rng: np.random.Generator) -> float:
-    if np.array_equal(sums, plain):  # as of a control that changes nothing: each swap gives the observed difference
-        return 1.0
     total, plain_total = sums.sum(axis=0), plain.sum(axis=0)
-    differences, counts = np.unique(plain - sums, axis=0, return_counts=True)
+
+    def is_extreme(moved: Floats) -> Truths:
+        swapped = np.abs(score(total + moved) - score(plain_total - moved))
+        extreme: Truths = ~(swapped < observed * (1 - 1e-12))
+        return extreme
+
+    changes = (plain - sums)[(plain != sums).any(axis=1)]
+    if len(changes) <= EXACT_PAIRS:
+        return float(is_extreme(all_patterns(len(changes)) @ changes).mean())
+    differences, counts = np.unique(changes, axis=0, return_counts=True)
     extreme = 1
     for rows in batches(FLIPS - 1, len(differences)):
-        moved = rng.binomial(counts, 0.5, size=(rows, len(differences))) @ differences
-        swapped = np.abs(score(total + moved) - score(plain_total - moved))
-        extreme += int((~(swapped < observed * (1 - 1e-12))).sum())
+        extreme += int(is_extreme(rng.binomial(counts, 0.5, size=(rows, len(differences))) @ differences).sum())
     return extreme / FLIPS

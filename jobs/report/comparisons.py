@@ -11,10 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from scipy import special
 
-from jobs.statistics.significance import holm, mcnemar, sign_flip
+from jobs.statistics.significance import holm, sign_flip
 
 STUDENT = 1000
 """The largest number of values with a quantile in `student_quantiles`."""
@@ -69,13 +68,12 @@ def with_sign_flips(counts: pa.Table) -> pa.Table:
 
     A list has a number for each fact: in how many base languages the own neurons shifted it, less the mean number over
     the draws of the control. The fact is the unit of the test, because answers about one fact in several base languages
-    are not independent. With one base language and one draw the test is McNemar's exact one, otherwise that of random
-    flips of the signs.
+    are not independent. With one base language and one draw the test is McNemar's.
     """
     rows = []
     for row in counts.to_pylist():
         differences = np.array(row.pop("differences"), dtype=np.float64)
-        rows.append({**row, "p": _paired_p(differences)})
+        rows.append({**row, "p": sign_flip(differences, np.random.default_rng(0))})
     for control in {row["control"] for row in rows}:
         family = [row for row in rows if row["control"] == control]
         for row, corrected in zip(family, holm([row["p"] for row in family]), strict=True):
@@ -83,13 +81,6 @@ def with_sign_flips(counts: pa.Table) -> pa.Table:
     fields = [field for field in counts.schema if field.name != "differences"]
     schema = pa.schema([*fields, ("p", pa.float64()), ("p_holm", pa.float64())])
     return pa.Table.from_pylist(rows, schema=schema)
-
-
-def _paired_p(differences: NDArray[np.float64]) -> float:
-    """Return the two-sided p-value of paired differences, exact if all are -1, 0 or 1."""
-    if np.isin(differences, (-1, 0, 1)).all():
-        return mcnemar(int((differences > 0).sum()), int((differences < 0).sum()))
-    return sign_flip(differences, np.random.default_rng(0))
 
 
 def permutation(first: Sequence[float], second: Sequence[float]) -> float | None:

@@ -10,6 +10,11 @@ from numpy.typing import NDArray
 from jobs.statistics.bootstrap import batches
 
 FLIPS = 10_000
+"""Random sign patterns, or permutations, of a test that cannot try all of them."""
+EXACT_PAIRS = 13
+"""The largest number of pairs of which all sign patterns are tried: there are 2^13 = 8,192, fewer than `FLIPS`."""
+_ROUNDING = 1e-12
+"""The largest difference between sums of the same numbers, as a share of the sum of their sizes."""
 
 
 def mcnemar(gained: int, lost: int) -> float:
@@ -52,19 +57,30 @@ def discordant(steered: NDArray[np.bool_], baseline: NDArray[np.bool_]) -> tuple
 
 
 def sign_flip(difference: NDArray[np.float64], rng: np.random.Generator) -> float:
-    """Return the two-sided p-value of paired differences [n] from random flips of their signs (Fisher's test).
+    """Return the two-sided p-value of paired differences [n] from flips of their signs (Fisher's randomization test).
 
-    It is the share of FLIPS sign patterns, including the observed one, whose mean is at least as far from 0 as the
-    observed mean.
+    It is the share of sign patterns whose mean is at least as far from 0 as the observed mean. It is exact if the
+    differences other than 0 are all of one size, as those of a property that items have or lack: this is the binomial
+    test, McNemar's. It is also exact for up to EXACT_PAIRS of them, whose patterns are all tried. Of more, FLIPS random
+    patterns are tried, the observed one among them (Phipson & Smyth 2010, doi 10.2202/1544-6115.1585).
     """
-    if not difference.any():  # as of a control that changes nothing: each pattern gives the observed mean
-        return 1.0
-    observed = abs(float(difference.sum())) * (1 - 1e-12)
+    changed = difference[difference != 0]  # the sign of a zero changes no mean
+    sizes = np.abs(changed)
+    if not len(changed) or sizes.max() - sizes.min() <= _ROUNDING * sizes.max():
+        return mcnemar(int((changed > 0).sum()), int((changed < 0).sum()))
+    observed = abs(float(changed.sum())) - _ROUNDING * float(sizes.sum())
+    if len(changed) <= EXACT_PAIRS:
+        return float((np.abs((2 * all_patterns(len(changed)) - 1) @ changed) >= observed).mean())
     extreme = 1
-    for rows in batches(FLIPS - 1, len(difference)):
-        signs = rng.integers(0, 2, size=(rows, len(difference)), dtype=np.int8) * 2 - 1
-        extreme += int((np.abs(signs @ difference) >= observed).sum())
+    for rows in batches(FLIPS - 1, len(changed)):
+        signs = rng.integers(0, 2, size=(rows, len(changed)), dtype=np.int8) * 2 - 1
+        extreme += int((np.abs(signs @ changed) >= observed).sum())
     return extreme / FLIPS
+
+
+def all_patterns(pairs: int) -> NDArray[np.int8]:
+    """Return all patterns [2^pairs, pairs] of zeros and ones."""
+    return (np.arange(2**pairs)[:, None] >> np.arange(pairs) & 1).astype(np.int8)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

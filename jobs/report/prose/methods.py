@@ -14,7 +14,7 @@ from jobs.metrics.corpus.corpus_score import RESAMPLES as CORPUS_RESAMPLES
 from jobs.metrics.corpus.corpus_score import SEED as CORPUS_SEED
 from jobs.report.provenance import Provenance
 from jobs.statistics.bootstrap import RESAMPLES
-from jobs.statistics.significance import FLIPS
+from jobs.statistics.significance import EXACT_PAIRS, FLIPS
 from jobs.tasks.registry import task_for
 
 _DIGITS = 12
@@ -36,8 +36,9 @@ _STATISTICS = (
     "Intervals (95 %) of shares of independent items are Wilson's, those of other values and of differences are "
     f"percentile bootstraps over items ({RESAMPLES} resamples, seeded by the cell); values that are the same for every "
     "item have none, and shares that changed for no item or for all alike have Tango's. Differences are paired with "
-    "the unsteered model on the same items: exact McNemar tests for accuracies and other shares, sign-flip tests "
-    f"({FLIPS} flips) for means, permutation tests ({FLIPS} permutations) for rates over several answers to an item, "
+    "the unsteered model on the same items: exact McNemar tests for accuracies and other shares, sign-flip tests for "
+    "means and permutation tests for rates over several answers to an item (exact for at most "
+    f"{EXACT_PAIRS} items that differ, otherwise with {FLIPS} random patterns), "
     f"sacrebleu's paired bootstrap ({CORPUS_RESAMPLES} resamples, seed {CORPUS_SEED}) for BLEU and chrF++; LSS, itself "
     "a comparison, has an interval and no test; p-values are Holm-corrected over the languages of an intervention; "
     f"minimum detectable effects are those of a two-sided test at the level {ALPHA} with a power of 80 %."
@@ -121,7 +122,9 @@ def _model(spec: dict[str, Any], sources: dict[str, list[Any]]) -> str:
         f", with the LoRA adapter {adapter['name']} (SHA-256 {adapter['sha256'][:_DIGITS]})"
         for adapter in sources.get("adapters", ())
     )
-    return f"{spec['model']}{revision} (SHA-256 {hashes}; engine {engines}){adapted}"
+    found = [model.get("source") for model in sources["models"]]
+    origins = "".join(f"{origin} of the Hugging Face Hub; " for origin in found if origin not in (None, spec["model"]))
+    return f"{spec['model']}{revision} ({origins}SHA-256 {hashes}; engine {engines}){adapted}"
 
 
 def _change(interventions: dict[str, Any], sources: dict[str, list[Any]]) -> str:

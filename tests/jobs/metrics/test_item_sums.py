@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import product
 from types import SimpleNamespace
 from typing import Any
 
@@ -63,7 +64,7 @@ def test_the_test_swaps_the_sides_of_items() -> None:
         n_resamples=10**6,
         vectorized=True,
     )
-    assert result.p_value == pytest.approx(exact.pvalue, abs=0.02)
+    assert result.p_value == pytest.approx(exact.pvalue, rel=1e-12)
     assert [result.baseline, result.delta] == pytest.approx([plain.mean(), VALUES.mean() - plain.mean()])
     expected = bootstrap_mean(VALUES - plain, rng())
     assert (result.delta_ci_low, result.delta_ci_high) == pytest.approx(expected, abs=0.06)
@@ -75,7 +76,21 @@ def test_what_changes_nothing_has_a_p_value_of_one_without_a_swap() -> None:
     result = compare_sums(sums, sums.copy(), mean_of, only_resamples)
     assert (result.delta, result.p_value) == (0.0, 1.0)
     with pytest.raises(AttributeError, match="binomial"):
-        compare_sums(sums, sums[::-1], mean_of, only_resamples)
+        compare_sums(np.repeat(sums, 7, axis=0), np.repeat(sums[::-1], 7, axis=0), mean_of, only_resamples)
+
+
+def test_the_sides_of_a_few_items_are_swapped_in_all_ways() -> None:
+    """Of six items one does not differ. The score is a ratio, whose terms both change with a swap."""
+    sums = np.array([[3.0, 4.0], [2.0, 2.0], [1.0, 4.0], [4.0, 5.0], [2.0, 3.0], [1.0, 1.0]])
+    plain = np.array([[1.0, 4.0], [2.0, 3.0], [0.0, 3.0], [1.0, 5.0], [2.0, 3.0], [0.0, 2.0]])
+    result = compare_sums(sums, plain, mean_of, rng())
+    swapped = []
+    for pattern in product((False, True), repeat=6):
+        sides = np.where(np.array(pattern)[:, None], plain, sums), np.where(np.array(pattern)[:, None], sums, plain)
+        first, second = (side[:, 0].sum() / side[:, 1].sum() for side in sides)
+        swapped.append(abs(first - second))
+    assert result.delta == pytest.approx(13 / 19 - 6 / 20)
+    assert result.p_value == pytest.approx(np.mean(np.array(swapped) >= swapped[0] - 1e-12), rel=1e-12)
 
 
 def test_a_ratio_is_one_of_totals() -> None:

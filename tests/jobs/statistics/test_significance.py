@@ -4,6 +4,7 @@ import gc
 import math
 import tracemalloc
 from fractions import Fraction
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,20 @@ from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from jobs.statistics import bootstrap, significance
-from jobs.statistics.significance import FLIPS, cohens_dz, cohens_g, discordant, holm, mcnemar, mcnemar_mid, sign_flip
+from jobs.statistics.significance import (
+    EXACT_PAIRS,
+    FLIPS,
+    cohens_dz,
+    cohens_g,
+    discordant,
+    holm,
+    mcnemar,
+    mcnemar_mid,
+    sign_flip,
+)
+
+NO_RANDOM_NUMBERS: Any = None
+"""For tests that draw none, because they are exact."""
 
 
 def bools(text: str) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
@@ -86,7 +100,27 @@ def test_mcnemar_holds_for_many_items() -> None:
 def test_sign_flip_is_scipys_permutation_test_of_pairs() -> None:
     difference = np.random.default_rng(3).normal(0.4, 1.0, size=12)
     exact = permutation_test((difference,), np.mean, permutation_type="samples", n_resamples=np.inf).pvalue
+    assert sign_flip(difference, NO_RANDOM_NUMBERS) == pytest.approx(exact, rel=1e-12)
+
+
+@given(st.lists(st.integers(-3, 3).map(lambda thirds: thirds / 3), min_size=1, max_size=EXACT_PAIRS))
+def test_the_signs_of_a_few_differences_are_flipped_in_all_ways(differences: list[float]) -> None:
+    thirds = [round(3 * each) for each in differences]  # whole numbers, whose sums are exact
+    sums = [abs(sum(pattern)) for pattern in product(*((each, -each) for each in thirds))]
+    expected = sum(each >= abs(sum(thirds)) for each in sums) / len(sums)
+    assert sign_flip(np.array(differences), NO_RANDOM_NUMBERS) == pytest.approx(expected, rel=1e-12)
+
+
+def test_many_differences_of_one_size_have_the_exact_binomial_test() -> None:
+    differences = np.repeat([0.2, -0.2, 0.0], [40, 22, 30])
+    assert sign_flip(differences, NO_RANDOM_NUMBERS) == pytest.approx(binomtest(40, 62).pvalue, rel=1e-12)
+
+
+def test_the_random_signs_of_many_differences_come_close_to_the_exact_distribution() -> None:
+    difference = np.random.default_rng(3).normal(0.4, 1.0, size=EXACT_PAIRS + 3)
+    exact = permutation_test((difference,), np.mean, permutation_type="samples", n_resamples=np.inf).pvalue
     assert sign_flip(difference, np.random.default_rng(0)) == pytest.approx(exact, abs=0.02)
+    assert sign_flip(difference + 9, np.random.default_rng(0)) == pytest.approx(1 / FLIPS, abs=1e-4)
 
 
 def test_sign_flip_draws_the_same_signs_in_batches_as_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,9 +141,9 @@ def test_sign_flip_of_a_million_differences_stays_below_a_gigabyte(monkeypatch: 
 
 
 def test_sign_flip_of_no_difference_is_one_and_of_a_large_one_small() -> None:
-    no_random_numbers: Any = None
-    assert sign_flip(np.zeros(20), no_random_numbers) == 1.0
-    assert sign_flip(np.ones(200), np.random.default_rng(0)) == 1 / FLIPS
+    assert sign_flip(np.zeros(20), NO_RANDOM_NUMBERS) == 1.0
+    assert sign_flip(np.ones(200), NO_RANDOM_NUMBERS) == pytest.approx(2 / 2**200)
+    assert sign_flip(np.linspace(1, 2, 200), np.random.default_rng(0)) == 1 / FLIPS
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
