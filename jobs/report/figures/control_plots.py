@@ -92,6 +92,7 @@ def control_and_cost(table: pa.Table) -> Figure:
                 axes.set_title(target, loc="left", pad=2, fontweight="bold")
                 axes.tick_params(labelsize=7, length=2)
             plots[0, 0].set_xlim(*_cost_limits(rows))
+            _few_numbers(plots[0, 0])  # the plots share their axis
             plots[0, 0].set_ylim(-0.05, 1.05)
             part.supxlabel(f"cost: {panel}", fontsize=8)
             part.supylabel("language control", fontsize=8)
@@ -116,7 +117,13 @@ def _scale(axes: Axes, name: str, values: list[float]) -> None:
     if name == "quality" and min(values) > 0 and max(values) > 30 * min(values):
         axes.set_xscale("log")
     else:
-        axes.locator_params(axis="x", nbins=4)
+        _few_numbers(axes)
+
+
+def _few_numbers(axes: Axes) -> None:
+    """Write so few numbers below a narrow plot that they do not touch."""
+    axes.locator_params(axis="x", nbins=3)
+    axes.ticklabel_format(axis="x", scilimits=(-3, 4), useOffset=False)
 
 
 def _bands(axes: Axes, count: int) -> None:

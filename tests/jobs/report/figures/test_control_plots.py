@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import closing
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pyarrow as pa
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ampsweep.domain.languages.codes import FLORES_CODES
@@ -46,6 +48,21 @@ def test_every_method_and_measure_of_the_sweep_is_drawn_in_the_colours_of_the_pa
     for colour in ("stroke: #000000", "fill: #000000", "fill: #ffffff"):
         assert colour not in figure
     assert "currentColor" in figure
+
+
+def test_the_numbers_of_an_axis_do_not_touch(tmp_path: Path) -> None:
+    rows = control_summary(("fr", "it", "ja", "ru", "ta"))
+    for row in rows:
+        if row["metric"] in ("accuracy", "nll"):
+            row.update({name: 0.0009 * row[name] for name in ("delta", "delta_ci_low", "delta_ci_high")})
+    for draw, table in zip((method_dots, control_and_cost), tables(tmp_path, rows), strict=True):
+        canvas = FigureCanvasAgg(draw(table))
+        canvas.draw()
+        for axes in filter(Axes.get_visible, canvas.figure.axes):
+            low, high = axes.get_xlim()
+            ticks = [tick.label1 for tick in axes.xaxis.get_major_ticks() if low <= tick.get_loc() <= high]
+            extents = [label.get_window_extent() for label in ticks if label.get_visible()]
+            assert all(left.x1 < right.x0 for left, right in pairwise(extents)), axes.get_title(loc="left")
 
 
 def test_what_the_sweep_does_not_have_is_not_drawn(tmp_path: Path) -> None:
