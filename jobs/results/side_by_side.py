@@ -57,6 +57,21 @@ def read_items(path: Path, where: Mapping[str, str], *, items: int) -> list[list
     return [_ordered(grouped[*table, doc_id]) for table, doc_ids in chosen.items() for doc_id in doc_ids]
 
 
+def read_draws(path: Path) -> dict[int, int]:
+    """Return the numbers of the draws of random neurons, from 1 in the order of the file, by their seeds.
+
+    Args:
+        path: The samples of a sweep, as for `read_items`.
+
+    Returns:
+        The numbers; empty if there is no draw, or a single one.
+    """
+    if "random_seed" not in pq.read_schema(path).names:  # of an earlier version
+        return {}
+    seeds = pc.unique(pq.read_table(path, columns=["random_seed"])["random_seed"].drop_null()).to_pylist()
+    return {seed: number for number, seed in enumerate(seeds, start=1)} if len(seeds) > 1 else {}
+
+
 def _schema(path: Path) -> pa.Schema:
     if not path.is_file():
         remedy = "give the folder that `ampsweep run --out` wrote to, a file of samples, or the id of a sweep"

@@ -49,17 +49,19 @@ def samples(
 
     A line is as wide as the terminal; with --json the texts are whole.
     """
-    from jobs.results.side_by_side import read_items
+    from jobs.results.side_by_side import read_draws, read_items
 
     wanted = dict(_pair(text) for text in where or [])
     with TemporaryFolder("samples") as folder:
-        found = read_items(local_results(sweep, server, folder), wanted, items=items)
+        path = local_results(sweep, server, folder)
+        found = read_items(path, wanted, items=items)
+        draws = read_draws(path)
     if as_json:
         for row in (row for rows in found for row in rows):
             show(row, "", as_json=True)
         return
     width = shutil.get_terminal_size((120, 24)).columns
-    echo("\n\n".join("\n".join(_item(rows, width)) for rows in found))
+    echo("\n\n".join("\n".join(_item(rows, draws, width)) for rows in found))
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -69,13 +71,13 @@ def _pair(text: str) -> tuple[str, str]:
     return column, value
 
 
-def _item(rows: Sequence[Mapping[str, Any]], width: int) -> Iterator[str]:
+def _item(rows: Sequence[Mapping[str, Any]], draws: Mapping[int, int], width: int) -> Iterator[str]:
     """Yield the lines of an item: its name and its text, and a line for each sample."""
     first = rows[0]
     options = f" ({first['task_options']})" if first["task_options"] else ""
     yield f"{first['task']}{options}, {first['data_language']}, item {first['doc_id']}"
     yield from (f"  {_short(line, width - 2)}" for line in _question(rows))
-    labels = [_label(row) for row in rows]
+    labels = [_label(row, draws) for row in rows]
     longest = max(map(len, labels))
     for row, label in zip(rows, labels, strict=True):
         yield f"  {label:<{longest}}  {_short(_answer(row), max(width - longest - 4, _NARROWEST))}"
@@ -89,8 +91,8 @@ def _question(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(line for text in inputs for line in text.splitlines()))[-_LINES:]
 
 
-def _label(row: Mapping[str, Any]) -> str:
-    """Return what was done to the model, in a few words."""
+def _label(row: Mapping[str, Any], draws: Mapping[int, int]) -> str:
+    """Return what was done to the model, in a few words, with the number of one of several draws of random neurons."""
     target, method = row["target_language"], row["method"]
     words = [] if target is None else [target]
     if method is None:
@@ -105,7 +107,7 @@ def _label(row: Mapping[str, Any]) -> str:
         words.append(f"layers {row['layers']}")
     words += [f"{name} {row[name]}" for name in ("tokens", "when", "part") if row[name]]
     selection = f", {row['selection']}" if row["selection"] else ""
-    return " ".join(words) + selection + (f" {row['random_seed']}" if row["random_seed"] is not None else "")
+    return " ".join(words) + selection + (f" draw {draws[row['random_seed']]}" if row["random_seed"] in draws else "")
 
 
 def _answer(row: Mapping[str, Any]) -> str:

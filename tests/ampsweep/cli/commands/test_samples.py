@@ -28,6 +28,7 @@ ROWS: list[dict[str, Any]] = [
     {**TEXT, "completion": " the pound,\n" + "and so on, " * 30},
     {**TEXT, **NEURONS, "completion": " la livre."},
     {**TEXT, **NEURONS, "selection": "random", "random_seed": 3, "completion": " the pound."},
+    {**TEXT, **NEURONS, "selection": "random", "random_seed": 161305327816953, "completion": " a pound."},
     {**TEXT, **NEURONS, "layers": "1,2", "when": "drift", "error": "the answer overflowed"},
     {**TEXT, "method": "prompt_en", "target_language": "fr", "completion": " une livre."},
     {**FACT, "prediction": "en", "correct": False, "score": -1.5},
@@ -56,7 +57,8 @@ def test_answers_are_printed_under_their_item(folder: Path) -> None:
         "  In Egypt, the currency is",
         '  unsteered                             " the pound,\\nand so on, and so on, and…',
         '  fr set max = 2                        " la livre."',
-        '  fr set max = 2, random 3              " the pound."',
+        '  fr set max = 2, random draw 1         " the pound."',
+        '  fr set max = 2, random draw 2         " a pound."',
         "  fr set max = 2 layers 1,2 when drift  failed: the answer overflowed",
         '  fr prompt_en                          " une livre."',
         "",
@@ -78,8 +80,16 @@ def test_answers_are_printed_under_their_item(folder: Path) -> None:
 def test_json_has_whole_texts(folder: Path) -> None:
     lines = call(folder / "results.parquet", "--where", "task=generation", "--json").stdout.splitlines()
     rows = [json.loads(line) for line in lines]
-    assert [row["completion"] for row in rows] == [row.get("completion") for row in ROWS[:5]]
+    assert [row["completion"] for row in rows] == [row.get("completion") for row in ROWS[:6]]
     assert rows[1]["factor"] == 2
+
+
+def test_a_draw_keeps_its_number_under_a_filter_and_a_single_one_has_none(folder: Path) -> None:
+    of_second = call(folder, "--where", "random_seed=161305327816953")
+    assert of_second.stdout.splitlines()[-1] == '  fr set max = 2, random draw 2  " a pound."'
+    rows = [row for row in ROWS if row.get("random_seed") != 3]
+    pq.write_table(pa.Table.from_pylist(rows, schema=SAMPLES), folder / "results.parquet")
+    assert "fr set max = 2, random  " in call(folder).stdout
 
 
 @pytest.mark.parametrize(
