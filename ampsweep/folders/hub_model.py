@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from ampsweep.errors import InvalidRequest
 
@@ -84,11 +84,17 @@ def source_of(folder: Path) -> str | None:
     Also None if one of its files is not a link into the cache's `blobs`: such a file was added by hand, so the folder
     no longer matches the commit.
     """
-    *_, repo, snapshots, commit = ("", "", *folder.absolute().parts)
-    if snapshots != "snapshots" or not repo.startswith("models--") or not _COMMIT.fullmatch(commit):
+    name = cached_name(folder.absolute())
+    if name is None:
         return None
     blobs = (folder.absolute().parents[1] / "blobs").resolve()
     files = (path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    if not all(path.is_symlink() and path.resolve().parent == blobs for path in files):
+    return name if all(path.is_symlink() and path.resolve().parent == blobs for path in files) else None
+
+
+def cached_name(folder: PurePath) -> str | None:
+    """Return `organization/name@commit` for the path of a snapshot in a cache of the Hub, None for any other path."""
+    *_, repo, snapshots, commit = ("", "", "", *folder.parts)
+    if snapshots != "snapshots" or not repo.startswith("models--") or not _COMMIT.fullmatch(commit):
         return None
     return f"{repo.removeprefix('models--').replace('--', '/', 1)}@{commit}"

@@ -6,9 +6,9 @@ the wrong field. Other keys are allowed: files of other versions have more, or f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
@@ -19,7 +19,7 @@ from ampsweep.domain.drift import Part, When
 from ampsweep.domain.edited_tokens import EditedTokens
 from ampsweep.domain.validation import validate
 from ampsweep.errors import InvalidRequest
-from ampsweep.folders.hub_model import split_hub_name
+from ampsweep.folders.hub_model import cached_name, split_hub_name
 from jobs.instruction import PromptMethod
 from jobs.results import metadata_keys as keys
 from jobs.spec import Control
@@ -78,8 +78,9 @@ def read_provenance(metadata: Mapping[str, str], *, name: str, files: Mapping[st
     except InvalidRequest as error:
         message = f"{name} was changed after it was written: in its metadata, {error.message}; {_UNCHANGED}"
         raise InvalidRequest(message, param="sweep") from error
-    for named, key in ((content[keys.SPEC], "model"), *((model, "name") for model in content[keys.SOURCES]["models"])):
-        named[key] = _without_folders(named[key])
+    models = content[keys.SOURCES]["models"]
+    for named, key in ((content[keys.SPEC], "model"), *((model, "name") for model in models)):
+        named[key] = _without_folders(named[key], {model.get("source") for model in models})
     return Provenance(
         sweep_id=metadata[keys.SWEEP_ID],
         spec=content[keys.SPEC],
@@ -101,9 +102,18 @@ def _parsed(text: str, key: str, name: str) -> Any:
         raise InvalidRequest(message, param="sweep") from error
 
 
-def _without_folders(model: str) -> str:
-    """Return the name of a model, of a path its last part: the readers of a report need no folders of its author."""
-    return model if split_hub_name(model) is not None else Path(model).name or model
+def _without_folders(model: str, sources: Collection[str | None]) -> str:
+    """Return the name of a model, of a path its last part: the readers of a report need no folders of its author.
+
+    The last part of a path in the cache of the Hub is a commit. Such a path gives the name on the Hub instead, with the
+    commit if the sweep's sources have it: files that somebody replaced are none of the commit.
+    """
+    if split_hub_name(model) is not None:
+        return model
+    path = PurePath(model)
+    if (name := cached_name(path)) is not None:
+        return name if name in sources else name.partition("@")[0]
+    return path.name or model
 
 
 def _list_of_one(value: object) -> object:
@@ -195,6 +205,10 @@ class _Named(_Object):
     sha256: str
 
 
+class _Model(_Named):
+    source: str | None = None
+
+
 class _Engine(_Object):
     name: str
     dtype: str
@@ -211,7 +225,7 @@ class _Data(_Object):
 
 
 class _Sources(_Object):
-    models: list[_Named]
+    models: list[_Model]
     engines: list[_Engine]
     neurons: list[str]
     data: list[_Data]

@@ -94,6 +94,7 @@ def test_what_was_written_is_read() -> None:
         ("../models/gemma/", "gemma"),
         ("google/gemma-3-270m@main", "google/gemma-3-270m@main"),
         ("/", "/"),
+        (f"/home/ada/.cache/hub/models--google--gemma-3/snapshots/{'c' * 40}", "google/gemma-3"),
     ],
 )
 def test_folders_of_the_author_are_left_out(model: str, shown: str) -> None:
@@ -102,6 +103,22 @@ def test_folders_of_the_author_are_left_out(model: str, shown: str) -> None:
     provenance = read_provenance(metadata(content), name="results.parquet", files={})
     assert (provenance.spec["model"], provenance.sources["models"][0]["name"]) == (shown, shown)
     assert f" of model {shown} (SHA-256 " in methods_paragraph(provenance, samples=1, signatures=())
+
+
+@pytest.mark.parametrize(
+    ("model", "shown", "origin"),
+    [
+        (f"/cache/models--google--gemma-3/snapshots/{'c' * 40}", f"google/gemma-3@{'c' * 40}", ""),
+        ("google/gemma-3@main", "google/gemma-3@main", f"google/gemma-3@{'c' * 40} of the Hugging Face Hub; "),
+        ("small", "small", f"google/gemma-3@{'c' * 40} of the Hugging Face Hub; "),
+    ],
+)
+def test_a_model_of_the_hub_has_its_repository_and_its_commit(model: str, shown: str, origin: str) -> None:
+    named = {"name": model, "source": f"google/gemma-3@{'c' * 40}", "sha256": "a" * 64}
+    content = {**CONTENT, "spec": {**SPEC, "model": model}, "sources": {**SOURCES, "models": [named]}}
+    provenance = read_provenance(metadata(content), name="results.parquet", files={})
+    assert (provenance.spec["model"], provenance.sources["models"][0]["name"]) == (shown, shown)
+    assert f" of model {shown} ({origin}SHA-256 " in methods_paragraph(provenance, samples=1, signatures=())
 
 
 def test_any_change_is_refused_by_its_field_or_can_be_written_about() -> None:
