@@ -169,17 +169,14 @@ CURVES = """
 WITH of_draws AS (
   SELECT panel, sided_panel, side, target_language, data_language, intervention, whose, factor, reference, bottom, top,
          avg(y) AS y, mean_of_all(y_low) AS y_low, mean_of_all(y_high) AS y_high
-  FROM steered WHERE y IS NOT NULL AND layers NOT SIMILAR TO '[0-9]+' GROUP BY ALL
+  FROM steered WHERE y IS NOT NULL AND NOT by_layer GROUP BY ALL
 ), means AS (
   SELECT * EXCLUDE (data_language, y, y_low, y_high), avg(y) AS y, count(*) AS n, pooled_low(y, y_low) AS low,
          pooled_high(y, y_high) AS high
   FROM of_draws GROUP BY ALL
-), widenings AS (
-  SELECT panel, side, target_language, intervention, whose, factor, max(widening) AS widening
-  FROM panel_dependence WHERE layers NOT SIMILAR TO '[0-9]+' GROUP BY ALL
 ), widened AS (
   SELECT *, CASE n WHEN 1 THEN 1 ELSE coalesce(widening, sqrt(n)) END AS w
-  FROM means LEFT JOIN widenings USING (panel, side, target_language, intervention, whose, factor)
+  FROM means LEFT JOIN panel_dependence USING (panel, side, target_language, intervention, whose, factor)
 )
 SELECT sided_panel AS panel, target_language AS target, intervention, whose, factor AS x, y,
        widened_low(y, low, w, bottom) AS y_low, widened_high(y, high, w, top) AS y_high, n, reference
@@ -236,7 +233,9 @@ WITH gains AS (
   SELECT panel, target_language, intervention, layers, factor,
          avg(improvement) FILTER (is_self(data_language, target_language)) AS self,
          avg(improvement) FILTER (NOT is_self(data_language, target_language)) AS cost
-  FROM steered WHERE improvement IS NOT NULL AND NOT is_of_target(metric) AND whose = 'own' AND neurons > 0 GROUP BY ALL
+  FROM steered
+  WHERE improvement IS NOT NULL AND NOT is_of_target(metric) AND whose = 'own' AND neurons > 0 AND NOT by_layer
+  GROUP BY ALL
 )
 SELECT c.panel, c.target_language AS target, intervention, layers, factor,
        CASE WHEN has_lss THEN g.gain ELSE c.self END AS gain,
@@ -244,7 +243,6 @@ SELECT c.panel, c.target_language AS target, intervention, layers, factor,
 FROM costs c LEFT JOIN gains g USING (target_language, intervention, layers, factor)
 CROSS JOIN (SELECT count(*) > 0 AS has_lss FROM gains)
 WHERE cost IS NOT NULL AND CASE WHEN has_lss THEN g.gain ELSE c.self END IS NOT NULL
-  AND layers NOT SIMILAR TO '[0-9]+'
 ORDER BY ALL
 """
 RESOURCES = """
@@ -259,7 +257,7 @@ FROM by_class GROUP BY ALL HAVING n_low > 0 AND n_high > 0 ORDER BY ALL
 PROFILE = """
 SELECT sided_panel AS panel, target_language AS target, intervention || ' ' || factor AS intervention, whose,
        CAST(layers AS INTEGER) AS x, avg(y) AS y, NULL AS y_low, NULL AS y_high, any_value(reference) AS reference
-FROM steered WHERE y IS NOT NULL AND layers SIMILAR TO '[0-9]+' GROUP BY ALL ORDER BY ALL
+FROM steered WHERE y IS NOT NULL AND by_layer GROUP BY ALL ORDER BY ALL
 """
 LAYERS = """
 WITH counted AS (SELECT language, layer, width, count(*) AS n FROM neurons GROUP BY ALL),
@@ -280,10 +278,12 @@ FROM sizes x CROSS JOIN sizes y LEFT JOIN shared s ON s.row = x.language AND s."
 ORDER BY ALL
 """
 SEARCH = """
-SELECT target_language,
-       intervention_of(op, patch, statistic, edited_tokens(tokens, "when", part)) AS intervention,
-       layers, factor, rung,
-       metric, avg(value) AS value, sum(n) AS items
+SELECT concat_ws(': ', task || coalesce(' (' || task_options || ')', ''), nullif(metric, task)) AS metric,
+       target_language, intervention_of(op, patch, statistic, edited_tokens(tokens, "when", part)) AS intervention,
+       layers, factor, rung, avg(value) AS value,
+       avg(value) FILTER (is_self(data_language, target_language)) AS self,
+       avg(value) FILTER (NOT is_self(data_language, target_language)) AS "cross",
+       count(value) AS languages, max(n) AS items
 FROM summary WHERE factor IS NOT NULL AND rung IS NOT NULL GROUP BY ALL
 ORDER BY metric, target_language, intervention, rung, factor
 """

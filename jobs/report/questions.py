@@ -161,7 +161,7 @@ QUESTIONS = (
         about="LSS at the best intervention, over all facts and base languages, compared with the same intervention "
         "on as many random neurons (the mean over their draws) and on the neurons of another language, and with the "
         "own neurons set to 0. n is the number of pairs of fact and base language; only_own and only_control are the "
-        "pairs that shifted with one and not with the other. The test flips the signs of whole facts at random, "
+        "pairs that shifted with one and not with the other. The test flips the signs of whole facts, "
         "because the answers about one fact in several base languages are not independent; with one base language and "
         "one draw it is McNemar's exact test. p_holm is corrected over the languages.",
         sql=OWN_OR_ANY,
@@ -270,8 +270,10 @@ QUESTIONS = (
     Question(
         key="search",
         title="How did the search get there?",
-        about="Mean of each metric by rung. Factors that are missing in the next rung were dropped. The sections above "
-        "use the last rung, with all items.",
+        about="Means by rung: over all data languages (value), which of its metric the search compares, and apart in "
+        "the language itself (self) and in the others (cross); items is the largest number of items in one data "
+        "language. Factors that are missing in the next rung were dropped. The sections above use the last rung, with "
+        "all items.",
         sql=SEARCH,
         observe=search_seen,
     ),

@@ -206,6 +206,7 @@ CREATE VIEW steered AS
 SELECT *, CASE selection WHEN 'random' THEN 'random' WHEN 'other' THEN 'other language' WHEN 'zero' THEN 'own, set to 0'
                          WHEN 'non_language' THEN 'non-language' ELSE 'own' END AS whose,
        CASE WHEN is_self(data_language, target_language) THEN 'self' ELSE 'cross' END AS side,
+       min(layers) OVER () < max(layers) OVER () AS by_layer,
        panel || CASE WHEN side = 'self' THEN ', in the language itself'
                      WHEN bool_or(side = 'self') OVER (PARTITION BY panel) THEN ', in other languages'
                      ELSE '' END AS sided_panel
@@ -215,6 +216,7 @@ FROM compared WHERE method = 'neurons'
 
 `side` says whether the data are in the language that is steered to (self) or in another one (cross). What steering does
 to the one is its gain, to the other its cost, so that no mean is over both: `sided_panel` names the side too.
+`by_layer` says whether the sweep edits the neurons of one layer after the other (`layers: each`).
 """
 
 MEASURES = """

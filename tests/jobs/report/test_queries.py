@@ -23,6 +23,8 @@ from jobs.report.queries import (
     LAYERS,
     MODES,
     OWN_OR_ANY,
+    PROFILE,
+    SEARCH,
     SELF_CROSS,
 )
 from jobs.results.schema import SAMPLES
@@ -44,6 +46,45 @@ def test_a_patch_value_and_a_statistic_of_the_same_name_are_two_interventions(tm
         curves = {row["intervention"]: row["y"] for row in data.query(CURVES).to_pylist()}
         best = {row["intervention"]: row["value"] for row in data.query(BEST).to_pylist()}
     assert curves == best == {"set max": 0.9, "set statistic max": 0.6}
+
+
+@pytest.mark.parametrize("layers", ["all", "3,4", "5"])
+def test_a_choice_of_layers_has_curves_over_factors(tmp_path: Path, layers: str) -> None:
+    rows = [
+        control_row("lss", "lss", "en", "fr", **{**NEURONS, "layers": layers, "factor": factor, "value": 0.9})
+        for factor in (1.0, 2.0)
+    ]
+    rows.append(control_row("xcopa", "accuracy", "it", "fr", **{**NEURONS, "layers": layers, "delta": -0.1}))
+    with closing(opened(tmp_path, rows)) as data:
+        curves = [row["x"] for row in data.query(CURVES).to_pylist() if row["panel"] == "lss"]
+        costs = data.query(GAIN_COST).to_pylist()
+        assert (curves, len(costs), data.query(PROFILE).num_rows) == ([1.0, 2.0], 1, 0)
+
+
+def test_layers_in_turn_have_a_profile_over_layers(tmp_path: Path) -> None:
+    rows = [
+        control_row("lss", "lss", "en", "fr", **{**NEURONS, "layers": layer, "value": 0.9}) for layer in ("9", "10")
+    ]
+    with closing(opened(tmp_path, rows)) as data:
+        assert [row["x"] for row in data.query(PROFILE).to_pylist()] == [9, 10]
+        assert data.query(CURVES).num_rows == data.query(GAIN_COST).num_rows == 0
+
+
+def test_a_search_has_the_language_itself_apart_from_the_others(tmp_path: Path) -> None:
+    tried = {**NEURONS, "rung": 1, "baseline": None}
+    values = {("generation", None): {"en": 0.2, "it": 0.4, "fr": 0.9}, ("generation", "chat=True"): {"en": 0.1}}
+    rows = [
+        control_row(task, "in_target_language", data, "fr", **{**tried, "task_options": options, "value": value, "n": n})
+        for (task, options), by_language in values.items()
+        for n, (data, value) in enumerate(by_language.items(), start=11)
+    ]
+    with closing(opened(tmp_path, rows)) as data:
+        found = {row.pop("metric"): row for row in data.query(SEARCH).to_pylist()}
+    columns = ("value", "self", "cross", "languages", "items")
+    assert {metric: [row[name] for name in columns] for metric, row in found.items()} == {
+        "generation: in_target_language": [pytest.approx(0.5), 0.9, pytest.approx(0.3), 3, 13],
+        "generation (chat=True): in_target_language": [0.1, None, 0.1, 1, 11],
+    }
 
 
 def test_the_front_has_the_methods_that_none_surpasses(tmp_path: Path) -> None:
