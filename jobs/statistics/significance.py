@@ -80,7 +80,8 @@ def sign_flip(difference: NDArray[np.float64], rng: np.random.Generator) -> floa
 
 def all_patterns(pairs: int) -> NDArray[np.int8]:
     """Return all patterns [2^pairs, pairs] of zeros and ones."""
-    return (np.arange(2**pairs)[:, None] >> np.arange(pairs) & 1).astype(np.int8)
+    patterns: NDArray[np.int8] = (np.arange(2**pairs)[:, None] >> np.arange(pairs) & 1).astype(np.int8)
+    return patterns
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -71,11 +71,13 @@ def test_layers_in_turn_have_a_profile_over_layers(tmp_path: Path) -> None:
 
 
 def test_a_search_has_the_language_itself_apart_from_the_others(tmp_path: Path) -> None:
-    tried = {**NEURONS, "rung": 1, "baseline": None}
-    values = {("generation", None): {"en": 0.2, "it": 0.4, "fr": 0.9}, ("generation", "chat=True"): {"en": 0.1}}
+    task, metric, target = "generation", "in_target_language", "fr"
+    values = {None: {"en": 0.2, "it": 0.4, "fr": 0.9}, "chat=True": {"en": 0.1}}
     rows = [
-        control_row(task, "in_target_language", data, "fr", **{**tried, "task_options": options, "value": value, "n": n})
-        for (task, options), by_language in values.items()
+        control_row(
+            task, metric, data, target, **{**NEURONS, "rung": 1, "task_options": options, "value": value, "n": n}
+        )
+        for options, by_language in values.items()
         for n, (data, value) in enumerate(by_language.items(), start=11)
     ]
     with closing(opened(tmp_path, rows)) as data:

@@ -175,8 +175,8 @@ def test_it_says_how_differences_were_tested() -> None:
         "Intervals (95 %) of shares of independent items are Wilson's",
         "percentile bootstraps over items (2000 resamples, seeded by the cell)",
         "exact McNemar tests for accuracies",
-        "sign-flip tests for means and permutation tests for rates over several answers to an item (exact for at most 13 "
-        "items that differ, otherwise with 10000 random patterns)",
+        "sign-flip tests for means and permutation tests for rates over several answers to an item",
+        "(exact for at most 13 items that differ, otherwise with 10000 random patterns)",
         "sacrebleu's paired bootstrap (1000 resamples, seed 12345)",
         "LSS, itself a comparison, has an interval and no test",
         "Holm-corrected over the languages of an intervention",
