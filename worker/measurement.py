@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from ampsweep.concurrency import in_window
 from engine.base import Engine
 from jobs.tasks.requests import Call
-from worker.run_cell import REQUESTS_IN_FLIGHT, ask
+from worker.run_cell import REQUESTS_IN_FLIGHT
+from worker.task_calls import TaskCalls
 
 
 async def measure_items(
@@ -51,4 +52,5 @@ async def measure_items(
 
 
 async def _answer_item(calls: Sequence[Call], engine: Engine) -> None:
-    await asyncio.gather(*(ask(call, engine=engine, steering=None, seed=0) for call in calls))
+    unsteered = TaskCalls(engine=engine, steering=None, seed=0)
+    await asyncio.gather(*map(unsteered.answer, calls))

@@ -2,29 +2,25 @@
 
 The number of concurrent requests is bounded by a limit that all cells of an engine share; there are never more asyncio
 tasks than requests. Samples are scored in a thread, because metrics take milliseconds per item and the event loop
-serves other cells meanwhile. A request that the engine rejects, for example because the prompt is too long, becomes a
-failed sample; an engine that dies fails the cell.
+serves other cells meanwhile. A request that the engine rejects becomes a failed sample (`worker.task_calls`); an engine
+that dies fails the cell.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any
 
 import numpy as np
 
 from ampsweep.concurrency import in_window
-from ampsweep.domain.generation.chunk import joined_spans
-from ampsweep.domain.generation.prompt import PromptOptions
-from ampsweep.domain.generation.sampling import SamplingParams
-from ampsweep.errors import Conflict, InvalidRequest, UnknownName
+from ampsweep.errors import Conflict
 from ampsweep.telemetry.traces import span
 from ampsweep.version import __version__
-from engine.base import Engine, EngineInfo, GenerateRequest, Priority, ScoreRequest, Steering
+from engine.base import Engine, EngineInfo, Steering
 from jobs.cell import AdapterRef, Cell
 from jobs.planning.catalog import Catalog
 from jobs.results.writer import Results
@@ -32,8 +28,9 @@ from jobs.sample import Sample
 from jobs.store.records import CellFile
 from jobs.tasks.base import Item, Task
 from jobs.tasks.loading import load_items, task_of_cell
-from jobs.tasks.requests import Answer, Call, GenerateCall, ScoreCall
+from jobs.tasks.requests import Answer, Call
 from worker.neuron_set_cache import NeuronSetCache
+from worker.task_calls import TaskCalls
 
 REQUESTS_IN_FLIGHT = 256
 """How many requests of cells an engine gets at the same time."""
@@ -89,20 +86,14 @@ async def run_cell(
     loaded = await asyncio.to_thread(load_items, cell, catalog)
     order = _order(cell, len(loaded.items))
     items = [loaded.items[index] for index in order]
-    unanswered = [len(item.calls) for item in items]
-
-    adapter = None if cell.adapter is None else _loaded_name(cell.adapter, engine.info)
-    variables = cell.task.template_variables
-
-    async def answer_call(indexed_call: tuple[int, Call]) -> Answer:
-        item_index, call = indexed_call
-        answer = await ask(call, engine=engine, steering=steering, seed=cell.seed, adapter=adapter, variables=variables)
-        unanswered[item_index] -= 1
-        done.value += not unanswered[item_index]
-        return answer
-
-    calls = ((index, call) for index, item in enumerate(items) for call in item.calls)
-    answers = await in_window(calls, answer_call, window=requests)
+    task_calls = TaskCalls(
+        engine=engine,
+        steering=steering,
+        seed=cell.seed,
+        adapter=None if cell.adapter is None else _loaded_name(cell.adapter, engine.info),
+        variables=cell.task.template_variables,
+    )
+    answers = await _answers(items, task_calls, window=requests, done=done)
     loop = asyncio.get_running_loop()
     samples = await loop.run_in_executor(_SCORING, _samples, task_of_cell(cell), items, answers)
     with span("cell.publish", {"cell.id": cell.id, "samples": len(samples)}):
@@ -161,87 +152,21 @@ async def _steering(cell: Cell, neuron_set_cache: NeuronSetCache) -> Steering | 
     return Steering(intervention=cell.intervention, neurons=neurons, mode=cell.task.mode)
 
 
-async def ask(
-    call: Call,
-    *,
-    engine: Engine,
-    steering: Steering | None,
-    seed: int,
-    adapter: str | None = None,
-    variables: Mapping[str, Any] | None = None,
-) -> Answer:
-    """Return the engine's answer to a call of a task; one with an `error` if the engine rejects the call.
+async def _answers(
+    items: Sequence[Item], task_calls: TaskCalls, *, window: asyncio.Semaphore, done: Count
+) -> list[Answer]:
+    """Return the answers to the calls of all items, in their order; count the items all of whose calls are answered."""
+    unanswered = [len(item.calls) for item in items]
 
-    `variables` are those of the chat template.
-    """
-    options = PromptOptions(chat_template_kwargs=variables or {})
-    try:
-        if isinstance(call, ScoreCall):
-            return await _score(call, engine=engine, steering=steering, adapter=adapter, options=options)
-        return await _generate(call, engine=engine, steering=steering, adapter=adapter, seed=seed, options=options)
-    except UnknownName:
-        raise  # caused by the steering or the adapter, which are the same for all requests of the cell
-    except InvalidRequest as error:
-        return Answer(error=error.message)
+    async def answer(indexed_call: tuple[int, Call]) -> Answer:
+        item_index, call = indexed_call
+        answer = await task_calls.answer(call)
+        unanswered[item_index] -= 1
+        done.value += not unanswered[item_index]
+        return answer
 
-
-async def _score(
-    call: ScoreCall, *, engine: Engine, steering: Steering | None, adapter: str | None, options: PromptOptions
-) -> Answer:
-    request = ScoreRequest(
-        context=call.context,
-        continuation=call.continuation,
-        split=call.split,
-        options=call.options,
-        chat_template_kwargs=options.chat_template_kwargs,
-        steering=steering,
-        adapter=adapter,
-        priority=Priority.BATCH,
-    )
-    score = await engine.score(request)
-    return Answer(
-        token_ids=score.token_ids,
-        logprobs=score.logprobs,
-        prompt_tokens=score.context_tokens,
-        spanned_join=score.spanned_join,
-    )
-
-
-async def _generate(
-    call: GenerateCall,
-    *,
-    engine: Engine,
-    steering: Steering | None,
-    adapter: str | None,
-    seed: int,
-    options: PromptOptions,
-) -> Answer:
-    sampling = SamplingParams(
-        max_tokens=call.max_tokens,
-        stop=call.stop,
-        temperature=call.temperature,
-        top_p=call.top_p,
-        seed=seed if call.seed is None else call.seed,
-    )
-    request = GenerateRequest(
-        prompt=call.prompt,
-        strip=call.strip,
-        options=options,
-        sampling=sampling,
-        stream=False,
-        steering=steering,
-        adapter=adapter,
-        priority=Priority.BATCH,
-    )
-    chunks = [chunk async for chunk in engine.generate(request)]
-    spans = joined_spans(chunk.steered_spans for chunk in chunks)
-    return Answer(
-        token_ids=tuple(token for chunk in chunks for token in chunk.token_ids),
-        logprobs=tuple(value for chunk in chunks for value in chunk.logprobs),
-        prompt_tokens=chunks[-1].prompt_tokens if chunks else 0,
-        text="".join(chunk.text for chunk in chunks),
-        steered_spans=None if spans is None else tuple(spans),
-    )
+    calls = ((index, call) for index, item in enumerate(items) for call in item.calls)
+    return await in_window(calls, answer, window=window)
 
 
 def _samples(task: Task, items: Sequence[Item], answers: Sequence[Answer]) -> list[Sample]:

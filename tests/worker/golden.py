@@ -25,7 +25,7 @@ from jobs.sample import Sample
 from jobs.tasks.loading import complete
 from jobs.tasks.registry import task_of
 from tests.jobs.tasks.real_data import DATA
-from worker.run_cell import ask
+from worker.task_calls import TaskCalls
 
 FOLDER = Path(__file__).parent / "golden"
 LIMIT = 6
@@ -94,10 +94,11 @@ async def answers(case: Case, engine: Engine) -> dict[str, Any]:
 
 async def _samples(case: Case, engine: Engine, steering: Steering | None) -> list[dict[str, Any]]:
     task = task_of(case.ref, steered=steering is not None)
+    task_calls = TaskCalls(engine=engine, steering=steering, seed=0)
     samples = []
     for item in (complete(item, case.ref) for item in task.items(case.data, case.ref, seed=0).items):
-        calls = (ask(call, engine=engine, steering=steering, seed=0) for call in item.calls)
-        samples.append(_plain(task.sample(item, await asyncio.gather(*calls))))
+        answers = await asyncio.gather(*map(task_calls.answer, item.calls))
+        samples.append(_plain(task.sample(item, answers)))
     return samples
 
 

@@ -23,7 +23,7 @@ from jobs.tasks.lm_eval.task import LmEval
 from jobs.tasks.registry import task_of
 from tests.jobs.tasks.lm_eval.tiny_groups import SIZES, write_groups
 from tests.jobs.tasks.lm_eval.tiny_tasks import NAMES, write_tasks
-from worker.run_cell import ask
+from worker.task_calls import TaskCalls
 
 pytestmark = pytest.mark.processes  # runs the bundled model for seconds
 
@@ -73,7 +73,8 @@ def ours(name: str, folder: Path, *, model: Path = ATLAS_MODEL, chat: bool = Fal
     async def all_samples() -> list[Sample]:
         engine = TransformersEngine(model)
         items = task.items(folder, ref, seed=0).items
-        answered = [[await ask(call, engine=engine, steering=None, seed=0) for call in item.calls] for item in items]
+        unsteered = TaskCalls(engine=engine, steering=None, seed=0)
+        answered = [[await unsteered.answer(call) for call in item.calls] for item in items]
         await engine.close()
         return [task.sample(item, answers) for item, answers in zip(items, answered, strict=True)]
 

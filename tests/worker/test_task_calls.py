@@ -1,4 +1,4 @@
-"""The calls of a cell: each of them becomes a request."""
+"""The calls of a task: each of them becomes a request, all under the same condition."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from engine.base import GenerateRequest, Steering
 from engine.fake import FAKE_INFO, FakeEngine
 from jobs.tasks.requests import GenerateCall, ScoreCall
 from tests.engine.neuron_sets import make_neuron_set
-from worker.run_cell import ask
+from worker.task_calls import TaskCalls
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_an_answer_carries_the_tokens_and_their_logprobs() -> None:
     engine = FakeEngine(FAKE_INFO)
-    scored = await ask(ScoreCall(context="a", continuation=" b"), engine=engine, steering=None, seed=0)
+    scored = await TaskCalls(engine=engine, steering=None, seed=0).answer(ScoreCall(context="a", continuation=" b"))
     assert len(scored.logprobs) == len(scored.token_ids) == 2
     assert (scored.text, scored.error) == (None, None)
-    drawn = await ask(GenerateCall(prompt="a", max_tokens=3), engine=engine, steering=None, seed=0)
+    drawn = await TaskCalls(engine=engine, steering=None, seed=0).answer(GenerateCall(prompt="a", max_tokens=3))
     assert len(drawn.logprobs) == len(drawn.token_ids) == 3
     assert drawn.text is not None
     assert len(drawn.text.split()) == 3
@@ -41,12 +41,12 @@ async def test_an_answer_says_which_of_its_tokens_were_steered() -> None:
     always = Intervention(languages=("fr",), op="scale", factor=5)
     steering = Steering(intervention=replace(always, when=drift_of(OFTEN)), neurons=neurons.id)
     call = GenerateCall(prompt="The", max_tokens=40)
-    answer = await ask(call, engine=engine, steering=steering, seed=0)
+    answer = await TaskCalls(engine=engine, steering=steering, seed=0).answer(call)
     request = GenerateRequest(prompt="The", sampling=SamplingParams(max_tokens=40, seed=0), steering=steering)
     spans = joined_spans([chunk.steered_spans async for chunk in engine.generate(request)])
     assert spans
     assert answer.steered_spans == tuple(spans)
-    plain = await ask(call, engine=engine, steering=replace(steering, intervention=always), seed=0)
+    plain = await TaskCalls(engine=engine, steering=replace(steering, intervention=always), seed=0).answer(call)
     assert plain.steered_spans is None
 
 
@@ -62,7 +62,7 @@ async def test_a_generation_is_sampled_as_the_task_asks_and_not_streamed() -> No
     engine = RecordingEngine(FAKE_INFO)
     greedy = GenerateCall(prompt="a", max_tokens=3)
     for call in (greedy, replace(greedy, temperature=0.3, top_p=0.75, stop=("\n",), seed=11)):
-        await ask(call, engine=engine, steering=None, seed=5)
+        await TaskCalls(engine=engine, steering=None, seed=5).answer(call)
     assert not any(request.stream for request in requests)
     assert [request.sampling for request in requests] == [
         SamplingParams(max_tokens=3, seed=5),
@@ -72,7 +72,7 @@ async def test_a_generation_is_sampled_as_the_task_asks_and_not_streamed() -> No
 
 async def test_a_request_that_is_refused_is_an_answer_with_an_error() -> None:
     call = GenerateCall(prompt="a" * 5000, max_tokens=3)
-    answer = await ask(call, engine=FakeEngine(FAKE_INFO), steering=None, seed=0)
+    answer = await TaskCalls(engine=FakeEngine(FAKE_INFO), steering=None, seed=0).answer(call)
     assert answer.error is not None
     assert "5000 tokens" in answer.error
     assert answer.token_ids == ()
@@ -81,18 +81,18 @@ async def test_a_request_that_is_refused_is_an_answer_with_an_error() -> None:
 async def test_all_requests_of_a_cell_use_its_adapter() -> None:
     engine = FakeEngine(replace(FAKE_INFO, adapters={"a": "f" * 64}))
     for call in (ScoreCall(context="a", continuation=" b"), GenerateCall(prompt="a", max_tokens=3)):
-        plain = await ask(call, engine=engine, steering=None, seed=0)
-        adapted = await ask(call, engine=engine, steering=None, seed=0, adapter="a")
+        plain = await TaskCalls(engine=engine, steering=None, seed=0).answer(call)
+        adapted = await TaskCalls(engine=engine, steering=None, seed=0, adapter="a").answer(call)
         assert adapted.logprobs != plain.logprobs
         with pytest.raises(UnknownName, match="unknown adapter 'b'; known: a"):
-            await ask(call, engine=engine, steering=None, seed=0, adapter="b")
+            await TaskCalls(engine=engine, steering=None, seed=0, adapter="b").answer(call)
 
 
 async def test_all_chats_of_a_cell_have_its_template_variables() -> None:
     engine, chat = FakeEngine(FAKE_INFO), (ChatMessage(role="user", content="a"),)
     for call in (ScoreCall(context=chat, continuation=" b"), GenerateCall(prompt=chat, max_tokens=3)):
         answers = [
-            await ask(call, engine=engine, steering=None, seed=0, variables=variables)
+            await TaskCalls(engine=engine, steering=None, seed=0, variables=variables).answer(call)
             for variables in (None, {}, {"enable_thinking": False}, {"enable_thinking": True})
         ]
         assert answers[0] == answers[1]
