@@ -1,4 +1,4 @@
-"""The engines of a server: chooses an engine for each cell or stream, and checks engines after a failure.
+"""The engines of a server: chooses an engine for each cell or stream, and tells whose fault a failure is.
 
 A pool knows engines by the name of their model. It does not know what is computed or how it is stored: it takes a cell
 and returns its file or an error. An engine is `starting`, `ready` or `failed`. Each engine has a supervisor (see
@@ -13,7 +13,6 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
 
 from ampsweep.domain.generation.chunk import Chunk
 from ampsweep.domain.generation.prompt import PromptTokens
@@ -27,6 +26,7 @@ from jobs.store.records import CellFile
 from worker.engines import EngineSpec
 from worker.pool.engine_session import EngineSession
 from worker.pool.engine_slot import EngineSlot, starting_error
+from worker.pool.health_checks import HealthChecks
 from worker.pool.supervisor import REAL_TIME, SERVER_POLICY, RestartPolicy, Supervisor, Timing
 
 log = logging.getLogger(__name__)
@@ -37,9 +37,6 @@ PROGRESS_SECONDS = 5.0
 
 STATS_SECONDS = 2.0
 """How long an engine may take to report its statistics."""
-
-CHECK_SECONDS = 30.0
-"""How long an engine may take to generate one token in a health check."""
 
 
 class Pool(ABC):
@@ -77,9 +74,7 @@ class Pool(ABC):
         self._timing = timing
         self._slots = [supervisor.slot for supervisor in self._supervisors]
         self._cells_per_engine = cells_per_engine
-        self._checks: dict[EngineSession, asyncio.Task[bool]] = {}
-        # The number of cells in flight when a session first failed.
-        self._inflight_at_failure: WeakKeyDictionary[EngineSession, int] = WeakKeyDictionary()
+        self._health_checks = HealthChecks()
         self._waiting: set[tuple[str, int]] = set()  # cells that wait until they have an engine exclusively
         self._none_starting = asyncio.Event()
         self._on_change: list[Callable[[], None]] = []
@@ -124,10 +119,8 @@ class Pool(ABC):
 
     async def stop(self) -> None:
         """Stop all engines and clean up what `start` has started. A second call does nothing."""
-        checks = list(self._checks.values())
-        for check in checks:
-            check.cancel()
-        await asyncio.gather(*checks, *(supervisor.stop() for supervisor in self._supervisors), return_exceptions=True)
+        stopping = (supervisor.stop() for supervisor in self._supervisors)
+        await asyncio.gather(self._health_checks.stop(), *stopping, return_exceptions=True)
         await self._end()
 
     def retry(self, model: str) -> None:
@@ -187,7 +180,7 @@ class Pool(ABC):
                 str(error) if is_expected and str(error) else type(error).__name__,
                 exc_info=None if is_expected else error,
             )
-            self._health_check(supervisor, session)
+            self._health_checks.start(supervisor, session)
             return {}
 
     async def recordings(self, model: str | None = None) -> Mapping[str, RecordingProgress]:
@@ -256,8 +249,8 @@ class Pool(ABC):
         try:
             return await session.run_cell(cell, epoch)
         except EngineFailed as error:
-            in_flight = self._inflight_at_failure.setdefault(session, supervisor.slot.cells)
-            is_alive = await asyncio.shield(self._health_check(supervisor, session))
+            in_flight = self._health_checks.cells_at_failure(supervisor, session)
+            is_alive = await asyncio.shield(self._health_checks.start(supervisor, session))
             if is_alive or in_flight == 1:
                 raise
             message = f"the engine died with {in_flight} cells in flight: {error.message}"
@@ -307,7 +300,7 @@ class Pool(ABC):
         try:
             yield
         except EngineFailed:
-            self._health_check(supervisor, session)
+            self._health_checks.start(supervisor, session)
             raise
 
     def _choose(self, model: str) -> tuple[Supervisor, EngineSession]:
@@ -341,27 +334,6 @@ class Pool(ABC):
                 callback()
             except Exception:
                 log.exception("unhandled exception in a callback for changes of engines")
-
-    def _health_check(self, supervisor: Supervisor, session: EngineSession) -> asyncio.Task[bool]:
-        """Start a health check, or return the running one. A session that fails it is replaced (result: False)."""
-        if session not in self._checks:
-            self._checks[session] = asyncio.create_task(self._check(supervisor, session))
-        return self._checks[session]
-
-    async def _check(self, supervisor: Supervisor, session: EngineSession) -> bool:
-        try:
-            async with asyncio.timeout(CHECK_SECONDS):
-                await session.check()
-        except Exception as error:
-            is_expected = isinstance(error, AmpsweepError | TimeoutError)
-            log.warning("an engine does not answer; restarting it", exc_info=None if is_expected else error)
-            supervisor.replace(session, "it does not answer")
-            return False
-        else:
-            self._inflight_at_failure.pop(session, None)
-            return True
-        finally:
-            del self._checks[session]
 
 
 async def _asked(slot: EngineSlot, ask: Callable[[EngineSession], Awaitable[T]], what: str) -> T | None:
