@@ -15,6 +15,8 @@ from engine.kernels.device_table import VectorBuffers
 _MAX_BLOCK = 1024
 _UNROLLED = 4
 """Tokens whose loads are in flight at once while a sentence is recorded."""
+RECORD_REGISTERS = 64
+"""Registers of a thread that records. With the 32 that the compiler would take, each load waits for the one before."""
 
 
 def add(
@@ -84,6 +86,7 @@ def record(
         block=block,
         unrolled=_UNROLLED,
         with_residual=residual is not None,
+        maxnreg=RECORD_REGISTERS,
     )
 
 

@@ -27,6 +27,9 @@ _WARPS = 4
 _THREADS = 32 * _WARPS
 LONG_BATCH = 2048
 """From this many tokens on, a program handles two: more loads are in flight, and both may share cached entries."""
+REGISTERS = {1: None, 2: 56}
+"""Registers of a thread, by the tokens of its program. With None the compiler takes 32, of which there are enough for
+every thread that fits on a multiprocessor. For two tokens it would then load one after the other."""
 
 
 def steer(
@@ -109,6 +112,7 @@ def steer(
         block=table.block,
         chunk=_THREADS,
         num_warps=_WARPS,
+        maxnreg=REGISTERS[rows],
     )
 
 
@@ -146,10 +150,23 @@ def _steer(
     `parts` are the blocks of this layer, `blocks` those that the table has for each section, and `line` is the length
     of a slot's line of offsets. An entry is loaded by one thread, `chunk` of them at once. With experts, `token` counts
     pairs, `each` of which are of one token.
+
+    An entry is found by three loads, each of which waits for the one before: slot, offset, neuron. The first is issued
+    before the loads of the dense part and the second right after them, so their latencies overlap. With two tokens,
+    half of the threads overwrite each, so that the second does not wait for the first.
     """
     stride: tl.constexpr = 2 * width if gated else width
     part = tl.program_id(0) % parts
     token = tl.program_id(0) // parts * rows
+    slot = tl.load(slots + token // each)
+    begins = offsets + tl.load(layer) * blocks + part
+    if rows == 2:
+        second_slot = tl.load(slots + (token + 1) // each, mask=token + 1 < tokens, other=0)
+        second_begins = begins
+        if with_experts:
+            second_begins += tl.load(chosen + token + 1, mask=token + 1 < tokens, other=0) * blocks
+    if with_experts:
+        begins += tl.load(chosen + token) * blocks
     dense_token = token + tl.arange(0, rows)
     column = part * block + tl.arange(0, block)
     inside = (dense_token < tokens)[:, None] & (column < width)[None, :]
@@ -158,61 +175,51 @@ def _steer(
     gate = tl.load(x_rows, mask=inside, other=0.0).to(tl.float32)
     if gated:
         up = tl.load(x_rows + width, mask=inside, other=0.0).to(tl.float32)
-    slot = tl.load(slots + token // each)
-    begins = offsets + tl.load(layer) * blocks + part
-    second_begins = begins
-    if with_experts:
-        begins += tl.load(chosen + token) * blocks
-    if rows == 1:
-        # A short batch waits for latencies. That of the offsets is hidden behind the dense part's loads.
-        first, last = _extent(begins, slot, line)
-    else:
-        second_slot = tl.load(slots + (token + 1) // each, mask=token + 1 < tokens, other=0)
-        if with_experts:
-            second_begins += tl.load(chosen + token + 1, mask=token + 1 < tokens, other=0) * blocks
+    first, last = _extent(begins, slot, line)
+    longest = last - first
+    if rows == 2:
+        second_first, second_last = _extent(second_begins, second_slot, line)
+        longest = tl.maximum(longest, second_last - second_first)
     value = activate(gate, activation, constants)
     if gated:
         value = value * up
     dense = out + dense_token.to(tl.int64)[:, None] * width + column[None, :]
     tl.store(dense, value.to(out.dtype.element_ty), mask=inside)
 
-    if rows == 1:
-        longest = last - first
-    else:
-        # A long batch waits for bandwidth, and stores the dense part as early as it can.
-        first, last = _extent(begins, slot, line)
-        second_first, second_last = _extent(second_begins, second_slot, line)
-        longest = tl.maximum(last - first, second_last - second_first)
     if longest > 0:
         # Other threads stored the dense result than those that overwrite it, so all of its stores must finish first.
         tl.debug_barrier()
-        for row in tl.static_range(rows):
-            # Scalars of one token at a time; vectors over the tokens would be exchanged through shared memory.
-            if row == 1:
-                token, first, last = token + 1, second_first, second_last
-            x_row = x + token.to(tl.int64) * stride
-            out_row = out + token.to(tl.int64) * width
-            owner = token // each
-            strength = tl.load(strengths + owner, mask=token < tokens, other=1.0)
-            for done in range(first, last, chunk):
-                entry = done + tl.arange(0, chunk)
-                mine = entry < last
-                neuron = tl.load(neurons + entry, mask=mine, other=0)
-                shift = tl.load(add + entry, mask=mine, other=0.0)
-                factor = tl.load(mult + entry, mask=mine, other=0.0)
-                if with_statistic:
-                    share = tl.load(coef + entry, mask=mine, other=0.0)
-                    # For a token whose slot uses no statistic, `statistic` holds a stale value of an earlier step.
-                    shift = tl.where(share != 0.0, shift + share * tl.load(statistic + owner), shift)
-                # At strength 1 both are unchanged, to the bit.
-                factor, shift = (1.0 - strength) + strength * factor, strength * shift
-                # What is multiplied by 0 is not read, as it may be infinite; every activation function maps 0 to 0.
-                touched = tl.load(x_row + neuron, mask=mine & (factor != 0.0), other=0.0).to(tl.float32)
-                changed = factor * activate(touched, activation, constants) + shift
-                if gated:
-                    multiplied = mine & ((factor != 0.0) | (shift != 0.0))
-                    changed = changed * tl.load(x_row + width + neuron, mask=multiplied, other=0.0).to(tl.float32)
-                tl.store(out_row + neuron, changed.to(out.dtype.element_ty), mask=mine)
+        share: tl.constexpr = chunk // rows
+        thread = tl.arange(0, chunk)
+        row = thread // share
+        entry, end = first + thread, last
+        if rows == 2:
+            entry, end = tl.where(row == 0, first, second_first - share) + thread, tl.where(row == 0, last, second_last)
+        own_token = token + row
+        x_row = x + own_token.to(tl.int64) * stride
+        out_row = out + own_token.to(tl.int64) * width
+        owner = own_token // each
+        strength = tl.load(strengths + owner, mask=own_token < tokens, other=1.0)
+        for _ in range(0, longest, share):
+            mine = entry < end
+            neuron = tl.load(neurons + entry, mask=mine, other=0)
+            shift = tl.load(add + entry, mask=mine, other=0.0)
+            factor = tl.load(mult + entry, mask=mine, other=0.0)
+            if with_statistic:
+                coefficient = tl.load(coef + entry, mask=mine, other=0.0)
+                # For a token whose slot uses no statistic, `statistic` holds a stale value of an earlier step.
+                taken = tl.load(statistic + owner, mask=coefficient != 0.0, other=0.0)
+                shift = tl.where(coefficient != 0.0, shift + coefficient * taken, shift)
+            # At strength 1 both are unchanged, to the bit.
+            factor, shift = (1.0 - strength) + strength * factor, strength * shift
+            # What is multiplied by 0 is not read, as it may be infinite; every activation function maps 0 to 0.
+            touched = tl.load(x_row + neuron, mask=mine & (factor != 0.0), other=0.0).to(tl.float32)
+            changed = factor * activate(touched, activation, constants) + shift
+            if gated:
+                multiplied = mine & ((factor != 0.0) | (shift != 0.0))
+                changed = changed * tl.load(x_row + width + neuron, mask=multiplied, other=0.0).to(tl.float32)
+            tl.store(out_row + neuron, changed.to(out.dtype.element_ty), mask=mine)
+            entry += share
 
 
 @triton.jit  # type: ignore[untyped-decorator]

@@ -35,12 +35,19 @@ ENTRIES = {
 
 
 def compiled(
-    kernel: Any, pointers: dict[str, str], constants: dict[str, Any], warps: int, *, stages: int | None = None
+    kernel: Any,
+    pointers: dict[str, str],
+    constants: dict[str, Any],
+    warps: int,
+    *,
+    stages: int | None = None,
+    registers: int | None = None,
 ) -> dict[str, int]:
     """Count memory accesses and barriers in the kernel's PTX by kind, and its registers and bytes of stack per thread.
 
     "before a store" are the loads before the first store, "shared" the bytes of shared memory of a program, and "mma"
-    the instructions of tensor cores. Pointers are aligned to 16 bytes.
+    the instructions of tensor cores. "in flight" are the loads of 16 bytes that the machine code issues before it adds
+    anything or computes an exponential, which waits for the first of them. Pointers are aligned to 16 bytes.
     """
     names = kernel.arg_names
     source = ASTSource(
@@ -49,7 +56,7 @@ def compiled(
         constexprs={(names.index(name),): value for name, value in constants.items()},
         attrs={(names.index(name),): [["tt.divisibility", 16]] for name in pointers},
     )
-    options = {"num_warps": warps} | ({} if stages is None else {"num_stages": stages})
+    options = {"num_warps": warps, "maxnreg": registers} | ({} if stages is None else {"num_stages": stages})
     binary = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
     kinds = r"(?:ld|st)\.(?:global|shared)(?:\.v\d)?|bar\.sync"
     accesses = re.findall(kinds, binary.asm["ptx"])
@@ -60,13 +67,20 @@ def compiled(
 
 
 def _resources(cubin: bytes) -> dict[str, int]:
-    """Return the registers ("REG") and the bytes of stack ("STACK") that a thread has; spilled registers need stack."""
+    """Return the registers ("REG") and the bytes of stack ("STACK") that a thread has, and the loads "in flight".
+
+    Spilled registers need stack.
+    """
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        command = [knobs.nvidia.cuobjdump.path, "-res-usage", file.name]
-        usage = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return {name: int(number) for name, number in re.findall(r"\b(REG|STACK):(\d+)", usage)}
+        usage, code = (
+            subprocess.run([knobs.nvidia.cuobjdump.path, option, file.name], capture_output=True, text=True, check=True)
+            for option in ("-res-usage", "-sass")
+        )
+    before = re.split(r"\b(?:FADD|MUFU)", code.stdout)[0]
+    resources = {name: int(number) for name, number in re.findall(r"\b(REG|STACK):(\d+)", usage.stdout)}
+    return {**resources, "in flight": before.count("LDG.E.128")}
 
 
 def main() -> None:
@@ -85,7 +99,8 @@ def main() -> None:
         }
         pointers = {"out": "*bf16", "x": "*bf16", "chosen": "*i32", **TABLE, **ENTRIES}
         name = f"steer {rows}" + (" with a statistic" if with_statistic else "")
-        report[name] = compiled(steer_triton._steer, pointers, {**SHAPE, **constants}, 4)
+        registers = steer_triton.REGISTERS[rows]
+        report[name] = compiled(steer_triton._steer, pointers, {**SHAPE, **constants}, 4, registers=registers)
     experts = {"width": 768, "blocks": 1, "line": 48 * 128 + 1, "activation": "silu", "gated": True, "parts": 1}
     constants = {"with_statistic": False, "rows": 1, "block": 1024, "chunk": 128, "each": 8, "with_experts": True}
     pointers = {"out": "*bf16", "x": "*bf16", "chosen": "*i32", **TABLE, **ENTRIES}
@@ -118,7 +133,9 @@ def main() -> None:
     report["add vector"] = compiled(residual_triton._add, pointers, {**shape, "layers": 28}, 4)
     pointers = {**stream, "sums": "*fp32", "residual": "*bf16", "spans": "*i32"}
     constants = {"rows": 63, "unrolled": 4, "with_residual": True}
-    report["record residual"] = compiled(residual_triton._record, pointers, {**shape, **constants}, 4)
+    registers = residual_triton.RECORD_REGISTERS
+    kernel = residual_triton._record
+    report["record residual"] = compiled(kernel, pointers, {**shape, **constants}, 4, registers=registers)
     json.dump(report, sys.stdout)
 
 

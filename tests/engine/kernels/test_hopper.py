@@ -67,13 +67,17 @@ def test_the_dense_part_uses_wide_accesses_and_one_barrier(report: dict[str, Any
     kernel = report[f"steer {rows}{statistic}"]
     assert kernel["ld.global.v4"] == 2 * rows
     assert kernel["st.global.v4"] == rows
-    assert kernel["st.global"] == rows
+    assert kernel["st.global"] == 1, "one loop overwrites the neurons of all tokens"
     assert kernel["bar.sync"] == 1
-    scalars = {1: "the slot, the layer, and both offsets", 2: "two slots and the layer; the offsets follow"}
-    assert kernel["before a store"] == 2 * rows + {1: 4, 2: 3}[rows], scalars[rows]
+    assert kernel["before a store"] == 2 * rows + 3 * rows + 1, "of each token the slot and two offsets; the layer"
     assert not any(kind.startswith(("ld.shared", "st.shared")) for kind in kernel)
     assert kernel["REG"] <= 64, "more would leave too few programs on a multiprocessor"
     assert kernel["STACK"] == 0, "registers are spilled"
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_the_loads_of_the_dense_part_are_in_flight_at_once(report: dict[str, Any], rows: int) -> None:
+    assert report[f"steer {rows}"]["in flight"] == 2 * rows, "gate and up of each token"
 
 
 def test_a_program_of_the_statistic_fits_on_a_multiprocessor(report: dict[str, Any]) -> None:
@@ -94,6 +98,7 @@ def test_the_kernels_of_the_residual_stream_use_wide_accesses(report: dict[str, 
     assert add["REG"] <= 32, "all programs of a step of 512 tokens fit on the card at once"
     assert record["ld.global.v4"] == 2 * 4 + 2, "stream and residual of four tokens, and the sums in 32 bytes"
     assert record["st.global.v4"] == 2
+    assert record["in flight"] == 2 * 4, "a sum does not wait for one load after the other"
     assert "bar.sync" not in add
     assert record["bar.sync"] == 1, "after the last token, where the sums change their order among the threads"
     assert add["STACK"] == record["STACK"] == 0

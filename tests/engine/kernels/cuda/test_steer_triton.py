@@ -189,14 +189,21 @@ def test_statistics_agree_with_float64(width: int, statistic: Statistic) -> None
     )
 
 
-def test_a_program_handles_two_tokens_of_a_long_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steer_triton, "LONG_BATCH", 2)
-    for tokens in (2, 5):
-        Batch(a_case(tokens=tokens)).check()
+@given(cases)
+@settings(max_examples=50)
+def test_a_program_handles_two_tokens_of_a_long_batch(case: Case) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(steer_triton, "LONG_BATCH", 1)
+        Batch(case).check()
 
 
-def test_more_entries_than_a_program_loads_at_once() -> None:
-    Batch(a_case(tokens=2, width=300, block=256, share=1.0)).check()
+@pytest.mark.parametrize("long_batch", [2, 100])
+@pytest.mark.parametrize("statistic", [None, Statistic(name="mean")], ids=["", "with a statistic"])
+def test_more_entries_than_a_program_loads_at_once(
+    statistic: Statistic | None, long_batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steer_triton, "LONG_BATCH", long_batch)
+    Batch(a_case(tokens=5, width=300, block=256, share=1.0), statistic=statistic).check()
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
