@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import signal
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -48,6 +49,14 @@ def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
     """`ampsweep serve` with the fake engine."""
     with server_process(model, tmp_path_factory.mktemp("home")) as running:
         yield running
+
+
+@pytest.fixture
+def hangups_are_handled() -> Iterator[None]:
+    """Let child processes heed SIGHUP, also where the tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture

@@ -24,9 +24,10 @@ from jobs.planning.catalog import Catalog
 from jobs.planning.planner import MAX_CELLS, Plan, plan
 from jobs.sample import Sample
 from jobs.spec import parse_spec
-from jobs.store.records import CellFile, CellOutcome, CellReport, Lease
+from jobs.store.records import CellFile, CellOutcome, CellRecord, CellReport, Lease
 from jobs.store.sql.database import sqlite_engine
 from jobs.store.sql.store import SqlStore
+from jobs.store.transitions import CellState
 
 LANGUAGES = ("en", "fr", "tr", "zh")
 CAPITALS = {
@@ -226,6 +227,19 @@ def a_cell(number: int = 0, *, model: str = "tiny", task: str = "lss", **interve
         neurons=NeuronsRef(id="ns_1") if parsed else None,
         intervention=parsed,
         seed=number,
+    )
+
+
+def completed_record(cell: Cell, file: CellFile) -> CellRecord:
+    """The record of a cell whose file is published."""
+    return CellRecord(
+        cell=cell,
+        state=CellState.COMPLETED,
+        attempts=1,
+        error=None,
+        file=file.name,
+        rows=file.rows,
+        sha256=file.sha256,
     )
 
 

@@ -17,11 +17,11 @@ from jobs.cell import AdapterRef, Cell
 from jobs.results.cell_table import CellTable
 from jobs.results.summary import SummaryBuilder
 from jobs.sample import Sample
-from jobs.store.records import CellFile, CellRecord
-from jobs.store.transitions import CellState
+from jobs.store.records import CellFile
 from jobs.tasks.base import Item, Task
 from jobs.tasks.loading import task_of_cell
 from jobs.tasks.requests import Answer
+from tests.jobs.cluster import completed_record
 from tests.loop_stalls import watched_loops
 from tests.worker.installation import Installation
 from worker.neuron_set_cache import NeuronSetCache
@@ -72,16 +72,7 @@ async def compute(installation: Installation, cell: Cell, engine: FakeEngine, *,
 async def computed(installation: Installation, cell: Cell, engine: FakeEngine, *, requests: int = 4) -> CellTable:
     """Run a cell by itself, and return the samples that it has published."""
     file = await compute(installation, cell, engine, requests=requests)
-    record = CellRecord(
-        cell=cell,
-        state=CellState.COMPLETED,
-        attempts=1,
-        error=None,
-        file=file.name,
-        rows=file.rows,
-        sha256=file.sha256,
-    )
-    return installation.results.read_cell(record)
+    return installation.results.read_cell(completed_record(cell, file))
 
 
 async def test_requests_of_several_cells_are_in_flight_together_up_to_the_limit(installation: Installation) -> None:

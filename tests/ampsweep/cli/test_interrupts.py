@@ -5,22 +5,13 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ampsweep.bundled import ATLAS_MODEL
 
-pytestmark = pytest.mark.processes
-
-
-@pytest.fixture(autouse=True)
-def _hangups_are_handled() -> Iterator[None]:
-    """Let child processes heed SIGHUP, also where the tests run under nohup."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
+pytestmark = [pytest.mark.processes, pytest.mark.usefixtures("hangups_are_handled")]
 
 
 INTERRUPTED_IMPORT = """

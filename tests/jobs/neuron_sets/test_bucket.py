@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,30 +15,9 @@ from ampsweep.errors import DamagedFile, NotFound, Unavailable
 from jobs.neuron_sets.bucket import BucketNeuronSets, neuron_sets_at
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.storage.factory import open_storage
-from tests.object_store import IN_A_BUCKET, ObjectStore, give_credentials, object_store
+from tests.object_store import ObjectStore
 
 ARRAYS = "neurons.safetensors"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ObjectStore]:
-    with object_store() as store:
-        store.bucket("ampsweep")
-        yield store
-
-
-@pytest.fixture
-def bucket(tmp_path: Path, server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> str:
-    give_credentials(monkeypatch)
-    return server.address("ampsweep", tmp_path.name)
-
-
-@pytest.fixture(params=["folder", IN_A_BUCKET])
-def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "folder":
-        return str(tmp_path / "neurons")
-    in_a_bucket: str = request.getfixturevalue("bucket")
-    return in_a_bucket
 
 
 def writer(arrays: bytes, model: str = "tiny") -> Callable[[Path], None]:
@@ -121,7 +100,7 @@ def test_publishers_at_the_same_time_leave_arrays_and_metadata_of_one_of_them(
 
 
 @pytest.mark.processes
-def test_sets_are_listed_oldest_first_and_fetched_once(bucket: str, server: ObjectStore) -> None:
+def test_sets_are_listed_oldest_first_and_fetched_once(bucket: str, object_store_server: ObjectStore) -> None:
     for name in ("ns_b", "ns_a"):
         neuron_sets_at(bucket).publish(name, writer(name.encode()))
     sets = neuron_sets_at(bucket)
@@ -129,22 +108,22 @@ def test_sets_are_listed_oldest_first_and_fetched_once(bucket: str, server: Obje
     os.utime(sets.path("ns_b") / "metadata.json", (1e9, 1e9))
     assert [info.id for info in sets.infos()] == ["ns_b", "ns_a"]
     sets.fetch("ns_a")
-    server.requests.clear()
+    object_store_server.requests.clear()
     sets.infos()
-    assert len(server.requests) == 1, "the listing"
+    assert len(object_store_server.requests) == 1, "the listing"
     sets.get("ns_a")
-    assert len(server.requests) == 1
+    assert len(object_store_server.requests) == 1
 
 
 @pytest.mark.processes
 @pytest.mark.parametrize("name", ["../x", "x", "", "ns_", "ns_a/b"])
-def test_what_cannot_be_an_id_is_never_asked_for(bucket: str, server: ObjectStore, name: str) -> None:
+def test_what_cannot_be_an_id_is_never_asked_for(bucket: str, object_store_server: ObjectStore, name: str) -> None:
     sets = neuron_sets_at(bucket)
-    server.requests.clear()
+    object_store_server.requests.clear()
     for look in (sets.fetch, sets.get, lambda it: sets.publish(it, writer(b""))):
         with pytest.raises(NotFound):
             look(name)
-    assert server.requests == []
+    assert object_store_server.requests == []
 
 
 @pytest.mark.processes

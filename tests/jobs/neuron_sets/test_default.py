@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,23 +13,6 @@ from jobs.neuron_sets.default import chosen_neuron_set, default_neuron_set, set_
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from tests.jobs.cluster import write_model
-from tests.object_store import IN_A_BUCKET, ObjectStore, give_credentials, object_store
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ObjectStore]:
-    with object_store() as store:
-        store.bucket("ampsweep")
-        yield store
-
-
-@pytest.fixture(params=["folder", IN_A_BUCKET])
-def address(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "folder":
-        return str(tmp_path / "neurons")
-    give_credentials(monkeypatch)
-    server: ObjectStore = request.getfixturevalue("server")
-    return server.address("ampsweep", tmp_path.name)
 
 
 def publish(sets: NeuronSets, catalog: Catalog, *, neuron: int, model: str = "tiny") -> str:

@@ -23,9 +23,9 @@ from jobs.results.schema import CELL, SAMPLES
 from jobs.results.writer import Results
 from jobs.sample import Sample
 from jobs.storage.local import LocalStorage
-from jobs.store.records import CellFile, CellRecord, RequestCounts, SweepFiles, SweepRecord
-from jobs.store.transitions import CellState, SweepState
-from tests.jobs.cluster import a_cell, a_sample
+from jobs.store.records import CellFile, RequestCounts, SweepFiles, SweepRecord
+from jobs.store.transitions import SweepState
+from tests.jobs.cluster import a_cell, a_sample, completed_record
 
 COLUMNS = (
     "sweep_id cell_id model task data_language target_language selection op factor layers scope doc_id prediction gold "
@@ -54,18 +54,6 @@ def write(results: Results, cell: Cell, samples: list[Sample], *, epoch: int = 1
     )
 
 
-def record(cell: Cell, file: CellFile) -> CellRecord:
-    return CellRecord(
-        cell=cell,
-        state=CellState.COMPLETED,
-        attempts=1,
-        error=None,
-        file=file.name,
-        rows=file.rows,
-        sha256=file.sha256,
-    )
-
-
 STEERED = a_cell(3, factor=2.0, layers=[0, 2], scope="prompt", selection="random")
 
 
@@ -83,7 +71,7 @@ def test_a_cell_reads_back_as_it_was_written(results: Results) -> None:
         a_sample("d", steered_spans=((0, 1), (1, 2))),
         a_sample("e", steered_spans=()),
     ]
-    cell_table = results.read_cell(record(STEERED, write(results, STEERED, samples, left_out=7)))
+    cell_table = results.read_cell(completed_record(STEERED, write(results, STEERED, samples, left_out=7)))
     assert (cell_table.cell, cell_table.left_out, cell_table.neurons, cell_table.versions) == (
         STEERED,
         7,
@@ -103,7 +91,7 @@ def test_a_cell_reads_back_as_it_was_written(results: Results) -> None:
 
 def test_an_unsteered_cell_has_no_op_and_no_factor_but_the_language_it_is_compared_with(results: Results) -> None:
     cell = a_cell(0)
-    row = results.read_cell(record(cell, write(results, cell, [a_sample("a")]))).table.to_pylist()[0]
+    row = results.read_cell(completed_record(cell, write(results, cell, [a_sample("a")]))).table.to_pylist()[0]
     assert {
         row[name] for name in ("selection", "op", "factor", "layers", "scope", "patch", "statistic", "weights")
     } == {None}
@@ -111,7 +99,7 @@ def test_an_unsteered_cell_has_no_op_and_no_factor_but_the_language_it_is_compar
 
 
 def test_a_cell_without_samples_is_a_file_too(results: Results) -> None:
-    assert results.read_cell(record(STEERED, write(results, STEERED, []))).table.num_rows == 0
+    assert results.read_cell(completed_record(STEERED, write(results, STEERED, []))).table.num_rows == 0
 
 
 @pytest.mark.parametrize("damage", ["lost", "bytes", "cut", "rows", "other cell", "no parquet"])
@@ -134,12 +122,15 @@ def test_a_file_that_is_not_the_published_one_is_damaged(results: Results, tmp_p
         path.write_bytes(b"")
         sha256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     with pytest.raises(DamagedFile, match=file.name):
-        results.read_cell(record(cell, CellFile(name=file.name, rows=rows, sha256=sha256)))
+        results.read_cell(completed_record(cell, CellFile(name=file.name, rows=rows, sha256=sha256)))
 
 
 def sweep_file(results: Results, tmp_path: Path) -> Path:
     cells = [a_cell(0), STEERED]
-    read = [results.read_cell(record(cell, write(results, cell, [a_sample("a"), a_sample("b")]))) for cell in cells]
+    read = [
+        results.read_cell(completed_record(cell, write(results, cell, [a_sample("a"), a_sample("b")])))
+        for cell in cells
+    ]
     file = results.write_sweep(
         SWEEP, read, epoch=3, search=None, failed={"cell_x": "died"}, sources={"neurons": ["ns_1"]}
     ).file
@@ -192,7 +183,9 @@ def test_pandas_and_duckdb_open_it(results: Results, tmp_path: Path) -> None:
 
 def test_many_cells_pass_through_in_row_groups(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobs.results.writer._ROW_GROUP", 4)
-    cell = results.read_cell(record(STEERED, write(results, STEERED, [a_sample("a"), a_sample("b"), a_sample("c")])))
+    cell = results.read_cell(
+        completed_record(STEERED, write(results, STEERED, [a_sample("a"), a_sample("b"), a_sample("c")]))
+    )
     file = results.write_sweep(SWEEP, (cell for _ in range(5)), epoch=3, search=None, failed={}, sources={}).file
     assert [pq.ParquetFile(file.open()).metadata.row_group(index).num_rows for index in range(3)] == [6, 6, 3]
 
@@ -233,7 +226,7 @@ def test_a_full_disk_is_a_temporary_error(results: Results, monkeypatch: pytest.
 
 
 def published(results: Results) -> SweepRecord:
-    cell = results.read_cell(record(STEERED, write(results, STEERED, [a_sample("a"), a_sample("b")])))
+    cell = results.read_cell(completed_record(STEERED, write(results, STEERED, [a_sample("a"), a_sample("b")])))
     samples = results.write_sweep(SWEEP, [cell], epoch=3, search=None, failed={}, sources={})
     summary = results.write_summary(SWEEP, [], epoch=3)
     return replace(SWEEP, files=SweepFiles(samples=samples.sha256, summary=summary.sha256, epoch=3))
@@ -276,7 +269,7 @@ def too_many_open_files() -> Iterator[None]:
 
 
 def test_a_file_that_the_process_cannot_open_for_now_is_not_damaged(results: Results) -> None:
-    sweep, cell = published(results), record(STEERED, write(results, STEERED, [a_sample("a")]))
+    sweep, cell = published(results), completed_record(STEERED, write(results, STEERED, [a_sample("a")]))
     with too_many_open_files(), pytest.raises(Unavailable, match=r"cannot be read: .*Too many open files"):
         results.read_cell(cell)
     with too_many_open_files(), pytest.raises(Unavailable, match=r"cannot be read: .*Too many open files"):
@@ -288,7 +281,7 @@ def test_a_file_that_the_process_cannot_open_for_now_is_not_damaged(results: Res
 def test_every_flipped_bit_and_every_truncation_is_detected(results: Results, tmp_path: Path) -> None:
     """200 bits and 20 lengths, of a cell's file and of a sweep's."""
     chance = random.Random(7)
-    sweep, cell = published(results), record(STEERED, write(results, STEERED, [a_sample("a"), a_sample("b")]))
+    sweep, cell = published(results), completed_record(STEERED, write(results, STEERED, [a_sample("a"), a_sample("b")]))
     assert cell.file is not None
     for path, check in (
         (tmp_path / "results" / "cells" / cell.file, lambda: results.read_cell(cell)),

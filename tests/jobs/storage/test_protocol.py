@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,23 +10,6 @@ import pytest
 from ampsweep.errors import NotFound
 from jobs.storage.factory import join, open_storage
 from jobs.storage.protocol import Storage, StoredFile
-from tests.object_store import IN_A_BUCKET, ObjectStore, give_credentials, object_store
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ObjectStore]:
-    with object_store() as store:
-        store.bucket("ampsweep")
-        yield store
-
-
-@pytest.fixture(params=["folder", IN_A_BUCKET])
-def address(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "folder":
-        return str(tmp_path / "files")
-    give_credentials(monkeypatch)
-    server: ObjectStore = request.getfixturevalue("server")
-    return server.address("ampsweep", tmp_path.name)
 
 
 @pytest.fixture

@@ -51,12 +51,11 @@ def test_a_stopped_server_leaves_nothing_running_and_the_next_one_goes_on(
         assert living(started) == set()
 
 
+@pytest.mark.usefixtures("hangups_are_handled")
 def test_a_server_whose_terminal_is_closed_stops_in_an_orderly_way(
     model: Path, tmp_path: Path, spec: dict[str, Any]
 ) -> None:
-    ignored_by_nohup = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     with server_process(model, tmp_path / "home") as server, Client(server.url) as client:
-        signal.signal(signal.SIGHUP, ignored_by_nohup)
         started = descendants(server.process.pid)
         client.submit(spec)
         os.killpg(server.process.pid, signal.SIGHUP)  # as the kernel does it: to all at once

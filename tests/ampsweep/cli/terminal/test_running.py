@@ -7,22 +7,14 @@ import pty
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from ampsweep.cli.terminal.running import HUNG_UP, INTERRUPTED, STOP_SIGNALS, STOPPING, TERMINATED, run_to_end
 
-pytestmark = pytest.mark.processes
-
-
-@pytest.fixture(autouse=True)
-def _hangups_are_handled() -> Iterator[None]:
-    """Let child processes heed SIGHUP, also where the tests run under nohup."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
+pytestmark = [pytest.mark.processes, pytest.mark.usefixtures("hangups_are_handled")]
 
 
 STOPS_SLOWLY = """
