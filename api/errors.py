@@ -34,6 +34,7 @@ _CODES = {
     404: "not_found",
     405: "method_not_allowed",
     413: "body_too_large",
+    416: "range_not_satisfiable",
 }
 _UNWRITABLE = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO})
 _TOO_MANY_OPEN = frozenset({errno.EMFILE, errno.ENFILE})

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from email.utils import formatdate
 
 from fastapi import Request
+from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 
+from ampsweep.errors import shortened
 from jobs.storage.protocol import FileInfo, StoredFile
 
 _RANGE = re.compile(r"bytes=\s*(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))\s*", re.IGNORECASE)
@@ -40,7 +42,7 @@ def is_not_modified(request: Request, etag: str) -> bool:
 async def file_response(
     file: StoredFile, request: Request, *, media_type: str, filename: str, in_ranges: bool = True
 ) -> Response:
-    """Return the response to a GET or HEAD request for a stored file: 200, 206, 304 or 416.
+    """Return the response to a GET or HEAD request for a stored file: 200, 206 or 304.
 
     Args:
         file: The stored file.
@@ -51,6 +53,7 @@ async def file_response(
 
     Raises:
         NotFound: The file is missing.
+        HTTPException: The requested range lies outside the file (416).
     """
     info = await asyncio.to_thread(file.stat)
     headers = {
@@ -63,7 +66,8 @@ async def file_response(
     ranges = in_ranges and request.method != "HEAD"  # ranges are defined for GET only (RFC 9110, 14.2)
     span = _requested_range(request, info, headers) if ranges else _ByteRange(0, info.size, partial=False)
     if span is None:
-        return Response(status_code=416, headers={**headers, "Content-Range": f"bytes */{info.size}"})
+        detail = f"the range {shortened(request.headers['range'])} lies outside the file, which has {info.size} bytes"
+        raise HTTPException(416, detail, {**headers, "Content-Range": f"bytes */{info.size}"})
     headers["Content-Length"] = str(span.end - span.start)
     headers["Content-Disposition"] = f'attachment; filename="{filename}"'
     if request.method == "HEAD":

@@ -17,7 +17,8 @@ import pyarrow as pa
 
 from ampsweep.errors import NotFound
 
-_NAME = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z_.-]*(/[0-9A-Za-z_-][0-9A-Za-z_.-]*)*")
+_PART = r"[0-9A-Za-z_-][0-9A-Za-z_.-]{0,254}"  # as long as the name of a file may be
+_NAME = re.compile(rf"{_PART}(/{_PART})*")
 
 
 @dataclass(frozen=True, kw_only=True)

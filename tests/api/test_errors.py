@@ -128,6 +128,8 @@ async def test_no_body_makes_the_server_fail(installation: Installation, path: s
         ("GET", "/v1/sweeps/..%2f..%2fetc%2fpasswd/results", 404, "not_found"),
         ("GET", "/v1/neuron-sets/..%2f..", 404, "not_found"),
         ("GET", "/v1/neuron-sets/ns_nope", 404, "not_found"),
+        ("GET", f"/v1/neuron-sets/{'n' * 300}", 404, "not_found"),
+        ("GET", f"/v1/interventions/{'n' * 300}", 404, "not_found"),
         ("GET", "/v1/models/nope", 404, "not_found"),
     ],
 )

@@ -76,6 +76,9 @@ async def test_results_are_parquet_whole_or_in_ranges(finished: Finished) -> Non
     assert (part.status_code, part.content) == (206, b"PAR1")
     assert beyond.status_code == 416
     assert beyond.headers["content-range"] == f"bytes */{len(whole.content)}"
+    assert beyond.headers["etag"] == whole.headers["etag"]
+    assert beyond.json()["error"]["code"] == "range_not_satisfiable"
+    assert "lies outside the file" in beyond.json()["error"]["message"]
 
 
 async def test_a_range_returns_exactly_its_bytes(finished: Finished) -> None:

@@ -51,6 +51,13 @@ def test_an_unknown_model_is_refused_in_one_line(tmp_path: Path) -> None:
     assert "\n" not in caught.value.message
 
 
+def test_an_error_in_the_code_of_a_model_is_refused_in_one_line(tmp_path: Path) -> None:
+    text = {"model_type": "llama", "vocab_size": 10, "pad_token_id": 128_002}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "idefics3", "text_config": text}))
+    with pytest.raises(InvalidRequest, match=r"from its config\.json: Padding_idx must be within num_embeddings"):
+        estimate_model(tmp_path)
+
+
 def test_the_speed_of_this_machine_is_measured() -> None:
     speed = measure_speed("float32", seconds=0.1)
     assert speed.bytes > 1e8

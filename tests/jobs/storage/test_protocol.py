@@ -33,6 +33,13 @@ def test_what_is_written_is_read_whole_in_part_and_by_its_size(storage: Storage)
     assert info.modified > 1e9
 
 
+def test_a_name_that_is_too_long_for_a_file_does_not_exist(storage: Storage) -> None:
+    put(storage, f"cells/{'a' * 255}", b"")
+    for call in (storage.read, storage.stat, storage.open, storage.delete):
+        with pytest.raises(NotFound, match="not a valid file name"):
+            call(f"cells/{'a' * 256}")
+
+
 def test_a_file_is_downloaded_whole(storage: Storage, tmp_path: Path) -> None:
     target = tmp_path / "downloaded"
     put(storage, "empty", b"")
