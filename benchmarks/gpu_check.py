@@ -14,8 +14,9 @@
   scoring and recording, on the model in `--model`, or on one of random weights in the shape of Qwen2.5 1.5B
   (`benchmarks.gpu_rates`).
 
-Each stage runs in a process of its own, for at most `--limit` seconds. One that fails, hangs or is killed is reported
-with what it found before, and the next one runs; one that hangs prints first where each of its threads is. `--budget`
+Each stage runs in a process of its own, for at most `--limit` seconds. If a part kills the process, or leaves CUDA
+unusable in it, the parts that were not begun run in a new one. A stage that fails, hangs or is killed is reported with
+what it found before, and the next one runs; one that hangs prints first where each of its threads is. `--budget`
 ends the whole command in time: a stage gets what is left of it, and none begins when little is left.
 
 The report is written again whenever a part has ended, so that killing the command loses only the part that runs. If the
@@ -51,8 +52,8 @@ import torch
 
 from ampsweep.files import atomic_write
 from benchmarks.gpu_report import REHEARSAL, tables, write_page
-from benchmarks.gpu_stages import STAGES, TRACEBACK_SIGNAL
-from benchmarks.parts import UNFINISHED
+from benchmarks.gpu_stages import DEVICE_LOST, STAGES, TRACEBACK_SIGNAL
+from benchmarks.parts import UNFINISHED, begun_path, read_begun
 
 _LIMIT = 540.0
 _LEAST_SECONDS = 30.0
@@ -113,12 +114,14 @@ def stage_outcomes(
 ) -> Iterator[dict[str, Any]]:
     """Run a stage in a process of its own, and yield its outcome whenever a part has ended; the last one is final.
 
-    An outcome has its parts, `earlier` ones included, its seconds, and its error if it failed or still runs.
+    An outcome has its parts, `earlier` ones included, its seconds, and its error if it failed or still runs. If a part
+    ends the process, those that were not begun run in a new one.
     """
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "parts.json"
         path.write_text(json.dumps(earlier), encoding="utf-8")
+        begun_path(path).write_text("[]", encoding="utf-8")
 
         def outcome(error: str | None) -> dict[str, Any]:
             parts = json.loads(path.read_text(encoding="utf-8"))
@@ -128,26 +131,31 @@ def stage_outcomes(
                 error = f"{error}; failed: {', '.join(failed)}"
             return found if error is None else {**found, "error": error}
 
-        # In the session of this command, so that what ends all of the session ends the stage too.
-        process = subprocess.Popen(command(path), process_group=0, env={**os.environ, **_ENVIRONMENT})
-        try:
-            yield outcome(UNFINISHED)
-            changed = path.stat().st_mtime_ns
-            while (status := _wait(process, _POLL_SECONDS)) is None:
-                if limit is not None and time.perf_counter() - started > limit:
-                    break
-                if changed != (changed := path.stat().st_mtime_ns):
-                    yield outcome(UNFINISHED)
+        error: str | None = None
+        ended = False
+        while not ended:
+            begun = read_begun(path)
+            # In the session of this command, so that what ends all of the session ends the stage too.
+            process = subprocess.Popen(command(path), process_group=0, env={**os.environ, **_ENVIRONMENT})
+            try:
+                yield outcome(UNFINISHED)
+                changed = path.stat().st_mtime_ns
+                while (status := _wait(process, _POLL_SECONDS)) is None:
+                    if limit is not None and time.perf_counter() - started > limit:
+                        break
+                    if changed != (changed := path.stat().st_mtime_ns):
+                        yield outcome(UNFINISHED)
+                if status is None:
+                    process.send_signal(TRACEBACK_SIGNAL)
+                    _wait(process, _TRACEBACK_SECONDS)
+            finally:
+                _kill_group(process)  # vLLM's processes too
             if status is None:
-                process.send_signal(TRACEBACK_SIGNAL)
-                _wait(process, _TRACEBACK_SECONDS)
-        finally:
-            _kill_group(process)  # vLLM's processes too
-        if status is None:
-            more = "use a larger --limit, or divide the stages among several calls"
-            yield outcome(f"killed after {limit:g} s; {more}")
-        else:
-            yield outcome(None if status == 0 else _exit_error(status))
+                error = f"killed after {limit:g} s; use a larger --limit, or divide the stages among several calls"
+            elif status != 0:
+                error = error or _exit_error(status)
+            ended = status is None or not (status < 0 or status == DEVICE_LOST) or read_begun(path) == begun
+        yield outcome(error)
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float) -> int | None:
@@ -158,6 +166,8 @@ def _wait(process: subprocess.Popen[bytes], seconds: float) -> int | None:
 
 
 def _exit_error(status: int) -> str:
+    if status == DEVICE_LOST:
+        return "lost the device"
     return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
 
 

@@ -38,6 +38,8 @@ STAGES = (
     "expert times",
     "rates",
 )
+DEVICE_LOST = 75
+"""The exit status of a stage after an error that leaves CUDA unusable in its process, such as an invalid access."""
 TRACEBACK_SIGNAL = signal.SIGUSR1
 """Makes a stage print where each of its threads is."""
 SANITIZER = "compute-sanitizer"
@@ -302,6 +304,19 @@ async def _output(*command: str, environment: dict[str, str] | None = None) -> s
     return text.strip().rpartition("\n")[2]
 
 
+def end_if_device_is_lost() -> None:
+    """End this process at once if CUDA cannot be used in it any more; a new process can run the other parts."""
+    import torch
+
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError as error:
+        print(f"this process has lost the device: {str(error).partition(chr(10))[0]}", flush=True)
+        os._exit(DEVICE_LOST)  # threads and destructors would wait for the device
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run a stage and return 1 if one of its parts failed, otherwise 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -316,7 +331,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.rehearse:
         os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are imported
     faulthandler.register(TRACEBACK_SIGNAL, all_threads=True)
-    parts = Parts(options.parts, resume=options.resume, only=options.only)
+    parts = Parts(options.parts, resume=options.resume, only=options.only, after_failure=end_if_device_is_lost)
     with tempfile.TemporaryDirectory() as folder:
         stages = GpuStages(parts, Path(folder), model=options.model, rounds=options.rounds, rehearse=options.rehearse)
         try:

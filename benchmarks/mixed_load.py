@@ -8,6 +8,8 @@ can send them as JSON. The engine tests and `benchmarks.gpu_check` run it on a m
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -165,20 +167,46 @@ async def run_load(engine: Engine, *, new_tokens: int = NEW_TOKENS, captures: bo
     }
 
 
+_TOLERANCES = {"scored": 1e-4, "counts": 0.0, "means": 1e-5, "residuals": 1e-4, "captured": 1e-4}
+"""How far numbers may be from those of the reference implementation."""
+
+
 def assert_same(results: dict[str, Any], expected: dict[str, Any]) -> None:
     """Assert that an engine's results are those of the reference implementation.
 
     Token ids and counts must be equal, log-probabilities, mean residuals and captured activations equal to 1e-4, mean
-    activations to 1e-5.
+    activations to 1e-5. The error says of all results how they differ, so that one run tells what is wrong.
     """
-    assert results["generated"] == expected["generated"]
-    assert len({str(tokens) for tokens in results["generated"]}) > 1
-    assert results["switched"] == expected["switched"]
-    for logprobs, reference in zip(results["scored"], expected["scored"], strict=True):
-        np.testing.assert_allclose(logprobs, reference, rtol=0, atol=1e-4)
-    np.testing.assert_array_equal(results["counts"], expected["counts"])
-    np.testing.assert_allclose(results["means"], expected["means"], rtol=0, atol=1e-5)
-    np.testing.assert_allclose(results["residuals"], expected["residuals"], rtol=0, atol=1e-4)
-    if results["captured"] is not None:
-        for activations, reference in zip(results["captured"], expected["captured"], strict=True):
-            np.testing.assert_allclose(activations, reference, rtol=0, atol=1e-4)
+    assert len({str(tokens) for tokens in expected["generated"]}) > 1, "interventions change nothing"
+    if differences := [*_other_answers(results, expected), *_other_numbers(results, expected)]:
+        raise AssertionError("; ".join(differences))
+
+
+def _other_answers(results: dict[str, Any], expected: dict[str, Any]) -> Iterator[str]:
+    """Say of each answer with other tokens, or other steered spans, where they begin to differ."""
+    for number, answers in enumerate(zip(results["generated"], expected["generated"], strict=True)):
+        if answers[0] != answers[1]:
+            yield f"generated {number}: {_first_difference(*answers)}"
+    for number, (actual, reference) in enumerate(zip(results["switched"], expected["switched"], strict=True)):
+        if actual[0] != reference[0]:
+            yield f"switched {number}: {_first_difference(actual[0], reference[0])}"
+        if actual[1] != reference[1]:
+            yield f"switched {number}: steered spans {actual[1]}, not {reference[1]}"
+
+
+def _first_difference(actual: list[int], expected: list[int]) -> str:
+    pairs = enumerate(zip_longest(actual, expected))
+    return next(f"token {place} is {one}, not {other}" for place, (one, other) in pairs if one != other)
+
+
+def _other_numbers(results: dict[str, Any], expected: dict[str, Any]) -> Iterator[str]:
+    """Say of each result with other numbers how many there are, and how far the farthest is off."""
+    for name, tolerance in _TOLERANCES.items():
+        if results[name] is None:
+            continue
+        for number, (actual, reference) in enumerate(zip(results[name], expected[name], strict=True)):
+            values, wanted = np.array(actual, dtype=np.float64), np.array(reference, dtype=np.float64)
+            assert values.shape == wanted.shape, f"{name} {number}"
+            off = np.where(np.isnan(values) & np.isnan(wanted), 0.0, np.abs(values - wanted))
+            if wrong := int((~(off <= tolerance)).sum()):
+                yield f"{name} {number}: {wrong} of {off.size} numbers, by up to {off.max():.2g}"

@@ -1,7 +1,9 @@
 """The results of a stage of a check, part by part.
 
 The file is written again before and after each part, so a later part that fails, hangs or kills the process takes none
-of them, and the file says which part that was.
+of them, and the file says which part that was. If there is a second file, `begun_path`, the names of the parts that are
+begun are kept in it. A further process for the same files runs only the others, so a part that kills its process does
+not take those after it either.
 """
 
 from __future__ import annotations
@@ -26,19 +28,30 @@ class Parts:
     A part is `{"result": ..., "seconds": ...}`, or `{"error": ..., "seconds": ...}` if it failed.
     """
 
-    def __init__(self, path: Path, *, resume: bool = False, only: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        resume: bool = False,
+        only: Sequence[str] = (),
+        after_failure: Callable[[], object] = lambda: None,
+    ) -> None:
         """Keep the parts in a file; those that it has already are kept until they are run again.
 
         Args:
             path: The file.
             resume: Run none of those again that have a result.
             only: Run only parts whose name contains one of these texts; with none, run all.
+            after_failure: Called when the error of a part has been kept.
         """
         self._path = path
         self._only = tuple(only)
         self._parts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         results = (name for name, part in self._parts.items() if "error" not in part)
-        self._kept = frozenset(results if resume else ())
+        self._begun_path = begun_path(path)
+        self._begun: list[str] = read_begun(path)
+        self._kept = frozenset([*self._begun, *(results if resume else ())])
+        self._after_failure = after_failure
         self._ran: list[str] = []
 
     @property
@@ -59,6 +72,9 @@ class Parts:
         if not self.wants(name):
             return
         print(f"{name} ...", flush=True)
+        self._begun.append(name)
+        if self._begun_path.exists():
+            self._begun_path.write_text(json.dumps(self._begun), encoding="utf-8")
         self._keep(name, {"error": UNFINISHED}, show=False)
         started = time.perf_counter()
         try:
@@ -67,6 +83,8 @@ class Parts:
         except Exception as error:  # noqa: BLE001  # reported, and the next parts run
             part = _failed(error)
         self._keep(name, {**part, "seconds": round(time.perf_counter() - started, 1)})
+        if "error" in part:
+            self._after_failure()
 
     def fail(self, name: str, error: Exception) -> None:
         """Keep an error that was raised between the parts."""
@@ -84,6 +102,18 @@ class Parts:
             temporary.write_text(json.dumps(self._parts), encoding="utf-8")
         if show:
             print(name, json.dumps(part)[:2000], flush=True)
+
+
+def begun_path(path: Path) -> Path:
+    """Return the file with the names of the parts that were begun, for a file of parts."""
+    return path.with_name(f"{path.name}.begun")
+
+
+def read_begun(path: Path) -> list[str]:
+    """Return the parts that were begun, for a file of parts."""
+    begun = begun_path(path)
+    names: list[str] = json.loads(begun.read_text(encoding="utf-8")) if begun.exists() else []
+    return names
 
 
 def _failed(error: Exception) -> dict[str, str]:

@@ -104,6 +104,44 @@ def test_a_stage_that_fails_hangs_or_is_killed_takes_no_results(tmp_path: Path) 
 
 
 @pytest.mark.processes
+@pytest.mark.parametrize(
+    ("death", "error"),
+    [("kill(getpid(), 11)", "killed by SIGSEGV"), (f"_exit({gpu_stages.DEVICE_LOST})", "lost the device")],
+)
+def test_a_part_that_ends_its_process_does_not_take_those_after_it(tmp_path: Path, death: str, error: str) -> None:
+    program = (
+        PARTS.replace("({path!r})", "({path!r}), resume=True") + "import asyncio; from os import _exit, getpid, kill; "
+    )
+    program += "asyncio.run(parts.run('a', int)); asyncio.run(parts.run('b', lambda: {death})); "
+    program += "asyncio.run(parts.run('c', lambda: {death})); asyncio.run(parts.run('d', int))"
+
+    def command(_stage: str, parts: Path) -> Sequence[str]:
+        return [sys.executable, "-c", program.format(path=str(parts), death=death)]
+
+    out = tmp_path / "report.json"
+    earlier = {"a": {"result": 1}, "c": {"error": UNFINISHED}}
+    out.write_text(json.dumps({"device": "a card", "stages": {"answers": {"parts": earlier, "error": "killed"}}}))
+    assert gpu_check.run(["answers"], out, device="a card", command=command, limit=60.0, keep_parts=True) == 1
+    stage = json.loads(out.read_text())["stages"]["answers"]
+    assert stage["error"] == f"{error}; failed: c, b"
+    assert (stage["parts"]["a"], stage["parts"]["d"]["result"]) == ({"result": 1}, 0)
+    assert stage["parts"]["b"] == stage["parts"]["c"] == {"error": UNFINISHED}
+
+
+@pytest.mark.parametrize("initialized", [True, False])
+def test_a_process_that_has_lost_the_device_ends(monkeypatch: pytest.MonkeyPatch, initialized: bool) -> None:
+    def synchronize() -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    exits: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: initialized)
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    monkeypatch.setattr(os, "_exit", exits.append)
+    gpu_stages.end_if_device_is_lost()
+    assert exits == ([gpu_stages.DEVICE_LOST] if initialized else [])
+
+
+@pytest.mark.processes
 def test_a_stage_that_hangs_says_where(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     program = (
         "import asyncio, sys, time; from benchmarks import gpu_stages\n"

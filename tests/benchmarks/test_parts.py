@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.parts import UNFINISHED, Parts
+from benchmarks.parts import UNFINISHED, Parts, begun_path
 
 
 def test_the_file_has_every_part_so_far_whatever_fails(tmp_path: Path) -> None:
@@ -73,3 +73,16 @@ def test_a_failure_of_an_earlier_run_is_not_one_of_this_run(tmp_path: Path) -> N
     assert parts.failed == []
     assert json.loads(path.read_text())["a"] == {"error": "AssertionError: 1"}
     assert json.loads(path.read_text())["b"]["result"] == 3
+
+
+def test_a_further_process_runs_what_was_not_begun(tmp_path: Path) -> None:
+    path, failures = tmp_path / "parts.json", list[str]()
+    begun_path(path).write_text("[]")
+    asyncio.run(Parts(path, after_failure=lambda: failures.append("a")).run("a", lambda: 1 / 0))
+    again = Parts(path)
+    asyncio.run(again.run("a", lambda: 1))
+    asyncio.run(again.run("b", lambda: 2))
+    parts = json.loads(path.read_text())
+    assert parts["a"]["error"].startswith("ZeroDivisionError")
+    assert parts["b"]["result"] == 2
+    assert failures == ["a"]
