@@ -28,6 +28,8 @@ _SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
 def model(name: str, *, dtype: str, adapters: Sequence[Path] = ()) -> list[Finding]:
     """Estimate from a model's config alone whether vLLM can run and steer it here, and what it needs.
 
+    The other files of a downloaded model must be complete.
+
     Args:
         name: A folder with a config.json, a name on the Hugging Face Hub (only config.json is downloaded), or `atlas`.
         dtype: Data type in which the weights would be loaded.
@@ -45,7 +47,8 @@ def model(name: str, *, dtype: str, adapters: Sequence[Path] = ()) -> list[Findi
 
     on_cpu = runs_on_cpu(len(gpus()))
     try:
-        estimate = _checked(_config_folder(name), dtype=dtype, on_cpu=on_cpu)
+        folder = _config_folder(name)
+        estimate = _checked(folder, dtype=dtype, on_cpu=on_cpu)
     except AmpsweepError as error:
         return [bad(subject, error.message, "choose a model of docs/models.md")]
     try:
@@ -59,6 +62,7 @@ def model(name: str, *, dtype: str, adapters: Sequence[Path] = ()) -> list[Findi
     adapter_bytes = loaded.memory_bytes(dtype=dtype, on_cpu=on_cpu) if adapters else None
     return [
         ok(subject, f"{estimate.model_class} can be steered: {shape}"),
+        *(_incomplete_files(folder) if folder == Path(name) else ()),
         _memory(estimate, adapter_bytes, dtype=dtype),
         _speed(estimate, dtype=dtype),
     ]
@@ -78,6 +82,21 @@ def _checked(folder: Path, *, dtype: str, on_cpu: bool) -> ModelEstimate:
         check_quantization(quantization, dtype=dtype, cpu=CpuKernels.of_this_machine() if on_cpu else None)
     check_platform(read_config(folder), dtype=dtype, on_cpu=on_cpu, quantization=quantization)
     return estimate
+
+
+def _incomplete_files(folder: Path) -> list[Finding]:
+    """Return a problem if weights or tokenizer are missing or damaged; none of a folder with nothing but a config."""
+    from ampsweep.folders.model import CONFIG, check_tokenizer_files
+    from ampsweep.folders.weights import check_weight_files
+
+    if all(path.name == CONFIG or path.name.startswith(".") for path in folder.iterdir()):
+        return []  # the model has not been downloaded
+    try:
+        check_weight_files(folder)
+        check_tokenizer_files(folder)
+    except InvalidRequest as error:
+        return [bad("model files", error.message, "download the model again, or copy all of its files")]
+    return []
 
 
 def _memory(estimate: ModelEstimate, adapter_bytes: int | None, *, dtype: str) -> Finding:

@@ -31,6 +31,19 @@ def test_the_config_is_enough(tmp_path: Path) -> None:
     assert "rough, within a factor of 3" in speed.detail
 
 
+@pytest.mark.parametrize(
+    ("missing", "reason"),
+    [("tokenizer", "has no tokenizer; add the tokenizer files"), ("model.safetensors", "it has no *.safetensors file")],
+)
+def test_the_files_of_a_downloaded_model_are_complete(missing: str, reason: str, tmp_path: Path) -> None:
+    for path in ATLAS_MODEL.iterdir():
+        if not path.name.startswith(missing):
+            (tmp_path / path.name).symlink_to(path)
+    (files,) = [found for found in model(str(tmp_path), dtype="float32") if found.subject == "model files"]
+    assert files.state == "bad"
+    assert reason in files.detail
+
+
 def test_adapters_are_part_of_the_memory_and_checked(tmp_path: Path) -> None:
     adapter, _ = tiny_adapter(ATLAS_MODEL, tmp_path, targets=["down_proj"], seed=1)
     (tmp_path / "model").mkdir()
