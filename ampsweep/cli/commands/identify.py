@@ -83,8 +83,12 @@ def identify(
     warnings = language_warnings(method, texts.languages)
     warn(warnings)
     opening = options.opened(model, neurons=None, adapters={}, requests=SHORT_JOB + 1, as_json=as_json)
-    with ProgressDisplay(out.name) as display:
-        neuron_set = run_to_end(_record(opening, texts, request, out.absolute(), display, scores=scores))
+    try:
+        with ProgressDisplay(out.name) as display:
+            neuron_set = run_to_end(_record(opening, texts, request, out.absolute(), display, scores=scores))
+    except (KeyboardInterrupt, typer.Exit):
+        warn(["stopped; run the same command to continue"])
+        raise
     counts = {language: len(pairs) for language, pairs in neuron_set.neurons.items()}
     text = "".join(f"{language}  {count} neurons\n" for language, count in counts.items())
     content = {"id": neuron_set.id, "folder": str(out), "languages": counts, "warnings": list(warnings)}

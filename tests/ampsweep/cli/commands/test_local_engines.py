@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ import torch
 
 from ampsweep.cli.options.engine import SHORT_JOB, whether_to_compile
 from ampsweep.folders.model import read_model_folder
+from engine.fake import FakeEngine
 from engine.neurons.neuron_set import NeuronSet
 from tests.ampsweep.cli.commands.local_commands import STEERED, call, call_batch
 
@@ -20,6 +24,22 @@ def test_identify_writes_a_neuron_set_with_every_language(neurons: Path) -> None
     assert neuron_set.languages == ("en", "fr")
     assert neuron_set.method == "lape"
     assert neuron_set.patch is not None
+
+
+def test_a_stopped_identification_says_how_to_continue(
+    model: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def interrupted(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.Event().wait()
+
+    options = ("--corpus", corpus, "--engine", "fake", "--out", tmp_path / "out")
+    with monkeypatch.context() as patched:
+        patched.setattr(FakeEngine, "record", interrupted)
+        result = call("identify", "--model", model, *options)
+    assert (result.exit_code, (tmp_path / "out").exists()) == (130, False)
+    assert result.stderr.endswith("warning: stopped; run the same command to continue\n")
+    assert call("identify", "--model", model, *options).exit_code == 0
 
 
 def test_identify_takes_languages_method_and_parameters(model: Path, corpus: Path, tmp_path: Path) -> None:
