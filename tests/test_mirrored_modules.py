@@ -114,7 +114,7 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
     "tests/jobs/store/test_migrations.py": ("jobs/store/sql/tables.py",),
     "tests/jobs/tasks/test_*.py": ("jobs/tasks/base.py",),
     "tests/jobs/tasks/lm_eval/test_loaded_task.py": ("jobs/tasks/lm_eval/task.py",),
-    "tests/jobs/tasks/test_xcopa.py": ("jobs/tasks/file_task.py",),
+    "tests/jobs/tasks/built_in/test_xcopa.py": ("jobs/tasks/file_task.py",),
     "tests/worker/test_task_calls.py": ("jobs/tasks/requests.py",),
     "tests/worker/pool/test_local_pool.py": ("worker/pool/engine_session.py",),
     "tests/api/routes/test_neuron_sets.py": ("worker/neuron_set_service.py",),

@@ -71,7 +71,7 @@ class PassRate:
     """A rate of answers in a language by lines, or by words; see `jobs.language_control.language_confusion`.
 
     Both sides of a comparison have the rate of their own answers that count, as `ampsweep evaluate` gives it. Rates by
-    words read the English words that `jobs.tasks.language_confusion` stored.
+    words read the English words that `jobs.tasks.built_in.language_confusion` stored.
 
     Attributes:
         name: The name in the summary.

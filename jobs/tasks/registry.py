@@ -12,16 +12,16 @@ from jobs.cell import TaskRef
 from jobs.metrics.registry import PluginMetric
 from jobs.plugins import Plugin, find_plugin, installed_plugins
 from jobs.tasks.base import Task
-from jobs.tasks.clas import Clas
-from jobs.tasks.flores import Flores
-from jobs.tasks.generation import Generation
-from jobs.tasks.include import Include
-from jobs.tasks.language_confusion import LanguageConfusion
+from jobs.tasks.built_in.clas import Clas
+from jobs.tasks.built_in.flores import Flores
+from jobs.tasks.built_in.generation import Generation
+from jobs.tasks.built_in.include import Include
+from jobs.tasks.built_in.language_confusion import LanguageConfusion
+from jobs.tasks.built_in.lss import Lss
+from jobs.tasks.built_in.perplexity import Perplexity
+from jobs.tasks.built_in.xcopa import Xcopa
+from jobs.tasks.built_in.xwinograd import Xwinograd
 from jobs.tasks.lm_eval.task import PREFIX, LmEval
-from jobs.tasks.lss import Lss
-from jobs.tasks.perplexity import Perplexity
-from jobs.tasks.xcopa import Xcopa
-from jobs.tasks.xwinograd import Xwinograd
 
 BUILT_IN_TASKS: dict[str, Callable[[bool], Task]] = {
     "lss": lambda paper: Lss(paper=paper),

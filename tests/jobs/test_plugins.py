@@ -15,7 +15,7 @@ from jobs.tasks.registry import releases_of, task_for
 from tests.plugin import write_distribution
 
 TASK = """
-from jobs.tasks.include import Include
+from jobs.tasks.built_in.include import Include
 
 class Exam(Include):
     name = "exam"

@@ -14,9 +14,9 @@ from ampsweep.errors import InvalidRequest
 from jobs.data.facts import read_facts
 from jobs.data.language_files import language_files
 from jobs.data.rows import Reading, Row, distinct, read_rows
-from jobs.tasks.include import read_include
-from jobs.tasks.xcopa import read_xcopa
-from jobs.tasks.xwinograd import read_xwinograd
+from jobs.tasks.built_in.include import read_include
+from jobs.tasks.built_in.xcopa import read_xcopa
+from jobs.tasks.built_in.xwinograd import read_xwinograd
 from tests.jobs.cluster import write_facts, write_jsonl
 
 XCOPA = {"idx": 4, "premise": "Piove.", "choice1": "A.", "choice2": "B.", "question": "cause", "label": 1}

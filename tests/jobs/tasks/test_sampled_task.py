@@ -8,8 +8,8 @@ import pytest
 from ampsweep.errors import InvalidRequest
 from jobs.cell import TaskRef
 from jobs.tasks.base import Item
-from jobs.tasks.generation import Generation
-from jobs.tasks.language_confusion import LanguageConfusion
+from jobs.tasks.built_in.generation import Generation
+from jobs.tasks.built_in.language_confusion import LanguageConfusion
 from jobs.tasks.requests import GenerateCall
 from tests.jobs.tasks.real_data import reference
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ampsweep.errors import InvalidRequest
-from jobs.tasks.perplexity import Perplexity
+from jobs.tasks.built_in.perplexity import Perplexity
 from jobs.tasks.requests import Answer, ScoreCall
 from tests.jobs.tasks.real_data import DATA, items, needs
 

@@ -12,7 +12,7 @@ import pytest
 from ampsweep.errors import InvalidRequest
 from jobs.cell import TaskRef
 from jobs.tasks.base import Item, ItemSet
-from jobs.tasks.lss import Lss
+from jobs.tasks.built_in.lss import Lss
 from jobs.tasks.requests import Answer, ScoreCall
 from tests.jobs.cluster import write_facts, write_jsonl
 

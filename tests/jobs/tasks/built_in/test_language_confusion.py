@@ -8,7 +8,7 @@ import pytest
 
 from ampsweep.errors import InvalidRequest
 from jobs.tasks.base import Item
-from jobs.tasks.language_confusion import LanguageConfusion
+from jobs.tasks.built_in.language_confusion import LanguageConfusion
 from jobs.tasks.requests import Answer, GenerateCall
 from tests.jobs.cluster import write_jsonl
 from tests.jobs.tasks.real_data import DATA, items, needs, reference

@@ -11,8 +11,8 @@ import pytest
 from ampsweep.errors import InvalidRequest
 from jobs.cell import TaskRef
 from jobs.tasks.base import Item, ItemSet
+from jobs.tasks.built_in.xcopa import CONNECTORS, Xcopa, majority_questions, xcopa_files
 from jobs.tasks.requests import Answer, ScoreCall
-from jobs.tasks.xcopa import CONNECTORS, Xcopa, majority_questions, xcopa_files
 from tests.jobs.cluster import XCOPA_ROWS, write_jsonl, write_xcopa
 from tests.jobs.tasks.real_data import DATA, needs
 from tests.jobs.tasks.real_data import items as items_of

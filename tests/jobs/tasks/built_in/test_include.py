@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from ampsweep.errors import InvalidRequest
-from jobs.tasks.include import Include
+from jobs.tasks.built_in.include import Include
 from jobs.tasks.requests import Answer, ScoreCall
 from tests.jobs.cluster import write_jsonl
 from tests.jobs.tasks.real_data import DATA, items, needs

@@ -7,9 +7,9 @@ import pytest
 
 from ampsweep.errors import InvalidRequest
 from jobs.data.texts import read_texts, text_files
-from jobs.tasks import generation
 from jobs.tasks.base import Item
-from jobs.tasks.generation import NEW_TOKENS, Generation
+from jobs.tasks.built_in import generation
+from jobs.tasks.built_in.generation import NEW_TOKENS, Generation
 from jobs.tasks.requests import Answer, GenerateCall
 from tests.jobs.cluster import write_jsonl
 from tests.jobs.tasks.real_data import DATA, items, needs, reference

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ampsweep.errors import InvalidRequest
-from jobs.tasks.flores import NEW_TOKENS, Flores
+from jobs.tasks.built_in.flores import NEW_TOKENS, Flores
 from jobs.tasks.requests import Answer, GenerateCall
 from tests.jobs.tasks.real_data import DATA, items, needs
 

@@ -7,7 +7,7 @@ import pytest
 
 from jobs.language_control.identifiers import open_identifier
 from jobs.tasks.base import Item
-from jobs.tasks.clas import Clas
+from jobs.tasks.built_in.clas import Clas
 from jobs.tasks.requests import Answer, GenerateCall
 from tests.jobs.cluster import write_jsonl
 from tests.jobs.evaluation.evaluated import evaluated

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from ampsweep.errors import InvalidRequest
+from jobs.tasks.built_in.xwinograd import Xwinograd
 from jobs.tasks.requests import Answer, ScoreCall
-from jobs.tasks.xwinograd import Xwinograd
 from tests.jobs.cluster import write_jsonl
 from tests.jobs.tasks.real_data import DATA, items, needs
 
