@@ -44,7 +44,7 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
         "ampsweep/client/activations.py",
         "ampsweep/client/completions.py",
         "ampsweep/client/models.py",
-        "ampsweep/client/session.py",
+        "ampsweep/client/http/session.py",
         "ampsweep/client/sweeps.py",
     ),
     "tests/ampsweep/domain/test_intervention.py": ("ampsweep/domain/statistic.py",),

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ampsweep.client.completions import intervention_json
-from ampsweep.client.session import Session
-from ampsweep.client.transport import Request
+from ampsweep.client.http.session import Session
+from ampsweep.client.http.transport import Request
 from ampsweep.errors import InvalidRequest
 
 if TYPE_CHECKING:

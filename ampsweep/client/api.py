@@ -1,6 +1,6 @@
 """The methods of both clients, as coroutines: builds requests to the REST API and parses the responses.
 
-Does not know whether an event loop runs it (see `ampsweep.client.transport`), nor when a request is retried. The
+Does not know whether an event loop runs it (see `ampsweep.client.http.transport`), nor when a request is retried. The
 methods for sweeps, evaluations, completions and activations are in modules of their own.
 """
 
@@ -12,10 +12,10 @@ from typing import Any, Literal, cast
 from ampsweep.client.activations import ActivationMethods
 from ampsweep.client.completions import CompletionMethods
 from ampsweep.client.evaluations import EvaluationMethods
+from ampsweep.client.http.session import Session, get, post, segment
+from ampsweep.client.http.transport import Request
 from ampsweep.client.models import DefaultNeuronSet, Engine, Model, NeuronSet
-from ampsweep.client.session import Session, get, post, segment
 from ampsweep.client.sweeps import SweepMethods
-from ampsweep.client.transport import Request
 from ampsweep.errors import AmpsweepError, EngineFailed
 
 OfferKind = Literal["corpora", "data-sets", "tasks", "languages"]

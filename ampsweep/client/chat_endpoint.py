@@ -13,9 +13,9 @@ from typing import Any, Self
 
 import httpx
 
-from ampsweep.client.errors import check_key, check_url, retry_after, translate_errors
-from ampsweep.client.retries import Retries
-from ampsweep.client.transport import AsyncTransport, Request
+from ampsweep.client.http.errors import check_key, check_url, retry_after, translate_errors
+from ampsweep.client.http.retries import Retries
+from ampsweep.client.http.transport import AsyncTransport, Request
 from ampsweep.domain.generation.prompt import ChatMessage
 from ampsweep.errors import AmpsweepError, Forbidden, InvalidRequest, PromptTooLong, RateLimited, Unavailable
 

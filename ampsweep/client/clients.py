@@ -16,11 +16,11 @@ import httpx
 
 from ampsweep.client.api import Api
 from ampsweep.client.environment import API_KEY, DEFAULT_URL, URL
-from ampsweep.client.errors import check_key, check_url
+from ampsweep.client.http.errors import check_key, check_url
+from ampsweep.client.http.retries import Retries
+from ampsweep.client.http.session import Session
+from ampsweep.client.http.transport import AsyncTransport, BlockingTransport, TransportOptions, run_coroutine
 from ampsweep.client.models import Summary
-from ampsweep.client.retries import Retries
-from ampsweep.client.session import Session
-from ampsweep.client.transport import AsyncTransport, BlockingTransport, TransportOptions, run_coroutine
 from ampsweep.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ class AsyncClient(Api):
         api_key: The API key, if the server needs one; by default AMPSWEEP_API_KEY.
         timeout: Seconds, or an `httpx.Timeout`, to wait for a response, or for the next bytes of a stream; None
             waits without end.
-        retries: How often a request is sent again if that may help and does no harm (see `ampsweep.client.retries`).
+        retries: How often a request is sent again if that may help and does no harm (see
+            `ampsweep.client.http.retries`).
 
     Raises:
         InvalidRequest: The API key has characters other than printable ASCII, or httpx cannot use the proxy that

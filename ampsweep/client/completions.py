@@ -7,10 +7,10 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from ampsweep.client.errors import raise_error
+from ampsweep.client.http.errors import raise_error
+from ampsweep.client.http.session import Session, post
+from ampsweep.client.http.transport import Request
 from ampsweep.client.models import Choice, Completion, Tokens
-from ampsweep.client.session import Session, post
-from ampsweep.client.transport import Request
 from ampsweep.domain.generation.prompt import ChatMessage
 from ampsweep.errors import ConnectionLost
 

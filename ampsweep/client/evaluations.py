@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
+from ampsweep.client.http.session import Session, get, segment
+from ampsweep.client.http.transport import Request
 from ampsweep.client.models import Evaluation
-from ampsweep.client.session import Session, get, segment
-from ampsweep.client.transport import Request
 from ampsweep.errors import EngineFailed
 
 

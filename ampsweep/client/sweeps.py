@@ -10,10 +10,10 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
+from ampsweep.client.http.session import Session, get, post, segment
+from ampsweep.client.http.transport import Request
 from ampsweep.client.models import Cell, Event, Summary, SummaryDict, Sweep, SweepPlan
-from ampsweep.client.session import Session, get, post, segment
 from ampsweep.client.tables import TableForm
-from ampsweep.client.transport import Request
 from ampsweep.documents import read_spec
 from ampsweep.errors import Unavailable
 

@@ -50,7 +50,7 @@ async def _prepare(address: str) -> None:
 
 
 def _named() -> Any:
-    from ampsweep.client.session import post
+    from ampsweep.client.http.session import post
 
     return post("/interventions", {"name": "fr", "intervention": SCALE})
 

@@ -12,7 +12,7 @@ import httpx
 from ampsweep.cli.checks.finding import Finding, bad, note, ok
 from ampsweep.client.clients import Client
 from ampsweep.client.environment import API_KEY
-from ampsweep.client.errors import check_url
+from ampsweep.client.http.errors import check_url
 from ampsweep.errors import AmpsweepError, InvalidRequest, Unavailable
 from ampsweep.proxies import is_loopback, proxy_of
 from ampsweep.telemetry.start_phase import start_text

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ampsweep.client.chat_endpoint import ChatEndpoint
-from ampsweep.client.retries import Retries
+from ampsweep.client.http.retries import Retries
 from ampsweep.domain.generation.prompt import ChatMessage
 from ampsweep.errors import (
     AmpsweepError,

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ampsweep import Client
-from ampsweep.client.retries import Retries
+from ampsweep.client.http.retries import Retries
 from ampsweep.errors import (
     AmpsweepError,
     ConnectionLost,

@@ -14,11 +14,11 @@ from urllib.parse import quote
 
 import httpx
 
-from ampsweep.client.errors import json_of, no_server, raise_for_status, translate_errors
-from ampsweep.client.retries import Retries
-from ampsweep.client.sse import EventReader, ServerEvent
+from ampsweep.client.http.errors import json_of, no_server, raise_for_status, translate_errors
+from ampsweep.client.http.retries import Retries
+from ampsweep.client.http.sse import EventReader, ServerEvent
+from ampsweep.client.http.transport import Request, Transport
 from ampsweep.client.tables import TableForm, check_form, is_parquet, read_table
-from ampsweep.client.transport import Request, Transport
 from ampsweep.errors import InvalidRequest
 from ampsweep.files import atomic_write
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ampsweep.client.sse import EventReader, ServerEvent
+from ampsweep.client.http.sse import EventReader, ServerEvent
 
 
 def events(text: str, *, size: int = 10_000) -> list[ServerEvent]:

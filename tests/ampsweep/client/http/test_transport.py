@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ampsweep.client.transport import _ssl_context
+from ampsweep.client.http.transport import _ssl_context
 from ampsweep.errors import InvalidRequest
 from tests.ampsweep.client.both_clients import KINDS, opened
 

@@ -10,7 +10,7 @@ import pytest
 from ampsweep.cli.checks.server import server
 from ampsweep.client.chat_endpoint import ChatEndpoint
 from ampsweep.client.clients import AsyncClient, Client
-from ampsweep.client.errors import check_url, translate_errors
+from ampsweep.client.http.errors import check_url, translate_errors
 from ampsweep.errors import InvalidRequest, NoConnection
 
 WRONG = [

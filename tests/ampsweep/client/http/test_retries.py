@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from ampsweep.client.errors import retry_after
-from ampsweep.client.retries import Retries
+from ampsweep.client.http.errors import retry_after
+from ampsweep.client.http.retries import Retries
 from ampsweep.errors import (
     AmpsweepError,
     Conflict,

@@ -1,0 +1,1 @@
+"""HTTP beneath the clients: transports, requests and their retries, event streams, errors."""
