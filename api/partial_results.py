@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from ampsweep.errors import Unavailable
 from ampsweep.temporary import TemporaryFolder
-from jobs.results.assembly_process import SMALL, SMALL_CELLS
-from jobs.results.partial import AssembleCells, PartialResults, write_partial
+from jobs.results.finalization.assembly_process import SMALL, SMALL_CELLS
+from jobs.results.finalization.partial import AssembleCells, PartialResults, write_partial
 from jobs.results.writer import Results
 from jobs.store.protocol import Store
 from jobs.store.records import SweepRecord

@@ -22,8 +22,8 @@ from ampsweep.cli.server.catalog import catalog_of
 from ampsweep.cli.server.runtime import Runtime
 from ampsweep.cli.server.settings import read_settings
 from jobs.planning.planner import plan
-from jobs.results.assembly import assemble
-from jobs.results.finalization import finalize
+from jobs.results.finalization.assembly import assemble
+from jobs.results.finalization.finalization import finalize
 from jobs.results.summary import summary_json
 from jobs.sample import Sample
 from jobs.spec import parse_spec

@@ -28,8 +28,8 @@ from engine.neurons.neuron_set import NeuronSet
 from engine.steering.edits import Edits, resolve
 from examples.atlas.scoring import Scorer
 from jobs.planning.planner import plan
-from jobs.results.assembly import assemble
-from jobs.results.finalization import finalize
+from jobs.results.finalization.assembly import assemble
+from jobs.results.finalization.finalization import finalize
 from jobs.results.summary import summary_json
 from jobs.spec import parse_spec
 from jobs.store.records import CellOutcome, CellReport, Lease, SweepRecord

@@ -101,8 +101,11 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
         "jobs/results/schema.py",
     ),
     "tests/jobs/results/test_retention.py": ("jobs/results/score_files.py",),
-    "tests/jobs/results/test_finalization.py": ("jobs/results/assembly.py", "jobs/results/failures.py"),
-    "tests/api/routes/test_partial_results.py": ("jobs/results/partial.py",),
+    "tests/jobs/results/finalization/test_finalization.py": (
+        "jobs/results/finalization/assembly.py",
+        "jobs/results/failures.py",
+    ),
+    "tests/api/routes/test_partial_results.py": ("jobs/results/finalization/partial.py",),
     "tests/jobs/storage/test_protocol.py": ("jobs/storage/local.py",),
     "tests/jobs/store/test_*_contract.py": (
         "jobs/store/protocol.py",

@@ -13,7 +13,7 @@ from api.http.json_body import json_response
 from api.http.pagination import After, Limit, list_object
 from api.routes.results import checked_sweep
 from api.services import ServicesDep
-from jobs.results.sample_pages import SampleFilter, read_page
+from jobs.results.samples.pages import SampleFilter, read_page
 
 router = APIRouter(prefix="/sweeps", tags=["results"])
 

@@ -39,10 +39,10 @@ class Provenance:
         version: Version of Ampsweep that wrote the files.
         versions: Versions of the software that computed the cells.
         failed_cells: Errors of the failed cells, by id.
-        sources: Models, engines, neuron sets and data (`jobs.results.assembly.sources_of`).
+        sources: Models, engines, neuron sets and data (`jobs.results.finalization.assembly.sources_of`).
         files: SHA-256 of each file.
         warnings: Warnings of the plan.
-        partial: Cell counts of partial results (`jobs.results.partial`); None for complete results.
+        partial: Cell counts of partial results (`jobs.results.finalization.partial`); None for complete results.
     """
 
     sweep_id: str

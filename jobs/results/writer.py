@@ -176,7 +176,7 @@ class Results:
             epoch: The epoch of the lease on the sweep, which names the file.
             search: The search of the sweep, if it has one; fills the column `rung`.
             failed: The error of each failed cell, by its id, for the metadata.
-            sources: The provenance of the answers (`jobs.results.assembly.sources_of`), for the metadata.
+            sources: The provenance of the answers (`jobs.results.finalization.assembly.sources_of`), for the metadata.
             extra_metadata: Called when all cells are read; returns further metadata.
 
         Returns:

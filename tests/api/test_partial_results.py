@@ -12,8 +12,8 @@ import pytest
 from ampsweep.errors import Unavailable
 from api import partial_results
 from api.partial_results import PartialFiles, PartialWriter
-from jobs.results.assembly_process import SMALL_CELLS
-from jobs.results.partial import AssembledCells, assemble_cells
+from jobs.results.finalization.assembly_process import SMALL_CELLS
+from jobs.results.finalization.partial import AssembledCells, assemble_cells
 from jobs.store.records import CellRecord, SweepRecord
 from jobs.store.transitions import SweepState
 from tests.api.running_server import Server, running_server

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from jobs.cell import Cell
 from jobs.results.cell_table import CellTable
-from jobs.results.partial import write_partial
+from jobs.results.finalization.partial import write_partial
 from jobs.results.summary import SummaryBuilder
 from jobs.results.writer import Results
 from jobs.storage.local import LocalStorage

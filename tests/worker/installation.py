@@ -32,8 +32,8 @@ from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.estimate import Estimator
 from jobs.planning.planner import plan
-from jobs.results.assembly import assemble
-from jobs.results.finalization import finalize
+from jobs.results.finalization.assembly import assemble
+from jobs.results.finalization.finalization import finalize
 from jobs.results.retention import clean_up
 from jobs.results.writer import Results
 from jobs.spec import parse_spec

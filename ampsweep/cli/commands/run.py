@@ -204,8 +204,8 @@ async def _compute(runtime: Runtime, sweep: SweepRecord, settings: Settings) -> 
     import asyncio
 
     from api.http.change_notifier import ChangeNotifier
-    from jobs.results.assembly import assemble
-    from jobs.results.finalization import finalize
+    from jobs.results.finalization.assembly import assemble
+    from jobs.results.finalization.finalization import finalize
     from jobs.store.transitions import SWEEP_ENDED
     from worker.pool.local_pool import LocalPool
     from worker.pool.supervisor import COMMAND_POLICY

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ampsweep.cli.server.runtime import Runtime
     from jobs.cell import Cell
     from jobs.neuron_sets.registry import NeuronSets
-    from jobs.results.partial import PartialCells
+    from jobs.results.finalization.partial import PartialCells
     from jobs.results.writer import Results
     from jobs.store.records import SweepRecord
 
@@ -72,7 +72,7 @@ def _computed(out: Path, given: str | None) -> Iterator[Path]:
 
 def neuron_sets_of(runtime: Runtime, sweep: SweepRecord) -> frozenset[str]:
     """Return the ids of the neuron sets that the cells of a sweep need."""
-    from jobs.results.finalization import cells_of
+    from jobs.results.finalization.finalization import cells_of
 
     records = cells_of(runtime.store, sweep.id)
     return frozenset(record.cell.neurons.id for record in records if record.cell.neurons is not None)
@@ -88,7 +88,7 @@ def write_results(runtime: Runtime, sweep: SweepRecord, out: Path) -> dict[str, 
 
     The neuron set is written beside them, for `ampsweep report`.
     """
-    from jobs.results.finalization import cells_of
+    from jobs.results.finalization.finalization import cells_of
 
     files = _copy(runtime.results, sweep, out, prefix="")
     for path in files.values():
@@ -100,7 +100,7 @@ def write_results(runtime: Runtime, sweep: SweepRecord, out: Path) -> dict[str, 
 
 def write_partial_results(runtime: Runtime, sweep: SweepRecord, out: Path) -> PartialCells:
     """Write the results of a stopped run to files named `partial-*.parquet`; return how many cells they include."""
-    from jobs.results.partial import write_partial
+    from jobs.results.finalization.partial import write_partial
 
     with TemporaryFolder("run") as folder:
         partial = write_partial(runtime.store, runtime.results, runtime.store.get_sweep(sweep.id), folder)

@@ -49,7 +49,7 @@ def samples(
 
     A line is as wide as the terminal; with --json the texts are whole.
     """
-    from jobs.results.side_by_side import read_draws, read_items
+    from jobs.results.samples.side_by_side import read_draws, read_items
 
     wanted = dict(_pair(text) for text in where or [])
     with TemporaryFolder("samples") as folder:

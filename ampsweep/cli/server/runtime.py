@@ -23,8 +23,8 @@ from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.estimate import Estimator
 from jobs.presets import PRESETS, Presets
-from jobs.results.assembly import Assemble
-from jobs.results.finalization import finalize
+from jobs.results.finalization.assembly import Assemble
+from jobs.results.finalization.finalization import finalize
 from jobs.results.retention import clean_up
 from jobs.results.writer import Results
 from jobs.storage.factory import is_object_store, join, open_storage

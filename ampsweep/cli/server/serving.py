@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from api.auth.limits import Limits
     from api.http.change_notifier import ChangeNotifier
     from api.services import Services
-    from jobs.results.assembly_process import AssemblyProcesses
+    from jobs.results.finalization.assembly_process import AssemblyProcesses
     from worker.batches.service import LeasedBatchService
     from worker.completions import PoolCompletions
     from worker.dispatcher import Dispatcher
@@ -95,7 +95,7 @@ async def serve_until_stopped(
     from ampsweep.cli.server.exposure import auth_policy, limits_of
     from ampsweep.cli.server.http_server import HttpServer, listen
     from api.app import create_app
-    from jobs.results.assembly_process import AssemblyProcesses
+    from jobs.results.finalization.assembly_process import AssemblyProcesses
     from worker.sweep_finalizer import MAX_FINALIZING
 
     policy, limits = auth_policy(settings), limits_of(settings)

@@ -20,7 +20,7 @@ from jobs.cell import Cell
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.planner import plan
-from jobs.results.assembly import sources_of
+from jobs.results.finalization.assembly import sources_of
 from jobs.spec import parse_spec
 from tests.jobs.cluster import raw_spec, write_catalog
 

@@ -13,7 +13,7 @@ from ampsweep.domain.drift import Drift
 from ampsweep.errors import InvalidRequest, SweepTooLarge
 from jobs.cell import Cell
 from jobs.planning.catalog import Catalog
-from jobs.results.assembly import sources_of
+from jobs.results.finalization.assembly import sources_of
 from jobs.results.schema import cell_columns
 from jobs.spec import parse_spec
 from tests.jobs.cluster import planned, raw_spec

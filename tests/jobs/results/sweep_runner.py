@@ -10,8 +10,8 @@ from jobs.cell import Cell
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.planner import plan
-from jobs.results.assembly import Assembled, assemble
-from jobs.results.finalization import finalize
+from jobs.results.finalization.assembly import Assembled, assemble
+from jobs.results.finalization.finalization import finalize
 from jobs.results.writer import Results
 from jobs.spec import parse_spec
 from jobs.storage.local import LocalStorage

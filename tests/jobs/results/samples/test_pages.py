@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.results.sample_pages import SampleFilter, read_page
+from jobs.results.samples.pages import SampleFilter, read_page
 from jobs.results.schema import SAMPLES
 from jobs.storage.local import LocalStorage
 from jobs.storage.protocol import StoredFile

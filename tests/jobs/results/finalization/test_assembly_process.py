@@ -18,15 +18,15 @@ import pytest
 
 from ampsweep.errors import EngineFailed, InvalidRequest, Unavailable
 from jobs.planning.catalog import Catalog
-from jobs.results import assembly_process
-from jobs.results.assembly import assemble
-from jobs.results.assembly_process import MAX_DEATHS, AssemblyProcesses, _AssemblyProcess
-from jobs.results.partial import assemble_cells
+from jobs.results.finalization import assembly_process
+from jobs.results.finalization.assembly import assemble
+from jobs.results.finalization.assembly_process import MAX_DEATHS, AssemblyProcesses, _AssemblyProcess
+from jobs.results.finalization.partial import assemble_cells
 from jobs.store.transitions import SweepState
 from tests.jobs.results.sweep_runner import SEARCHED, SweepRunner
 
 pytestmark = pytest.mark.processes
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_partial_results_are_unavailable_if_the_process_dies(
 PARENT = """
 import sys, time
 from pathlib import Path
-from jobs.results.assembly_process import AssemblyProcesses
+from jobs.results.finalization.assembly_process import AssemblyProcesses
 from jobs.results.writer import Results
 from jobs.storage.local import LocalStorage
 

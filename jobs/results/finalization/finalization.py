@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ampsweep.errors import Conflict
-from jobs.results.assembly import Assemble
+from jobs.results.finalization.assembly import Assemble
 from jobs.store.protocol import Store
 from jobs.store.records import CellRecord, SweepLease, SweepRecord
 
@@ -20,7 +20,7 @@ def finalize(store: Store, lease: SweepLease, assemble: Assemble) -> SweepRecord
     Args:
         store: The store.
         lease: The lease on the sweep.
-        assemble: Publishes the files (`jobs.results.assembly`).
+        assemble: Publishes the files (`jobs.results.finalization.assembly`).
 
     Returns:
         The sweep after finalization.

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ampsweep.errors import AmpsweepError
+from jobs.results.samples.side_by_side import read_items
 from jobs.results.schema import SAMPLES
-from jobs.results.side_by_side import read_items
 
 STEERED = {"method": "neurons", "op": "set", "patch": "max", "factor": 2.0}
 ROWS: list[dict[str, Any]] = [

@@ -22,8 +22,8 @@ from typing import TypeVar, cast
 
 from ampsweep.errors import AmpsweepError, EngineFailed, Unavailable
 from ampsweep.out_of_threads import named_thread_failures
-from jobs.results.assembly import Assembled, assemble
-from jobs.results.partial import AssembledCells, assemble_cells
+from jobs.results.finalization.assembly import Assembled, assemble
+from jobs.results.finalization.partial import AssembledCells, assemble_cells
 from jobs.results.writer import Results
 from jobs.storage.factory import open_storage
 from jobs.store.records import CellRecord, SweepRecord
@@ -45,9 +45,9 @@ _DIED = "the process that assembles the results died; the machine may be out of 
 
 
 class AssemblyProcesses:
-    """Implements `jobs.results.assembly.Assemble` with a pool of processes, each assembling one sweep at a time.
+    """Implements `Assemble` with a pool of processes, each assembling one sweep at a time.
 
-    `assemble_cells` implements `jobs.results.partial.AssembleCells` with the same processes.
+    `assemble_cells` implements `AssembleCells` with the same processes.
 
     A process (about 220 MiB) is started when it is first needed and runs until `close`. Safe to call from any thread.
 
@@ -67,7 +67,7 @@ class AssemblyProcesses:
         self._deaths: Counter[str] = Counter()
 
     def __call__(self, sweep: SweepRecord, cells: Sequence[CellRecord], epoch: int) -> Assembled:
-        """Assemble a sweep; see `jobs.results.assembly.assemble`.
+        """Assemble a sweep; see `jobs.results.finalization.assembly.assemble`.
 
         Raises:
             Unavailable: if the process died.
@@ -84,7 +84,7 @@ class AssemblyProcesses:
             raise Unavailable(_DIED) from error
 
     def assemble_cells(self, sweep: SweepRecord, cells: Sequence[CellRecord], folder: Path) -> AssembledCells:
-        """Write the results of a sweep's completed cells to a local folder; see `jobs.results.partial.write_partial`.
+        """Write the results of a sweep's completed cells to a local folder; see `write_partial`.
 
         Raises:
             Unavailable: if the process died.

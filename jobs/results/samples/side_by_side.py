@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from ampsweep.errors import InvalidRequest, UnknownName
 from ampsweep.json_text import finite
 from ampsweep.missing_path import no_file
-from jobs.results.sample_pages import NONE, SHOWN, SampleFilter
+from jobs.results.samples.pages import NONE, SHOWN, SampleFilter
 
 _TABLE = ("task", "task_options", "mode", "data_language")
 _TEXTS = ("input", "completion", "error", "steered_spans")

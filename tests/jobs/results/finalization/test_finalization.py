@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.planning.catalog import Catalog
-from jobs.results.assembly import READ_AHEAD
 from jobs.results.cell_table import CellTable
 from jobs.results.failures import find_errors
+from jobs.results.finalization.assembly import READ_AHEAD
 from jobs.results.schema import SUMMARY
 from jobs.results.summary import SummaryBuilder, summary_csv, summary_json
 from jobs.results.writer import Published, Results

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from jobs.planning.catalog import Catalog
-from jobs.results.assembly import Assembled
-from jobs.results.finalization import finalize
+from jobs.results.finalization.assembly import Assembled
+from jobs.results.finalization.finalization import finalize
 from jobs.results.retention import clean_up
 from jobs.results.writer import Results
 from jobs.storage.local import LocalStorage

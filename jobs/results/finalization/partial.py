@@ -11,9 +11,9 @@ from ampsweep.errors import DamagedFile
 from ampsweep.hashing import canonical_json
 from jobs.planning.search import search_of_stored
 from jobs.results import metadata_keys as keys
-from jobs.results.assembly import publish, read_ahead
 from jobs.results.cell_table import CellTable
-from jobs.results.finalization import cells_of
+from jobs.results.finalization.assembly import publish, read_ahead
+from jobs.results.finalization.finalization import cells_of
 from jobs.results.writer import Results
 from jobs.storage.local import LocalStorage
 from jobs.store.protocol import Store

@@ -1,0 +1,1 @@
+"""From the files of cells to the results of a sweep, whole or partial."""

@@ -1,0 +1,1 @@
+"""Reads the samples of a sweep: in pages, and side by side."""
