@@ -107,7 +107,10 @@ class Recording:
         return values.view(self._shard.experts[layer], -1)
 
     def take(self, keys: Sequence[str]) -> list[RecordedPart]:
-        """Return what was recorded of some sentences and free their rows. All are read back together."""
+        """Return what was recorded of some sentences and free their rows.
+
+        All are read back together, each sentence in one piece, and are not copied again on the host.
+        """
         opened = [self._open[key] for key in keys]
         for key in keys:
             self.drop(key)
@@ -123,17 +126,17 @@ class Recording:
         read = self._read(wanted, after=rows)
         layers = self._shard.first_rows
         counts, sums = self._of_neurons(next(read)), iter(self._of_neurons(next(read)))
-        residual = next(read)[layers]
+        residual = next(read).take(layers, axis=1)
         reached = None if self.reached is None else next(read)
-        residual_counts: Iterator[NDArray[np.int32]] = iter(next(read)[layers].transpose(1, 0, 2) if counted else ())
+        residual_counts: Iterator[NDArray[np.int32]] = iter(next(read).take(layers, axis=1) if counted else ())
         return [
             RecordedPart(
                 shard=self._shard,
                 counts=counts[index],
                 sums=next(sums) if each.sums else None,
-                residual=residual[:, index].copy(),
-                residual_counts=next(residual_counts).copy() if each.residual_counts else None,
-                reached=None if reached is None else self._by_neuron(reached[:, index]),
+                residual=residual[index],
+                residual_counts=next(residual_counts) if each.residual_counts else None,
+                reached=None if reached is None else self._by_neuron(reached[index]),
             )
             for index, each in enumerate(opened)
         ]
@@ -152,23 +155,24 @@ class Recording:
         return tokens_of_neurons
 
     def _of_neurons(self, padded: NDArray[Any]) -> list[NDArray[Any]]:
-        """Return the neurons of rows [L, rows, F], without the padding of narrow layers, as `RecordedPart` has them."""
+        """Return the neurons of rows [rows, L, F], without the padding of narrow layers, as `RecordedPart` has them."""
         widths = self._shard.widths
         if isinstance(widths.width, int):
-            return [padded[:, index].copy() for index in range(padded.shape[1])]
+            return list(padded)
         exists = np.arange(padded.shape[2]) < np.array(widths.by_layer)[:, None]
-        return [padded[:, index][exists] for index in range(padded.shape[1])]
+        return [row[exists] for row in padded]
 
     def _read(
         self, wanted: Sequence[tuple[torch.Tensor, Sequence[int]]], *, after: Sequence[int]
     ) -> Iterator[NDArray[Any]]:
-        """Return some rows of each tensor in host memory, [L, rows, ...], after the last step that recorded any."""
+        """Return some rows of each tensor in host memory, [rows, L, ...], after the last step that recorded any."""
         marks = {self._marks[row] for row in after if row in self._marks}
         if any(row not in self._marks for row in after):  # no step has begun since
             marks.add(self._reads.mark())
 
         def selected() -> Iterator[torch.Tensor]:
-            return (values.index_select(1, self._index(rows)) for values, rows in wanted)
+            selections = (values.index_select(1, self._index(rows)) for values, rows in wanted)
+            return (selection.transpose(0, 1).contiguous() for selection in selections)
 
         return (copy.numpy() for copy in self._reads.read(selected, after=marks))
 

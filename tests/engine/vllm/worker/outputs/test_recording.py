@@ -64,6 +64,15 @@ def test_what_was_taken_does_not_change_with_the_row() -> None:
         assert (values == rows["c"] + 1).all()
 
 
+def test_sentences_are_in_one_piece_and_not_copied_again() -> None:
+    recording, _ = filled(LayerWidths(2, 5))
+    one, other = recording.take(["a", "c"])
+    for part in (one, other):
+        assert part.sums is not None
+        assert all(values.flags.c_contiguous for values in (part.counts, part.sums, part.residual))
+    assert one.counts.base is other.counts.base is not None
+
+
 def test_only_the_rows_of_sentences_that_start_are_cleared() -> None:
     recording, rows = filled(LayerWidths(2, 5))
     recording.clear([rows["b"], rows["d"]])
