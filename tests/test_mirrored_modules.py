@@ -37,7 +37,6 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
     "tests/ampsweep/cli/test_app.py": ("ampsweep/cli/terminal/failures.py",),
     "tests/ampsweep/cli/commands/test_serve.py": (
         "ampsweep/cli/server/engine_specs.py",
-        "ampsweep/cli/server/http_server.py",
         "ampsweep/cli/server/serving.py",
     ),
     "tests/ampsweep/client/test_clients.py": (

@@ -22,6 +22,12 @@ STOPPING = "stopping; a second Ctrl-C does not wait for open connections"
 DRAIN_SECONDS = 5
 """Seconds that open connections have to finish after the server was told to stop."""
 
+KEEP_ALIVE_SECONDS = 75
+"""Seconds that an idle connection stays open: longer than clients (httpx: 5) and load balancers (commonly 60) keep one.
+
+A server that closes connections first loses the requests that are sent on them just then.
+"""
+
 OPEN_FILES = 65_536
 """Number to which Ray raises the limit of open files, if the system allows so many."""
 
@@ -66,6 +72,7 @@ class HttpServer(uvicorn.Server):
             access_log=False,
             lifespan="off",
             limit_concurrency=_max_connections(),
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=DRAIN_SECONDS,
             server_header=False,
             proxy_headers=False,
