@@ -25,10 +25,13 @@ _AGAIN = "download the model again, all of its files"
 _MAX_HEADER = 100_000_000
 """Longest header in bytes that safetensors reads."""
 _TOWER = re.compile(
-    r"^(?:model\.)?(?:visual|vision_tower|vision_model|vision_encoder|audio_tower|embed_vision|embed_audio"
-    r"|multi_modal_projector|vision_projection|patch_merger|connector|aligner|projector|mm_projector|image_newline)(?:\.|$)"
+    r"^(?:model\.)?(?:visual|vision_tower|vision_model|vision_encoder|image_tower|video_tower|audio_tower|high_res_vision_\w+"
+    r"|embed_vision|embed_audio|vision_embed_tokens|visual_embeddings_table|multi_modal_projector|vision_projection"
+    r"|patch_merger|merger|connector|aligner|projector|mm_projector|mlp1|image_newline|query_tokens|qformer|language_projection"
+    r"|vqmodel|generation_(?:embeddings|aligner|head))(?:\.|$)"
 )
-"""The weights of a multimodal model that read images or sound: its towers, and what connects them to the text."""
+"""The weights of a multimodal model that read images or sound: its towers, and what connects them to the text. Janus
+also has some that draw images (`vqmodel`, `generation_...`)."""
 _LANGUAGE_MODEL = re.compile(r"^(?:model\.(?:language_model|text_model)\.|language_model\.model\.)")
 """Where Transformers 5 stores the language model (SmolVLM has `text_model`), and where Transformers 4 did."""
 

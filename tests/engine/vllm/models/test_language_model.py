@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
 from ampsweep.folders.weights import language_model_weight
 from benchmarks.tiny_models import LAYERS, Family
@@ -82,10 +83,25 @@ def shape_of(config: Any) -> dict[str, int]:
         ("model.text_model.layers.0.mlp.up_proj.weight", "model.layers.0.mlp.up_proj.weight"),
         ("model.connector.modality_projection.proj.weight", None),
         ("model.image_newline", None),
+        ("mlp1.0.weight", None),
     ],
 )
 def test_weights_are_renamed_whichever_release_stored_them(name: str, text_name: str | None) -> None:
     assert language_model_weight(name) == text_name
+
+
+@pytest.mark.parametrize(
+    "family", ["janus", "deepseek_vl", "deepseek_vl_hybrid", "ovis2", "minicpmv4_6", "video_llava", "blip-2"]
+)
+def test_only_the_language_model_is_left_of_a_model_with_further_modules(family: str) -> None:
+    config = AutoConfig.for_model(family)
+    config.get_text_config().num_hidden_layers = 1
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(config)
+    names = {text_name for name, _ in model.named_parameters() if (text_name := language_model_weight(name))}
+    assert any(".layers.0." in name for name in names)
+    others = {name for name in names if not name.startswith(("model.layers.", "model.decoder.", "lm_head."))}
+    assert others <= {"model.embed_tokens.weight", "model.norm.weight"}
 
 
 def test_a_stored_head_is_used_whatever_the_config_says(model_folder: Callable[[Family], Path], tmp_path: Path) -> None:
