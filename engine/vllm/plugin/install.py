@@ -6,6 +6,7 @@ class is named in the configuration.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -19,6 +20,8 @@ from engine.vllm.requests.request_extras import KEY
 
 _PROCESSES = ("vllm.engine.arg_utils", "vllm.v1.engine.core")
 """Modules without which a process is neither a front end nor an engine's core."""
+log = logging.getLogger("vllm.ampsweep")
+"""Its messages appear among those of vLLM, which shows only what is below its own name."""
 _WRAPPED = "ampsweep_wrapped"
 _early_checks: list[Callable[[Any], None]] = []
 """What checks requests of the OpenAI endpoints in this process; at most one."""
@@ -147,6 +150,7 @@ def _with_neurons(initialize_kv_caches: Any) -> Any:
         if is_steered(vllm_config):
             neurons = read_neurons(describe(vllm_config))
             self.model_executor.collective_rpc("steering_add_neurons", args=(neurons,))
+            self.ampsweep_neurons = f"neuron set {neurons.id} with the languages {', '.join(neurons.languages)}"
         return kv_cache_config
 
     return initialize
@@ -162,6 +166,7 @@ def _tested(get_supported_tasks: Any) -> Any:
             test_core(self)
             self.scheduler.ampsweep.reset_counts()
             self.ampsweep_tested = True
+            log.info("Ampsweep can steer requests, its self-test passed: %s", self.ampsweep_neurons)
         return get_supported_tasks(self)
 
     return get

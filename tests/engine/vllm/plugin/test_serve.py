@@ -121,6 +121,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         "AMPSWEEP_NEURONS": str(folder / "neurons"),
         "AMPSWEEP_PRESETS": str(presets),
         "AMPSWEEP_SLOTS": str(SLOTS),
+        "VLLM_LOGGING_LEVEL": "INFO",
     }
     lora = ("--enable-lora", "--max-loras", "2", "--max-lora-rank", "8", "--lora-modules", f"style={adapter}")
     with vllm_serve(model, folder, variables, *OPTIONS, *lora) as server:
@@ -140,6 +141,12 @@ def of_completion(answer: httpx.Response) -> Answer:
 def assert_same(ours: Answer, theirs: Answer) -> None:
     assert ours[0] == theirs[0]
     np.testing.assert_allclose(ours[1], theirs[1], rtol=0, atol=1e-4)
+
+
+def test_the_log_says_that_the_server_steers(site: Site) -> None:
+    neurons = f"neuron set {site.neurons.id} with the languages {', '.join(site.neurons.languages)}"
+    line = f"Ampsweep can steer requests, its self-test passed: {neurons}\n"
+    assert site.server.log.read_text(encoding="utf-8").count(line) == 1
 
 
 def test_every_request_of_a_mixed_load_is_steered_as_the_reference_does_it(site: Site) -> None:
