@@ -242,7 +242,8 @@ class NeuronSet:
         if not folder.is_dir():
             raise NotFound(f"{no_folder(folder)}; `ampsweep identify` writes neuron sets", param="neurons")
         if not (folder / METADATA_FILE).is_file():
-            raise NotFound(f"no neuron set in {folder}: {METADATA_FILE} is missing", param="neurons")
+            remedy = "give a folder that `ampsweep identify` or `ampsweep neurons import` wrote"
+            raise NotFound(f"no neuron set in {folder}: {METADATA_FILE} is missing; {remedy}", param="neurons")
         try:
             metadata = NeuronSetMetadata.parse((folder / METADATA_FILE).read_bytes())
             if metadata.format != FORMAT:

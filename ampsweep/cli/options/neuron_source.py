@@ -55,6 +55,9 @@ def local_set(source: str, *, param: str) -> Iterator[Path | None]:
     if path.is_dir():
         yield path
         return
+    if path.is_file():
+        remedy = f"convert it with `ampsweep neurons import {source} --model MODEL --out FOLDER`, and give that folder"
+        raise NotFound(f"{source} is a file, and not the folder of a neuron set; {remedy}", param=param)
     if not re.fullmatch(NEURON_SET_ID, source):
         kinds = "neither a folder, nor a file, nor the id of a neuron set (ns_...)"
         message = no_folder(Path(source)).partition("; did you mean ")[2]

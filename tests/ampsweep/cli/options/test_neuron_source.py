@@ -176,3 +176,14 @@ def test_a_set_of_a_server_is_shown_exported_and_compared(server: ServerProcess,
     missing = call("show", "ns_unknown", "--server", server.url)
     assert missing.exit_code == 3
     assert f"no neuron set ns_unknown in {home / 'neurons'}, and none on the server at {server.url}" in missing.stderr
+
+
+def test_a_file_and_another_folder_are_not_sets_and_say_what_to_give(model: Path, tmp_path: Path, home: Path) -> None:
+    (tmp_path / "neurons.json").write_text(json.dumps(NEURONS))
+    steering = ("--languages", "fr", "--factor", "2", "--engine", "fake")
+    of_file = run("generate", "Hi", "--model", model, "--neurons", tmp_path / "neurons.json", *steering)
+    assert of_file.exit_code == 3
+    assert f"`ampsweep neurons import {tmp_path}/neurons.json --model MODEL --out FOLDER`" in of_file.stderr
+    of_folder = call("show", tmp_path)
+    assert of_folder.exit_code == 3
+    assert "give a folder that `ampsweep identify` or `ampsweep neurons import` wrote" in of_folder.stderr
