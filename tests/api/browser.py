@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
 import json
 import shutil
@@ -108,11 +107,6 @@ class Browser:
         mobile = width < 600
         self._call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile)
         self._call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-
-    def screenshot(self, *, whole: bool = True) -> bytes:
-        """Return the page as a PNG, or the visible part of it."""
-        answer = self._call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
-        return base64.b64decode(answer["data"])
 
     def fill(self, selector: str, value: str) -> None:
         """Set the value of a control, with the events of a user's input."""

@@ -184,20 +184,23 @@ class _Sender:
     async def _answer(self, row: Row) -> RowResult:
         failure: AmpsweepError | None = None
         for _ in range(MAX_ATTEMPTS):
-            waits = 0
-            while True:
-                try:
-                    return await self._answers.answer(row)
-                except Unavailable:
-                    if waits >= MAX_WAITS and self._waiting == self._in_flight - 1:
-                        raise
-                except EngineFailed as error:
-                    failure = error
-                    break
-                waits += 1
-                await self._wait()
+            try:
+                return await self._answer_once_available(row)
+            except EngineFailed as error:
+                failure = error
         assert failure is not None
         return self._answers.failure(failure)
+
+    async def _answer_once_available(self, row: Row) -> RowResult:
+        waits = 0
+        while True:
+            try:
+                return await self._answers.answer(row)
+            except Unavailable:
+                if waits >= MAX_WAITS and self._waiting == self._in_flight - 1:
+                    raise
+            waits += 1
+            await self._wait()
 
     async def _wait(self) -> None:
         self._waiting += 1
