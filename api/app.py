@@ -53,7 +53,7 @@ from api.routes import (
 from api.services import Services
 from api.store_check import StoreCheck
 from jobs.evaluation.request import EvaluationRequest
-from jobs.spec import SweepSpec
+from jobs.spec.sweep import SweepSpec
 
 _V1 = (
     plan,

@@ -26,7 +26,7 @@ from jobs.results.finalization.assembly import assemble
 from jobs.results.finalization.finalization import finalize
 from jobs.results.summary import summary_json
 from jobs.sample import Sample
-from jobs.spec import parse_spec
+from jobs.spec.sweep import parse_spec
 from jobs.store.records import CellOutcome, CellReport, Lease
 
 BASES, TARGETS = ["en", "et", "id"], ["fr", "ja", "ru", "tr"]

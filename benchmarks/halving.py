@@ -31,7 +31,7 @@ from jobs.planning.planner import plan
 from jobs.results.finalization.assembly import assemble
 from jobs.results.finalization.finalization import finalize
 from jobs.results.summary import summary_json
-from jobs.spec import parse_spec
+from jobs.spec.sweep import parse_spec
 from jobs.store.records import CellOutcome, CellReport, Lease, SweepRecord
 from jobs.store.transitions import SWEEP_ENDED
 from jobs.tasks.loading import load_items

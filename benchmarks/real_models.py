@@ -53,7 +53,7 @@ from engine.vllm.settings import VllmSettings
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.planner import plan
-from jobs.spec import parse_spec
+from jobs.spec.sweep import parse_spec
 from jobs.tasks.loading import load_items
 from jobs.tasks.requests import Call, ScoreCall
 

@@ -99,6 +99,7 @@ COVERED_BY: Mapping[str, tuple[str, ...]] = {
         "jobs/results/cell_table.py",
         "jobs/results/schema.py",
     ),
+    "tests/jobs/spec/test_sweep.py": ("jobs/spec/interventions.py", "jobs/spec/neurons.py"),
     "tests/jobs/results/test_retention.py": ("jobs/results/score_files.py",),
     "tests/jobs/results/finalization/test_finalization.py": (
         "jobs/results/finalization/assembly.py",

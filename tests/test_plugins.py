@@ -122,7 +122,7 @@ from ampsweep.bundled import ATLAS_CORPUS
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.planner import plan
-from jobs.spec import parse_spec
+from jobs.spec.sweep import parse_spec
 catalog = Catalog(models={{"tiny": Path("tiny")}}, corpora={{"atlas": ATLAS_CORPUS}}, data=Path("data"), engine="fake")
 specs = json.loads({json.dumps(specs)!r})
 plans = {{name: plan(parse_spec(spec), catalog, NeuronSets(Path("sets"))) for name, spec in specs.items()}}

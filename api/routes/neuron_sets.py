@@ -22,7 +22,7 @@ from api.services import Services, ServicesDep
 from jobs.execution import IdentificationStatus
 from jobs.neuron_sets.registry import NeuronSetInfo
 from jobs.planning.neuron_choice import neurons_to_identify
-from jobs.spec import NeuronsByMethod
+from jobs.spec.neurons import NeuronsByMethod
 
 _EXAMPLE: dict[str, Any] = {"model": "atlas", "neurons": {"fr": {"0": [12, 40], "3": [7]}, "tr": {"1": [5]}}}
 

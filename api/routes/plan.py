@@ -11,7 +11,7 @@ from api.http.spec_body import SPEC_TYPES, ParsedSpec, SpecBody
 from api.openapi import request_body
 from api.routes.sweeps import SPEC_EXAMPLE
 from api.services import Services, ServicesDep
-from jobs.spec import SweepSpec, parse_spec
+from jobs.spec.sweep import SweepSpec, parse_spec
 
 router = APIRouter(prefix="/sweeps", tags=["sweeps"])
 

@@ -26,7 +26,7 @@ from api.services import Services, ServicesDep
 from api.sweep_stage import sweep_stage
 from jobs.planning.planner import Plan, plan
 from jobs.results.failures import SweepError, errors_of, find_errors
-from jobs.spec import SweepSpec, parse_spec
+from jobs.spec.sweep import SweepSpec, parse_spec
 from jobs.store.records import Event, RequestCounts, SweepRecord
 from jobs.store.transitions import SweepState
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from ampsweep.domain.intervention import Intervention, Source
 from ampsweep.hashing import content_hash
 from jobs.cell import TaskRef
-from jobs.spec import Control, InterventionsSpec
+from jobs.spec.interventions import Control, InterventionsSpec
 
 
 def with_controls(

@@ -14,7 +14,7 @@ from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.planner import MAX_CELLS, plan
 from jobs.planning.token_counts import count_tokens
-from jobs.spec import SweepSpec
+from jobs.spec.sweep import SweepSpec
 from jobs.tasks.loading import load_items
 from jobs.tasks.options import task_options
 from jobs.tasks.requests import Call, GenerateCall

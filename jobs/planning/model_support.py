@@ -7,7 +7,7 @@ from ampsweep.errors import InvalidRequest
 from ampsweep.folders.model import supports_chat
 from ampsweep.folders.vocabulary import read_vocabulary
 from jobs.planning.catalog import Catalog
-from jobs.spec import SweepSpec
+from jobs.spec.sweep import SweepSpec
 
 
 def require_support(spec: SweepSpec, catalog: Catalog) -> None:

@@ -15,7 +15,7 @@ from ampsweep.folders.corpus import Corpus
 from ampsweep.folders.model import ModelFolder
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
-from jobs.spec import NeuronsById, NeuronsByMethod
+from jobs.spec.neurons import NeuronsById, NeuronsByMethod
 
 
 @dataclass(frozen=True, kw_only=True)

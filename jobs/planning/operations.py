@@ -9,7 +9,7 @@ from ampsweep.domain.choices import Mode, Op, Patch
 from ampsweep.domain.statistic import Statistic
 from ampsweep.errors import InvalidRequest
 from jobs.planning.neuron_choice import NeuronChoice
-from jobs.spec import InterventionsSpec, OperationSpec
+from jobs.spec.interventions import InterventionsSpec, OperationSpec
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,7 @@ from jobs.planning.running_text import require_running_text
 from jobs.planning.search import Search, search_of
 from jobs.planning.task_resolution import ResolvedTask
 from jobs.planning.token_choices import token_choices
-from jobs.spec import SweepSpec
+from jobs.spec.sweep import SweepSpec
 
 MAX_CELLS = 100_000
 """The most cells that a sweep may have."""

@@ -23,7 +23,8 @@ from jobs.planning.catalog import Catalog
 from jobs.planning.neuron_choice import NeuronChoice, resolve_neurons
 from jobs.planning.operations import ResolvedOperation, check_patches, resolve_operations
 from jobs.planning.task_resolution import ResolvedTask, resolve_tasks
-from jobs.spec import InterventionsSpec, Layers, SweepSpec, VectorBaseline
+from jobs.spec.interventions import InterventionsSpec, Layers, VectorBaseline
+from jobs.spec.sweep import SweepSpec
 
 LayerChoice = tuple[int, ...] | None
 """The layers of an intervention; None for all layers."""

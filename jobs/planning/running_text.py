@@ -8,7 +8,7 @@ from ampsweep.errors import InvalidRequest
 from jobs.language_control.identifiers import open_identifier, require_languages
 from jobs.planning.catalog import Catalog
 from jobs.planning.resolution import ResolvedSweep
-from jobs.spec import SweepSpec
+from jobs.spec.sweep import SweepSpec
 from jobs.tasks.registry import task_of
 from jobs.tasks.requests import ScoreCall
 

@@ -28,7 +28,7 @@ from ampsweep.errors import InvalidRequest
 from jobs.cell import Cell, TaskRef
 from jobs.metrics.base import Metric
 from jobs.planning.controls import source_of, with_controls
-from jobs.spec import HalvingSpec, SweepSpec, parse_spec
+from jobs.spec.sweep import HalvingSpec, SweepSpec, parse_spec
 from jobs.tasks.base import Task
 from jobs.tasks.registry import task_for, task_of
 

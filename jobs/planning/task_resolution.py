@@ -12,7 +12,7 @@ from ampsweep.errors import DataUnavailable, InvalidRequest
 from ampsweep.hashing import canonical_json
 from jobs.cell import TaskRef
 from jobs.planning.catalog import Catalog
-from jobs.spec import TaskSpec
+from jobs.spec.task import TaskSpec
 from jobs.tasks.base import Task
 from jobs.tasks.registry import releases_of, task_for
 from jobs.tasks.sampled_task import SampledTask

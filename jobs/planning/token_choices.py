@@ -7,7 +7,7 @@ from itertools import product
 
 from ampsweep.domain.drift import Drift, Part, drift_of
 from ampsweep.domain.edited_tokens import EditedTokens
-from jobs.spec import InterventionsSpec
+from jobs.spec.interventions import InterventionsSpec
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from ampsweep.errors import InvalidRequest
 from ampsweep.folders.hub_model import cached_name, split_hub_name
 from jobs.instruction import PromptMethod
 from jobs.results import metadata_keys as keys
-from jobs.spec import Control
+from jobs.spec.interventions import Control
 
 _JSON_KEYS = (keys.SPEC, keys.VERSIONS, keys.FAILED_CELLS, keys.SOURCES)
 _OPTIONAL_JSON_KEYS = (keys.WARNINGS, keys.PARTIAL)

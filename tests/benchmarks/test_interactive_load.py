@@ -11,7 +11,7 @@ import pytest
 
 from ampsweep.errors import Unavailable
 from benchmarks.interactive_load import SPEC, Round, command, report, sweep_running, wait_for_engine
-from jobs.spec import parse_spec
+from jobs.spec.sweep import parse_spec
 
 
 class StubClient:

@@ -26,7 +26,7 @@ from ampsweep.domain.intervention import Intervention
 from api.app import openapi_document
 from engine.neurons.neuron_set import NeuronSet
 from engine.steering.edits import resolve
-from jobs.spec import parse_spec
+from jobs.spec.sweep import parse_spec
 
 neurons = NeuronSet(
     id="ns_1", model="m", fingerprint="f", layers=1, width=4, method="imported",

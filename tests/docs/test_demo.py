@@ -20,7 +20,7 @@ from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.planner import plan
 from jobs.report.data import ReportData
-from jobs.spec import parse_spec
+from jobs.spec.sweep import parse_spec
 from tests.docs.pages import DOCS, ROOT
 from tests.jobs.report.control_sweep import control_summary, write_sweep
 

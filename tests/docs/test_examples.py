@@ -13,7 +13,8 @@ import yaml
 from ampsweep.cli.commands.batch_line import parse
 from ampsweep.domain.intervention import Intervention
 from api.routes.neuron_sets import parse_neuron_set
-from jobs.spec import InterventionsSpec, parse_spec
+from jobs.spec.interventions import InterventionsSpec
+from jobs.spec.sweep import parse_spec
 from tests.docs.pages import DOCS, ROOT, blocks
 from tests.docs.shell import run_commands
 

@@ -17,7 +17,7 @@ from jobs.cell import Cell
 from jobs.language_control.identifiers import open_identifier
 from jobs.planning.planner import plan
 from jobs.planning.search import search_of
-from jobs.spec import parse_spec
+from jobs.spec.sweep import parse_spec
 from tests.engine.neuron_sets import make_neuron_set
 from tests.golden.inputs import write_inputs
 from tests.golden.specs import LM_EVAL_SPECS, SPECS

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from jobs.planning.planner import plan
-from jobs.spec import parse_spec
+from jobs.spec.sweep import parse_spec
 from tests.golden.contracts import CONTRACTS, FOLDER, difference, golden_file
 from tests.golden.inputs import write_inputs
 from tests.golden.specs import SPECS

@@ -23,7 +23,7 @@ from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.planner import MAX_CELLS, Plan, plan
 from jobs.sample import Sample
-from jobs.spec import parse_spec
+from jobs.spec.sweep import parse_spec
 from jobs.store.records import CellFile, CellOutcome, CellRecord, CellReport, Lease
 from jobs.store.sql.database import sqlite_engine
 from jobs.store.sql.store import SqlStore

@@ -18,7 +18,7 @@ from ampsweep.documents import read_spec
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.planner import plan
-from jobs.spec import SweepSpec, parse_spec
+from jobs.spec.sweep import SweepSpec, parse_spec
 from tests.jobs.tasks.real_data import DATA, needs
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -16,7 +16,7 @@ from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.neuron_choice import resolve_neurons
 from jobs.planning.planner import plan
-from jobs.spec import parse_spec
+from jobs.spec.sweep import parse_spec
 from tests.jobs.cluster import raw_spec, write_facts, write_jsonl
 
 LONG = {"en": "eng_Latn", "fr": "fra", "tr": "tur_Latn", "zh": "cmn_Hans"}

@@ -13,7 +13,7 @@ from api.http.change_notifier import ChangeNotifier
 from jobs.cell import Cell
 from jobs.clock import SystemClock
 from jobs.planning.planner import plan
-from jobs.spec import parse_spec
+from jobs.spec.sweep import parse_spec
 from jobs.store.records import CellFile, SweepFiles
 from jobs.store.sql.store import SqlStore
 from jobs.store.transitions import SWEEP_ENDED

@@ -36,7 +36,7 @@ from jobs.results.finalization.assembly import assemble
 from jobs.results.finalization.finalization import finalize
 from jobs.results.retention import clean_up
 from jobs.results.writer import Results
-from jobs.spec import parse_spec
+from jobs.spec.sweep import parse_spec
 from jobs.storage.factory import join, open_storage
 from jobs.store.protocol import Store
 from jobs.store.records import SweepLease, SweepRecord

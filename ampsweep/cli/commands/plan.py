@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ampsweep.cli.server.settings import Settings
     from jobs.planning.catalog import Catalog
     from jobs.planning.estimate import Estimator, Rates
-    from jobs.spec import SweepSpec
+    from jobs.spec.sweep import SweepSpec
 
 MEASURE_SECONDS = 5.0
 """How long `--measure` sends the items of each task."""
@@ -71,7 +71,7 @@ def plan(
         return
     from ampsweep.cli.server.catalog import local_catalog
     from ampsweep.cli.server.settings import read_settings
-    from jobs.spec import parse_spec
+    from jobs.spec.sweep import parse_spec
 
     quiet_libraries("plan", verbose=options.verbose)
     sweep_spec = parse_spec(read_spec(spec))
@@ -87,7 +87,7 @@ def check_used(spec: SweepSpec, *, corpora: Sequence[str] | None, lora: Sequence
     Raises:
         InvalidRequest: It uses no adapter (param "lora").
     """
-    from jobs.spec import NeuronsByMethod
+    from jobs.spec.neurons import NeuronsByMethod
 
     names = [pair.strip().partition("=")[0] for pair in lora or ()]
     if names and spec.adapter is None:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ampsweep.cli.server.runtime import Runtime
     from ampsweep.cli.server.settings import Settings
     from jobs.cell import Cell
-    from jobs.spec import SweepSpec
+    from jobs.spec.sweep import SweepSpec
     from jobs.store.records import SweepRecord
     from worker.pool.local_pool import LocalPool
 
@@ -74,7 +74,7 @@ def run(
     from ampsweep.cli.server.catalog import local_catalog
     from ampsweep.cli.server.runtime import Runtime
     from ampsweep.cli.server.settings import read_settings
-    from jobs.spec import parse_spec
+    from jobs.spec.sweep import parse_spec
 
     quiet_libraries("run", verbose=options.verbose)
     sweep_spec = parse_spec(read_spec(spec))

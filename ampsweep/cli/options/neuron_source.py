@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from engine.neurons.neuron_set import NeuronSet
     from jobs.neuron_sets.registry import NeuronSets
     from jobs.planning.catalog import Catalog
-    from jobs.spec import SweepSpec
+    from jobs.spec.sweep import SweepSpec
 
 SetArgument = Annotated[
     str,
@@ -108,7 +108,7 @@ def check_spec_uses(neuron_set: NeuronSet, spec: SweepSpec, *, catalog: Catalog,
         InvalidRequest: It uses another one; the message names both.
     """
     from jobs.planning.neuron_choice import resolve_neurons
-    from jobs.spec import NeuronsById
+    from jobs.spec.neurons import NeuronsById
 
     if isinstance(spec.neurons, NeuronsById):
         used = {spec.neurons.id}

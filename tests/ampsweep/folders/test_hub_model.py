@@ -21,7 +21,7 @@ from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.planner import plan
 from jobs.results.finalization.assembly import sources_of
-from jobs.spec import parse_spec
+from jobs.spec.sweep import parse_spec
 from tests.jobs.cluster import raw_spec, write_catalog
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

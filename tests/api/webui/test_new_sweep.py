@@ -14,7 +14,7 @@ from ampsweep.domain.choices import OPS, VECTORS, Scope, Selection
 from ampsweep.domain.neurons.neuron_set import SpecMethod
 from jobs.instruction import PromptMethod
 from jobs.planning.offers import OFFERS
-from jobs.spec import parse_spec
+from jobs.spec.sweep import parse_spec
 from tests.api.browser import Browser
 from tests.api.threaded_server import server_in_thread
 from tests.worker.installation import SPEC, Installation

@@ -15,7 +15,7 @@ from jobs.planning.catalog import Catalog
 from jobs.planning.controls import other_language
 from jobs.planning.planner import plan
 from jobs.results.schema import cell_columns
-from jobs.spec import parse_spec
+from jobs.spec.sweep import parse_spec
 from tests.jobs.cluster import planned, raw_spec
 
 OTHER: dict[str, Any] = {"languages": ["fr"], "op": "set", "factors": [2], "controls": ["random", "other"]}

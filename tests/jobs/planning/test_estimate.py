@@ -16,7 +16,7 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from ampsweep.errors import SweepTooLarge
 from jobs.planning.estimate import Estimator, SweepEstimate
 from jobs.planning.token_counts import count_tokens
-from jobs.spec import parse_spec
+from jobs.spec.sweep import parse_spec
 from jobs.tasks.requests import GenerateCall, ScoreCall
 from tests.worker.installation import SPEC, Installation, drain
 

@@ -26,7 +26,7 @@ from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.planner import plan
 from jobs.planning.search import search_of
-from jobs.spec import parse_spec
+from jobs.spec.sweep import parse_spec
 from tests.jobs.cluster import write_catalog
 from tests.jobs.planning.expansion import Expansion, condition_of
 

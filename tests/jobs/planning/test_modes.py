@@ -16,7 +16,7 @@ from ampsweep.errors import InvalidRequest
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.planner import Plan, plan
-from jobs.spec import parse_spec
+from jobs.spec.sweep import parse_spec
 from jobs.tasks.built_in.flores import PAPER_TOKENS
 from jobs.tasks.loading import load_items
 from jobs.tasks.registry import task_of

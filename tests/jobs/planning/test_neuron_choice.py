@@ -14,7 +14,7 @@ from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.neuron_choice import NeuronChoice, resolve_neurons
 from jobs.planning.planner import plan
-from jobs.spec import parse_spec
+from jobs.spec.sweep import parse_spec
 from tests.jobs.cluster import raw_spec
 from tests.jobs.neuron_sets.test_registry import save_set
 

@@ -16,7 +16,8 @@ from jobs.planning.catalog import Catalog
 from jobs.planning.neuron_choice import resolve_neurons
 from jobs.planning.operations import ResolvedOperation, check_patches, resolve_operations
 from jobs.planning.planner import plan
-from jobs.spec import InterventionsSpec, parse_spec
+from jobs.spec.interventions import InterventionsSpec
+from jobs.spec.sweep import parse_spec
 from tests.jobs.cluster import raw_spec
 
 SET_AND_SCALE: list[dict[str, Any]] = [

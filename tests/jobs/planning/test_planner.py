@@ -15,7 +15,7 @@ from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.planner import plan
 from jobs.results.schema import cell_columns
-from jobs.spec import parse_spec
+from jobs.spec.sweep import parse_spec
 from tests.jobs.cluster import planned, raw_spec, write_jsonl, write_model
 
 

@@ -15,7 +15,7 @@ from jobs.cell import Cell
 from jobs.planning.catalog import Catalog
 from jobs.results.finalization.assembly import sources_of
 from jobs.results.schema import cell_columns
-from jobs.spec import parse_spec
+from jobs.spec.sweep import parse_spec
 from tests.jobs.cluster import planned, raw_spec
 
 TOKENS: tuple[dict[str, Any] | None, ...] = (None, {"end": 8}, {"end": 8, "decay": 0.5})

@@ -11,7 +11,7 @@ from ampsweep.errors import InvalidRequest, UnknownName
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.resolution import ResolvedSweep, resolve
-from jobs.spec import parse_spec
+from jobs.spec.sweep import parse_spec
 from tests.jobs.cluster import raw_spec
 
 

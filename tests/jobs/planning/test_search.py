@@ -12,7 +12,7 @@ from ampsweep.errors import InvalidRequest
 from jobs.cell import Cell
 from jobs.planning.catalog import Catalog
 from jobs.planning.search import Rung, Search, search_of
-from jobs.spec import SweepSpec, parse_spec
+from jobs.spec.sweep import SweepSpec, parse_spec
 from jobs.tasks.registry import task_for
 from tests.jobs.cluster import planned, raw_spec
 

@@ -13,7 +13,7 @@ from jobs.planning.planner import plan
 from jobs.results.finalization.assembly import Assembled, assemble
 from jobs.results.finalization.finalization import finalize
 from jobs.results.writer import Results
-from jobs.spec import parse_spec
+from jobs.spec.sweep import parse_spec
 from jobs.storage.local import LocalStorage
 from jobs.store.records import CellOutcome, CellRecord, SweepRecord
 from jobs.store.transitions import SweepState

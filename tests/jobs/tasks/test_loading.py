@@ -11,7 +11,7 @@ from jobs.cell import Cell
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.planner import plan
-from jobs.spec import parse_spec
+from jobs.spec.sweep import parse_spec
 from jobs.tasks.loading import load_items, task_of_cell
 from jobs.tasks.requests import ScoreCall
 from tests.jobs.cluster import raw_spec, write_jsonl

@@ -11,7 +11,7 @@ import yaml
 from typer.testing import CliRunner
 
 from ampsweep.cli.app import app
-from jobs.spec import parse_spec
+from jobs.spec.sweep import parse_spec
 
 
 def call(*arguments: object) -> Any:

@@ -10,7 +10,7 @@ from ampsweep.errors import InvalidRequest
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.planner import plan
-from jobs.spec import parse_spec
+from jobs.spec.sweep import parse_spec
 from jobs.tasks.lm_eval.loaded_group import load_group
 from jobs.tasks.lm_eval.names import languages_of
 from jobs.tasks.loading import load_items, task_of_cell

@@ -14,7 +14,7 @@ from ampsweep.errors import DataUnavailable, InvalidRequest
 from jobs.neuron_sets.registry import NeuronSets
 from jobs.planning.catalog import Catalog
 from jobs.planning.planner import plan
-from jobs.spec import parse_spec
+from jobs.spec.sweep import parse_spec
 from jobs.tasks.lm_eval.loaded_task import load
 from jobs.tasks.loading import load_items
 from jobs.tasks.requests import Answer, GenerateCall, ScoreCall

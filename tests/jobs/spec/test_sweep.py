@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from ampsweep.errors import InvalidRequest
-from jobs.spec import NeuronsById, NeuronsByMethod, parse_spec
+from jobs.spec.neurons import NeuronsById, NeuronsByMethod
+from jobs.spec.sweep import parse_spec
 from tests.jobs.cluster import raw_spec
 
 WRONG: list[tuple[str, Any, str]] = [

@@ -1,103 +1,30 @@
-"""The spec of a sweep, as users write it in YAML or JSON.
-
-Validates the form of a spec and fills in defaults. Knows nothing of the models, corpora and data sets that exist;
-`jobs.planning.resolution` looks names up.
-"""
+"""The interventions of a spec: operations with their magnitudes, layers, tokens, controls and baselines."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from ampsweep.domain.choices import Mode, Op, Patch, Scope, Selection, Vector
+from ampsweep.domain.choices import Op, Patch, Scope, Selection, Vector
 from ampsweep.domain.drift import Part, When, check_when
 from ampsweep.domain.edited_tokens import EditedTokens, check_tokens
-from ampsweep.domain.generation.chat_template import TemplateVariables
-from ampsweep.domain.generation.sampling import AnswerCount, MaxTokens, SamplingSeed, Temperature, TopP
 from ampsweep.domain.intervention import (
     Factor,
     LayerList,
     NonTargetSpec,
-    Seed,
     StatisticWord,
     WeightedLanguages,
     check_magnitude,
     word_or_list,
 )
-from ampsweep.domain.neurons.neuron_set import METHOD_PARAMS, IdentificationRequest, SpecMethod
-from ampsweep.domain.validation import Languages, Name, NeuronSetId, StrictModel, Unique, one_or_list, unique, validate
+from ampsweep.domain.validation import StrictModel, Unique, one_or_list, unique
 from jobs.instruction import PromptMethod
 
-Rate = Annotated[float, Field(gt=0, le=1)]
 Control = Literal[Selection, "repeat"]
 """The controls: interventions on other neurons, or the unsteered model again."""
-_SPEC_NAMES = {"neurons": "k"}
-"""Parameters of identification methods that have another name in a spec."""
-
-
-class NeuronsById(StrictModel):
-    """A neuron set that exists, by its id."""
-
-    id: NeuronSetId
-
-
-class NeuronsByMethod(StrictModel):
-    """A neuron set to identify by a method, unless the same set was identified before.
-
-    `k` is the number of neurons of each language, for `act_prob` and `average_precision`; `seed` is for `random`.
-    """
-
-    method: SpecMethod
-    corpus: Name
-    languages: Languages
-    top_rate: Rate | None = None
-    filter_rate: Rate | None = None
-    activation_bar: Rate | None = None
-    k: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
-    seed: Seed | None = None
-
-    @model_validator(mode="after")
-    def _params_of_the_method(self) -> NeuronsByMethod:
-        names = self._request_names()
-        for name in self._params():
-            if name not in names:
-                raise PydanticCustomError(
-                    "unknown_key",
-                    "{key} is not a parameter of method {method}; it has {names}",
-                    {"key": name, "method": self.method, "names": ", ".join(names) or "no parameters"},
-                )
-        return self
-
-    def _request_names(self) -> dict[str, str]:
-        """Return the names of the method's parameters: from those in a spec to those in an identification request."""
-        return {_SPEC_NAMES.get(name, name): name for name in METHOD_PARAMS[self.method]}
-
-    def _params(self) -> dict[str, float]:
-        return self.model_dump(exclude={"method", "corpus", "languages"}, exclude_none=True)
-
-    def request(self, method: str | None = None) -> IdentificationRequest:
-        """Return the identification request for the set.
-
-        Args:
-            method: A variant of the spec's method with the same parameters; by default the spec's method.
-        """
-        names = self._request_names()
-        params = {names[name]: value for name, value in self._params().items()}
-        return IdentificationRequest.of(method or self.method, params)
-
-
-def _neurons_kind(raw: object) -> str:
-    by_id = isinstance(raw, NeuronsById) or (isinstance(raw, dict) and "id" in raw)
-    return "by id" if by_id else "by method"
-
-
-Neurons = Annotated[
-    Annotated[NeuronsById, Tag("by id")] | Annotated[NeuronsByMethod, Tag("by method")],
-    Discriminator(_neurons_kind),
-]
 Layers = Annotated[
     Annotated[Literal["all", "each"], Tag("a word")] | Annotated[LayerList, Tag("a list")],
     Discriminator(word_or_list),
@@ -272,127 +199,3 @@ class InterventionsSpec(StrictModel):
         if _first(self.when) is not None:
             return "when"
         return None if _first(self.part) is None else "part"
-
-
-class TaskSpec(StrictModel):
-    """A task on some data languages.
-
-    Attributes:
-        name: The name of the task (`jobs.tasks.registry`).
-        languages: Data languages; for lss the base languages.
-        targets: Target languages of the sweep that the task is asked with; all by default.
-        limit: Number of items; all by default.
-        split: Split of the data; that of the task by default.
-        data: Name of the data set; that of the task by default.
-        chat: Whether the model is asked through its chat template.
-        chat_template_kwargs: Variables of the chat template, such as `enable_thinking`.
-        facts: For lss: `shared` (the default) asks only facts that all of the task's languages have, `any` asks the
-            facts that both languages of a pair have.
-        max_tokens: Number of tokens of an answer, at most. This field and the next four are for tasks whose answers
-            are sampled (`jobs.tasks.sampled_task`), which have defaults for them.
-        temperature: Divisor of the logits; 0 is greedy.
-        top_p: Keep the likeliest tokens whose probabilities together reach this sum.
-        n: Number of answers to each prompt.
-        seed: Seed that the seeds of the answers are derived from; the sweep's by default.
-    """
-
-    name: Name
-    languages: Languages
-    targets: Languages | None = None
-    limit: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    split: Name | None = None
-    data: Name | None = None
-    chat: bool = False
-    chat_template_kwargs: TemplateVariables | None = None
-    facts: Literal["shared", "any"] | None = None
-    max_tokens: MaxTokens | None = None
-    temperature: Temperature | None = None
-    top_p: TopP | None = None
-    n: AnswerCount | None = None
-    seed: SamplingSeed | None = None
-
-    @property
-    def sampling(self) -> dict[str, int | float]:
-        """The sampling options that are given, by name."""
-        options = {name: getattr(self, name) for name in ("max_tokens", "temperature", "top_p", "n", "seed")}
-        return {name: value for name, value in options.items() if value is not None}
-
-
-class HalvingSpec(StrictModel):
-    """Successive halving over the factors; see `jobs.planning.search`.
-
-    All factors are tried on `items` items, then the better half on twice as many, and so on, until `keep` are left.
-    These are run on all items. `metric` is the metric that decides which factor is better; None stands for `lss`.
-    """
-
-    method: Literal["halving"]
-    items: Annotated[int, Field(ge=1, le=1_000_000)] = 8
-    keep: Annotated[int, Field(ge=1, le=1000)] = 2
-    metric: Name | None = None
-
-
-def _search(value: object) -> object:
-    if value == "grid":
-        return None
-    if isinstance(value, str) and value != "halving":
-        message = "must be grid, halving, or an object with method, items, keep and metric; got {value}"
-        raise PydanticCustomError("search", message, {"value": value})
-    return {"method": "halving"} if value == "halving" else value
-
-
-_Search = Literal["grid", "halving"] | HalvingSpec | None
-
-
-class SweepSpec(StrictModel):
-    """The spec of a sweep: one model, one neuron set, interventions and tasks.
-
-    Attributes:
-        name: A name for people; not part of any id.
-        model: Name of a model; a local run also accepts a folder or a model of the Hugging Face Hub.
-        adapter: Name of a LoRA adapter of the model that all requests use; by default the model alone is asked.
-        neurons: The neuron set, by its id or by the method that identifies it.
-        interventions: What is done to whose neurons.
-        tasks: What the model is asked.
-        mode: `corrected`, or `paper` to reproduce the errors of the published code. With both, the sweep is computed
-            in each mode.
-        search: Successive halving over the factors; None computes the whole grid.
-        seed: Seed of the random controls and of the items that a limit draws.
-
-    Example:
-        >>> spec = parse_spec(
-        ...     {
-        ...         "model": "atlas",
-        ...         "neurons": {"method": "lape", "corpus": "atlas", "languages": ["en", "fr", "tr"]},
-        ...         "interventions": {"languages": ["fr"], "op": "scale", "factors": [0.5, 2], "controls": ["random"]},
-        ...         "tasks": [{"name": "lss", "languages": ["en", "tr"], "limit": 24}],
-        ...     }
-        ... )
-        >>> spec.mode, spec.search, spec.interventions.factors
-        (('corrected',), None, (0.5, 2.0))
-    """
-
-    name: Name = "sweep"
-    model: Annotated[str, Field(min_length=1, max_length=4096)]
-    adapter: Name | None = None
-    neurons: Neurons
-    interventions: InterventionsSpec
-    tasks: Annotated[tuple[TaskSpec, ...], Field(strict=False, min_length=1, max_length=100)]
-    mode: Annotated[Unique[Mode], BeforeValidator(one_or_list)] = ("corrected",)
-    search: Annotated[HalvingSpec | None, BeforeValidator(_search, json_schema_input_type=_Search)] = None
-    seed: Seed = 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the spec as JSON with its defaults filled in; `parse_spec` reads it back."""
-        return self.model_dump(mode="json", exclude_none=True)
-
-
-def parse_spec(raw: object) -> SweepSpec:
-    """Validate the spec of a sweep.
-
-    Args:
-        raw: The spec as parsed from YAML or JSON.
-
-    Raises:
-        InvalidRequest: `param` is the dotted path of the first invalid field.
-    """
-    return validate(SweepSpec, raw)
