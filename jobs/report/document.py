@@ -106,8 +106,9 @@ def _missing(provenance: Provenance, samples: int, failed: int) -> Iterable[Noti
 def _caveats(data: ReportData) -> Iterable[Notice]:
     (few,) = data.query(LITTLE).to_pylist()
     if few["rows"]:
-        rest = f" (at least {few['least']}); their intervals are wide, and those by bootstrap too narrow."
-        yield Notice(f"{few['rows']} of the values rest on fewer than {FEW} items", rest)
+        rest = f" (at least {few['least']}); such intervals are wide, and those by bootstrap too narrow."
+        values = "1 value rests" if few["rows"] == 1 else f"{few['rows']:,} values rest"
+        yield Notice(f"{values} on fewer than {FEW} items", rest)
     (alike,) = data.query(ALIKE).to_pylist()
     if alike["rows"]:
         rest = ", because the items behind them are alike, so that nothing is known of the spread of others."

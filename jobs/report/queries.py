@@ -246,7 +246,7 @@ WHERE cost IS NOT NULL AND CASE WHEN has_lss THEN g.gain ELSE c.self END IS NOT 
 ORDER BY ALL
 """
 RESOURCES = """
-SELECT * FROM by_class ORDER BY ALL
+SELECT * FROM by_class WHERE (SELECT count(DISTINCT class) > 1 FROM by_class) ORDER BY ALL
 """
 RESOURCE_GAP = """
 SELECT panel, whose, count(*) FILTER (class = 'low') AS n_low, count(*) FILTER (class = 'high') AS n_high,
@@ -310,7 +310,7 @@ SELECT target, arm, measure, value, value_low, value_high, baseline, delta, delt
 FROM by_arm ORDER BY ALL
 """
 ARMS_TAKEN = """
-SELECT DISTINCT arm, target_language AS target FROM best_of_ways WHERE measure IS NOT NULL AND value IS NOT NULL
+SELECT DISTINCT arm, target_language AS target FROM best_of_ways WHERE value IS NOT NULL
 """
 MEASURED_BY = """
 SELECT measure, string_agg(panel, '; ' ORDER BY panel) AS panels FROM measures GROUP BY measure

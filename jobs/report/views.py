@@ -261,14 +261,14 @@ SELECT *, row_number() OVER (
   PARTITION BY target_language
   ORDER BY lss_values DESC, lss DESC, control_values DESC, control DESC, gain_values DESC, gain DESC,
            factor, op, patch, statistic, layers, edited) AS place
-FROM scored WHERE coalesce(lss, control, gain) IS NOT NULL
+FROM scored
 """
 """The interventions of each target, without controls, in the order (`place`) in which one is chosen.
 
 The best has the largest mean LSS over base languages; of equal ones the best mean language control over data languages
 other than the target; then the largest mean relative gain in the language itself; then the smallest factor. One with
 fewer values of a measure than another, in fewer data languages, is behind it whatever its mean. A measure that the
-sweep did not take does not count. Means are equal if they agree to 12 digits. `jobs.results.best_factors` has the same
+sweep did not take does not count; without any it is the smallest factor. Means are equal if they agree to 12 digits. `jobs.results.best_factors` has the same
 rule.
 """
 

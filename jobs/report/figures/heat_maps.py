@@ -110,10 +110,14 @@ def difference_maps(table: pa.Table, *, rows: str, columns: str) -> Figure:
 
 def _reach(cells: list[Row]) -> float:
     """Return the difference that has the full colour: a fixed one for the metric, unless there are larger ones."""
-    metric = metric_of(cells[0]["panel"])
-    fixed = SHARE_SPAN if is_share(metric) else next((SPANS[name] for name in SPANS if metric.startswith(name)), 0.0)
+    fixed = span_of(metric_of(cells[0]["panel"]))
     seen = [abs(cell[name]) for cell in cells for name in ("value", "mde", "noise") if cell[name] is not None]
     return float(max(fixed, *seen, 1e-9))
+
+
+def span_of(metric: str) -> float:
+    """Return the difference of a metric that has the full colour if none is larger; 0 if no such value is known."""
+    return SHARE_SPAN if is_share(metric) else next((SPANS[name] for name in SPANS if metric.startswith(name)), 0.0)
 
 
 def _shade(cell: Row, column: str, reach: float) -> float | None:

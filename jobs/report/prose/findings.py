@@ -83,7 +83,7 @@ def findings_of(data: ReportData) -> list[str]:
     )
     arm = next((name for name in _ARMS if name in targets), None)
     if arm is None:
-        return ["No steered cell has a value of language control, LSS, accuracy or likelihood."]
+        return ["No steered cell has a value."]
     share = next((name for name in _SHARES if measured.has(arm, name)), None)
     if share is None:
         sentences = _differences(data)
@@ -140,7 +140,9 @@ def _costs(measured: _Measured, arm: str) -> list[str]:
         rows = [row for row in measured.of(arm, measure) if row["delta"] is not None]
         if not rows:
             continue
-        change = f"{signed(fmean(row['delta'] for row in rows))} ({_mean(rows, 'delta')}; {measured.panels[measure]})"
+        beside = [_mean(rows, "delta"), measured.panels[measure]]
+        beside.append(f"unsteered {amount(fmean(row['baseline'] for row in rows))}")
+        change = f"{signed(fmean(row['delta'] for row in rows))} ({'; '.join(beside)})"
         text = f"In the other languages, the mean difference in {label} is {change}: {_verdict(rows)}"
         if any(row["conclusion"] in INCONCLUSIVE for row in rows) and (arm, measure) in measured.detectable:
             seen = amount(measured.detectable[arm, measure])
@@ -181,7 +183,8 @@ def _limits(data: ReportData, measured: _Measured, arm: str) -> list[str]:
         limits.append(f"{chosen}, on some of the same items, so this metric is optimistic at it.")
     elif arm not in _INSTRUCTIONS and tried["tried"] > 1:
         held_out = {(row["arm"], row["measure"]): row["held_out"] for row in data.query(HELD_OUT).to_pylist()}
-        limits.append(_optimism(measured, arm, tried["tried"], held_out))
+        has_gain = any(row["side"] == "self" for row in data.query(SIGNIFICANCE).to_pylist())
+        limits.append(_optimism(measured, arm, tried["tried"], held_out, has_gain=has_gain))
     (noise,) = data.query(NOISE).to_pylist()
     if noise["differences"] and not noise["measured"]:
         limits.append('No control "repeat" ran, so run-to-run noise is unknown.')
@@ -190,7 +193,9 @@ def _limits(data: ReportData, measured: _Measured, arm: str) -> list[str]:
     return limits
 
 
-def _optimism(measured: _Measured, arm: str, tried: int, held_out: Mapping[tuple[str, str], float]) -> str:
+def _optimism(
+    measured: _Measured, arm: str, tried: int, held_out: Mapping[tuple[str, str], float], *, has_gain: bool
+) -> str:
     """Return what the choice of the best interventions means for the values that it looks at.
 
     Args:
@@ -198,9 +203,13 @@ def _optimism(measured: _Measured, arm: str, tried: int, held_out: Mapping[tuple
         arm: The way to steer.
         tried: Number of interventions that it was chosen from.
         held_out: The mean over targets of each arm and measure on items that did not choose the intervention.
+        has_gain: Whether there are differences in the target language itself.
     """
     measures = {"lss": "LSS", "control": "language control"}  # in the order in which the view `judged` is read
     names = {measure: name for measure, name in measures.items() if measured.has(arm, measure)} or {"gain": "gain"}
+    if "gain" in names and not has_gain:
+        without = "No LSS, no language control and nothing in a target language itself was measured"
+        return f"{without}, so each target is shown at its smallest factor, not at the best of {tried} interventions."
     first, *rest = names
     chosen = f"Each target is shown at the best of up to {tried} interventions by {names[first]}"
     if rest:

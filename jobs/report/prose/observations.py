@@ -14,7 +14,8 @@ import pyarrow as pa
 from ampsweep.domain.languages.codes import is_target
 from ampsweep.domain.metric_names import ALPHA, metric_title
 from jobs.report.figures.control_plots import METHOD_LABELS
-from jobs.report.figures.drawing import Row, distinct, panels
+from jobs.report.figures.drawing import Row, distinct, metric_of, panels
+from jobs.report.figures.heat_maps import span_of
 from jobs.report.prose.wording import INCONCLUSIVE, amount, below_mde, between, count_of, listed, signed
 
 
@@ -135,8 +136,11 @@ def curves_seen(table: pa.Table) -> str:
         means = {x: fmean(row["y"] for row in own if row["x"] == x) for x in distinct(own, "x")}
         low, high = min(means, key=lambda x: means[x]), max(means, key=lambda x: means[x])
         targets = count_of(len(distinct(own, "target")), "target")
-        if low == high:
+        if len(means) == 1:
             return f"mean over {targets} {_effect(own, means[low])} at {low:g}, the only one"
+        if low == high:
+            ends = between(means, digits=None)
+            return f"mean over {targets} {_effect(own, means[low])} at each from {ends}"
         ends = f"{_effect(own, means[low])} at {low:g} to {_effect(own, means[high])} at {high:g}"
         return f"mean over {targets} from {ends}"
 
@@ -147,7 +151,10 @@ def curves_seen(table: pa.Table) -> str:
 
 
 def effects_seen(table: pa.Table) -> str:
-    """Count the significant differences in the language itself and in others, and name the largest deterioration."""
+    """Count the significant differences in the language itself and in others, and name the largest deterioration.
+
+    Differences of several metrics are compared by the span of their colours in the heat maps.
+    """
     rows = table.to_pylist()
     sides = []
     for side, is_self in (("self", True), ("cross", False)):
@@ -160,9 +167,10 @@ def effects_seen(table: pa.Table) -> str:
     worse = [row for row in rows if row["improvement"] is not None and row["improvement"] < 0]
     text = f"{_capitalized('; '.join(sides))}." if sides else "No difference has an interval or a test."
     if worse:
-        worst = min(worse, key=lambda row: row["improvement"])
+        worst = min(worse, key=lambda row: row["improvement"] / (span_of(metric_of(row["panel"])) or 1.0))
         where = f"data language {worst['row']}, steered to {worst['column']}; {worst['panel']}, n = {worst['n']}"
-        text += f" The largest deterioration is {signed(worst['value'])} ({where})."
+        doubt = f"; {worst['conclusion']}" if worst["conclusion"] in INCONCLUSIVE else ""
+        text += f" The largest deterioration is {signed(worst['value'])} ({where}{doubt})."
     return text
 
 

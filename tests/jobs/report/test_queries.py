@@ -24,6 +24,7 @@ from jobs.report.queries import (
     MODES,
     OWN_OR_ANY,
     PROFILE,
+    RESOURCES,
     SEARCH,
     SELF_CROSS,
 )
@@ -68,6 +69,14 @@ def test_layers_in_turn_have_a_profile_over_layers(tmp_path: Path) -> None:
     with closing(opened(tmp_path, rows)) as data:
         assert [row["x"] for row in data.query(PROFILE).to_pylist()] == [9, 10]
         assert data.query(CURVES).num_rows == data.query(GAIN_COST).num_rows == 0
+
+
+def test_one_class_of_languages_is_compared_with_none(tmp_path: Path) -> None:
+    rows = [control_row("lss", "lss", "en", target, **{**NEURONS, "value": 0.9}) for target in ("fr", "ja", "ht")]
+    with closing(opened(tmp_path, rows)) as data:
+        assert data.query(RESOURCES).num_rows == 3
+    with closing(opened(tmp_path, rows[:2])) as data:
+        assert data.query(RESOURCES).num_rows == 0
 
 
 def test_a_search_has_the_language_itself_apart_from_the_others(tmp_path: Path) -> None:

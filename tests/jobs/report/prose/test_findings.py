@@ -135,7 +135,7 @@ def test_the_cost_is_given_or_what_could_have_been_seen(tmp_path: Path) -> None:
     cost = found(tmp_path, [*steered, *lost])[2]
     assert cost.startswith(
         "In the other languages, the mean difference in accuracy is -0.11 (mean over 3 targets, 95 % interval -0.33 to "
-        "0.12; xcopa"
+        "0.12; xcopa: accuracy, n = 100; unsteered 0.60): worse"
     )
     assert ": worse for 2 of 3 targets (the 95 % interval excludes zero); differences" in cost
     none = [compared("xcopa", "accuracy", target, 0.58, 0.6, mde=0.08) for target in TARGETS]
@@ -204,4 +204,29 @@ def test_after_a_search_its_metric_is_called_optimistic(tmp_path: Path, monkeypa
 
 
 def test_a_sweep_without_values_says_so(tmp_path: Path) -> None:
-    assert found(tmp_path, []) == ["No steered cell has a value of language control, LSS, accuracy or likelihood."]
+    assert found(tmp_path, []) == ["No steered cell has a value."]
+
+
+def test_a_sweep_of_translations_is_summed_up_by_its_differences(tmp_path: Path) -> None:
+    rows = [compared("flores", "chrf++", target, 30.0, 20.0) | {"data_language": target} for target in TARGETS]
+    assert found(tmp_path, rows)[0] == (
+        "In the target language itself, 3 of 3 differences significant after correction (3 better; median size 10.00; "
+        "flores: chrf++)."
+    )
+
+
+def test_without_a_measure_of_what_steering_achieves_the_choice_is_said_to_be_none(tmp_path: Path) -> None:
+    rows = [
+        compared("xcopa", "accuracy", target, 0.6 - 0.1 * factor, 0.6, factor=factor)
+        for target in TARGETS
+        for factor in (1.0, 2.0)
+    ]
+    sentences = found(tmp_path, rows)
+    assert sentences[0] == (
+        "In the other languages, 3 of 3 differences significant after correction (3 worse; median size 0.10; "
+        "xcopa: accuracy)."
+    )
+    assert (
+        "No LSS, no language control and nothing in a target language itself was measured, so each target is shown at "
+        "its smallest factor, not at the best of 2 interventions."
+    ) in sentences

@@ -126,10 +126,11 @@ def control(name: str, own: float, controlled: float, p: float) -> dict[str, Any
                 *(curve("lss", "fr", x, y, intervention="add max") for x, y in ((0, 0.6), (2, 0.6))),
             ],
             (
-                "lss, n = 9: add max: mean over 1 target 0.60 at 0, the only one; set max: mean over 1 target from "
+                "lss, n = 9: add max: mean over 1 target 0.60 at each from 0 to 2; set max: mean over 1 target from "
                 "0.40 at 0 to 0.80 at 2."
             ),
         ),
+        ("curves_seen", [curve("lss", "fr", 3, 0.6)], "lss, n = 9: mean over 1 target 0.60 at 3, the only one."),
         (
             "effects_seen",
             [
@@ -140,6 +141,17 @@ def control(name: str, own: float, controlled: float, p: float) -> dict[str, Any
             (
                 "Self: 1 better; cross: 1 worse, 1 not significant. The "
                 "largest deterioration is -0.30 (data language ja, steered to fr; xcopa: accuracy, n = 9)."
+            ),
+        ),
+        (
+            "effects_seen",
+            [
+                effect("en", "fr", -0.3, "not significant"),
+                effect("ja", "fr", -1.5, "worse") | {"panel": "flores: chrf++"},
+            ],
+            (
+                "Cross: 1 worse, 1 not significant. The largest deterioration is -0.30 (data language en, steered to "
+                "fr; xcopa: accuracy, n = 9; not significant)."
             ),
         ),
         (
