@@ -96,9 +96,10 @@ def _missing(provenance: Provenance, samples: int, failed: int) -> Iterable[Noti
             f"; {partial['missing']} are missing (the sweep was {partial['status']}). The numbers below are not those "
             "of the finished sweep.",
         )
-    excluded = " and are excluded from all numbers below."
-    if provenance.failed_cells:
-        yield Notice(f"{count_of(len(provenance.failed_cells), 'cell')} failed", excluded)
+    excluded = ", excluded from all numbers below."
+    if cells := len(provenance.failed_cells):
+        behind = "Where one is missing, the intervention comes after the others in the choice of the best one."
+        yield Notice(f"{count_of(cells, 'cell')} failed", f"{excluded} {behind}")
     if failed:
         yield Notice(f"{failed:,} of {count_of(samples, 'sample')} failed", excluded)
 

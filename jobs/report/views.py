@@ -268,8 +268,8 @@ FROM scored
 The best has the largest mean LSS over base languages; of equal ones the best mean language control over data languages
 other than the target; then the largest mean relative gain in the language itself; then the smallest factor. One with
 fewer values of a measure than another, in fewer data languages, is behind it whatever its mean. A measure that the
-sweep did not take does not count; without any it is the smallest factor. Means are equal if they agree to 12 digits. `jobs.results.best_factors` has the same
-rule.
+sweep did not take does not count; without any, the smallest factor is the first. Means are equal if they agree to 12
+digits. `jobs.results.best_factors` has the same rule.
 """
 
 CHOSEN = """

@@ -314,15 +314,18 @@ def test_the_page_says_what_rests_on_little_and_what_the_plan_warned_of(folder: 
     assert ">tasks.0: few facts</p>" in page
 
 
-def test_the_page_counts_the_samples_that_failed(folder: Path, data: ReportData) -> None:
+def test_the_page_counts_the_samples_and_cells_that_failed(folder: Path, data: ReportData) -> None:
     assert "samples failed" not in render(data, [])
-    metadata = pq.read_schema(folder / "results.parquet").metadata
+    failures = {b"ampsweep.failed_cells": canonical_json({"cell_1": "out of memory"}).encode()}
+    metadata = {**pq.read_schema(folder / "results.parquet").metadata, **failures}
     rows = samples()
     rows[3]["error"] = "too long"
     table = pa.Table.from_pylist(rows, schema=SAMPLES).replace_schema_metadata(metadata)
     pq.write_table(table, folder / "results.parquet")
     with closing(ReportData(folder)) as failed:
-        assert f"<strong>1 of {len(rows)} samples failed</strong>" in render(failed, [])
+        page = render(failed, [])
+    assert f"<strong>1 of {len(rows)} samples failed</strong>, excluded from all numbers below." in page
+    assert "<strong>1 cell failed</strong>, excluded from all numbers below. Where one is missing, the inter" in page
 
 
 def test_the_page_of_partial_results_says_so_first(folder: Path, data: ReportData) -> None:
