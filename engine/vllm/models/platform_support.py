@@ -15,6 +15,8 @@ _WITHOUT_CODE = frozenset(
     {"xglm", "codegen", "diffllama", "gpt_neo", "bamba", "minimax", "mistral4", "youtu", "biogpt"}
 )
 """Language models, by `model_type`, that vLLM has no code for, and whose code in Transformers it cannot run."""
+_CROSS_ATTENTION = "mllama_text_model"
+"""The language model of Llama 3.2 Vision."""
 _OTHER_ATTENTION = frozenset({"granitemoe_swa"})
 """Those whose attention vLLM computes without their windows and sinks."""
 _ONLY_ON_GPUS = {
@@ -66,6 +68,9 @@ def check_platform(
     model_type = text.model_type
     if model_type in _WITHOUT_CODE:
         _reject(model_type, "it has no code for it, and cannot run that of Transformers; use --engine transformers")
+    if model_type == _CROSS_ATTENTION:
+        reason = "its cross-attention layers compute nothing without an image, and no engine can steer them"
+        _reject(config.model_type, f"{reason}; use the text model that it was made of, Llama 3.1 8B or 70B")
     if is_multimodal(config) and language_model_class(config) is None:
         _reject(config.model_type, "it has no class for its language model alone; use --engine transformers")
     if model_type in _OTHER_ATTENTION:

@@ -38,6 +38,12 @@ def test_language_models_without_a_class_of_their_own_are_rejected() -> None:
             check_platform(_config("glm_ocr"), dtype="float32", on_cpu=on_cpu)
 
 
+def test_cross_attention_is_rejected_with_a_model_that_has_none() -> None:
+    for on_cpu in (True, False):
+        with pytest.raises(UnsupportedModel, match=r"mllama here: .* no engine can steer them; use .* Llama 3\.1 8B"):
+            check_platform(_config("mllama"), dtype="float32", on_cpu=on_cpu)
+
+
 def test_blocks_without_a_kernel_on_a_cpu_are_rejected() -> None:
     for model_type in ("olmo_hybrid", "jamba", "mimo_v2_flash"):
         for dtype in ("float32", "bfloat16"):
