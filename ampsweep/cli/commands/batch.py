@@ -124,6 +124,7 @@ async def _batch(
 async def _shown(rows: AsyncIterator[Row], display: ProgressDisplay, lines: int) -> AsyncIterator[Row]:
     """Yield rows, and show how many have been answered."""
     done = failed = 0
+    display.show(0, lines)
     async for row in rows:
         done += 1
         failed += row["error"] is not None

@@ -188,6 +188,7 @@ async def _capture(
                 engine.info, adapter=job.adapter, neuron_set=set_id, intervention=job.intervention
             )
             display.stage("capturing", "texts")
+            display.show(0, len(texts))
             with atomic_write(target) as temporary, CaptureWriter(temporary, neurons, job.dtype, source) as writer:
                 async with aclosing(captured(engine, requests)) as captures:
                     done = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -47,6 +48,7 @@ class ProgressDisplay:
         self._last_step = -1
         self._printed_at = clock()
         self._printed = ""
+        self._counts: deque[tuple[float, int]] = deque()
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -54,7 +56,6 @@ class ProgressDisplay:
             TimeElapsedColumn(),
             console=Console(file=own_stream(err=True)),
             disable=not own_stream(err=True).isatty(),
-            speed_estimate_period=RATE_SECONDS,
             get_time=clock,
         )
         self._task = self._bar.add_task(label, total=None, text="")
@@ -76,15 +77,14 @@ class ProgressDisplay:
         if name == self._stage:
             return
         self._stage, self._unit, self._last_step = name, unit, -1
+        self._counts.clear()
         self._bar.reset(self._task, total=None, description=f"{self._label}: {name}", text="")
         if self._bar.disable and not unit:  # otherwise its first count is printed
             self._print(f"{self._label}: {name}")
 
     def show(self, done: int, total: int | None, note: str = "") -> None:
         """Update the display; `note` is a short text about the state. A rate is shown from the third call on."""
-        self._bar.update(self._task, completed=done, total=total)
-        task = next(task for task in self._bar.tasks if task.id == self._task)
-        self.show_rate(done, total, task.finished_speed or task.speed, note)
+        self.show_rate(done, total, self._rate(done), note)
 
     def show_rate(self, done: int, total: int | None, rate: float | None, note: str) -> None:
         """Update the display with a rate in units per second that was measured elsewhere."""
@@ -95,6 +95,16 @@ class ProgressDisplay:
         self._bar.update(self._task, text=text)
         if self._bar.disable:
             self._show_line(done, total, text)
+
+    def _rate(self, done: int) -> float | None:
+        """Return the units per second since the first count of the stage, which many finished at once do not raise."""
+        counts, now = self._counts, self._clock()
+        if not counts or done > counts[-1][1]:
+            counts.append((now, done))
+        while len(counts) > 3 and counts[1][0] < now - RATE_SECONDS:
+            counts.popleft()
+        since, before = counts[0]
+        return (done - before) / (now - since) if len(counts) > 2 and now > since else None
 
     def _show_line(self, done: int, total: int | None, text: str) -> None:
         step = done * PLAIN_STEPS // total if total else done // 1000

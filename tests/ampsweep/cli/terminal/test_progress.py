@@ -84,6 +84,17 @@ def test_a_resumed_work_does_not_count_what_was_there_before(capsys: pytest.Capt
     assert lines(capsys)[-1] == "study: 90/100 cells, 5.0/s, 0:02 left"
 
 
+def test_units_that_end_together_count_for_the_time_since_the_start(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    with ProgressDisplay("study", "cells", clock=clock) as display:
+        display.show(0, 56)
+        clock.time += 240
+        for done in range(1, 9):
+            display.show(done, 56)
+            clock.time += 0.001
+    assert lines(capsys)[-1] == "study: 6/56 cells, 1.5/min, 33:20 left"
+
+
 def test_slow_work_prints_a_line_from_time_to_time(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
     with ProgressDisplay("study", "cells", clock=clock) as display:
