@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
@@ -40,37 +40,37 @@ def doctor(
     """
     if lora and model is None:
         raise InvalidRequest("an adapter is examined together with its model; give --model", param="lora")
-    findings = examine(server, model=model, dtype=dtype, adapters=lora or ())
-    for finding in findings:
+    is_well = True
+    for finding in examine(server, model=model, dtype=dtype, adapters=lora or ()):
+        is_well = is_well and finding.state != "bad"
         remedy = f"\n      -> {finding.remedy}" if finding.remedy else ""
         text = f"{_MARKS[finding.state]}  {finding.subject}: {finding.detail}{remedy}"
         show(asdict(finding), text, as_json=as_json)
-    if any(finding.state == "bad" for finding in findings):
+    if not is_well:
         raise typer.Exit(FAILED)
 
 
-def examine(server: str | None, *, model: str | None, dtype: str, adapters: Sequence[Path]) -> Sequence[Finding]:
-    """Return all findings: on the software, on machine, settings and a model if a server can run here, on a server."""
+def examine(server: str | None, *, model: str | None, dtype: str, adapters: Sequence[Path]) -> Iterator[Finding]:
+    """Yield all findings: on the software, on machine, settings and a model if a server can run here, on a server."""
     from ampsweep.cli.checks import software
 
     own_packages = software.own_packages()
-    findings = [software.python(), *own_packages, *software.packages()]
+    yield from (software.python(), *own_packages, *software.packages())
     if software.is_server() and not any(finding.state == "bad" for finding in own_packages):
-        findings += _local_server()
+        yield from _local_server()
         if model is not None:
             from ampsweep.cli.checks.model import model as examined_model
             from ampsweep.cli.terminal.library_messages import quiet_libraries
 
             quiet_libraries("doctor")
-            findings += examined_model(model, dtype=dtype, adapters=adapters)
+            yield from examined_model(model, dtype=dtype, adapters=adapters)
     elif model is not None:
         remedy = "pip install 'ampsweep[cpu]' or 'ampsweep[gpu]'"
-        findings.append(bad(f"model {model}", "no engine is installed here to build it with", remedy))
+        yield bad(f"model {model}", "no engine is installed here to build it with", remedy)
     if server is not None:
         from ampsweep.cli.checks.server import server as examined
 
-        findings += examined(server)
-    return findings
+        yield from examined(server)
 
 
 def _local_server() -> list[Finding]:

@@ -45,6 +45,14 @@ def test_all_is_well_here() -> None:
     assert "ok    Python" in call().stdout
 
 
+def test_findings_are_printed_before_the_model_is_examined(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ampsweep.cli.checks.model.model", slow)
+    assert "ok    Python" in call("--model", "atlas").stdout
+
+
 def test_problems_are_printed_with_remedies_and_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AMPSWEEP_RAY_ADDRESS", "127.0.0.1:1")
     result = call("--json")
