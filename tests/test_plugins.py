@@ -159,8 +159,8 @@ def test_the_contributing_recipes_hold_for_every_built_in_task_and_metric() -> N
     tasks, method = ((DOCS / page).read_text(encoding="utf-8") for page in ("tasks.md", "method.md"))
     for name, create in BUILT_IN_TASKS.items():
         assert f"| `{name}` |" in tasks, f"docs/tasks.md has no row for {name}"
-        module = type(create(False)).__module__.rpartition(".")[2]
-        assert (ROOT / "tests" / "jobs" / "tasks" / f"test_{module}.py").is_file(), f"{name} has no test"
+        folder, _, module = type(create(False)).__module__.replace(".", "/").rpartition("/")
+        assert (ROOT / "tests" / folder / f"test_{module}.py").is_file(), f"{name} has no test"
         for metric in create(False).metrics:
             assert metric.name in BUILT_IN_METRICS, f"{metric.name} of {name} is not registered"
     for name in BUILT_IN_METRICS:

@@ -30,7 +30,7 @@ from ampsweep.errors import InvalidRequest
 from api.app import openapi_document
 from api.auth.limits import Limits
 from api.openai.chats.request import parse_chat
-from api.openai.generation_request import parse_completion
+from api.openai.completions.request import parse_completion
 from engine.base import GenerateRequest
 from engine.hf.engine import TransformersEngine
 
