@@ -1,18 +1,18 @@
 """Checks results on a GPU, then measures: one command, one JSON file, which is written again after each stage.
 
-- `kernels`: all kernels agree with float64 on random inputs (`benchmarks.kernel_check`); steps replayed from a CUDA
-  graph, and copies between host and device, are as expected (`benchmarks.backend_check`).
+- `kernels`: all kernels agree with float64 on random inputs (`benchmarks.kernels.checks`); steps replayed from a CUDA
+  graph, and copies between host and device, are as expected (`benchmarks.kernels.backend_check`).
 - `sanitizer`: the kernels on small shapes under compute-sanitizer, where it is installed.
 - `answers`: vLLM on a tiny model, compiled and with CUDA graphs, gives the results of the transformers engine for the
-  mixed load of `benchmarks.mixed_load`, with each model runner, with and without asynchronous scheduling, and with a
-  cache so small that requests preempt each other. Overflows in float16 must change no later answer.
+  mixed load of `benchmarks.comparisons.mixed_load`, with each model runner, with and without asynchronous scheduling,
+  and with a cache so small that requests preempt each other. Overflows in float16 must change no later answer.
 - `expert answers`: the same on a tiny mixture of experts (`--unfused-experts`).
-- `kernel times`: the steering kernel beside an unsteered one and a copy (`benchmarks.kernel`).
-- `operator times`: a layer's operators, idle, steered and recording (`benchmarks.operator_cost`).
-- `expert times`: a layer of experts beside vLLM's fused kernel (`benchmarks.expert_cost`).
+- `kernel times`: the steering kernel beside an unsteered one and a copy (`benchmarks.kernels.steering_cost`).
+- `operator times`: a layer's operators, idle, steered and recording (`benchmarks.kernels.operator_cost`).
+- `expert times`: a layer of experts beside vLLM's fused kernel (`benchmarks.kernels.expert_cost`).
 - `rates`: tokens a second of stock vLLM, of the idle engine, and with 0 to 256 distinct interventions in a batch, then
   scoring and recording, on the model in `--model`, or on one of random weights in the shape of Qwen2.5 1.5B
-  (`benchmarks.gpu_rates`).
+  (`benchmarks.gpu.rates`).
 
 Each stage runs in a process of its own, for at most `--limit` seconds. If a part kills the process, or leaves CUDA
 unusable in it, the parts that were not begun run in a new one. A stage that fails, hangs or is killed is reported with
@@ -51,9 +51,9 @@ from typing import Any
 import torch
 
 from ampsweep.files import atomic_write
+from benchmarks.gpu.parts import UNFINISHED, begun_path, read_begun
+from benchmarks.gpu.stages import DEVICE_LOST, STAGES, TRACEBACK_SIGNAL
 from benchmarks.gpu_report import REHEARSAL, tables, write_page
-from benchmarks.gpu_stages import DEVICE_LOST, STAGES, TRACEBACK_SIGNAL
-from benchmarks.parts import UNFINISHED, begun_path, read_begun
 
 _LIMIT = 540.0
 _LEAST_SECONDS = 30.0
@@ -223,7 +223,7 @@ def main(arguments: list[str] | None = None) -> int:
     more += ["--only", *options.only] if options.only else []
 
     def command(stage: str, parts: Path) -> list[str]:
-        return [sys.executable, "-m", "benchmarks.gpu_stages", stage, "--parts", str(parts), *more]
+        return [sys.executable, "-m", "benchmarks.gpu.stages", stage, "--parts", str(parts), *more]
 
     device = REHEARSAL if options.rehearse else _device_name()
     limit = _LIMIT if options.limit is None and not options.rehearse else options.limit

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import write_between_markers
+from benchmarks.timed_runs.report import write_between_markers
 
 REHEARSAL = "rehearsal on a CPU"
 """Stands for the card's name in the report of a rehearsal."""

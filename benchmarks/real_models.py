@@ -40,9 +40,9 @@ from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.neurons.neuron_set import IdentificationRequest
 from ampsweep.folders.corpus import Corpus, Sentence
-from benchmarks.answer_differences import Answered, Expected, compare_answers, rounding
-from benchmarks.plain_model import Change, PlainModel, Recorded, unchanged
-from benchmarks.tiny_adapter import tiny_adapter
+from benchmarks.comparisons.answer_differences import Answered, Expected, compare_answers, rounding
+from benchmarks.comparisons.plain_model import Change, PlainModel, Recorded, unchanged
+from benchmarks.models.adapter import tiny_adapter
 from engine.base import GenerateRequest, ScoreRequest, Steering
 from engine.identify.identification import neuron_set_of, select
 from engine.identify.record_request import RecordRequest

@@ -1,6 +1,6 @@
 """Measures what steering, scoring and recording cost, as ratios within one run.
 
-The model is Qwen2-shaped with random weights (`benchmarks.random_model`). It runs on Ampsweep's vLLM engine, on an
+The model is Qwen2-shaped with random weights (`benchmarks.models.qwen2`). It runs on Ampsweep's vLLM engine, on an
 unpatched vLLM in a separate process, and on a Hugging Face model with forward hooks. The variants of a comparison
 alternate, each with new work of the same size and kind; a ratio is the median of the ratios within each round.
 
@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from ampsweep.folders.corpus import Sentence
-from benchmarks.hooks_baseline import HooksBaseline
-from benchmarks.random_model import random_model
-from benchmarks.report import THROUGHPUT, tables, write_between_markers
-from benchmarks.rounds import Variants, time_rounds
-from benchmarks.stock_vllm import StockVllm
-from benchmarks.vllm_runs import VllmRuns
-from benchmarks.workload import SEED, GeneratedItem, ScoredItem, Texts, in_turn, neuron_set
+from benchmarks.models.qwen2 import random_model
+from benchmarks.timed_runs.hooks_baseline import HooksBaseline
+from benchmarks.timed_runs.report import THROUGHPUT, tables, write_between_markers
+from benchmarks.timed_runs.rounds import Variants, time_rounds
+from benchmarks.timed_runs.stock_vllm import StockVllm
+from benchmarks.timed_runs.vllm_runs import VllmRuns
+from benchmarks.timed_runs.workload import SEED, GeneratedItem, ScoredItem, Texts, in_turn, neuron_set
 from engine.vllm.engine import VllmEngine
 from engine.vllm.settings import VllmSettings
 

@@ -1,6 +1,6 @@
 """Measures what steering costs `vllm serve`: bursts of requests to servers with the plug-in and to one without.
 
-Each server runs the same model of random weights (`benchmarks.random_model`). A burst is 256 completions sent at once;
+Each server runs the same model of random weights (`benchmarks.models.qwen2`). A burst is 256 completions sent at once;
 in the steered one, every request has an intervention of its own on 1 % of the neurons of each layer. The variants
 alternate. A ratio is the median of the ratios within each round: of the rate of requests, and of the CPU time of the
 server and its processes, which other load on the machine disturbs less. A second server without the plug-in shows how
@@ -34,9 +34,9 @@ import psutil
 
 from ampsweep.domain.neurons.layer_widths import LayerWidths
 from ampsweep.folders.model import read_model_folder
-from benchmarks.random_model import random_model
-from benchmarks.rounds import Variants, ratio, time_rounds
-from benchmarks.workload import FACTOR, SEED, Texts, neurons_of
+from benchmarks.models.qwen2 import random_model
+from benchmarks.timed_runs.rounds import Variants, ratio, time_rounds
+from benchmarks.timed_runs.workload import FACTOR, SEED, Texts, neurons_of
 
 GOAL = 0.97
 """The least rate of a burst of distinct interventions, relative to vLLM without the plug-in."""

@@ -16,18 +16,20 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 import torch
 
-from benchmarks import gpu_check, gpu_stages, workload
-from benchmarks.gpu_rates import GpuRates, Load, generated, scored
-from benchmarks.gpu_stages import STAGES, GpuStages
-from benchmarks.mixed_load import SETTINGS
-from benchmarks.parts import UNFINISHED, Parts
-from benchmarks.workload import steering
+from benchmarks import gpu_check
+from benchmarks.comparisons.mixed_load import SETTINGS
+from benchmarks.gpu import stages as gpu_stages
+from benchmarks.gpu.parts import UNFINISHED, Parts
+from benchmarks.gpu.rates import GpuRates, Load, generated, scored
+from benchmarks.gpu.stages import STAGES, GpuStages
+from benchmarks.timed_runs import workload
+from benchmarks.timed_runs.workload import steering
 from engine.fake import FakeEngine
 
 if TYPE_CHECKING:
     from engine.vllm.engine import VllmEngine
 
-PARTS = "from benchmarks.parts import Parts; from pathlib import Path; parts = Parts(Path({path!r})); "
+PARTS = "from benchmarks.gpu.parts import Parts; from pathlib import Path; parts = Parts(Path({path!r})); "
 STAGE_PROGRAMS = {
     "kernels": "parts.add('steering', 'agrees')",
     "answers": "parts.add('runner v1', 'same'); import os, signal; os.kill(os.getpid(), signal.SIGSEGV)",
@@ -144,7 +146,7 @@ def test_a_process_that_has_lost_the_device_ends(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.processes
 def test_a_stage_that_hangs_says_where(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     program = (
-        "import asyncio, sys, time; from benchmarks import gpu_stages\n"
+        "import asyncio, sys, time; from benchmarks.gpu import stages as gpu_stages\n"
         "async def hang_here(stages):\n    stages._parts.add('begun', 1)\n    time.sleep(600)\n"
         "gpu_stages.GpuStages.rates = hang_here\n"
         "sys.exit(gpu_stages.main(['rates', '--parts', sys.argv[1]]))"
@@ -226,7 +228,7 @@ def test_an_error_outside_the_parts_is_in_the_report(tmp_path: Path, monkeypatch
 def test_the_memory_checker_runs_kernels_and_nothing_that_needs_the_allocator(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from benchmarks.kernel_check import KERNELS
+    from benchmarks.kernels.checks import KERNELS
 
     sanitizer = tmp_path / gpu_stages.SANITIZER
     sanitizer.write_text(f'#!/bin/sh\nprintf "%s\\n" "$PYTORCH_NO_CUDA_MEMORY_CACHING" "$@" >{tmp_path}/called\n')

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import gpu_report
 from benchmarks.gpu_report import REHEARSAL, SECTION, merged, tables, write_page
-from benchmarks.report import markers
+from benchmarks.timed_runs.report import markers
 
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 

@@ -13,10 +13,10 @@ import pytest
 
 from ampsweep.domain.intervention import Intervention
 from ampsweep.folders.corpus import Sentence
-from benchmarks.mixed_load import random_neurons
-from benchmarks.plain_model import PlainModel
+from benchmarks.comparisons.mixed_load import random_neurons
+from benchmarks.comparisons.plain_model import PlainModel
+from benchmarks.models.families import LAYERS, tiny_model
 from benchmarks.real_models import Case, cases, compare, plain_changes, plain_stats
-from benchmarks.tiny_models import LAYERS, tiny_model
 from engine.base import ScoreRequest, Steering
 from engine.hf.engine import TransformersEngine
 from engine.identify.record_request import RecordRequest

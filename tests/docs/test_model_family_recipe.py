@@ -13,7 +13,7 @@ from typing import get_args
 
 import pytest
 
-from benchmarks.tiny_models import Family
+from benchmarks.models.families import Family
 from tests.docs.pages import DOCS, ROOT
 from tests.docs.test_contributing import copy_packages, replace_once
 
@@ -28,7 +28,7 @@ USE_THE_FAMILY = """
 import asyncio, json, sys
 from pathlib import Path
 from ampsweep.folders.model import read_model_folder
-from benchmarks.tiny_models import tiny_model
+from benchmarks.models.families import tiny_model
 from engine.hf.engine import TransformersEngine
 from engine.steering.self_test import self_test
 
@@ -48,12 +48,12 @@ print(json.dumps({"engine": asyncio.run(use(folder)), "folder": [shape.layers, s
 def extended(tmp_path: Path) -> Path:
     """Return a copy of the packages in which the lines of the recipe are taken out, and put in where it says."""
     copy_packages(tmp_path, "benchmarks")
-    sites, tiny_models = tmp_path / "engine/steering/mlp_sites.py", tmp_path / "benchmarks/tiny_models.py"
-    for path, line in ((sites, NAMES), (tiny_models, FAMILY), (tiny_models, OVERRIDES)):
+    sites, families = tmp_path / "engine/steering/mlp_sites.py", tmp_path / "benchmarks/models/families.py"
+    for path, line in ((sites, NAMES), (families, FAMILY), (families, OVERRIDES)):
         replace_once(path, f"^{re.escape(line)}", "")
     replace_once(sites, r'(?=^    \("act_fn", "down_proj"\))', NAMES)
-    replace_once(tiny_models, r'(?=^    "qwen2",$)', FAMILY)
-    replace_once(tiny_models, r'(?=^    "qwen2": \{)', OVERRIDES)
+    replace_once(families, r'(?=^    "qwen2",$)', FAMILY)
+    replace_once(families, r'(?=^    "qwen2": \{)', OVERRIDES)
     return tmp_path
 
 

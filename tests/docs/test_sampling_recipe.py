@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.tiny_models import tiny_model
+from benchmarks.models.families import tiny_model
 from tests.docs.pages import ROOT
 from tests.docs.test_contributing import copy_packages, replace_once
 

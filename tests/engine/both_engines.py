@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ampsweep.domain.intervention import Intervention
-from benchmarks.checksum_identifier import ChecksumIdentifier
-from benchmarks.mixed_load import random_neurons
-from benchmarks.tiny_models import Family, tiny_model
+from benchmarks.comparisons.checksum_identifier import ChecksumIdentifier
+from benchmarks.comparisons.mixed_load import random_neurons
+from benchmarks.models.families import Family, tiny_model
 from engine.base import Engine, Steering
 from engine.hf.engine import TransformersEngine
 from engine.neurons.neuron_set import NeuronSet

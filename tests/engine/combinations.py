@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ampsweep.domain.neurons.layer_widths import LayerWidths
-from benchmarks.checksum_identifier import OFTEN
+from benchmarks.comparisons.checksum_identifier import OFTEN
 from engine.neurons.neuron_set import NeuronSet, PatchValues
 from engine.neurons.numbering import selected
 from tests.all_pairs import Chosen

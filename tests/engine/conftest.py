@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.checksum_identifier import ChecksumIdentifier
-from benchmarks.tiny_models import Family, tiny_model
+from benchmarks.comparisons.checksum_identifier import ChecksumIdentifier
+from benchmarks.models.families import Family, tiny_model
 from engine.hf.engine import TransformersEngine
 from engine.vllm import versions
 

@@ -23,7 +23,7 @@ def unchanged(_layer: int, activation: Tensor) -> Tensor:
 
 
 class HandModel:
-    """A model of one of `benchmarks.tiny_models.FAMILIES`."""
+    """A model of one of `benchmarks.models.families.FAMILIES`."""
 
     def __init__(self, folder: Path) -> None:
         self.config: dict[str, Any] = json.loads((folder / "config.json").read_text())

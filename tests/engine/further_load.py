@@ -11,7 +11,7 @@ import numpy as np
 from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.domain.intervention import Intervention
 from ampsweep.errors import InvalidRequest
-from benchmarks.mixed_load import INTERVENTIONS, PROMPT, random_neurons
+from benchmarks.comparisons.mixed_load import INTERVENTIONS, PROMPT, random_neurons
 from engine.base import Engine, GenerateRequest, ScoreRequest, Steering
 from engine.vllm.engine import VllmEngine
 from tests.engine.neuron_sets import TOO_STRONG, with_a_strong_language

@@ -85,8 +85,8 @@ class Watch:
 
 async def answers(folder: Path, adapter: Path, runner: RunnerName) -> dict[str, Any]:
     """Open the engine, run the loads, and close the engine."""
-    from benchmarks.checksum_identifier import ChecksumIdentifier
-    from benchmarks.mixed_load import SETTINGS, run_load
+    from benchmarks.comparisons.checksum_identifier import ChecksumIdentifier
+    from benchmarks.comparisons.mixed_load import SETTINGS, run_load
     from engine.vllm.engine import VllmEngine
     from engine.vllm.worker.outputs import recording
     from tests.engine.further_load import abort_in_prefill, overflow, whole_answers

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from ampsweep.domain.generation.sampling import SamplingParams
-from benchmarks.tiny_models import Family
+from benchmarks.models.families import Family
 from engine.base import Engine, EngineStats, GenerateRequest, ScoreRequest
 from engine.fake import FakeEngine
 from engine.hf.engine import TransformersEngine

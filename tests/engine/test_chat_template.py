@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from ampsweep.domain.generation.prompt import ChatMessage, PromptOptions
 from ampsweep.errors import InvalidRequest
-from benchmarks.tiny_models import tiny_model
+from benchmarks.models.families import tiny_model
 from engine.base import ScoreRequest
 from engine.chat_template import read_chat_template, write_chat
 from engine.tokenization import TextEncoder

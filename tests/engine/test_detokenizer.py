@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, decoders, models
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from ampsweep.domain.generation.sampling import SamplingParams
-from benchmarks.tiny_models import Family
+from benchmarks.models.families import Family
 from engine.detokenizer import TextOffsets, TextStream, TokenTexts, first_stop
 from engine.vllm.requests.conversion import AnswerReader
 from tests.engine.tokenizers import EOS, byte_level, name_of, sentence_piece, with_byte_fallback

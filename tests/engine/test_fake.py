@@ -13,7 +13,7 @@ from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.domain.intervention import Intervention
 from ampsweep.errors import EngineFailed, InvalidRequest, UnknownName
 from ampsweep.folders.corpus import Sentence
-from benchmarks.checksum_identifier import OFTEN, ChecksumIdentifier
+from benchmarks.comparisons.checksum_identifier import OFTEN, ChecksumIdentifier
 from engine.base import CaptureRequest, GenerateRequest, Score, ScoreRequest, Steering
 from engine.capture.selection import NeuronSelection
 from engine.fake import FAKE_INFO, FakeEngine

@@ -11,9 +11,9 @@ from typing import get_args
 import pytest
 
 from ampsweep.errors import UnsupportedModel
-from benchmarks.checksum_identifier import ChecksumIdentifier
-from benchmarks.mixed_load import SETTINGS, assert_same, run_load
-from benchmarks.tiny_models import TRANSFORMERS_ONLY, Family
+from benchmarks.comparisons.checksum_identifier import ChecksumIdentifier
+from benchmarks.comparisons.mixed_load import SETTINGS, assert_same, run_load
+from benchmarks.models.families import TRANSFORMERS_ONLY, Family
 from engine.hf.engine import TransformersEngine
 from engine.vllm.engine import VllmEngine
 

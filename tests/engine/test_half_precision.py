@@ -23,9 +23,9 @@ from ampsweep.bundled import ATLAS_MODEL
 from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.domain.intervention import Intervention
 from ampsweep.errors import InvalidRequest
-from benchmarks.mixed_load import SETTINGS, random_neurons
-from benchmarks.overflow_load import STRONG, assert_no_trace
-from benchmarks.tiny_models import Family
+from benchmarks.comparisons.mixed_load import SETTINGS, random_neurons
+from benchmarks.comparisons.overflow_load import STRONG, assert_no_trace
+from benchmarks.models.families import Family
 from engine.base import Engine, GenerateRequest, ScoreRequest, Steering
 from engine.hf.engine import TransformersEngine
 from engine.neurons.neuron_set import NeuronSet

@@ -11,8 +11,8 @@ import pytest
 from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.domain.intervention import Intervention
 from ampsweep.errors import InvalidRequest
-from benchmarks.mixed_load import random_neurons
-from benchmarks.tiny_models import Family
+from benchmarks.comparisons.mixed_load import random_neurons
+from benchmarks.models.families import Family
 from engine.base import GenerateRequest, ScoreRequest, Steering
 from engine.hf.engine import TransformersEngine
 from engine.overflow import require_numbers

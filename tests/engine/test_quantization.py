@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from ampsweep.errors import InvalidRequest, UnsupportedModel
 from ampsweep.folders.weights import weight_bytes
-from benchmarks.tiny_quantized import Format, quantized_model
+from benchmarks.models.quantized import Format, quantized_model
 from engine.checkpoint import check_checkpoint, read_quantization
 from engine.hf.engine import TransformersEngine
 from engine.hf.estimate import estimate_model

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from ampsweep.domain.generation.prompt import ChatMessage, PromptOptions, ScoreText, Split, TokenIds
 from ampsweep.errors import InvalidRequest, PromptTooLong, UnsupportedModel
-from benchmarks.tiny_models import Family
+from benchmarks.models.families import Family
 from engine.base import ScoreRequest
 from engine.tokenization import ScoredTokens, TextEncoder, encoded
 from tests.engine.tokenizers import BOS, EOS, byte_level, sentence_piece, word_piece

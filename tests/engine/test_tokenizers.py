@@ -16,7 +16,7 @@ from ampsweep.domain.generation.chunk import Chunk
 from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.corpus import Sentence
-from benchmarks.tiny_models import tiny_model
+from benchmarks.models.families import tiny_model
 from engine.base import GenerateRequest, Score, ScoreRequest
 from engine.hf.engine import TransformersEngine
 from engine.identify.record_request import RecordRequest

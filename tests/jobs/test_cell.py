@@ -10,7 +10,7 @@ import pytest
 
 from ampsweep.bundled import ATLAS_MODEL
 from ampsweep.hashing import canonical_json
-from benchmarks.tiny_adapter import tiny_adapter
+from benchmarks.models.adapter import tiny_adapter
 from jobs.cell import Cell
 from jobs.planning.catalog import Catalog
 from tests.jobs.cluster import planned

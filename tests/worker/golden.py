@@ -17,7 +17,7 @@ from typing import Any
 from ampsweep.bundled import ATLAS_FOLDER, ATLAS_MODEL
 from ampsweep.domain.choices import Mode
 from ampsweep.domain.intervention import Intervention
-from benchmarks.mixed_load import random_neurons
+from benchmarks.comparisons.mixed_load import random_neurons
 from engine.base import Engine, Steering
 from engine.hf.engine import TransformersEngine
 from jobs.cell import TaskRef

@@ -13,7 +13,7 @@ from ampsweep.domain.generation.prompt import ChatMessage
 from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.domain.intervention import Intervention
 from ampsweep.errors import UnknownName
-from benchmarks.checksum_identifier import OFTEN, ChecksumIdentifier
+from benchmarks.comparisons.checksum_identifier import OFTEN, ChecksumIdentifier
 from engine.base import GenerateRequest, Steering
 from engine.fake import FAKE_INFO, FakeEngine
 from jobs.tasks.requests import GenerateCall, ScoreCall

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from ampsweep.bundled import ATLAS_MODEL
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.adapter import CONFIG, WEIGHTS, AdapterFolder, check_adapter, read_adapter, stored_shapes
-from benchmarks.tiny_adapter import RANK, tiny_adapter
+from benchmarks.models.adapter import RANK, tiny_adapter
 
 
 @pytest.fixture

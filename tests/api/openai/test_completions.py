@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ampsweep.bundled import ATLAS_MODEL
-from benchmarks.tiny_adapter import tiny_adapter
+from benchmarks.models.adapter import tiny_adapter
 from tests.api.openai.completion import REQUEST, SCALE, complete, pieces
 from tests.api.running_server import running_server
 from tests.worker.installation import Installation

@@ -20,7 +20,7 @@ from ampsweep.domain.intervention import Intervention
 from api.auth.api_keys import KeyScope
 from api.auth.limits import Limits
 from api.http.change_notifier import ChangeNotifier
-from benchmarks.tiny_adapter import tiny_adapter
+from benchmarks.models.adapter import tiny_adapter
 from engine.base import Capture, CaptureRequest, Steering
 from engine.capture.selection import NeuronSelection
 from engine.fake import FakeEngine

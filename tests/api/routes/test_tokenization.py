@@ -11,7 +11,7 @@ import pytest
 from ampsweep.bundled import ATLAS_MODEL
 from api.auth.api_keys import KeyScope
 from api.auth.limits import Limits
-from benchmarks.tiny_adapter import tiny_adapter
+from benchmarks.models.adapter import tiny_adapter
 from tests.api.running_server import Server, running_server
 from tests.worker.installation import Installation
 

@@ -12,7 +12,7 @@ from ampsweep.domain.choices import Mode
 from ampsweep.domain.generation.chunk import Chunk
 from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.domain.intervention import Intervention
-from benchmarks.tiny_models import LAYERS, WIDTH, Family
+from benchmarks.models.families import LAYERS, WIDTH, Family
 from engine.base import GenerateRequest, Score, ScoreRequest, Steering
 from engine.hf.engine import TransformersEngine
 from engine.neurons.neuron_set import NeuronSet, PatchValues

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.tiny_models import FAMILIES, Family
+from benchmarks.models.families import FAMILIES, Family
 from engine.hf.engine import TransformersEngine
 from tests.engine.forward import HandModel
 from tests.engine.hf.calls import neurons_of

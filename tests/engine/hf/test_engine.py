@@ -15,7 +15,7 @@ from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.domain.intervention import Intervention
 from ampsweep.errors import EngineFailed, InvalidRequest, UnknownName
 from ampsweep.folders.corpus import Sentence
-from benchmarks.tiny_models import MAX_MODEL_LEN, Family
+from benchmarks.models.families import MAX_MODEL_LEN, Family
 from engine.base import CaptureRequest, GenerateRequest, Score, ScoreRequest, Steering
 from engine.capture.selection import NeuronSelection
 from engine.hf.engine import TransformersEngine

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, MambaConfig, MixtralConfig
 from ampsweep.bundled import ATLAS_MODEL
 from ampsweep.domain.neurons.layer_widths import LayerWidths
 from ampsweep.errors import InvalidRequest, UnsupportedModel
-from benchmarks.tiny_models import tiny_config
+from benchmarks.models.families import tiny_config
 from engine.hf.estimate import estimate_model, measure_speed
 
 

@@ -25,7 +25,7 @@ from transformers import (
 from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.neurons.layer_widths import LayerWidths
 from ampsweep.folders.corpus import Sentence
-from benchmarks.tiny_models import Family
+from benchmarks.models.families import Family
 from engine.hf.engine import TransformersEngine
 from engine.hf.hooks import Hooks
 from engine.identify.lape import MIN_REACHED, select_lape

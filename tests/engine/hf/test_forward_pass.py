@@ -15,7 +15,7 @@ from torch import Tensor
 from ampsweep.domain.choices import Mode
 from ampsweep.domain.intervention import Intervention
 from ampsweep.folders.corpus import Sentence
-from benchmarks.tiny_models import FAMILIES, LAYERS, Family
+from benchmarks.models.families import FAMILIES, LAYERS, Family
 from engine.hf.engine import TransformersEngine
 from engine.identify.record_request import RecordRequest
 from engine.steering.edits import resolve

@@ -16,9 +16,9 @@ from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.domain.generation.structured_outputs import StructuredOutputs
 from ampsweep.domain.intervention import Intervention
 from ampsweep.errors import InvalidRequest
-from benchmarks.checksum_identifier import OFTEN, ChecksumIdentifier
-from benchmarks.mixed_load import random_neurons
-from benchmarks.tiny_models import MAX_MODEL_LEN, Family, tiny_model
+from benchmarks.comparisons.checksum_identifier import OFTEN, ChecksumIdentifier
+from benchmarks.comparisons.mixed_load import random_neurons
+from benchmarks.models.families import MAX_MODEL_LEN, Family, tiny_model
 from engine.base import GenerateRequest, ScoreRequest, Steering
 from engine.hf.engine import TransformersEngine
 from tests.engine.forward import HandModel

@@ -38,7 +38,7 @@ from transformers.activations import ACT2FN
 from ampsweep.domain.intervention import Intervention
 from ampsweep.domain.neurons.layer_widths import LayerWidths
 from ampsweep.errors import UnsupportedModel
-from benchmarks.tiny_models import Family
+from benchmarks.models.families import Family
 from engine.hf.engine import TransformersEngine
 from engine.hf.hooks import Hooks
 from engine.steering.edits import resolve

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ampsweep.domain.intervention import Intervention
 from ampsweep.folders.model import read_model_folder
-from benchmarks.tiny_models import LAYERS, Family
+from benchmarks.models.families import LAYERS, Family
 from engine.hf.engine import TransformersEngine
 from engine.hf.experts import HookedExperts
 from engine.steering.edits import resolve

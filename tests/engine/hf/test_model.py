@@ -18,7 +18,7 @@ from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.domain.intervention import Intervention
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.corpus import Sentence
-from benchmarks.tiny_models import LAYERS, WIDTH, Family
+from benchmarks.models.families import LAYERS, WIDTH, Family
 from engine.base import Capture, CaptureRequest, GenerateRequest, ScoreRequest, Steering
 from engine.capture.selection import NeuronSelection
 from engine.hf.engine import TransformersEngine

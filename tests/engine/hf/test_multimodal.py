@@ -16,9 +16,9 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 from ampsweep.domain.intervention import Intervention
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.model import read_model_folder
-from benchmarks.mixed_load import random_neurons
-from benchmarks.tiny_models import LAYERS, Family
-from benchmarks.tiny_multimodal import WRAPPERS
+from benchmarks.comparisons.mixed_load import random_neurons
+from benchmarks.models.families import LAYERS, Family
+from benchmarks.models.multimodal import WRAPPERS
 from engine.base import ScoreRequest, Steering
 from engine.checkpoint import check_checkpoint
 from engine.hf.engine import TransformersEngine

@@ -13,7 +13,7 @@ from ampsweep.domain.neurons.layer_widths import LayerWidths
 from ampsweep.domain.neurons.neuron_set import IdentificationRequest
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.corpus import Corpus
-from benchmarks.tiny_models import FAMILIES, Family
+from benchmarks.models.families import FAMILIES, Family
 from engine.fake import FAKE_INFO, FakeEngine
 from engine.hf.engine import TransformersEngine
 from engine.identify.identification import checkpoint_in, identify

@@ -9,7 +9,7 @@ import torch
 from ampsweep.domain.neurons.neuron_set import IdentificationRequest
 from ampsweep.errors import InvalidRequest
 from ampsweep.folders.corpus import Corpus
-from benchmarks.tiny_models import tiny_model
+from benchmarks.models.families import tiny_model
 from engine.hf.engine import TransformersEngine
 from engine.identify.identification import identify
 from engine.identify.published import UNCOUNTED, published_denominators, template_tokens

@@ -13,7 +13,7 @@ import torch
 
 from ampsweep.domain.neurons.neuron_set import IdentificationRequest
 from ampsweep.folders.corpus import Corpus
-from benchmarks.tiny_models import Family
+from benchmarks.models.families import Family
 from engine.hf.engine import TransformersEngine
 from engine.identify.identification import checkpoint_in, identify, identify_with_scores
 from engine.identify.scores import scores_of

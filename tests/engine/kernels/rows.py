@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ampsweep.domain.statistic import Statistic
-from benchmarks.float64_activation import XIELU, activation_in_float64
+from benchmarks.kernels.float64_activation import XIELU, activation_in_float64
 from engine.kernels.activation import ActivationName
 from engine.kernels.device_table import SlotEntries
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers.activations import ACT2FN
 
-from benchmarks.float64_activation import activation_in_float64
+from benchmarks.kernels.float64_activation import activation_in_float64
 from engine.kernels.activation import ActivationName, MlpForm, activate
 from tests.engine.kernels.rows import constants_of
 

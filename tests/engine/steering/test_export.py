@@ -20,8 +20,8 @@ from ampsweep.domain.intervention import Intervention
 from ampsweep.errors import AmpsweepError, InvalidRequest, UnsupportedModel
 from ampsweep.folders.model import fingerprint
 from ampsweep.folders.weights import INDEX
-from benchmarks.mixed_load import random_neurons
-from benchmarks.tiny_models import Family
+from benchmarks.comparisons.mixed_load import random_neurons
+from benchmarks.models.families import Family
 from engine.base import Score, ScoreRequest, Steering
 from engine.hf.engine import TransformersEngine
 from engine.neurons.neuron_set import NeuronSet

@@ -18,9 +18,9 @@ from ampsweep.bundled import ATLAS_MODEL
 from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.domain.intervention import Intervention
 from ampsweep.errors import InvalidRequest, UnknownName
-from benchmarks.mixed_load import PROMPT, SETTINGS, random_neurons
-from benchmarks.tiny_adapter import tiny_adapter
-from benchmarks.tiny_models import Family
+from benchmarks.comparisons.mixed_load import PROMPT, SETTINGS, random_neurons
+from benchmarks.models.adapter import tiny_adapter
+from benchmarks.models.families import Family
 from engine.base import CaptureRequest, Engine, GenerateRequest, ScoreRequest, Steering
 from engine.capture.selection import NeuronSelection
 from engine.fake import FAKE_INFO, FakeEngine

@@ -19,9 +19,9 @@ import pytest
 from ampsweep.domain.generation.chunk import Span, joined_spans
 from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.domain.intervention import Intervention
-from benchmarks.checksum_identifier import OFTEN, ChecksumIdentifier
-from benchmarks.mixed_load import random_neurons
-from benchmarks.tiny_models import tiny_model
+from benchmarks.comparisons.checksum_identifier import OFTEN, ChecksumIdentifier
+from benchmarks.comparisons.mixed_load import random_neurons
+from benchmarks.models.families import tiny_model
 from engine.base import GenerateRequest, ScoreRequest, Steering
 from engine.neurons.neuron_set import NeuronSet
 from engine.vllm.engine import VllmEngine

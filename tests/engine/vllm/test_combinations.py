@@ -27,10 +27,10 @@ from ampsweep.domain.generation.prompt import ChatMessage, Prompt, TokenIds
 from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.domain.generation.structured_outputs import StructuredOutputs
 from ampsweep.domain.intervention import Intervention
-from benchmarks.checksum_identifier import ChecksumIdentifier
-from benchmarks.mixed_load import random_neurons
-from benchmarks.tiny_adapter import tiny_adapter
-from benchmarks.tiny_models import tiny_model
+from benchmarks.comparisons.checksum_identifier import ChecksumIdentifier
+from benchmarks.comparisons.mixed_load import random_neurons
+from benchmarks.models.adapter import tiny_adapter
+from benchmarks.models.families import tiny_model
 from engine.base import Capture, CaptureRequest, Engine, GenerateRequest, Score, ScoreRequest, Steering
 from engine.capture.selection import NeuronSelection
 from engine.hf.engine import TransformersEngine

@@ -16,7 +16,7 @@ import pytest
 
 from ampsweep.bundled import ATLAS_MODEL
 from ampsweep.errors import InvalidRequest, UnsupportedModel
-from benchmarks.tiny_adapter import tiny_adapter
+from benchmarks.models.adapter import tiny_adapter
 from engine.vllm.adapters import Adapters
 from engine.vllm.launch import start_llm_engine
 from engine.vllm.settings import RunnerName, VllmSettings

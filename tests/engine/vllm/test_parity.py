@@ -12,7 +12,7 @@ import pytest
 from ampsweep.domain.generation.chunk import Chunk
 from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.folders.corpus import Sentence
-from benchmarks.tiny_models import FAMILIES
+from benchmarks.models.families import FAMILIES
 from engine.base import Capture, CaptureRequest, Engine, GenerateRequest, Score, ScoreRequest, Steering
 from engine.capture.selection import NeuronSelection
 from engine.identify.record_request import RecordRequest

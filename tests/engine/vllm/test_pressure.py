@@ -21,7 +21,7 @@ from ampsweep.domain.generation.prompt import TokenIds
 from ampsweep.domain.neurons.neuron_set import NeuronsRef
 from ampsweep.errors import UnknownName
 from ampsweep.folders.corpus import Sentence
-from benchmarks.checksum_identifier import OFTEN
+from benchmarks.comparisons.checksum_identifier import OFTEN
 from engine.base import Engine, GenerateRequest, Priority, ScoreRequest, Steering
 from engine.identify.record_request import RecordRequest
 from engine.steering.thinking import ThinkingMarkers

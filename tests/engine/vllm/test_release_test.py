@@ -13,7 +13,7 @@ import pytest
 
 from ampsweep.domain.generation.chunk import Chunk
 from ampsweep.errors import SteeringNotInstalled
-from benchmarks.mixed_load import random_neurons
+from benchmarks.comparisons.mixed_load import random_neurons
 from engine.base import EngineStats, GenerateRequest, Score, ScoreRequest, Steering
 from engine.fake import FAKE_INFO, FakeEngine
 from engine.vllm.release_test import release_test

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from ampsweep.bundled import ATLAS_MODEL
-from benchmarks.tiny_adapter import tiny_adapter
+from benchmarks.models.adapter import tiny_adapter
 from engine.vllm.settings import VllmSettings
 from worker.engines import EngineSpec
 from worker.resources.gpus import Gpu, gpus, read_gpus, weights_per_gpu

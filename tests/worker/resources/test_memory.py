@@ -17,7 +17,7 @@ from ampsweep.bundled import ATLAS_MODEL
 from ampsweep.cli.app import app
 from ampsweep.errors import InvalidRequest, Unavailable
 from ampsweep.telemetry.context import Telemetry
-from benchmarks.tiny_adapter import tiny_adapter
+from benchmarks.models.adapter import tiny_adapter
 from engine.vllm.settings import VllmSettings
 from jobs.planning.catalog import Catalog
 from worker.engines import EngineSpec

@@ -11,7 +11,7 @@ from transformers import AutoConfig
 
 from ampsweep.bundled import ATLAS_MODEL
 from ampsweep.cli.checks.model import model
-from benchmarks.tiny_adapter import tiny_adapter
+from benchmarks.models.adapter import tiny_adapter
 from engine.vllm.models.quantization import CpuKernels
 from worker.resources import memory
 from worker.resources.gpus import Gpu

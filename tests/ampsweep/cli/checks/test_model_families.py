@@ -10,7 +10,7 @@ import pytest
 from ampsweep.cli.checks.model import _checked
 from ampsweep.errors import UnsupportedModel
 from ampsweep.folders.model import folder_widths
-from benchmarks.tiny_models import TRANSFORMERS_ONLY, Family, tiny_config
+from benchmarks.models.families import TRANSFORMERS_ONLY, Family, tiny_config
 
 
 @pytest.mark.processes

@@ -14,7 +14,7 @@ import pytest
 
 from ampsweep.bundled import ATLAS_MODEL
 from ampsweep.folders.adapter import read_adapter
-from benchmarks.tiny_adapter import tiny_adapter
+from benchmarks.models.adapter import tiny_adapter
 from engine.base import Capture, CaptureRequest
 from engine.fake import FakeEngine
 from engine.fake_encoder import FakeEncoder

@@ -16,7 +16,7 @@ from ampsweep.cli.app import app
 from ampsweep.cli.checks import machine
 from ampsweep.client.clients import Client
 from ampsweep.errors import Unauthenticated
-from benchmarks.tiny_adapter import tiny_adapter
+from benchmarks.models.adapter import tiny_adapter
 
 
 @pytest.fixture(autouse=True)

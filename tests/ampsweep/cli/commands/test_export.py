@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from ampsweep.cli.app import app
 from ampsweep.folders.model import fingerprint, read_model_folder
-from benchmarks.tiny_models import tiny_model
+from benchmarks.models.families import tiny_model
 from engine.neurons.formats.neuron_json import from_json
 
 NEURONS = {"fr": {"0": [1, 5, 90], "2": [3]}, "tr": {"1": [7], "2": [3, 4]}}

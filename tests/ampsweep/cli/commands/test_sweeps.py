@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 from ampsweep.bundled import ATLAS_MODEL
 from ampsweep.cli.app import app
 from ampsweep.folders.adapter import read_adapter
-from benchmarks.tiny_adapter import tiny_adapter
+from benchmarks.models.adapter import tiny_adapter
 from tests.ampsweep.client.server_process import ServerProcess
 from tests.ampsweep.conftest import CELLS
 

@@ -15,8 +15,8 @@ import torch
 from typer.testing import CliRunner
 
 from ampsweep.cli.app import app
-from benchmarks.tiny_adapter import tiny_adapter
-from benchmarks.tiny_models import tiny_model
+from benchmarks.models.adapter import tiny_adapter
+from benchmarks.models.families import tiny_model
 
 LINES: list[dict[str, Any]] = [
     {"custom_id": "g", "kind": "generate", "prompt": "the thing in", "sampling": {"max_tokens": 6, "ignore_eos": True}},

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ampsweep.domain.statistic import Statistic
-from benchmarks.float64_activation import activation_in_float64
+from benchmarks.kernels.float64_activation import activation_in_float64
 from engine.kernels.activation import activate
 from engine.kernels.cpu import steer_numba, steer_torch
 from engine.kernels.device_table import SlotEntries

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.float64_activation import activation_in_float64
+from benchmarks.kernels.float64_activation import activation_in_float64
 from engine.kernels.activation import ActivationName
 from tests.engine.kernels.triton_modules import DEVICE, kernel_constants, layer_index, record_triton, use_interpreter
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from ampsweep.domain.statistic import Statistic, StatisticName
-from benchmarks.float64_activation import activation_in_float64
+from benchmarks.kernels.float64_activation import activation_in_float64
 from engine.kernels.activation import ActivationName
 from engine.kernels.cpu import steer_numba
 from engine.kernels.device_table import DeviceTable, SlotEntries

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.checksum_identifier import ChecksumIdentifier
-from benchmarks.mixed_load import SETTINGS, assert_same, run_load
-from benchmarks.tiny_adapter import tiny_adapter
+from benchmarks.comparisons.checksum_identifier import ChecksumIdentifier
+from benchmarks.comparisons.mixed_load import SETTINGS, assert_same, run_load
+from benchmarks.models.adapter import tiny_adapter
 from engine.hf.engine import TransformersEngine
 from engine.vllm.engine import VllmEngine
 from engine.vllm.worker.outputs import recording

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
 from ampsweep.folders.weights import language_model_weight
-from benchmarks.tiny_models import LAYERS, Family
-from benchmarks.tiny_multimodal import WRAPPERS
+from benchmarks.models.families import LAYERS, Family
+from benchmarks.models.multimodal import WRAPPERS
 from engine.vllm.models.language_model import LOAD_FORMAT, language_model_arguments
 
 MULTIMODAL = [family for family in get_args(Family) if family in WRAPPERS and family != "mistral3_moe"]

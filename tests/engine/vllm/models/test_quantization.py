@@ -13,10 +13,10 @@ import pytest
 from torch import Tensor, nn
 
 from ampsweep.errors import UnsupportedModel
-from benchmarks.checksum_identifier import ChecksumIdentifier
-from benchmarks.mixed_load import INTERVENTIONS, SETTINGS, run_load
-from benchmarks.tiny_models import Family
-from benchmarks.tiny_quantized import Format, quantized_model, rounded_inputs
+from benchmarks.comparisons.checksum_identifier import ChecksumIdentifier
+from benchmarks.comparisons.mixed_load import INTERVENTIONS, SETTINGS, run_load
+from benchmarks.models.families import Family
+from benchmarks.models.quantized import Format, quantized_model, rounded_inputs
 from engine.checkpoint import read_quantization
 from engine.hf.engine import TransformersEngine
 from engine.quantization import Quantization, Scheme

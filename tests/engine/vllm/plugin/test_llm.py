@@ -13,8 +13,8 @@ import pytest
 
 from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.domain.intervention import Intervention
-from benchmarks.mixed_load import random_neurons
-from benchmarks.tiny_models import tiny_model
+from benchmarks.comparisons.mixed_load import random_neurons
+from benchmarks.models.families import tiny_model
 from engine.base import GenerateRequest, Steering
 from engine.hf.engine import TransformersEngine
 from tests.engine.neuron_sets import TOO_STRONG, with_a_strong_language

@@ -19,9 +19,9 @@ import pytest
 from ampsweep.domain.generation.prompt import ChatMessage, Prompt
 from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.domain.intervention import Intervention
-from benchmarks.mixed_load import random_neurons
-from benchmarks.tiny_adapter import tiny_adapter
-from benchmarks.tiny_models import tiny_model
+from benchmarks.comparisons.mixed_load import random_neurons
+from benchmarks.models.adapter import tiny_adapter
+from benchmarks.models.families import tiny_model
 from engine.base import GenerateRequest, Steering
 from engine.hf.engine import TransformersEngine
 from engine.neurons.neuron_set import NeuronSet

@@ -13,9 +13,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedTokenizerFast
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
-from benchmarks.tiny_mixtures import MIXTURES
-from benchmarks.tiny_multimodal import WRAPPERS
-from benchmarks.tiny_settings import (
+from benchmarks.models.mixtures import MIXTURES
+from benchmarks.models.multimodal import WRAPPERS
+from benchmarks.models.settings import (
     COHERE_2,
     DELTA_NET,
     GEMMA,

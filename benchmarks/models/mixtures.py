@@ -1,10 +1,10 @@
-"""Settings of the tiny models that are mixtures of experts; see `benchmarks.tiny_models`."""
+"""Settings of the tiny models that are mixtures of experts; see `benchmarks.models.families`."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.tiny_settings import (
+from benchmarks.models.settings import (
     COHERE_2,
     DELTA_NET,
     GEMMA_4,

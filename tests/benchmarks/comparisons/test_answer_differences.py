@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.answer_differences import Answered, Expected, compare_answers, rounding
+from benchmarks.comparisons.answer_differences import Answered, Expected, compare_answers, rounding
 
 ANSWERS = [
     Answered(task="lss", case="unsteered", ids=[1, 2, 3], token_ids=(2, 3), logprobs=(-1.0, -2.0)),

@@ -5,7 +5,7 @@ from itertools import count
 
 import pytest
 
-from benchmarks.rounds import ratio, time_rounds
+from benchmarks.timed_runs.rounds import ratio, time_rounds
 
 
 def test_variants_alternate_on_new_work_and_the_warm_up_is_not_counted() -> None:

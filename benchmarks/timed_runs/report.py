@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rounds import ratio
+from benchmarks.timed_runs.rounds import ratio
 
 THROUGHPUT = "throughput"
 """The section of the page that holds these tables."""

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.parts import UNFINISHED, Parts, begun_path
+from benchmarks.gpu.parts import UNFINISHED, Parts, begun_path
 
 
 def test_the_file_has_every_part_so_far_whatever_fails(tmp_path: Path) -> None:

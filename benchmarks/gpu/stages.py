@@ -1,6 +1,6 @@
 """The stages of the GPU check. `benchmarks.gpu_check` runs each in a process of its own.
 
-Usage: python -m benchmarks.gpu_stages STAGE --parts FILE.json [--resume] [--only TEXT ...] [--model FOLDER]
+Usage: python -m benchmarks.gpu.stages STAGE --parts FILE.json [--resume] [--only TEXT ...] [--model FOLDER]
            [--rounds 3] [--rehearse]
 """
 
@@ -22,10 +22,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.parts import Parts
+from benchmarks.gpu.parts import Parts
 
 if TYPE_CHECKING:
-    from benchmarks.tiny_models import Family
+    from benchmarks.models.families import Family
     from engine.vllm.settings import VllmSettings
 
 STAGES = (
@@ -49,7 +49,7 @@ SMALL_SHAPE = {"width": 40, "tokens": 3}
 """The shape whose times a rehearsal takes."""
 REHEARSED_TOKENS = 3
 """Tokens of an answer in a rehearsal: the interpreter is slow."""
-_ROOT = Path(__file__).parents[1]
+_ROOT = Path(__file__).parents[2]
 _FAILURE = 3
 """The exit status that the sanitizer gives to a program with errors."""
 _KERNEL_CHECK = (sys.executable, "-m", "benchmarks.kernel", "--check")
@@ -81,7 +81,7 @@ class GpuStages:
 
         Each check has a process of its own. On a GPU they run at once, as most of their time they compile kernels.
         """
-        from benchmarks.kernel_check import CHECKS
+        from benchmarks.kernels.checks import CHECKS
 
         seed = int.from_bytes(os.urandom(4))
         self._parts.add("seed", seed)
@@ -104,7 +104,7 @@ class GpuStages:
         await self._parts.run("memcheck", self._memcheck)
 
     async def _memcheck(self) -> str:
-        from benchmarks.kernel_check import KERNELS
+        from benchmarks.kernels.checks import KERNELS
 
         if self._rehearse:
             return f"not run: {SANITIZER} needs a GPU"
@@ -123,9 +123,9 @@ class GpuStages:
 
         Then check that overflows in float16 change no later answer.
         """
-        from benchmarks.mixed_load import SETTINGS
-        from benchmarks.overflow_load import assert_no_trace
-        from benchmarks.tiny_models import tiny_model
+        from benchmarks.comparisons.mixed_load import SETTINGS
+        from benchmarks.comparisons.overflow_load import assert_no_trace
+        from benchmarks.models.families import tiny_model
         from engine.vllm.engine import VllmEngine
 
         async def overflow(settings: VllmSettings) -> str:
@@ -150,9 +150,9 @@ class GpuStages:
 
     async def _compare_answers(self, family: Family, variants: dict[str, VllmSettings]) -> None:
         """Run the mixed load on a tiny model, once for each variant."""
-        from benchmarks.checksum_identifier import ChecksumIdentifier
-        from benchmarks.mixed_load import NEW_TOKENS, assert_same, run_load
-        from benchmarks.tiny_models import tiny_model
+        from benchmarks.comparisons.checksum_identifier import ChecksumIdentifier
+        from benchmarks.comparisons.mixed_load import NEW_TOKENS, assert_same, run_load
+        from benchmarks.models.families import tiny_model
         from engine.hf.engine import TransformersEngine
         from engine.vllm.engine import VllmEngine
 
@@ -178,7 +178,7 @@ class GpuStages:
 
     def _variants(self) -> dict[str, VllmSettings]:
         """Return the settings to compare, by name; with the small cache requests preempt each other."""
-        from benchmarks.mixed_load import SETTINGS
+        from benchmarks.comparisons.mixed_load import SETTINGS
 
         if self._rehearse:
             return {"runner v1": replace(SETTINGS, runner="v1", backend="cuda", kv_cache_bytes=64 * 1024**2)}
@@ -200,19 +200,19 @@ class GpuStages:
 
     async def kernel_times(self) -> None:
         """Time the steering kernel beside unsteered ones and a copy, at each width."""
-        from benchmarks import kernel
+        from benchmarks.kernels import steering_cost
 
-        times = partial(kernel.times, device=self._device(), dtype="bfloat16", block=1024)
+        times = partial(steering_cost.times, device=self._device(), dtype="bfloat16", block=1024)
         if self._rehearse:
             width, tokens = SMALL_SHAPE["width"], (SMALL_SHAPE["tokens"],)
             await self._parts.run(f"width {width}", partial(times, width, tokens=tokens))
             return
-        for width in kernel.WIDTHS:
+        for width in steering_cost.WIDTHS:
             await self._parts.run(f"width {width}", partial(times, width))
 
     async def operator_times(self) -> None:
         """Time a layer's operators, at each width."""
-        from benchmarks import operator_cost
+        from benchmarks.kernels import operator_cost
 
         def at_width(width: int, hidden_size: int, tokens: tuple[int, ...], slots: int) -> list[dict[str, Any]]:
             times = partial(operator_cost.times, width, hidden_size, device=self._device(), slots=slots)
@@ -230,7 +230,7 @@ class GpuStages:
         """Time a layer of experts with vLLM's kernel and with that of the steering backend."""
         import torch
 
-        from benchmarks import expert_cost
+        from benchmarks.kernels import expert_cost
 
         small = expert_cost.Shape(experts=4, each=2, hidden_size=64, width=32)
         shape = small if self._rehearse else expert_cost.Shape()
@@ -245,9 +245,9 @@ class GpuStages:
 
     async def rates(self) -> None:
         """Measure tokens a second, on a model in the shape of Qwen2.5 1.5B if none is given."""
-        from benchmarks.gpu_rates import CARD_SHARE, PARTS, Load, rates
-        from benchmarks.random_model import QWEN2_5_1_5B, SMALL, random_model
-        from benchmarks.workload import SEED
+        from benchmarks.gpu.rates import CARD_SHARE, PARTS, Load, rates
+        from benchmarks.models.qwen2 import QWEN2_5_1_5B, SMALL, random_model
+        from benchmarks.timed_runs.workload import SEED
         from engine.vllm.settings import VllmSettings
 
         if not self._parts.wants_any(PARTS):

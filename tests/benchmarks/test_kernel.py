@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import kernel, kernel_timing
-from benchmarks.kernel_check import CHECKS, KernelCheck
+from benchmarks import kernel
+from benchmarks.kernels import steering_cost, timing
+from benchmarks.kernels.checks import CHECKS, KernelCheck
 from engine.kernels import host_copies
 from tests.engine.kernels.triton_modules import (
     DEVICE,
@@ -26,7 +27,7 @@ from tests.engine.kernels.triton_modules import (
     use_interpreter,
 )
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 
 pytestmark = [pytest.mark.processes, pytest.mark.filterwarnings("ignore::RuntimeWarning")]
 
@@ -82,24 +83,25 @@ def test_a_report_runs_every_launch_and_has_every_case(monkeypatch: pytest.Monke
             launched += 1
         return 2.0
 
-    references: Any = importlib.import_module("benchmarks.kernel_references")
+    references: Any = importlib.import_module("benchmarks.kernels.references")
     monkeypatch.setattr(references, "references", lambda: {"triton": references.plain_triton})
-    monkeypatch.setattr(kernel_timing, "launches", lambda moved: 2)
-    monkeypatch.setattr(kernel_timing, "microseconds", microseconds)
+    monkeypatch.setattr(timing, "launches", lambda moved: 2)
+    monkeypatch.setattr(timing, "microseconds", microseconds)
     tables = {
-        share: kernel.fill(40, share, 32, slots=256, layers=kernel.LAYERS, device=DEVICE) for share in kernel.SHARES
+        share: steering_cost.fill(40, share, 32, slots=256, layers=steering_cost.LAYERS, device=DEVICE)
+        for share in steering_cost.SHARES
     }
-    shape = kernel.measure(3, 40, tables, torch.float32)
-    cases = 1 + len(kernel.SLOTS) * len(kernel.SHARES)
+    shape = steering_cost.measure(3, 40, tables, torch.float32)
+    cases = 1 + len(steering_cost.SLOTS) * len(steering_cost.SHARES)
     assert launched == 2 * (2 + cases)
     assert len(shape["steered"]) == cases
     assert shape["copy"] == {"us": 2.0, "GB/s": 0.7}
     assert all(case["over"] == {"triton": 1.0} for case in shape["steered"])
-    assert len(kernel.table([shape]).splitlines()) == 1 + cases
+    assert len(steering_cost.table([shape]).splitlines()) == 1 + cases
 
 
 def test_the_plain_kernel_is_the_steering_kernel_without_slots() -> None:
-    references: Any = importlib.import_module("benchmarks.kernel_references")
+    references: Any = importlib.import_module("benchmarks.kernels.references")
     x = torch.randn(2, 80, generator=torch.Generator().manual_seed(0)).to(DEVICE)
     out = torch.empty(2, 40, device=DEVICE)
     references.plain_triton(out, x)
@@ -109,10 +111,10 @@ def test_the_plain_kernel_is_the_steering_kernel_without_slots() -> None:
 
 def test_slots_alternate_at_decode_and_form_runs_at_prefill() -> None:
     cpu = torch.device("cpu")
-    assert kernel.token_slots(4, 0, cpu).tolist() == [0] * 4
-    assert kernel.token_slots(5, 2, cpu).tolist() == [1, 2, 1, 2, 1]
-    runs = kernel.token_slots(kernel.PREFILL, 2, cpu).tolist()
-    assert runs == [1] * (kernel.PREFILL // 2) + [2] * (kernel.PREFILL // 2)
+    assert steering_cost.token_slots(4, 0, cpu).tolist() == [0] * 4
+    assert steering_cost.token_slots(5, 2, cpu).tolist() == [1, 2, 1, 2, 1]
+    runs = steering_cost.token_slots(steering_cost.PREFILL, 2, cpu).tolist()
+    assert runs == [1] * (steering_cost.PREFILL // 2) + [2] * (steering_cost.PREFILL // 2)
 
 
 def test_only_the_checks_that_are_named_are_run(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.expert_cost import Inputs, Shape, drawn, unfused
+from benchmarks.kernels.expert_cost import Inputs, Shape, drawn, unfused
 from engine.vllm.backends.base import NOTHING
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from benchmarks.workload import Texts
+from benchmarks.timed_runs.workload import Texts
 
 
 def test_texts_are_always_new_and_have_the_same_total_length() -> None:

@@ -1,6 +1,6 @@
 """How the config of a multimodal family wraps that of its language model, with the smallest vision tower that works.
 
-`benchmarks.tiny_models` describes the language models.
+`benchmarks.models.families` describes the language models.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from benchmarks.tiny_models import Family, tiny_model
+from benchmarks.models.families import Family, tiny_model
 
 Format = Literal["int8", "fp8", "fp8_tensor", "int4", "awq", "gptq"]
 """int8, fp8 and int4 are formats of compressed-tensors: W8A8 with integers and floats, W4A16; `fp8_tensor` is fp8's."""

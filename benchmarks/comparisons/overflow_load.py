@@ -9,7 +9,7 @@ import numpy as np
 
 from ampsweep.domain.intervention import Intervention
 from ampsweep.errors import InvalidRequest
-from benchmarks.mixed_load import PROMPT, random_neurons
+from benchmarks.comparisons.mixed_load import PROMPT, random_neurons
 from engine.base import Engine, ScoreRequest, Steering
 
 STRONG = Intervention.from_dict({"languages": ["fr"], "op": "set", "factor": 1e6, "scope": "generation"})
@@ -22,7 +22,7 @@ async def assert_no_trace(engine: Engine, *, requests: int = 40) -> None:
     """Assert that answers stay what they were after overflows, when every block of the cache has been used again.
 
     Args:
-        engine: A float16 engine on a model of `benchmarks.tiny_models`.
+        engine: A float16 engine on a model of `benchmarks.models.families`.
         requests: How many overflow; more than the engine's cache has blocks.
     """
     neurons = random_neurons(engine.info)

@@ -2,7 +2,7 @@
 
 It has more interventions than the engine has slots, prompts longer than a scheduler step, generations that together
 exceed the KV cache, and sentences that are recorded at the same time. Results are plain lists, so that another process
-can send them as JSON. The engine tests and `benchmarks.gpu_check` run it on a model of `benchmarks.tiny_models`.
+can send them as JSON. The engine tests and `benchmarks.gpu_check` run it on a model of `benchmarks.models.families`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ampsweep.domain.generation.chunk import joined_spans
 from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.domain.intervention import Intervention
 from ampsweep.folders.corpus import Sentence
-from benchmarks.checksum_identifier import OFTEN
+from benchmarks.comparisons.checksum_identifier import OFTEN
 from engine.base import CaptureRequest, Engine, EngineInfo, GenerateRequest, ScoreRequest, Steering
 from engine.capture.selection import of_languages
 from engine.identify.record_request import RecordRequest

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.mixed_load import assert_same
+from benchmarks.comparisons.mixed_load import assert_same
 
 EXPECTED: dict[str, Any] = {
     "generated": [[1, 2, 3], [4, 5, 6]],

@@ -1,4 +1,4 @@
-"""Settings that the tiny models of several families share; see `benchmarks.tiny_models`."""
+"""Settings that the tiny models of several families share; see `benchmarks.models.families`."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.report import GOALS, THROUGHPUT, markers, tables, write_between_markers
+from benchmarks.timed_runs.report import GOALS, THROUGHPUT, markers, tables, write_between_markers
 
 BEGIN, END = markers(THROUGHPUT)
 

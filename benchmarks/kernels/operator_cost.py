@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ampsweep.domain.neurons.layer_widths import LayerWidths
-from benchmarks import kernel, kernel_references, kernel_timing
+from benchmarks.kernels import references, steering_cost, timing
 from engine.kernels.activation import MlpForm
 from engine.vllm.backends.base import NOTHING, RecordedSpan, StepLayout
 from engine.vllm.backends.cuda import CudaBackend
@@ -30,11 +30,11 @@ def times(width: int, hidden_size: int, tokens: int, *, device: torch.device, sl
     """Return the times at one shape, in microseconds a layer."""
     backend = _backend(width, hidden_size, tokens, slots, device)
     modules = [(backend.activation(layer, nn.Identity()), backend.residual(layer)) for layer in range(LAYERS)]
-    count = kernel_timing.launches(3 * tokens * width * 2)
+    count = timing.launches(3 * tokens * width * 2)
     x = [torch.randn(tokens, 2 * width, device=device, dtype=torch.bfloat16) for _ in range(count)]
     hidden = torch.zeros(tokens, hidden_size, device=device, dtype=torch.bfloat16)
     out = torch.empty(tokens, width, device=device, dtype=torch.bfloat16)
-    plain = kernel_references.references()["torch.compile"]
+    plain = references.references()["torch.compile"]
 
     def run_plain(index: int) -> None:
         plain(out, x[index])
@@ -46,10 +46,10 @@ def times(width: int, hidden_size: int, tokens: int, *, device: torch.device, sl
 
     steered = StepLayout(slots=(np.arange(tokens) % slots + 1).astype(np.int32))
     layouts = {"idle": NOTHING, "steered": steered, "recording": _recording(tokens, backend.recording.rows)}
-    by_name = {"plain": kernel_timing.microseconds(run_plain, count)}
+    by_name = {"plain": timing.microseconds(run_plain, count)}
     for name, layout in layouts.items():
         backend.begin_step(layout)
-        by_name[name] = kernel_timing.microseconds(run_layer, count)
+        by_name[name] = timing.microseconds(run_layer, count)
     return {name: round(microseconds, 2) for name, microseconds in by_name.items()}
 
 
@@ -69,9 +69,9 @@ def _backend(width: int, hidden_size: int, tokens: int, slots: int, device: torc
         statistics=True,
         device=device,
     )
-    rng = np.random.default_rng(kernel.SEED)
+    rng = np.random.default_rng(steering_cost.SEED)
     for slot in range(1, slots + 1):
-        backend.write(slot, kernel.random_entries(rng, width, touched, LAYERS))
+        backend.write(slot, steering_cost.random_entries(rng, width, touched, LAYERS))
     backend.warm_up(torch.bfloat16)
     return backend
 

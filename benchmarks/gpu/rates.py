@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from ampsweep.folders.corpus import Sentence
-from benchmarks.parts import Parts
-from benchmarks.rounds import Variants, ratio, time_rounds
-from benchmarks.stock_vllm import StockVllm
-from benchmarks.vllm_runs import VllmRuns
-from benchmarks.workload import GeneratedItem, ScoredItem, Texts, in_turn, neuron_set
+from benchmarks.gpu.parts import Parts
+from benchmarks.timed_runs.rounds import Variants, ratio, time_rounds
+from benchmarks.timed_runs.stock_vllm import StockVllm
+from benchmarks.timed_runs.vllm_runs import VllmRuns
+from benchmarks.timed_runs.workload import GeneratedItem, ScoredItem, Texts, in_turn, neuron_set
 from engine.vllm.engine import VllmEngine
 from engine.vllm.settings import VllmSettings
 

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ampsweep.domain.neurons.layer_widths import LayerWidths
-from benchmarks.workload import FACTOR, ScoredItem, neurons_of
+from benchmarks.timed_runs.workload import FACTOR, ScoredItem, neurons_of
 
 BATCH = 16
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from ampsweep.domain.generation.sampling import SamplingParams
 from ampsweep.folders.corpus import Sentence
-from benchmarks.stock_vllm import run_plain
-from benchmarks.workload import GeneratedItem, ScoredItem, steering
+from benchmarks.timed_runs.stock_vllm import run_plain
+from benchmarks.timed_runs.workload import GeneratedItem, ScoredItem, steering
 from engine.base import GenerateRequest, ScoreRequest
 from engine.identify.record_request import RecordRequest
 from engine.vllm.engine import VllmEngine
@@ -20,7 +20,7 @@ IN_FLIGHT = 256
 
 
 class VllmRuns:
-    """Sends requests to an engine that has the neuron set of `benchmarks.workload`."""
+    """Sends requests to an engine that has the neuron set of `benchmarks.timed_runs.workload`."""
 
     def __init__(self, engine: VllmEngine) -> None:
         """Use `engine`, which the caller closes."""

@@ -1,6 +1,6 @@
 """Compares the GPU kernels of a layer of experts with float64: products, steering and recording of the pairs.
 
-As in `benchmarks.kernel_check`, outputs are filled with NaN first. Each pair is checked by itself, with torch's own
+As in `benchmarks.kernels.checks`, outputs are filled with NaN first. Each pair is checked by itself, with torch's own
 functions.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.float64_activation import activation_in_float64
+from benchmarks.kernels.float64_activation import activation_in_float64
 from engine.kernels.cuda.expert_pairs import ExpertPairs
 from engine.kernels.device_table import DeviceTable, SlotEntries
 

@@ -3,7 +3,8 @@
 The two run in alternation on the same weights, so that other load on the machine affects both alike. On a GPU each is
 timed in a CUDA graph.
 
-Usage: python -m benchmarks.expert_cost [--rounds 9] [--threads 1] [--tokens 1 16 256] [--dtypes float32 bfloat16]
+Usage: python -m benchmarks.kernels.expert_cost [--rounds 9] [--threads 1] [--tokens 1 16 256]
+           [--dtypes float32 bfloat16]
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from typing import Any
 
 import torch
 
-from benchmarks import kernel_timing
-from benchmarks.rounds import Ratio, ratio, time_rounds
+from benchmarks.kernels import timing
+from benchmarks.timed_runs.rounds import Ratio, ratio, time_rounds
 from engine.kernels.activation import MlpForm
 from engine.vllm.worker.outputs.recording import Recording
 from engine.vllm.worker.table import Shard
@@ -184,7 +185,7 @@ async def cost(inputs: Inputs, *, rounds: int) -> Cost:
 async def _seconds(run: Run, calls: int, _work: None) -> float:
     """Return the seconds of a call."""
     if torch.cuda.is_available():
-        return kernel_timing.microseconds(lambda _index: _discard(run()), calls) / 1e6
+        return timing.microseconds(lambda _index: _discard(run()), calls) / 1e6
     started_at = time.perf_counter()
     for _ in range(calls):
         run()
@@ -198,7 +199,7 @@ def _discard(_output: torch.Tensor) -> None:
 def _calls(run: Run) -> int:
     """Return how many calls take long enough to be timed."""
     if torch.cuda.is_available():
-        return kernel_timing.LEAST_LAUNCHES
+        return timing.LEAST_LAUNCHES
     started_at = time.perf_counter()
     run()
     return max(1, round(_LEAST_SECONDS / (time.perf_counter() - started_at)))

@@ -1,6 +1,6 @@
 """Compares all GPU kernels with float64 on random inputs: steering, statistics, recording, residual stream, experts.
 
-Then the backend that launches them is checked, see `benchmarks.backend_check`.
+Then the backend that launches them is checked, see `benchmarks.kernels.backend_check`.
 
 Outputs are filled with NaN first, so that a place that a kernel does not write is found. Every activation function and
 data type is tried on a small shape; on a GPU the shapes of real models follow, with the program that handles two tokens
@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from ampsweep.domain.statistic import Statistic
-from benchmarks.expert_check import ExpertCheck
-from benchmarks.float64_activation import XIELU, activation_in_float64
+from benchmarks.kernels.expert_check import ExpertCheck
+from benchmarks.kernels.float64_activation import XIELU, activation_in_float64
 from engine.kernels.activation import ActivationName
 from engine.kernels.device_table import DeviceTable, SlotEntries, VectorBuffers
 
@@ -58,7 +58,9 @@ class KernelCheck:
 
     def checks(self) -> Mapping[str, Callable[[], int]]:
         """Return the checks by the name of what they check."""
-        from benchmarks.backend_check import BackendCheck  # imports the kernels, for which Triton must be set up
+        from benchmarks.kernels.backend_check import (
+            BackendCheck,  # imports the kernels, for which Triton must be set up
+        )
 
         experts = ExpertCheck(self._device, self._random, small=self._small)
         backend = BackendCheck(self._device, self._random)

@@ -1,0 +1,1 @@
+"""Requests to which two engines must give the same results, and a reference of plain hooks."""

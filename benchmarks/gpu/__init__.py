@@ -1,0 +1,1 @@
+"""The stages of `benchmarks.gpu_check`, and the file of their results."""

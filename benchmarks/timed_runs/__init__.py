@@ -1,0 +1,1 @@
+"""What the measurements of throughput share: requests, the engines that run them, timing and tables."""
