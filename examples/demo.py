@@ -25,7 +25,7 @@ from ampsweep.cli.options.client import follow
 from ampsweep.client.models import Sweep
 from ampsweep.errors import AmpsweepError
 from examples.chaos import compare, follow_and_kill
-from jobs.report.neurons_file import write_neurons_of
+from jobs.report.sources.neurons_file import write_neurons_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -2,7 +2,7 @@
 
 `samples`, `summary` and `neurons` are the files. `evaluated` has scores of stored texts, as rows of a summary.
 `resources` has the resource class of each language, and `student` the quantiles for intervals of means
-(`jobs.report.comparisons`), `combined_p` a function for p-values. `jobs.report.views` defines views over them.
+(`jobs.report.comparisons`), `combined_p` a function for p-values. `jobs.report.sql.views` defines views over them.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from duckdb.sqltypes import DOUBLE
 
 from ampsweep.errors import DamagedFile, InvalidRequest, NotFound
 from jobs.report.comparisons import combined_p, student_quantiles
-from jobs.report.evaluated import evaluated_rows
-from jobs.report.neurons_file import NEURONS
-from jobs.report.provenance import Provenance, read_provenance
-from jobs.report.resources import resource_classes
-from jobs.report.views import VIEWS
+from jobs.report.sources.evaluated import evaluated_rows
+from jobs.report.sources.neurons_file import NEURONS
+from jobs.report.sources.provenance import Provenance, read_provenance
+from jobs.report.sources.resources import resource_classes
+from jobs.report.sql.views import VIEWS
 from jobs.results import metadata_keys as keys
 from jobs.results.schema import SAMPLES, SUMMARY
 
@@ -53,7 +53,7 @@ class ReportData:
 
         Args:
             folder: The folder of the files.
-            low_resource: Codes of the low-resource languages; by default those of `jobs.report.resources`.
+            low_resource: Codes of the low-resource languages; by default those of `jobs.report.sources.resources`.
             partial: Whether to prefer partial results.
             scores: Files that `ampsweep evaluate --out` wrote about the samples.
 

@@ -12,9 +12,9 @@ from jobs.report.grid import Grid, plain_grid
 from jobs.report.prose.findings import findings_of
 from jobs.report.prose.methods import methods_paragraph
 from jobs.report.prose.wording import count_of
-from jobs.report.provenance import Provenance
-from jobs.report.queries import ALIKE, LITTLE
-from jobs.report.views import VIEWS
+from jobs.report.sources.provenance import Provenance
+from jobs.report.sql.queries import ALIKE, LITTLE
+from jobs.report.sql.views import VIEWS
 
 _EXPECTED_CONTROLS = ("random", "other")
 """Controls that show whether an effect is due to the language's own neurons."""

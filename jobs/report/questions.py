@@ -1,6 +1,6 @@
 """The questions of a report, each with its query and its figure. The report shows both.
 
-`jobs.report.data` defines the tables, `jobs.report.views` the views, `jobs.report.queries` the queries.
+`jobs.report.data` defines the tables, `jobs.report.sql.views` the views, `jobs.report.sql.queries` the queries.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from jobs.report.prose.observations import (
     self_and_cross_seen,
     significance_seen,
 )
-from jobs.report.queries import (
+from jobs.report.sql.queries import (
     BEST,
     CONTROL_COST,
     CURVES,

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ampsweep.errors import Unavailable
-from jobs.report.neurons_file import Neurons, write_neurons_of
+from jobs.report.sources.neurons_file import Neurons, write_neurons_of
 from jobs.results.writer import Results
 from jobs.store.records import SweepRecord
 

@@ -1,6 +1,6 @@
 """The best factor for each target language and each way to edit, from the rows of a summary.
 
-The views `judged` and `chosen` of the report (`jobs.report.views`) apply the same rule to its interventions.
+The views `judged` and `chosen` of the report (`jobs.report.sql.views`) apply the same rule to its interventions.
 """
 
 from __future__ import annotations

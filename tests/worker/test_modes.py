@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.report.data import ReportData
-from jobs.report.queries import MODES
+from jobs.report.sql.queries import MODES
 from jobs.store.transitions import SweepState
 from tests.worker.installation import Installation, drain
 

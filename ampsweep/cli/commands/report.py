@@ -110,7 +110,7 @@ def _files_of(sweep: str, server: str, *, partial: bool) -> Iterator[Path]:
     if (results := results_folder(sweep)) is not None:
         yield results
         return
-    from jobs.report.neurons_file import write_neurons_of
+    from jobs.report.sources.neurons_file import write_neurons_of
 
     with TemporaryFolder("report") as folder, client_of(server) as client:
         try:

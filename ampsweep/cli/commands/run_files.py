@@ -114,7 +114,7 @@ def write_neurons(cells: Iterable[Cell], neuron_sets: NeuronSets, target: Path) 
     import pyarrow.parquet as pq
 
     from engine.neurons.neuron_set import NeuronSet
-    from jobs.report.neurons_file import NEURONS
+    from jobs.report.sources.neurons_file import NEURONS
 
     neuron_set_id = next((cell.neurons.id for cell in cells if cell.neurons is not None), None)
     if neuron_set_id is None:

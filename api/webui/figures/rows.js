@@ -81,8 +81,8 @@ export function tone(row) {
 }
 
 /**
- * Return why a difference shows no effect, as the report does (`jobs/report/views.py`): "not significant" or, if a control
- * `repeat` measured noise, "within noise"; null if it shows one, or if it has neither an interval nor a test.
+ * Return why a difference shows no effect, as the report does (`jobs/report/sql/views.py`): "not significant" or, if a
+ * control `repeat` measured noise, "within noise"; null if it shows one, or if it has neither an interval nor a test.
  */
 export function inconclusive({ delta, delta_ci_low: low, delta_ci_high: high, p_holm: p, mde, noise }) {
   if (delta === null) return null;

@@ -1,8 +1,8 @@
 """What a sweep found, in a few sentences written from its numbers: the effect, its controls, its cost, its limits.
 
 The sentences claim no more than the tests and intervals show: an effect is a significant difference as
-`jobs.report.views` defines it. Otherwise the sentence says that there is none, and what could have been seen. Noise is
-mentioned only where a control `repeat` measured it.
+`jobs.report.sql.views` defines it. Otherwise the sentence says that there is none, and what could have been seen. Noise
+is mentioned only where a control `repeat` measured it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from jobs.report.prose.wording import (
     listed,
     signed,
 )
-from jobs.report.queries import ARM_MEANS, ARMS_TAKEN, DETECTABLE, HELD_OUT, MEASURED_BY, NOISE, SIGNIFICANCE, TRIED
+from jobs.report.sql.queries import ARM_MEANS, ARMS_TAKEN, DETECTABLE, HELD_OUT, MEASURED_BY, NOISE, SIGNIFICANCE, TRIED
 
 _ARMS = {
     "neurons": "the language's own neurons",

@@ -12,7 +12,7 @@ from ampsweep.errors import InvalidRequest
 from ampsweep.hashing import content_hash
 from jobs.metrics.corpus.corpus_score import RESAMPLES as CORPUS_RESAMPLES
 from jobs.metrics.corpus.corpus_score import SEED as CORPUS_SEED
-from jobs.report.provenance import Provenance
+from jobs.report.sources.provenance import Provenance
 from jobs.statistics.bootstrap import RESAMPLES
 from jobs.statistics.significance import EXACT_PAIRS, FLIPS
 from jobs.tasks.registry import task_for

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 NOT_SIGNIFICANT = "not significant"
 WITHIN_NOISE = "within noise"
 INCONCLUSIVE = (NOT_SIGNIFICANT, WITHIN_NOISE)
-"""The conclusions from a difference that shows no effect (`jobs.report.views`)."""
+"""The conclusions from a difference that shows no effect (`jobs.report.sql.views`)."""
 
 
 def amount(value: float, digits: int | None = 2) -> str:

@@ -22,9 +22,9 @@ from ampsweep.hashing import canonical_json
 from jobs.report.answers import Answer, answer_questions
 from jobs.report.comparisons import with_sign_flips
 from jobs.report.data import ReportData
-from jobs.report.neurons_file import NEURONS
-from jobs.report.queries import BEST, CURVES, EFFECTS, GAIN_COST, MATRIX, OVERLAP, OWN_OR_ANY, SEARCH, SELF_CROSS
-from jobs.report.resources import resource_classes
+from jobs.report.sources.neurons_file import NEURONS
+from jobs.report.sources.resources import resource_classes
+from jobs.report.sql.queries import BEST, CURVES, EFFECTS, GAIN_COST, MATRIX, OVERLAP, OWN_OR_ANY, SEARCH, SELF_CROSS
 from jobs.results.schema import SAMPLES, SUMMARY
 from tests.jobs.report.control_sweep import answered, render
 

@@ -19,7 +19,7 @@ from jobs.report.answers import answer_questions
 from jobs.report.data import ReportData
 from jobs.report.figures.control_plots import control_and_cost, method_dots
 from jobs.report.figures.drawing import svg
-from jobs.report.queries import CONTROL_COST, DOES_IT_WORK
+from jobs.report.sql.queries import CONTROL_COST, DOES_IT_WORK
 from tests.jobs.report.control_sweep import control_summary, render, write_sweep
 
 

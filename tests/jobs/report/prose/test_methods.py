@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from jobs.report.prose.methods import methods_paragraph
-from jobs.report.provenance import Provenance
+from jobs.report.sources.provenance import Provenance
 
 SPEC: dict[str, Any] = {
     "name": "small",

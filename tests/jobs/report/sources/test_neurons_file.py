@@ -10,8 +10,8 @@ import pytest
 
 from ampsweep.errors import NotFound
 from jobs.report.data import ReportData
-from jobs.report.neurons_file import write_neurons_of
-from jobs.report.queries import OVERLAP
+from jobs.report.sources.neurons_file import write_neurons_of
+from jobs.report.sql.queries import OVERLAP
 from jobs.results.schema import SAMPLES
 from tests.jobs.report.control_sweep import control_summary, write_sweep
 

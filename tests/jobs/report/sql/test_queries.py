@@ -13,7 +13,7 @@ import pytest
 from jobs.report.data import ReportData
 from jobs.report.figures.drawing import svg
 from jobs.report.figures.heat_maps import layer_map
-from jobs.report.queries import (
+from jobs.report.sql.queries import (
     BEST,
     CONTROL_COST,
     CURVES,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from ampsweep.domain.metric_names import ALPHA, OF_DATA, OF_TARGET, SHARES
-from jobs.report.item_views import ITEM_VIEWS
+from jobs.report.sql.item_views import ITEM_VIEWS
 
 ITEM_RANGE = """
 CREATE MACRO item_range(least, most) AS 'n = ' || least || CASE WHEN least < most THEN ' to ' || most ELSE '' END

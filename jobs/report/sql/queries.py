@@ -1,4 +1,4 @@
-"""The SQL queries of the report, over the files of a sweep and the views of `jobs.report.views`."""
+"""The SQL queries of the report, over the files of a sweep and the views of `jobs.report.sql.views`."""
 
 from __future__ import annotations
 

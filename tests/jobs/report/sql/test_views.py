@@ -15,7 +15,7 @@ from scipy.stats import norm
 
 from ampsweep.domain.metric_names import CONTROL
 from jobs.report.data import ReportData
-from jobs.report.queries import BEST, CONTROL_COST, CURVES, DOES_IT_WORK, GAIN_COST, SELF_CROSS, SIGNIFICANCE, TRIED
+from jobs.report.sql.queries import BEST, CONTROL_COST, CURVES, DOES_IT_WORK, GAIN_COST, SELF_CROSS, SIGNIFICANCE, TRIED
 from jobs.results.schema import SUMMARY
 from jobs.statistics.significance import holm
 from tests.jobs.report.control_sweep import NEURONS, control_row, control_summary, opened, write_sweep

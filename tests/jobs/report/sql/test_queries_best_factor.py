@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobs.report.queries import (
+from jobs.report.sql.queries import (
     BEST,
     DOES_IT_WORK,
 )

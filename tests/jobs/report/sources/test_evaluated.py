@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from ampsweep.cli.app import app
 from ampsweep.errors import DamagedFile, InvalidRequest
 from jobs.report.data import ReportData
-from jobs.report.queries import DOES_IT_WORK
 from jobs.report.questions import QUESTIONS
+from jobs.report.sql.queries import DOES_IT_WORK
 from jobs.results.schema import SAMPLES
 from tests.jobs.report.control_sweep import STEERED, control_summary, write_sweep
 

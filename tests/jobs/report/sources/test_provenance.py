@@ -13,7 +13,7 @@ import pytest
 from ampsweep.errors import InvalidRequest
 from jobs.report.data import ReportData
 from jobs.report.prose.methods import methods_paragraph
-from jobs.report.provenance import read_provenance
+from jobs.report.sources.provenance import read_provenance
 from tests.jobs.report.control_sweep import control_summary, write_sweep
 
 SPEC: dict[str, Any] = {

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.report.data import ReportData
-from jobs.report.item_views import FOLDS
 from jobs.report.prose.findings import findings_of
-from jobs.report.queries import BEST, CURVES, DOES_IT_WORK, HELD_OUT
+from jobs.report.sql.item_views import FOLDS
+from jobs.report.sql.queries import BEST, CURVES, DOES_IT_WORK, HELD_OUT
 from jobs.results.schema import SAMPLES, SUMMARY
 from tests.jobs.report.control_sweep import control_row, write_sweep
 

@@ -1,0 +1,1 @@
+"""The SQL of the report: its views over the files of a sweep, and the queries of its questions."""
