@@ -45,6 +45,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,8 @@ _POLL_SECONDS = 1.0
 _TRACEBACK_SECONDS = 2.0
 """How long a stage that hangs has to print where its threads are."""
 _ENVIRONMENT = {"PYTHONFAULTHANDLER": "1", "PYTHONUNBUFFERED": "1"}
+_WITHOUT_FLASHINFER = {"VLLM_USE_FLASHINFER_SAMPLER": "0"}
+"""Of a stage's environment on a machine without FlashInfer, which vLLM 0.25 imports on Hopper cards to sample."""
 Command = Callable[[str, Path], Sequence[str]]
 """Takes a stage and the file of its parts, and returns the command that runs it."""
 
@@ -136,7 +139,7 @@ def stage_outcomes(
         while not ended:
             begun = read_begun(path)
             # In the session of this command, so that what ends all of the session ends the stage too.
-            process = subprocess.Popen(command(path), process_group=0, env={**os.environ, **_ENVIRONMENT})
+            process = subprocess.Popen(command(path), process_group=0, env=_environment())
             try:
                 yield outcome(UNFINISHED)
                 changed = path.stat().st_mtime_ns
@@ -156,6 +159,11 @@ def stage_outcomes(
                 error = error or _exit_error(status)
             ended = status is None or not (status < 0 or status == DEVICE_LOST) or read_begun(path) == begun
         yield outcome(error)
+
+
+def _environment() -> dict[str, str]:
+    missing = {} if find_spec("flashinfer") else _WITHOUT_FLASHINFER
+    return {**missing, **os.environ, **_ENVIRONMENT}
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float) -> int | None:

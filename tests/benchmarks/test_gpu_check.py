@@ -210,6 +210,24 @@ def test_no_stage_begins_when_the_budget_is_used_up(tmp_path: Path, capsys: pyte
     assert capsys.readouterr().out.count("the budget is used up") == 2
 
 
+@pytest.mark.parametrize("installed", [True, False])
+def test_stages_sample_without_flashinfer_where_it_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool
+) -> None:
+    monkeypatch.setattr(gpu_check, "find_spec", lambda name: object() if installed else None)
+    monkeypatch.delenv("VLLM_USE_FLASHINFER_SAMPLER", raising=False)
+    program = PARTS + "import os; parts.add('sampler', os.environ.get('VLLM_USE_FLASHINFER_SAMPLER'))"
+
+    def command(_stage: str, path: Path) -> list[str]:
+        return [sys.executable, "-c", program.format(path=str(path))]
+
+    out = tmp_path / "report.json"
+    assert gpu_check.run(["rates"], out, device="card", command=command, limit=60.0) == 0
+    assert json.loads(out.read_text())["stages"]["rates"]["parts"] == {
+        "sampler": {"result": None if installed else "0"}
+    }
+
+
 def test_an_error_outside_the_parts_is_in_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def rates(stages: GpuStages) -> None:
         stages._parts.add("setting", 1)
