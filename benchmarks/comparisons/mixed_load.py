@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Iterator
 from itertools import zip_longest
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from benchmarks.comparisons.checksum_identifier import OFTEN
 from engine.base import CaptureRequest, Engine, EngineInfo, GenerateRequest, ScoreRequest, Steering
 from engine.capture.selection import of_languages
 from engine.identify.record_request import RecordRequest
+from engine.identify.stats import ActivationStats
 from engine.neurons.neuron_set import NeuronSet, PatchValues
 from engine.neurons.numbering import selected
 from engine.vllm.settings import VllmSettings
@@ -39,6 +41,8 @@ SETTINGS = VllmSettings(
 LANGUAGES = ("en", "fr", "tr")
 PROMPT = "in the beginning there was the sea and the wind and the rain"
 NEW_TOKENS = 20
+_WITH_MEANS = 3
+"""Sentences of a language whose means are recorded: few, so that workers add up the short ones that follow."""
 INTERVENTIONS: tuple[dict[str, Any] | None, ...] = (
     {"languages": ["fr"], "op": "scale", "factor": 3.0},
     None,
@@ -121,7 +125,11 @@ async def run_load(engine: Engine, *, new_tokens: int = NEW_TOKENS, captures: bo
     switched = [Steering(intervention=Intervention.from_dict(raw), neurons=neurons.id) for raw in SWITCHED]
     sampling = SamplingParams(max_tokens=new_tokens, ignore_eos=True)
     sentences = [
-        Sentence(language=language, text=f"{PROMPT} {language} {number}") for language in "ab" for number in range(3)
+        Sentence(
+            language=language, text=f"{language} {number}" if number >= _WITH_MEANS else f"{PROMPT} {language} {number}"
+        )
+        for language in "ab"
+        for number in range(2 * _WITH_MEANS)
     ]
 
     async def answer(number: int, steering: Steering | None) -> tuple[list[int], list[list[int]]]:
@@ -137,6 +145,10 @@ async def run_load(engine: Engine, *, new_tokens: int = NEW_TOKENS, captures: bo
         request = ScoreRequest(context=f"{PROMPT} and {number}", continuation=" the rain", steering=steering)
         return list((await engine.score(request)).logprobs)
 
+    async def record() -> ActivationStats:
+        with patch("engine.identify.recorder.PATCH_SENTENCES", _WITH_MEANS):
+            return await engine.record(sentences, RecordRequest(max_tokens=10_000))
+
     async def capture() -> list[list[list[float]]] | None:
         if not captures:
             return None
@@ -149,13 +161,13 @@ async def run_load(engine: Engine, *, new_tokens: int = NEW_TOKENS, captures: bo
         return [np.concatenate(each.activations, axis=1).tolist() for each in captured]
 
     capturing = asyncio.create_task(capture())
-    record = asyncio.create_task(engine.record(sentences, RecordRequest(max_tokens=10_000)))
+    recording = asyncio.create_task(record())
     answers = asyncio.gather(*(answer(number, steering) for number, steering in enumerate(switched)))
     results = await asyncio.gather(
         *(generate(number, steering) for number, steering in enumerate(steerings)),
         *(score(number, steering) for number, steering in enumerate(steerings)),
     )
-    stats = await record
+    stats = await recording
     return {
         "generated": results[: len(steerings)],
         "scored": results[len(steerings) :],

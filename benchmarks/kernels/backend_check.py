@@ -99,21 +99,27 @@ class BackendCheck:
         return _COPIES
 
     def recordings(self) -> int:
-        """Check that recorded sentences are read while a later step runs; return their number."""
+        """Check that recorded sentences are read, and added up, while a later step runs; return their number."""
         backend = self._backend()
         recording, activation = backend.recording, backend.activation(0, nn.Identity())
-        for first in (True, False):
-            x = self._normal(TOKENS, 2 * WIDTH)
-            rows = {key: recording.open(key, sums=True) for key in "ab"}
+        for first, group in ((True, None), (False, None), (False, "added up")):
+            x, alone = self._normal(TOKENS, 2 * WIDTH), group is None
+            rows = {key: recording.open(key, sums=alone, group=group) for key in "ab"}
             recording.clear([*rows.values()])
-            spans = (RecordedSpan(rows["a"], 0, 5, True), RecordedSpan(rows["b"], 5, TOKENS, True))
+            spans = (RecordedSpan(rows["a"], 0, 5, alone), RecordedSpan(rows["b"], 5, TOKENS, alone))
             backend.begin_step(StepLayout(slots=np.zeros(TOKENS, dtype=np.int32), recorded=spans))
             activation(x)
             backend.begin_step(NOTHING)
             self._keep_busy()
             parts = recording.take([*rows])
             self._assert_busy(first=first)
+            if not alone:
+                assert parts[0] is not None
+                assert parts[1] is None
+                assert parts[0].counts[0].tolist() == (x[:, :WIDTH] > 0).sum(0).tolist()
+                continue
             for part, (row, begin, end, *_) in zip(parts, spans, strict=True):
+                assert part is not None
                 expected = (x[begin:end, :WIDTH] > 0).sum(0).tolist()
                 assert part.counts[0].tolist() == recording.counts[0, row].tolist() == expected
                 assert part.sums is not None

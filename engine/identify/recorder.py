@@ -227,18 +227,17 @@ class Recorder:
 
     def add(
         self,
-        admission: AdmittedSentence,
-        *,
+        *admissions: AdmittedSentence,
         counts: NDArray[np.integer],
         mean: NDArray[np.float32] | None,
         residual: NDArray[np.floating],
         reached: NDArray[np.integer] | None = None,
         residual_counts: NDArray[np.integer] | None = None,
     ) -> None:
-        """Add the measurements of an admitted sentence. Call it once for each.
+        """Add the measurements of an admitted sentence, or the sums of those of several. Each is added once.
 
         Args:
-            admission: The admitted sentence.
+            admissions: The admitted sentences, all of one language; one alone if its mean is wanted.
             counts: Number of tokens with activation > 0, integers of the shape `widths.shape`.
             mean: Mean activation over the tokens, float32 of the same shape; may be None unless it is wanted. In a
                 mixture of experts, over the tokens that reach the neuron's expert, and NaN if there are none.
@@ -251,6 +250,7 @@ class Recorder:
         Raises:
             InvalidRequest: The residual is not finite, so the other measurements mean nothing (param "dtype").
         """
+        admission, *others = admissions
         if not np.isfinite(residual).all():
             raise InvalidRequest(
                 f"a sentence in {admission.language} has activations that the dtype of the model cannot hold (infinity "
@@ -270,13 +270,14 @@ class Recorder:
             sums.residual_counts += residual_counts
         if admission.mean_wanted:
             assert mean is not None, "a sentence came without its mean"
+            assert not others, "a mean is of one sentence"
             if admission.position < PATCH_SENTENCES:
                 sums.keep(admission.position, mean)
             if self._sentence_means is not None:
                 self._sentence_means.append(admission.language, np.nan_to_num(mean) if reached is not None else mean)
-        sums.done.add(admission.position)
+        sums.done.update(each.position for each in admissions)
         if self._tracker is not None:
-            self._tracker.recorded(admission.language, admission.tokens)
+            self._tracker.recorded(admission.language, sum(each.tokens for each in admissions))
         if self._checkpoint is not None:
             self._checkpoint.save_if_due(self._saved)
 

@@ -58,7 +58,6 @@ from engine.vllm.requests.conversion import cache_salt, is_long, token_prompt
 from engine.vllm.requests.one_pass import OnePassRequests, count_cached
 from engine.vllm.requests.request_extras import (
     CaptureArgs,
-    RecordingArgs,
     RequestExtras,
     ScoringArgs,
     steering_args,
@@ -283,21 +282,24 @@ class VllmEngine:
 
     async def record(self, sentences: Iterable[Sentence], request: RecordRequest) -> ActivationStats:
         """Record activations and residuals over a corpus; see `Engine.record`. Residuals are counted on a CPU only."""
-        if request.residual_counts and await self._loop.call(backend_of) != "cpu":
+        backend = await self._loop.call(backend_of)
+        if request.residual_counts and backend != "cpu":
             message = "the CUDA backend does not count the residual stream; identify on a CPU, or use the engine"
             raise InvalidRequest(f"{message} transformers", param="residual_counts")
         recording = RecordingThread(
+            self._one_pass.name("recording"),
             self.encoder,
             self._info.widths,
             request,
             hidden_size=self._info.hidden_size,
             max_sentence_tokens=self._info.max_model_len - 1,
+            grouped=backend != "cpu",  # the engine's thread would be busy instead of the recording's
         )
         try:
             async with task_group() as group:
                 async for admission, tokens in recording.admitted(sentences):
                     await self._recording_rows.acquire()
-                    task = group.create_task(self._record_one(recording, admission, tokens, request.residual_counts))
+                    task = group.create_task(self._record_one(recording, admission, tokens))
                     # Once its parts, which are in memory, are summed; also if it is cancelled before it starts.
                     task.add_done_callback(lambda _: self._recording_rows.release())
             return await recording.finish()
@@ -356,16 +358,14 @@ class VllmEngine:
         await self._loop.stop()
 
     async def _record_one(
-        self, recording: RecordingThread, admission: AdmittedSentence, tokens: SentenceTokens, residual_counts: bool
+        self, recording: RecordingThread, admission: AdmittedSentence, tokens: SentenceTokens
     ) -> None:
         key = self._one_pass.name("record")
         result = WorkerResult(kind="recording", key=key)
-        record = RecordingArgs(
-            key=key, skip=tokens.special, sums=admission.mean_wanted, residual_counts=residual_counts
-        )
-        prompt, extras = token_prompt(tokens.ids, None), RequestExtras(record=record)
-        await self._one_pass.run(prompt, extras, Priority.BATCH, result)
-        await recording.add(admission, result.parts)
+        extras = RequestExtras(record=recording.begin(key, admission, tokens))
+        await self._one_pass.run(token_prompt(tokens.ids, None), extras, Priority.BATCH, result)
+        if None not in result.parts:  # otherwise those of another sentence have it too
+            await recording.add(result.parts)
 
     def _require_numbers(self, logprobs: Iterable[float | None], steering: Steering | None) -> None:
         require_numbers(logprobs, dtype=self._info.dtype, steered=steering is not None)

@@ -20,6 +20,7 @@ from engine.identify.record_request import RecordRequest
 from engine.identify.recorder import AdmittedSentence, Recorder
 from engine.identify.stats import ActivationStats
 from engine.tokenization import SentenceTokens, TextEncoder
+from engine.vllm.requests.request_extras import RecordingArgs
 from engine.vllm.worker.outputs.recorded_part import RecordedPart, join_parts, join_reached, join_residual_counts
 
 Admitted = tuple[AdmittedSentence, SentenceTokens]
@@ -29,27 +30,35 @@ class RecordingThread:
     """A `Recorder` and the thread that it runs in; `close` ends the thread.
 
     Args:
+        name: Name of the recording, which no other recording of the engine has.
         encoder: Tokenizes the sentences.
         widths: The layers of the model.
         request: What is recorded.
         hidden_size: Size of the residual stream.
         max_sentence_tokens: Tokens recorded of each sentence, from its start.
+        grouped: Whether workers add up sentences of a language whose means are not needed, which relieves the host.
     """
 
     def __init__(
         self,
+        name: str,
         encoder: TextEncoder,
         widths: LayerWidths,
         request: RecordRequest,
         *,
         hidden_size: int,
         max_sentence_tokens: int,
+        grouped: bool,
     ) -> None:
+        self._name = name
         self._encoder = encoder
         self._widths = widths
+        self._residual_counts = request.residual_counts
+        self._grouped = grouped
         self._max_sentence_tokens = max_sentence_tokens
         self._make = partial(Recorder, widths, request, hidden_size=hidden_size)
         self._recorder: Recorder | None = None
+        self._begun: dict[str, AdmittedSentence] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recording")
         self._run = run_in(self._thread)
 
@@ -59,9 +68,22 @@ class RecordingThread:
         async for admission, tokens in in_batches(self._run, sentences, self._admit):
             yield admission, tokens
 
-    async def add(self, admission: AdmittedSentence, parts: Sequence[RecordedPart]) -> None:
-        """Add the workers' counts and sums of a sentence to the statistics."""
-        await self._run(partial(self._add, admission, parts))
+    def begin(self, key: str, admission: AdmittedSentence, tokens: SentenceTokens) -> RecordingArgs:
+        """Return what records a sentence under this name."""
+        self._begun[key] = admission
+        in_group = self._grouped and not admission.mean_wanted
+        return RecordingArgs(
+            key=key,
+            skip=tokens.special,
+            sums=admission.mean_wanted,
+            residual_counts=self._residual_counts,
+            group=f"{self._name}/{admission.language}" if in_group else None,
+        )
+
+    async def add(self, parts: Sequence[RecordedPart]) -> None:
+        """Add the workers' counts and sums of the same sentences to the statistics."""
+        admissions = [self._begun.pop(key) for key in parts[0].keys]
+        await self._run(partial(self._add, admissions, parts))
 
     async def finish(self) -> ActivationStats:
         """Return the statistics; see `Recorder.finish`."""
@@ -83,12 +105,13 @@ class RecordingThread:
         admission = self._opened.admit(sentence.language, tokens.counted)
         return None if admission is None else (admission, tokens)
 
-    def _add(self, admission: AdmittedSentence, parts: Sequence[RecordedPart]) -> None:
+    def _add(self, admissions: Sequence[AdmittedSentence], parts: Sequence[RecordedPart]) -> None:
         counts, sums, residual = join_parts(parts, self._widths)
-        reached = join_reached(parts, self._widths, tokens=admission.tokens)
-        mean = None if sums is None else _mean(sums, admission.tokens if reached is None else reached)
+        tokens = sum(each.tokens for each in admissions)
+        reached = join_reached(parts, self._widths, tokens=tokens)
+        mean = None if sums is None else _mean(sums, tokens if reached is None else reached)
         self._opened.add(
-            admission,
+            *admissions,
             counts=counts,
             mean=mean,
             residual=residual,

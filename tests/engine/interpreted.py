@@ -50,6 +50,21 @@ def check_overflows(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(launch, "_steering_options", lambda *args: replace(options(*args), reports_overflow=True))
 
 
+def note_additions(patch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that gets, for each addition to a recording, how many sentences were added up by the workers."""
+    from engine.identify.recorder import AdmittedSentence, Recorder
+
+    sentences: list[int] = []
+    add = Recorder.add
+
+    def noted(recorder: Recorder, *admissions: AdmittedSentence, **measured: Any) -> None:
+        sentences.append(len(admissions))
+        add(recorder, *admissions, **measured)
+
+    patch.setattr(Recorder, "add", noted)
+    return sentences
+
+
 class Watch:
     """What happens in the core of an engine.
 
@@ -114,5 +129,7 @@ if __name__ == "__main__":
     patch = pytest.MonkeyPatch()
     schedule_ahead(patch)
     check_overflows(patch)
+    added = note_additions(patch)
     model_folder, adapter_folder = map(Path, sys.argv[1:])
-    sys.stdout.write(json.dumps(asyncio.run(answers(model_folder, adapter_folder, "v2"))) + "\n")
+    results = asyncio.run(answers(model_folder, adapter_folder, "v2"))
+    sys.stdout.write(json.dumps({**results, "added together": max(added)}) + "\n")

@@ -50,12 +50,15 @@ class RecordingArgs:
         skip: Tokens at the start that are not recorded (special tokens).
         sums: Whether activations are summed, besides counting how often each is above 0.
         residual_counts: Whether it is counted how often the residual stream is above 0, besides summing it.
+        group: Requests of one group that end in the same step are added up on the worker; None if each is read alone.
+            A group has no `sums`, and all of it the same `residual_counts`.
     """
 
     key: str
     skip: int
     sums: bool
     residual_counts: bool = False
+    group: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -199,7 +199,9 @@ class WorkerSteering:
                 request = replace(request, switch=steer.switch, history=history)
         if (record := extras.record) is not None:
             counted = record.residual_counts
-            row = self._backend.recording.open(record.key, sums=record.sums, residual_counts=counted)
+            row = self._backend.recording.open(
+                record.key, sums=record.sums, residual_counts=counted, group=record.group
+            )
             request = replace(
                 request, record=_Record(row=row, skip=record.skip, sums=record.sums, residual_counts=counted)
             )

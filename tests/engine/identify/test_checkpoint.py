@@ -71,9 +71,9 @@ def test_a_killed_recording_continues_where_it_stopped(
     added: list[AdmittedSentence] = []
     add = Recorder.add
 
-    def noted(self: Recorder, admission: AdmittedSentence, **more: Any) -> None:
-        added.append(admission)
-        add(self, admission, **more)
+    def noted(self: Recorder, *admissions: AdmittedSentence, **more: Any) -> None:
+        added.extend(admissions)
+        add(self, *admissions, **more)
 
     monkeypatch.setattr(Recorder, "add", noted)
     expected = record(None)

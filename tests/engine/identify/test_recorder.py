@@ -139,6 +139,40 @@ def test_sentences_after_the_first_hundred_need_no_mean() -> None:
         recorder.add(admissions[0], counts=counts, mean=None, residual=RESIDUAL)
 
 
+def test_sentences_that_were_added_up_count_once_each(tmp_path: Path) -> None:
+    """A recording that goes on from the checkpoint records none of them again."""
+    one = np.ones((LAYERS, WIDTH), dtype=np.int32)
+    request = RecordRequest(max_tokens=10_000, checkpoint=Checkpoint(tmp_path / "recording", identity="x", every=0))
+    recorder, apart = Recorder(LayerWidths(LAYERS, WIDTH), request, hidden_size=HIDDEN), _recorder()
+    tokens = [1 + number % 3 for number in range(PATCH_SENTENCES + 4)]
+    for each in (recorder, apart):
+        admissions = [admission for count in tokens if (admission := each.admit("en", count)) is not None]
+        for admission in admissions[:PATCH_SENTENCES]:
+            each.add(admission, counts=one, mean=one.astype(np.float32), residual=RESIDUAL + 1)
+        last = admissions[PATCH_SENTENCES:]
+        for together in [last[::2], last[1::2]] if each is recorder else [[admission] for admission in last]:
+            sentences = len(together)
+            each.add(*together, counts=one * sentences, mean=None, residual=(RESIDUAL + 1) * sentences)
+    restored = Recorder(LayerWidths(LAYERS, WIDTH), request, hidden_size=HIDDEN)
+    assert [restored.admit("en", count) for count in tokens] == [None] * len(tokens)
+    expected = apart.finish()
+    for stats in (recorder.finish(), restored.finish()):
+        assert (stats.counts == len(tokens)).all()
+        assert stats.tokens.tolist() == expected.tokens.tolist() == [sum(tokens)]
+        assert stats.sentences.tolist() == [len(tokens)]
+        np.testing.assert_array_equal(stats.residual_mean, expected.residual_mean)
+
+
+def test_the_mean_of_a_sentence_is_not_added_to_that_of_another() -> None:
+    recorder = _recorder()
+    one, other = recorder.admit("en", 1), recorder.admit("en", 1)
+    assert one is not None
+    assert other is not None
+    mean = np.ones((LAYERS, WIDTH), dtype=np.float32)
+    with pytest.raises(AssertionError, match="one sentence"):
+        recorder.add(one, other, counts=mean.astype(np.int32), mean=mean, residual=RESIDUAL)
+
+
 def test_all_means_are_kept_for_a_method_that_needs_them(tmp_path: Path) -> None:
     with SentenceMeans(tmp_path) as means:
         recorder = Recorder(

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ from engine.base import Engine, GenerateRequest, ScoreRequest
 from engine.fake import FakeEngine
 from engine.identify.checkpoint import Checkpoint
 from engine.identify.record_request import RecordRequest
-from engine.identify.recorder import Recorder
+from engine.identify.recorder import AdmittedSentence, Recorder
+from engine.identify.stats import PATCH_SENTENCES
 from tests.engine.vllm.stub_vllm import stub_engine
 from tests.loop_stalls import watched_loops
 
@@ -123,7 +125,7 @@ async def test_few_sentences_are_in_memory_at_once(monkeypatch: pytest.MonkeyPat
 
     def noted(self: Recorder, *arguments: object, **more: NDArray[np.integer]) -> None:
         nonlocal added
-        added += 1
+        added += len(arguments)
         add(self, *arguments, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Recorder, "add", noted)
@@ -131,6 +133,39 @@ async def test_few_sentences_are_in_memory_at_once(monkeypatch: pytest.MonkeyPat
     assert added == 600
     assert loop.most <= 4
     assert ahead <= 200
+
+
+@pytest.mark.parametrize("backend", ["cuda", "cpu"])
+async def test_sentences_whose_means_are_not_wanted_are_added_up_on_a_gpu_by_language(
+    monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    def interleaved() -> Iterator[Sentence]:
+        for sentence in corpus(PATCH_SENTENCES + 20):
+            yield sentence
+            yield Sentence(language="fr", text=f"{sentence.text} encore")
+
+    engine, loop, _ = stub_engine(monkeypatch)
+    loop.backend = backend
+    recorded: dict[str, list[int]] = {"en": [], "fr": []}
+    add = Recorder.add
+
+    def noted(self: Recorder, *admissions: AdmittedSentence, **more: Any) -> None:
+        assert len(admissions) == 1 or not any(each.mean_wanted for each in admissions)
+        (language,) = {each.language for each in admissions}
+        recorded[language].extend(each.position for each in admissions)
+        add(self, *admissions, **more)
+
+    monkeypatch.setattr(Recorder, "add", noted)
+    stats = await engine.record(interleaved(), RecordRequest(max_tokens=10_000))
+    assert (loop.added_up > 0) == (backend == "cuda")
+    assert loop.added_up < 40, "one of each group has the sums"
+    sentences = PATCH_SENTENCES + 20
+    assert [sorted(positions) for positions in recorded.values()] == [[*range(sentences)]] * 2, "each is added once"
+    assert stats.tokens.tolist() == [2 * sentences, 3 * sentences]
+    for counts, tokens in zip(stats.counts, stats.tokens, strict=True):
+        assert (counts == tokens).all()
+    np.testing.assert_allclose(stats.residual_mean[:, 0, 0], [1 / 2, 1 / 3], rtol=1e-6)
+    assert (stats.patch_max == 1).all()
 
 
 async def test_recordings_at_the_same_time_share_the_rows_of_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What one worker recorded of a sentence, and how the parts of all workers are joined."""
+"""What one worker recorded of one or more sentences, and how the parts of all workers are joined."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from engine.vllm.worker.table import Shard
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RecordedPart:
-    """Counts and sums of the layers and neurons of one shard.
+    """Counts and sums of the layers and neurons of one shard, over one sentence or several that were added up.
 
     Attributes:
+        keys: Names of the sentences.
         shard: The worker's part of the model.
         counts: How often each neuron was above 0, int32 of the shape `shard.widths.shape`.
         sums: Sums of activations, float32 of the same shape; None if they were not requested.
-        residual: Sums of the residual stream at the output of the shard's layers, float32 [layers of the shard, H],
+        residual: Sums of the residual stream at the output of the shard's layers, float64 [layers of the shard, H],
             a layer with two rows counted once. Tensor-parallel workers all have the same.
         residual_counts: How often the residual stream was above 0 at the output of the shard's layers, int32 [layers of
             the shard, H], the same on all tensor-parallel workers; None if it was not requested.
@@ -28,17 +29,18 @@ class RecordedPart:
             without experts.
     """
 
+    keys: tuple[str, ...]
     shard: Shard
     counts: NDArray[np.int32]
     sums: NDArray[np.float32] | None
-    residual: NDArray[np.float32]
+    residual: NDArray[np.float64]
     residual_counts: NDArray[np.int32] | None = None
     reached: NDArray[np.int32] | None = None
 
 
 def join_parts(
     parts: Sequence[RecordedPart], widths: LayerWidths
-) -> tuple[NDArray[np.int32], NDArray[np.float32] | None, NDArray[np.float32]]:
+) -> tuple[NDArray[np.int32], NDArray[np.float32] | None, NDArray[np.float64]]:
     """Return the counts, sums and residual of the whole model; the parts may be in any order.
 
     Counts and sums have the shape `widths.shape`, the residual is [layers, H]. Sums are None if not requested.
@@ -50,7 +52,7 @@ def join_parts(
         return part.counts.reshape(widths.shape), summed_once, part.residual
     counts = np.zeros(widths.shape, dtype=np.int32)
     sums = np.zeros(widths.shape, dtype=np.float32)
-    residual = np.zeros((widths.layers, parts[0].residual.shape[1]), dtype=np.float32)
+    residual = np.zeros((widths.layers, parts[0].residual.shape[1]))
     copies = np.zeros(widths.total, dtype=np.int64)
     summed = all(part.sums is not None for part in parts)
     for part in parts:
@@ -68,7 +70,7 @@ def join_residual_counts(parts: Sequence[RecordedPart], *, layers: int) -> NDArr
     """Return how often the residual stream was above 0, int32 [layers, H]; None if it was not requested.
 
     Args:
-        parts: What all workers recorded of a sentence, in any order.
+        parts: What all workers recorded of the same sentences, in any order.
         layers: The layers of the model.
     """
     joined: NDArray[np.int32] | None = None
@@ -81,12 +83,12 @@ def join_residual_counts(parts: Sequence[RecordedPart], *, layers: int) -> NDArr
 
 
 def join_reached(parts: Sequence[RecordedPart], widths: LayerWidths, *, tokens: int) -> NDArray[np.int32] | None:
-    """Return how many of a sentence's tokens reached each neuron of the whole model.
+    """Return how many tokens reached each neuron of the whole model.
 
     Args:
-        parts: What all workers recorded of the sentence, in any order.
+        parts: What all workers recorded of the same sentences, in any order.
         widths: The layers of the model.
-        tokens: Recorded tokens of the sentence, all of which reach the neurons of a worker without experts.
+        tokens: Recorded tokens of the sentences, all of which reach the neurons of a worker without experts.
 
     Returns:
         int32 of the shape `widths.shape`; None for a model without experts.

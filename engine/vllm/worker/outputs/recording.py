@@ -2,9 +2,11 @@
 
 A row is opened when its request starts, and zeroed whenever the request starts over (a preempted request is computed
 again). It is taken or dropped once, when the request has ended. By then a GPU may run the next step already, for which
-the host does not wait. Memory: rows x layers x (8 bytes a neuron and 4 bytes a
-number of the residual stream, 8 if it is counted too), independent of the corpus. Narrow layers take the memory of the
-widest.
+the host does not wait. Sentences of a group that are taken together are added up on the device: the host reads and adds
+as many numbers as for one sentence.
+
+Memory: rows x layers x (8 bytes a neuron and 4 bytes a number of the residual stream, 8 if it is counted too),
+independent of the corpus. Narrow layers take the memory of the widest.
 """
 
 from __future__ import annotations
@@ -36,6 +38,15 @@ class _OpenRow(NamedTuple):
     row: int
     sums: bool
     residual_counts: bool
+    group: str | None
+
+
+class _Selection(NamedTuple):
+    """Rows of a tensor [L, rows, ...] to read: each inner sequence is added up, in `dtype`."""
+
+    values: torch.Tensor
+    groups: Sequence[Sequence[int]]
+    dtype: torch.dtype
 
 
 class Recording:
@@ -70,17 +81,20 @@ class Recording:
         self._launched: Sequence[int] = ()  # rows of the last step
         self._marks: dict[int, Any] = {}  # after the last step that recorded a row, once the next step has begun
 
-    def open(self, key: str, *, sums: bool, residual_counts: bool = False) -> int:
+    def open(self, key: str, *, sums: bool, residual_counts: bool = False, group: str | None = None) -> int:
         """Return the row of a sentence.
 
         Args:
             key: Name of the sentence.
             sums: Whether its activations are summed, besides being counted.
             residual_counts: Whether its residual stream is counted, besides being summed.
+            group: Sentences of one group that are taken together are added up; None to take the sentence alone. A group
+                has no `sums`, and all of it the same `residual_counts`.
         """
         assert self._free, "more sentences in flight than the recording has rows: the engine admitted too many"
+        assert group is None or not sums, "activations of different sentences are not added up"
         row = self._free.pop()
-        self._open[key] = _OpenRow(row, sums, residual_counts)
+        self._open[key] = _OpenRow(row, sums, residual_counts, group)
         self._marks.pop(row, None)
         if residual_counts and self.residual_counts is None:
             self.residual_counts = torch.zeros_like(self.residual, dtype=torch.int32)
@@ -106,40 +120,49 @@ class Recording:
         values: torch.Tensor = getattr(self, name)[layer, row, : len(self._shard.neurons[layer])]
         return values.view(self._shard.experts[layer], -1)
 
-    def take(self, keys: Sequence[str]) -> list[RecordedPart]:
+    def take(self, keys: Sequence[str]) -> list[RecordedPart | None]:
         """Return what was recorded of some sentences and free their rows.
 
-        All are read back together, each sentence in one piece, and are not copied again on the host.
+        The first sentence of each group has what was recorded of the whole group, the others None. All are read back
+        together, each part in one piece, and are not copied again on the host.
         """
         opened = [self._open[key] for key in keys]
         for key in keys:
             self.drop(key)
-        rows = [each.row for each in opened]
-        summed = [each.row for each in opened if each.sums]
-        counted = [each.row for each in opened if each.residual_counts]
-        wanted = [(self.counts, rows), (self.sums, summed), (self.residual, rows)]
+        together: dict[object, list[int]] = {}
+        for index, each in enumerate(opened):
+            together.setdefault(index if each.group is None else each.group, []).append(index)
+        groups = [*together.values()]
+        rows = [[opened[index].row for index in group] for group in groups]
+        summed = [group for group, (first, *_) in zip(rows, groups, strict=True) if opened[first].sums]
+        counted = [group for group, (first, *_) in zip(rows, groups, strict=True) if opened[first].residual_counts]
+        wanted = [
+            _Selection(self.counts, rows, torch.int32),
+            _Selection(self.sums, summed, torch.float32),
+            _Selection(self.residual, rows, torch.float64),
+        ]
         if self.reached is not None:
-            wanted.append((self.reached, rows))
+            wanted.append(_Selection(self.reached, rows, torch.int32))
         if counted:
             assert self.residual_counts is not None
-            wanted.append((self.residual_counts, counted))
-        read = self._read(wanted, after=rows)
+            wanted.append(_Selection(self.residual_counts, counted, torch.int32))
+        read = self._read(wanted, after=[each.row for each in opened])
         layers = self._shard.first_rows
-        counts, sums = self._of_neurons(next(read)), iter(self._of_neurons(next(read)))
-        residual = next(read).take(layers, axis=1)
-        reached = None if self.reached is None else next(read)
-        residual_counts: Iterator[NDArray[np.int32]] = iter(next(read).take(layers, axis=1) if counted else ())
-        return [
-            RecordedPart(
+        counts, sums, residual = (iter(next(read)) for _ in range(3))
+        reached = None if self.reached is None else iter(next(read))
+        residual_counts = iter(next(read) if counted else ())
+        parts: list[RecordedPart | None] = [None] * len(keys)
+        for first, *others in groups:
+            parts[first] = RecordedPart(
+                keys=tuple(keys[index] for index in (first, *others)),
                 shard=self._shard,
-                counts=counts[index],
-                sums=next(sums) if each.sums else None,
-                residual=residual[index],
-                residual_counts=next(residual_counts) if each.residual_counts else None,
-                reached=None if reached is None else self._by_neuron(reached[index]),
+                counts=self._of_neurons(next(counts)),
+                sums=self._of_neurons(next(sums)) if opened[first].sums else None,
+                residual=next(residual).take(layers, axis=0),
+                residual_counts=next(residual_counts).take(layers, axis=0) if opened[first].residual_counts else None,
+                reached=None if reached is None else self._by_neuron(next(reached)),
             )
-            for index, each in enumerate(opened)
-        ]
+        return parts
 
     def drop(self, key: str) -> None:
         """Free the row of a sentence whose sums are not collected, if it has one."""
@@ -154,27 +177,38 @@ class Recording:
         tokens_of_neurons: NDArray[np.int32] = np.concatenate(by_layer).reshape(self._shard.widths.shape)
         return tokens_of_neurons
 
-    def _of_neurons(self, padded: NDArray[Any]) -> list[NDArray[Any]]:
-        """Return the neurons of rows [rows, L, F], without the padding of narrow layers, as `RecordedPart` has them."""
+    def _of_neurons(self, padded: NDArray[Any]) -> NDArray[Any]:
+        """Return the neurons [L, F] of a part, without the padding of narrow layers, as `RecordedPart` has them."""
         widths = self._shard.widths
         if isinstance(widths.width, int):
-            return list(padded)
-        exists = np.arange(padded.shape[2]) < np.array(widths.by_layer)[:, None]
-        return [row[exists] for row in padded]
+            return padded
+        return padded[np.arange(padded.shape[1]) < np.array(widths.by_layer)[:, None]]
 
-    def _read(
-        self, wanted: Sequence[tuple[torch.Tensor, Sequence[int]]], *, after: Sequence[int]
-    ) -> Iterator[NDArray[Any]]:
-        """Return some rows of each tensor in host memory, [rows, L, ...], after the last step that recorded any."""
+    def _read(self, wanted: Sequence[_Selection], *, after: Sequence[int]) -> Iterator[list[NDArray[Any]]]:
+        """Yield the groups of each selection in host memory, [L, ...] each, after the last step that recorded any."""
         marks = {self._marks[row] for row in after if row in self._marks}
         if any(row not in self._marks for row in after):  # no step has begun since
             marks.add(self._reads.mark())
 
         def selected() -> Iterator[torch.Tensor]:
-            selections = (values.index_select(1, self._index(rows)) for values, rows in wanted)
-            return (selection.transpose(0, 1).contiguous() for selection in selections)
+            for values, groups, dtype in wanted:
+                # [groups of one, L, ...]: those are selected at once, as there may be hundreds
+                yield values.index_select(1, self._index(_alone(groups))).transpose(0, 1).to(dtype).contiguous()
+                for group in _several(groups):
+                    yield values.index_select(1, self._index(group)).sum(1, dtype=dtype)
 
-        return (copy.numpy() for copy in self._reads.read(selected, after=marks))
+        read = (copy.numpy() for copy in self._reads.read(selected, after=marks))
+        for selection in wanted:
+            alone = iter(next(read))
+            yield [next(alone) if len(group) == 1 else next(read) for group in selection.groups]
 
     def _index(self, rows: Sequence[int]) -> torch.Tensor:
         return to_device(torch.tensor(rows, dtype=torch.int64), self.counts.device)
+
+
+def _alone(groups: Sequence[Sequence[int]]) -> list[int]:
+    return [group[0] for group in groups if len(group) == 1]
+
+
+def _several(groups: Sequence[Sequence[int]]) -> list[Sequence[int]]:
+    return [group for group in groups if len(group) > 1]

@@ -21,6 +21,7 @@ from engine.vllm.worker.outputs.capturing import CapturedSpan, Capturing
 from engine.vllm.worker.outputs.recorded_part import join_reached
 from engine.vllm.worker.table import Shard
 from tests.engine.neuron_sets import make_neuron_set
+from tests.engine.vllm.taken_parts import taken_parts
 
 EXPERTS, WIDTH, HIDDEN, REACHED = 5, 4, 6, 2
 WIDTHS = LayerWidths(2, (7, EXPERTS * WIDTH))  # layer 0 has one plain MLP
@@ -125,8 +126,8 @@ def check_steering(layer: Layer, backend: SteeringBackend, run: Run) -> None:
 
 def check_recording(layer: Layer, backend: SteeringBackend, run: Run) -> None:
     """Check a sentence that is computed in two steps, beside another one that is counted and not summed."""
-    keys = ("summed", "counted")
-    rows = [backend.recording.open(key, sums=key == "summed") for key in keys]
+    keys = "sc"  # summed, counted
+    rows = [backend.recording.open(key, sums=key == "s") for key in keys]
     for row in rows:
         backend.recording.clear([row])
     for first in (0, 2):
@@ -141,11 +142,11 @@ def check_recording(layer: Layer, backend: SteeringBackend, run: Run) -> None:
                 counts[expert] += (gate > 0).numpy()
                 sums[expert] += nn.functional.silu(gate).float().numpy()
                 reached[expert] += 1
-        (part,) = backend.recording.take([key])
+        (part,) = taken_parts(backend.recording, key)
         np.testing.assert_array_equal(part.counts[7:], counts.ravel())
         assert part.reached is not None
         np.testing.assert_array_equal(part.reached[7:], reached.repeat(WIDTH))
-        if key == "summed":
+        if key == "s":
             assert part.sums is not None
             np.testing.assert_allclose(part.sums[7:], sums.ravel(), rtol=0.02, atol=1e-2)
         else:

@@ -74,6 +74,7 @@ def test_the_v2_runner(folder: Path, reference: Callable[[str], Any], expected: 
     assert answered["runner"] == "vllm.v1.worker.cpu.model_runner"
     assert answered["scheduler"] == "AsyncScheduler"
     assert answered["preempted"] > 0, "no request was dropped and added again"
+    assert answered["added together"] > 1, "no sentences were added up on the device"
     assert_same(answered, expected)
     assert answered["slots after an abort"] == 0
     assert answered["overflow"].startswith("the intervention is too strong")

@@ -28,6 +28,7 @@ from tests.engine.vllm.backends.expert_layer import (
     Layer,
 )
 from tests.engine.vllm.backends.traced import traced_code
+from tests.engine.vllm.taken_parts import taken_parts
 
 pytestmark = [pytest.mark.processes, pytest.mark.filterwarnings("ignore::RuntimeWarning")]
 
@@ -104,7 +105,7 @@ def test_the_plain_mlp_of_a_mixture_is_steered_and_its_tokens_are_counted() -> N
     x = torch.tensor([[-1.0, 1.0, 2.0, 3.0, 4.0]] * 2, device=DEVICE)
     output = beside.activation(1, torch.nn.Identity())(x)
     assert output.tolist() == [[0.0, 1.0, 2.0, 3.0, 4.0], [0.0, 1.0, 2.0, 3.0, 12.0]]
-    (part,) = beside.recording.take(["a"])
+    (part,) = taken_parts(beside.recording, "a")
     assert part.reached is not None
     assert part.reached.tolist() == [0] * 12 + [2] * 5
     assert part.counts.tolist() == [0] * 12 + [0, 2, 2, 2, 2]

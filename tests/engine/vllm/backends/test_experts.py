@@ -18,6 +18,7 @@ from engine.vllm.worker.outputs.recording import Recording
 from engine.vllm.worker.table import Shard
 from tests.engine.vllm.backends import expert_layer
 from tests.engine.vllm.backends.expert_layer import FORMS, HIDDEN, REACHED, SHARD, SLOTS_IN_TABLE, WIDTH, Layer
+from tests.engine.vllm.taken_parts import taken_parts
 
 
 @pytest.fixture(params=[torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
@@ -81,7 +82,7 @@ def test_all_tokens_reach_the_layers_of_a_worker_without_experts() -> None:
         recording.open("a", sums=False)
     assert mixture.reached is not None
     mixture.reached[0, 0] = torch.tensor([3, 2], dtype=torch.int32)
-    parts = [part for recording in (mixture, plain) for part in recording.take(["a"])]
+    parts = [part for recording in (mixture, plain) for part in taken_parts(recording, "a")]
     joined = join_reached(parts, LayerWidths(2, 4), tokens=5)
     np.testing.assert_array_equal(joined, [[5, 5, 5, 5], [3, 3, 2, 2]])
     assert join_reached(parts[1:], LayerWidths(1, 4), tokens=5) is None

@@ -15,7 +15,8 @@ from engine.vllm.worker.outputs.recorded_part import RecordedPart, join_parts, j
 from engine.vllm.worker.table import Shard
 
 LAYERS, WIDTH = 5, 12
-RESIDUAL = np.arange(LAYERS * 3, dtype=np.float32).reshape(LAYERS, 3)
+KEYS = ("a",)
+RESIDUAL = np.arange(LAYERS * 3, dtype=np.float64).reshape(LAYERS, 3)
 
 
 def parts_of(counts: np.ndarray, sums: np.ndarray, *, stages: int, ranks: int) -> list[RecordedPart]:
@@ -23,6 +24,7 @@ def parts_of(counts: np.ndarray, sums: np.ndarray, *, stages: int, ranks: int) -
     width = WIDTH // ranks
     return [
         RecordedPart(
+            keys=KEYS,
             shard=Shard(
                 layers=tuple(map(int, layers)), neurons=(range(rank * width, (rank + 1) * width),) * len(layers)
             ),
@@ -77,13 +79,14 @@ def test_a_layer_with_two_rows_is_joined_to_one() -> None:
     widths = LayerWidths(2, 6)
     shard = Shard(layers=(0, 0, 1, 1), neurons=(range(4), range(4, 6)) * 2, experts=(2, 1, 2, 1))
     counts = np.arange(12, dtype=np.int32)
-    first = RecordedPart(shard=shard, counts=counts, sums=counts.astype(np.float32), residual=RESIDUAL[:2])
+    first = RecordedPart(keys=KEYS, shard=shard, counts=counts, sums=counts.astype(np.float32), residual=RESIDUAL[:2])
     joined_counts, joined_sums, residual = join_parts([first], widths)
     assert joined_sums is not None
     assert joined_counts.tolist() == joined_sums.tolist() == counts.reshape(2, 6).tolist()
     np.testing.assert_array_equal(residual, RESIDUAL[:2])
     stages = [
         RecordedPart(
+            keys=KEYS,
             shard=Shard(layers=(layer, layer), neurons=shard.neurons[:2], experts=(2, 1)),
             counts=counts.reshape(2, 6)[layer],
             sums=None,
@@ -114,6 +117,7 @@ def test_layers_of_different_widths_are_joined_to_one_axis() -> None:
         first += width
     parts = [
         RecordedPart(
+            keys=KEYS,
             shard=Shard.of_rank(range(layers[0], layers[-1] + 1), widths, rank=rank, ranks=2),
             counts=counts[of_rank].reshape((1, 1) if layers == (0,) else -1),
             sums=None,
