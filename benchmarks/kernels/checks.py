@@ -58,9 +58,8 @@ class KernelCheck:
 
     def checks(self) -> Mapping[str, Callable[[], int]]:
         """Return the checks by the name of what they check."""
-        from benchmarks.kernels.backend_check import (
-            BackendCheck,  # imports the kernels, for which Triton must be set up
-        )
+        # It imports the kernels, for which Triton must be set up.
+        from benchmarks.kernels.backend_check import BackendCheck
 
         experts = ExpertCheck(self._device, self._random, small=self._small)
         backend = BackendCheck(self._device, self._random)

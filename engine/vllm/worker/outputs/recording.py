@@ -66,7 +66,11 @@ class Recording:
 
     def __init__(self, shard: Shard, *, rows: int, hidden_size: int, device: torch.device) -> None:
         self._shard = shard
-        shape = (len(shard.layers), rows, max(shard.widths.by_layer))
+        widths = shard.widths
+        self._exists: NDArray[np.bool_] | None = None  # which of the widest layer's neurons each layer has
+        if not isinstance(widths.width, int):
+            self._exists = np.arange(max(widths.by_layer)) < np.array(widths.by_layer)[:, None]
+        shape = (len(shard.layers), rows, max(widths.by_layer))
         self.counts = torch.zeros(shape, dtype=torch.int32, device=device)
         self.sums = torch.zeros(shape, dtype=torch.float32, device=device)
         self.residual = torch.zeros(*shape[:2], hidden_size, dtype=torch.float32, device=device)
@@ -126,35 +130,33 @@ class Recording:
         The first sentence of each group has what was recorded of the whole group, the others None. All are read back
         together, each part in one piece, and are not copied again on the host.
         """
-        opened = [self._open[key] for key in keys]
+        opened = {key: self._open[key] for key in keys}
         for key in keys:
             self.drop(key)
-        together: dict[object, list[int]] = {}
-        for index, each in enumerate(opened):
-            together.setdefault(index if each.group is None else each.group, []).append(index)
-        groups = [*together.values()]
-        rows = [[opened[index].row for index in group] for group in groups]
-        summed = [group for group, (first, *_) in zip(rows, groups, strict=True) if opened[first].sums]
-        counted = [group for group, (first, *_) in zip(rows, groups, strict=True) if opened[first].residual_counts]
+        groups: dict[object, list[str]] = {}
+        for key, each in opened.items():
+            groups.setdefault((key,) if each.group is None else each.group, []).append(key)
+        rows = {first: [opened[key].row for key in (first, *others)] for first, *others in groups.values()}
+        summed = [of_group for first, of_group in rows.items() if opened[first].sums]
+        counted = [of_group for first, of_group in rows.items() if opened[first].residual_counts]
         wanted = [
-            _Selection(self.counts, rows, torch.int32),
+            _Selection(self.counts, [*rows.values()], torch.int32),
             _Selection(self.sums, summed, torch.float32),
-            _Selection(self.residual, rows, torch.float64),
+            _Selection(self.residual, [*rows.values()], torch.float64),
         ]
         if self.reached is not None:
-            wanted.append(_Selection(self.reached, rows, torch.int32))
+            wanted.append(_Selection(self.reached, [*rows.values()], torch.int32))
         if counted:
             assert self.residual_counts is not None
             wanted.append(_Selection(self.residual_counts, counted, torch.int32))
-        read = self._read(wanted, after=[each.row for each in opened])
+        read = self._read(wanted, after=[each.row for each in opened.values()])
         layers = self._shard.first_rows
         counts, sums, residual = (iter(next(read)) for _ in range(3))
         reached = None if self.reached is None else iter(next(read))
         residual_counts = iter(next(read) if counted else ())
-        parts: list[RecordedPart | None] = [None] * len(keys)
-        for first, *others in groups:
-            parts[first] = RecordedPart(
-                keys=tuple(keys[index] for index in (first, *others)),
+        parts = {
+            first: RecordedPart(
+                keys=(first, *others),
                 shard=self._shard,
                 counts=self._of_neurons(next(counts)),
                 sums=self._of_neurons(next(sums)) if opened[first].sums else None,
@@ -162,7 +164,9 @@ class Recording:
                 residual_counts=next(residual_counts).take(layers, axis=0) if opened[first].residual_counts else None,
                 reached=None if reached is None else self._by_neuron(next(reached)),
             )
-        return parts
+            for first, *others in groups.values()
+        }
+        return [parts.get(key) for key in keys]
 
     def drop(self, key: str) -> None:
         """Free the row of a sentence whose sums are not collected, if it has one."""
@@ -179,10 +183,7 @@ class Recording:
 
     def _of_neurons(self, padded: NDArray[Any]) -> NDArray[Any]:
         """Return the neurons [L, F] of a part, without the padding of narrow layers, as `RecordedPart` has them."""
-        widths = self._shard.widths
-        if isinstance(widths.width, int):
-            return padded
-        return padded[np.arange(padded.shape[1]) < np.array(widths.by_layer)[:, None]]
+        return padded if self._exists is None else padded[self._exists]
 
     def _read(self, wanted: Sequence[_Selection], *, after: Sequence[int]) -> Iterator[list[NDArray[Any]]]:
         """Yield the groups of each selection in host memory, [L, ...] each, after the last step that recorded any."""
@@ -192,10 +193,11 @@ class Recording:
 
         def selected() -> Iterator[torch.Tensor]:
             for values, groups, dtype in wanted:
-                # [groups of one, L, ...]: those are selected at once, as there may be hundreds
-                yield values.index_select(1, self._index(_alone(groups))).transpose(0, 1).to(dtype).contiguous()
-                for group in _several(groups):
-                    yield values.index_select(1, self._index(group)).sum(1, dtype=dtype)
+                alone = [group[0] for group in groups if len(group) == 1]  # there may be hundreds: read at once
+                yield values.index_select(1, self._index(alone)).transpose(0, 1).to(dtype).contiguous()
+                for group in groups:
+                    if len(group) > 1:
+                        yield values.index_select(1, self._index(group)).sum(1, dtype=dtype)
 
         read = (copy.numpy() for copy in self._reads.read(selected, after=marks))
         for selection in wanted:
@@ -204,11 +206,3 @@ class Recording:
 
     def _index(self, rows: Sequence[int]) -> torch.Tensor:
         return to_device(torch.tensor(rows, dtype=torch.int64), self.counts.device)
-
-
-def _alone(groups: Sequence[Sequence[int]]) -> list[int]:
-    return [group[0] for group in groups if len(group) == 1]
-
-
-def _several(groups: Sequence[Sequence[int]]) -> list[Sequence[int]]:
-    return [group for group in groups if len(group) > 1]
